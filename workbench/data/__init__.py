@@ -1,0 +1,1 @@
+"""Records, the readers of users' files, the chat template, tokenisation."""

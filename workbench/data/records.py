@@ -1,0 +1,103 @@
+"""The records that the phases exchange, one pydantic model a kind. Knows no file format and no model.
+
+The schema version is written into every run; a change of a field's meaning raises it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(_Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Prompt(_Record):
+    """What a response answers: messages that end with the user's turn."""
+
+    id: NonEmpty
+    prompt: Annotated[tuple[Message, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ends_with_user(self) -> "Prompt":
+        if self.prompt[-1].role != "user":
+            raise ValueError(f"prompt must end with a user message, ends with {self.prompt[-1].role!r}")
+        return self
+
+
+class Demonstration(Prompt):
+    """A prompt with a response to imitate (supervised tuning)."""
+
+    response: NonEmpty
+
+
+class Response(_Record):
+    """One sampled answer: `run` it came from, sampling `temperature`, whether it `ended` by itself (EOS)."""
+
+    id: NonEmpty
+    text: str
+    run: str = ""
+    temperature: float | None = None
+    ended: bool = True
+
+
+class Item(Prompt):
+    """Something to label: a prompt and two (or more) responses; `group` is the prompt's id."""
+
+    group: NonEmpty
+    responses: Annotated[tuple[Response, ...], Field(min_length=2)]
+    round: int = 0
+
+
+class Preference(Prompt):
+    """A resolved comparison. `chosen` and `rejected` are one assistant message each (TRL's conversational form)."""
+
+    group: NonEmpty
+    chosen: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1)]
+    rejected: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1)]
+    strength: Annotated[float, Field(ge=0, le=3)] = 1.0
+    """0 tie, 1 slightly better, 2 better, 3 much better."""
+    annotators: tuple[str, ...] = ()
+    agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the judgements (ties ½) on the side of `chosen`; None where there was only one."""
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    chosen_run: str = ""
+    rejected_run: str = ""
+    round: int = 0
+    split: Literal["train", "heldout"] | None = None
+    """None where the file does not say: the reward phase then splits by group."""
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Preference":
+        if self.chosen == self.rejected:
+            raise ValueError("chosen and rejected are the same text")
+        return self
+
+    @property
+    def chosen_text(self) -> str:
+        """The preferred response."""
+        return self.chosen[0].content
+
+    @property
+    def rejected_text(self) -> str:
+        """The other response."""
+        return self.rejected[0].content
+
+
+class LabelledText(_Record):
+    """A text with its class (classification tuning)."""
+
+    id: NonEmpty
+    text: NonEmpty
+    label: NonEmpty

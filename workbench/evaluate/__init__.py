@@ -1,0 +1,1 @@
+"""Metrics, win rates, statistics, the evaluation of a run, the report."""

@@ -1,0 +1,1 @@
+"""A run and everything around it: configuration, folder, checkpoints, lineage, tracking, progress, errors."""

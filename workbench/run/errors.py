@@ -1,0 +1,69 @@
+"""Errors that a person can act on: where, what was found, what was expected, what to do.
+
+Every script ends through `run_main`: such an error prints as a few lines and exits with code 2, without a
+traceback. Anything else is a defect of the workbench and keeps its traceback.
+"""
+
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+
+class WorkbenchError(Exception):
+    """Bad input, described so that a person can mend it.
+
+    Args:
+        place: the file (with line), config key, run or address that is wrong.
+        problem: what was found there, with the value.
+        expected: what would have been right.
+        remedy: what to do now.
+    """
+
+    def __init__(
+        self, place: object, problem: str, *, expected: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.place, self.problem, self.expected, self.remedy = str(place), problem, expected, remedy
+        lines = [f"{self.place}: {problem}"]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if remedy:
+            lines.append(f"  remedy:   {remedy}")
+        super().__init__("\n".join(lines))
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like `name`, or None where none is alike."""
+    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """A remedy for a misspelt name: the nearest candidate, or all of them."""
+    names = list(candidates)
+    close = nearest(name, names)
+    return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
+
+
+def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
+    """Run a script's `main` and turn errors a person can mend into exit code 2."""
+    try:
+        code = main(sys.argv[1:] if argv is None else argv)
+    except WorkbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted: start the same command with --resume to go on", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: {error.filename or 'disk'}: no space left on the device\n"
+            "  remedy:   free some space, then start the same command with --resume; "
+            "the last complete checkpoint is untouched",
+            file=sys.stderr,
+        )
+        code = 2
+    raise SystemExit(code or 0)

@@ -1,0 +1,1 @@
+"""The embedded default: a help-desk grammar, a tokenizer, a small Llama, the gold reward, simulated annotators."""
