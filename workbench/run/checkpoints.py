@@ -1,0 +1,102 @@
+"""Atomic checkpoints: a folder `step-N` either exists complete or not at all. Knows nothing of what is inside.
+
+A checkpoint is written beside its place under a hidden name, every file is flushed to the disk, and the folder is
+renamed; a process killed at any moment leaves the previous checkpoints untouched.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+STEP_FOLDER = re.compile(r"step-(\d+)")
+
+
+def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, keep_last: int) -> Path:
+    """Let `write` fill a hidden folder, publish it as `root/step-N`, and delete all but the newest `keep_last`.
+
+    Raises:
+        OSError: the disk is full, say; the hidden folder is removed and older checkpoints stay as they were.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    hidden = root / f".writing-{step}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        write(hidden)
+        published = publish_checkpoint(hidden, root, step)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    prune_checkpoints(root, keep_last)
+    return published
+
+
+def publish_checkpoint(written: Path, root: Path, step: int) -> Path:
+    """Flush a complete folder to the disk and rename it to `root/step-N`, replacing an older one."""
+    flush_tree(written)
+    final = root / f"step-{step}"
+    if final.exists():
+        shutil.rmtree(final)
+    written.rename(final)
+    flush_folder(root)
+    return final
+
+
+def prune_checkpoints(root: Path, keep_last: int) -> None:
+    """Delete the oldest checkpoints and whatever a killed process left half-written."""
+    for step in checkpoint_steps(root)[:-keep_last]:
+        shutil.rmtree(root / f"step-{step}")
+    for leftover in root.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def checkpoint_steps(root: Path) -> list[int]:
+    """The steps of the complete checkpoints, ascending."""
+    if not root.is_dir():
+        return []
+    matches = [STEP_FOLDER.fullmatch(path.name) for path in root.iterdir()]
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    steps = checkpoint_steps(root)
+    return root / f"step-{steps[-1]}" if steps else None
+
+
+def flush_tree(folder: Path) -> None:
+    """fsync every file and folder below, and the folder itself."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            flush_folder(path)
+    flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """fsync a folder's own entries (names), so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a file's whole content, or leave it as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.writing")
+    try:
+        with hidden.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.replace(path)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)

@@ -1,0 +1,207 @@
+"""Typed configuration: defaults, then a YAML file, then `a.b=value` from the command line.
+
+OmegaConf reads YAML and overrides (so `1e-4` is a number); pydantic checks names and types. Knows no phase.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workbench.run.errors import WorkbenchError, nearest
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, strictly typed, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Section)
+
+
+@dataclass(frozen=True)
+class CommandLine(Generic[ConfigT]):
+    """What a phase was asked to do."""
+
+    config: ConfigT
+    origins: dict[str, str]
+    """Where each value comes from: `default`, the file, or `command line`; by dotted key."""
+    config_path: Path
+    dry_run: bool
+    resume: bool
+
+
+def parse_command_line(
+    config_class: type[ConfigT], argv: Sequence[str], *, prog: str, description: str
+) -> CommandLine[ConfigT]:
+    """Read `CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`; with --dry-run, print the resolved values.
+
+    Raises:
+        WorkbenchError: unreadable file, unknown key (with the nearest one), wrong type.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("config", help="YAML file; configs/ holds complete ones")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
+    arguments = parser.parse_intermixed_args(list(argv))
+    path = Path(arguments.config)
+    config, origins = load_config(config_class, path, arguments.overrides)
+    if arguments.dry_run:
+        print(describe(config, origins))
+    return CommandLine(config, origins, path, arguments.dry_run, arguments.resume)
+
+
+def load_config(
+    config_class: type[ConfigT], path: Path, overrides: Sequence[str] = ()
+) -> tuple[ConfigT, dict[str, str]]:
+    """The validated configuration and each value's origin, by dotted key."""
+    from_file = _read_yaml(path)
+    from_command_line = _read_overrides(overrides)
+    merged = OmegaConf.merge(from_file, from_command_line)
+    try:
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise WorkbenchError(path, f"cannot resolve an interpolation: {error}") from None
+    file_keys = set(_dotted(OmegaConf.to_container(from_file)))
+    command_line_keys = set(_dotted(OmegaConf.to_container(from_command_line)))
+
+    def origin(key: str) -> str:
+        def within(keys: set[str]) -> bool:
+            return any(key == k or key.startswith(k + ".") for k in keys)
+
+        return "command line" if within(command_line_keys) else str(path) if within(file_keys) else "default"
+
+    try:
+        config = config_class.model_validate(_tuples(values))
+    except ValidationError as error:
+        raise _as_workbench_error(error, config_class, origin) from None
+    return config, {key: origin(key) for key in _dotted(config.model_dump())}
+
+
+def describe(config: Section, origins: Mapping[str, str]) -> str:
+    """One line a value: `key = value  # origin`."""
+    values = _dotted(config.model_dump())
+    width = max(len(f"{key} = {value!r}") for key, value in values.items())
+    return "\n".join(f"{f'{key} = {value!r}':<{width}}  # {origins[key]}" for key, value in values.items())
+
+
+def write_config(config: Section, path: Path) -> None:
+    """Write the resolved configuration as YAML that the same phase reads."""
+    path.write_text(
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        folder = path.parent
+        names = [p.name for p in folder.glob("*.yaml")] if folder.is_dir() else []
+        close = nearest(path.name, names)
+        raise WorkbenchError(
+            path,
+            "no such configuration file",
+            expected="a YAML file, such as those under configs/",
+            remedy=f"did you mean {folder / close}?" if close else None,
+        )
+    try:
+        loaded = OmegaConf.create(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise WorkbenchError(place, f"not valid YAML: {problem}", expected="key: value lines") from None
+    except UnicodeDecodeError as error:
+        raise WorkbenchError(path, f"not UTF-8 text ({error.reason} at byte {error.start})") from None
+    if not OmegaConf.is_dict(loaded):
+        raise WorkbenchError(path, "holds no mapping", expected="sections such as `model:` and `data:`")
+    return loaded
+
+
+def _read_overrides(overrides: Sequence[str]) -> Any:
+    for text in overrides:
+        if "=" not in text:
+            raise WorkbenchError(
+                f"command line: {text!r}", "not an override", expected="a.b=value, such as train.lr=1e-4"
+            )
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise WorkbenchError(
+            "command line", f"cannot read the overrides {list(overrides)}: {error}", expected="a.b=value"
+        ) from None
+
+
+def _tuples(value: Any) -> Any:
+    """YAML lists as tuples: frozen sections hold tuples, and strict validation converts nothing."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _dotted(values: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def known_keys(config_class: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key that a configuration class reads."""
+    keys: list[str] = []
+    for name, field in config_class.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _nearest_key(key: str, config_class: type[BaseModel]) -> str | None:
+    known = known_keys(config_class)
+    leaf = key.rsplit(".", 1)[-1]
+    same_leaf = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
+    if same_leaf:
+        return same_leaf[0]
+    section = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    return nearest(key, section) or nearest(key, known)
+
+
+def _as_workbench_error(error: ValidationError, config_class: type[BaseModel], origin: Any) -> WorkbenchError:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+    more = len(error.errors()) - 1
+    also = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
+    place = f"{origin(key)}: {key}" if key else "configuration"
+    if problem["type"] == "extra_forbidden":
+        close = _nearest_key(key, config_class)
+        section = key.rpartition(".")[0]
+        known = [k for k in known_keys(config_class) if k.rpartition(".")[0] == section]
+        return WorkbenchError(
+            place,
+            f"unknown key{also}",
+            expected=f"one of {', '.join(known)}" if known else None,
+            remedy=f"did you mean {close}?" if close else None,
+        )
+    if problem["type"] == "missing":
+        return WorkbenchError(
+            place, f"has no value{also}", remedy=f"give {key}=… on the command line or in the file"
+        )
+    value = repr(problem["input"])
+    return WorkbenchError(
+        place,
+        f"value {value[:80]} is not right{also}",
+        expected=problem["msg"].removeprefix("Input should be "),
+    )

@@ -1,0 +1,244 @@
+"""The run folder: the files of one run and how they are opened, created and found again.
+
+Files are named in docs/architecture.md. Knows nothing of what a phase writes into them.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.run.checkpoints import checkpoint_steps, write_text_atomically
+from workbench.run.config import Section, write_config
+from workbench.run.errors import WorkbenchError, did_you_mean
+from workbench.run.lineage import data_fingerprint, git_commit, package_versions
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run. `create` starts one, `open` finds one."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def record_path(self) -> Path:
+        """Phase, parents, versions, fingerprints, status."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON row a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_path(self) -> Path:
+        """Sampled answers, one JSON row each."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step-N` folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter in plain peft format, with the tokenizer."""
+        return self.path / "adapter"
+
+    @property
+    def head_path(self) -> Path:
+        """The scalar head of a reward or value role."""
+        return self.path / "head.safetensors"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """What the last evaluation found."""
+        return self.path / "evaluation.json"
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        phase: str,
+        config: Section,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> "RunFolder":
+        """Start a run folder, or with `resume` go on in an existing one with the same configuration.
+
+        Raises:
+            WorkbenchError: the folder holds another run, another phase, or another configuration.
+        """
+        folder = cls(Path(path))
+        if folder.record_path.is_file():
+            folder._check_phase((phase,))
+            if overwrite and not resume:
+                shutil.rmtree(folder.path)
+            elif not resume:
+                raise WorkbenchError(
+                    folder.path,
+                    f"already holds a {phase} run (status {folder.record()['status']!r})",
+                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… takes another folder",
+                )
+            else:
+                folder._check_same_config(config)
+                return folder
+        elif folder.path.is_dir() and any(folder.path.iterdir()):
+            raise WorkbenchError(
+                folder.path,
+                "is not empty and holds no run.json",
+                expected="a new or empty folder",
+                remedy="run.dir=…",
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_config(config, folder.config_path)
+        folder.write_record(
+            {
+                "name": folder.path.name,
+                "phase": phase,
+                "status": "started",
+                "schema_version": 1,
+                "parents": {},
+                "data": {},
+                "versions": package_versions(),
+                "git_commit": git_commit(),
+                "started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            }
+        )
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path, *, phase: str | tuple[str, ...] | None = None) -> "RunFolder":
+        """Find an existing run, of one of the given phases.
+
+        Raises:
+            WorkbenchError: there is no run, or it is of another phase.
+        """
+        folder = cls(Path(path))
+        if not folder.record_path.is_file():
+            siblings = [p.parent.name for p in folder.path.parent.glob("*/run.json")]
+            raise WorkbenchError(
+                folder.path,
+                "no run here (there is no run.json)",
+                expected="a run folder written by sft, reward or ppo",
+                remedy=did_you_mean(folder.path.name, siblings)
+                if siblings
+                else "run the earlier phase first",
+            )
+        if phase is not None:
+            folder._check_phase((phase,) if isinstance(phase, str) else phase)
+        return folder
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json."""
+        try:
+            content: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise WorkbenchError(
+                self.record_path, f"broken JSON at line {error.lineno}: {error.msg}"
+            ) from None
+        return content
+
+    def write_record(self, content: Mapping[str, Any]) -> None:
+        """Replace run.json, atomically."""
+        write_text_atomically(self.record_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def update_record(self, **changes: Any) -> None:
+        """Replace some fields of run.json."""
+        self.write_record(self.record() | changes)
+
+    def record_lineage(self, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
+        """Note the runs and the files (with fingerprints) that this run is made from."""
+        self.update_record(
+            parents=dict(parents), data={name: data_fingerprint(path) for name, path in data.items()}, **more
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.record().get("status") == "finished")
+
+    def require_finished(self) -> "RunFolder":
+        """Itself, where the run came to its end.
+
+        Raises:
+            WorkbenchError: the run is unfinished, so its adapter is missing or old.
+        """
+        record = self.record()
+        if record["status"] != "finished":
+            steps = checkpoint_steps(self.checkpoints)
+            raise WorkbenchError(
+                self.path,
+                f"this {record['phase']} run is not finished (status {record['status']!r}, last checkpoint "
+                f"{steps[-1] if steps else 'none'})",
+                remedy=f"finish it: python -m {record['phase']} {self.config_path} --resume",
+            )
+        return self
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
+        return _read_rows(self.metrics_path)
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """The rows of samples.jsonl."""
+        return _read_rows(self.samples_path)
+
+    def rewind_rows(self, step: int) -> None:
+        """Drop the rows of metrics and samples after `step`, which a resumed run writes again."""
+        for path in (self.metrics_path, self.samples_path):
+            if path.is_file():
+                kept = [row for row in _read_rows(path) if row.get("step", 0) <= step]
+                write_text_atomically(
+                    path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+                )
+
+    def _check_phase(self, phases: Iterable[str]) -> None:
+        found = self.record().get("phase")
+        if found not in phases:
+            wanted = " or ".join(phases)
+            raise WorkbenchError(
+                self.path,
+                f"is a {found} run",
+                expected=f"a {wanted} run",
+                remedy=f"give the folder of a {wanted} run",
+            )
+
+    def _check_same_config(self, config: Section) -> None:
+        old = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        new = config.model_dump(mode="json")
+        for section in ("run", "tracking", "checkpoint"):
+            old.pop(section, None)
+            new.pop(section, None)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if changed:
+            raise WorkbenchError(
+                self.config_path,
+                f"--resume with another configuration: {', '.join(changed)} differ",
+                remedy="repeat the first command's values, or start anew with run.overwrite=true",
+            )
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = []
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise WorkbenchError(f"{path}:{number}", f"broken JSON: {error.msg}") from None
+    return rows

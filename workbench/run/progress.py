@@ -1,0 +1,30 @@
+"""Progress bars with an ETA, the same in every phase."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: float | None = None,
+    description: str = "",
+    unit: str = "it",
+    initial: int = 0,
+) -> "tqdm[Any]":
+    """A bar on standard error; where that is no terminal, a line every ten seconds."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        iterable,
+        total=total,
+        desc=description,
+        unit=unit,
+        initial=initial,
+        dynamic_ncols=terminal,
+        ncols=None if terminal else 100,
+        mininterval=0.2 if terminal else 10.0,
+        file=sys.stderr,
+    )

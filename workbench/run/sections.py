@@ -1,0 +1,87 @@
+"""The configuration sections that several phases share."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workbench.run.config import Section
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RunSection(Section):
+    """Where a run is kept and how it is seeded."""
+
+    dir: str
+    """Run folder to write."""
+    seed: NonNegativeInt = 0
+    overwrite: bool = False
+    """Delete an existing run of the same phase in this folder and start anew."""
+    threads: NonNegativeInt = 0
+    """CPU threads of torch; 0 leaves torch's own choice. Results on a CPU are bit-identical for equal counts only."""
+
+
+class TrackingSection(Section):
+    """Where metrics go besides `metrics.jsonl`."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto`: online when logged in, else offline."""
+    project: str = "alignment-workbench"
+    log_every: PositiveInt = 10
+    """Optimizer steps (iterations in ppo) between two rows of metrics."""
+
+
+class CheckpointSection(Section):
+    """How often a run is saved, and how much of it is kept."""
+
+    every: NonNegativeInt = 0
+    """Optimizer steps (iterations in ppo) between two checkpoints; 0: only at the end."""
+    keep_last: PositiveInt = 2
+
+
+class BaseSection(Section):
+    """The frozen base that adapters are trained on."""
+
+    base: str | None = None
+    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the base of the run that is started from."""
+    revision: str | None = None
+    """Commit or branch of a hub id."""
+    quantise: Literal["nf4", "none"] = "nf4"
+    """NF4 with double quantisation, or the weights as they are."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of unquantised weights and of computation; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class LoraSection(Section):
+    """The shape of a new LoRA adapter; on all linear layers except the heads."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+
+
+class OptimizerSection(Section):
+    """AdamW and its schedule for one pass of supervised or contrastive training."""
+
+    lr: PositiveFloat = 1e-4
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_share: Share = 0.05
+    """Share of the steps in which the learning rate rises from 0."""
+    epochs: PositiveFloat = 1.0
+    max_steps: NonNegativeInt = 0
+    """Stop after so many optimizer steps; 0: after the epochs."""
+    batch_size: PositiveInt = 32
+    """Examples in one optimizer step, over all micro-batches."""
+    micro_batch_size: PositiveInt = 32
+    """Examples in one forward pass; must divide batch_size."""
+    weight_decay: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    adam_eps: PositiveFloat = 1e-8
+    optimizer: Literal["adamw_torch", "paged_adamw_8bit"] = "adamw_torch"

@@ -1,0 +1,136 @@
+"""Metrics to `metrics.jsonl`, answers to `samples.jsonl`, and both to Weights & Biases.
+
+The files are the record; W&B is a copy. A failure of W&B is shown once, noted in run.json, and ends the copying; it
+never stops a run. The only file that knows wandb.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from workbench.run.folder import RunFolder
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+SAMPLE_COLUMNS = ("step", "prompt_id", "prompt", "response", "ended", "score", "kl")
+
+
+class Tracker:
+    """Writes a run's metrics and samples. One instance a process; other ranks of a distributed run have none.
+
+    Args:
+        folder: the run's folder.
+        project: W&B project.
+        mode: `auto` is online when logged in, else offline, and never asks.
+        config: what W&B shows as the run's configuration.
+    """
+
+    def __init__(self, folder: RunFolder, *, project: str, mode: Mode, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.started = time.monotonic() - self._seconds_so_far()
+        self._metrics = folder.metrics_path.open("a", encoding="utf-8")
+        self._samples = folder.samples_path.open("a", encoding="utf-8")
+        self._wandb: Any = None
+        if mode != "disabled":
+            self._guarded("starting", lambda: self._start_wandb(project, mode, config))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append one row of `group/name` values, NaN and infinities as null."""
+        seconds = round(time.monotonic() - self.started, 3)
+        row = {"step": step, "seconds": seconds, **{name: _finite(value) for name, value in metrics.items()}}
+        self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
+        self._metrics.flush()
+        if self._wandb is not None:
+            self._guarded("logging", lambda: self._wandb.log({**metrics, "seconds": seconds}, step=step))
+
+    def samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Append sampled answers; W&B gets them as a table."""
+        for row in rows:
+            self._samples.write(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n")
+        self._samples.flush()
+        if self._wandb is not None:
+            self._guarded("logging a table", lambda: self._log_table(rows, step))
+
+    def finish(self, status: str = "finished") -> None:
+        """Close the files and the W&B run, and note the status in run.json."""
+        for file in (self._metrics, self._samples):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        if self._wandb is not None:
+            exit_code = 0 if status == "finished" else 1
+            self._guarded("finishing", lambda: self._wandb.finish(exit_code=exit_code))
+        self.folder.update_record(status=status, seconds=round(time.monotonic() - self.started, 1))
+
+    def _start_wandb(self, project: str, mode: Mode, config: Mapping[str, Any]) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        if mode == "auto":
+            mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        record = self.folder.record()
+        run_id = record.get("wandb_id") or wandb.util.generate_id()
+        settings: dict[str, Any] = {
+            "project": project,
+            "name": f"{record['phase']}-{record['name']}",
+            "id": run_id,
+            "resume": "allow",
+            "dir": self.folder.path,
+            "config": dict(config),
+            "job_type": record["phase"],
+            "settings": wandb.Settings(console="off", init_timeout=30, disable_git=True, save_code=False),
+        }
+        try:
+            self._wandb = wandb.init(mode=mode, **settings)
+        except wandb.errors.CommError as error:
+            print(
+                f"warning: W&B cannot be reached ({str(error).splitlines()[0]}); this run is kept offline, "
+                f"`wandb sync {self.folder.path}/wandb/offline-run-*` uploads it later",
+                file=sys.stderr,
+            )
+            mode = "offline"
+            self._wandb = wandb.init(mode=mode, **settings)
+        self.folder.update_record(wandb_id=run_id, wandb_mode=mode)
+
+    def _log_table(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        import wandb
+
+        columns = [name for name in SAMPLE_COLUMNS if name == "step" or any(name in row for row in rows)]
+        data = [[_cell({"step": step, **row}.get(name)) for name in columns] for row in rows]
+        self._wandb.log({"samples": wandb.Table(columns=columns, data=data)}, step=step)
+
+    def _guarded(self, doing: str, action: Any) -> None:
+        """Run a W&B call; where it fails, say so and stop copying to W&B.
+
+        Any exception type may come out of wandb (network, disk, its own service process), and none is worth the run.
+        """
+        try:
+            action()
+        except Exception as error:
+            self._wandb = None
+            message = f"{type(error).__name__}: {error}"
+            print(
+                f"warning: W&B failed while {doing} ({message}); the run goes on, metrics stay in "
+                f"{self.folder.metrics_path}",
+                file=sys.stderr,
+            )
+            self.folder.update_record(wandb_error=message)
+
+    def _seconds_so_far(self) -> float:
+        rows = self.folder.read_metrics()
+        return float(rows[-1]["seconds"]) if rows else 0.0
+
+
+def _finite(value: float) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _cell(value: Any) -> Any:
+    """Messages as text; W&B tables hold plain values."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return "\n".join(f"{message['role']}: {message['content']}" for message in value)
+    return value
