@@ -1,0 +1,110 @@
+"""Numerical tests for workbench.evaluate.statistics."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from workbench.evaluate.statistics import bootstrap_interval, mean_interval, wilson_interval
+
+EXACT = {"rel": 1e-10, "abs": 1e-12}
+
+
+def test_wilson_by_hand():
+    # 8 of 10: z² = 3.841459; p + z²/20 = .992073; z·√(.016 + z²/400) = 1.959964·√.025604 = .313615
+    # divided by 1.384146: centre .716740, spread .226577 → [.490163, .943318]
+    assert wilson_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=2e-6)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 5), (5, 5), (7, 30), (250, 400)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+def test_wilson_matches_scipy(successes, count, confidence):
+    theirs = stats.binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    ours = wilson_interval(successes, count, confidence=confidence)
+    assert ours == pytest.approx((theirs.low, theirs.high), **EXACT)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(3, 11), (7.5, 30), (199, 400)])
+def test_wilson_ends_solve_the_score_equation(successes, count):
+    # By another route: the ends are where |p̂ − p| equals z standard errors computed at p itself.
+    z = stats.norm.ppf(0.975)
+    for end in wilson_interval(successes, count):
+        assert abs(successes / count - end) == pytest.approx(z * math.sqrt(end * (1 - end) / count), **EXACT)
+
+
+def test_wilson_mirrors():
+    low, high = wilson_interval(3.5, 20)
+    assert wilson_interval(16.5, 20) == pytest.approx((1 - high, 1 - low), **EXACT)
+
+
+def test_clustered_mean_by_hand():
+    # Prompt a: 1, 3; prompt b: 2. N = 3, m = 2. Residual sums: a 0, b 0 → no spread at all between prompts.
+    calm = mean_interval([1, 3, 2], ["a", "a", "b"])
+    assert (calm.mean, calm.low, calm.high, calm.count, calm.prompts) == (2, 2, 2, 3, 2)
+    # a: 1, 1; b: 4. m = 2; residual sums −2, 2; SE² = 2/1·8/9; t_1(.975) = 12.7062
+    wide = mean_interval([1, 1, 4], ["a", "a", "b"])
+    assert wide.high - wide.mean == pytest.approx(12.7062047 * math.sqrt(16 / 9), rel=1e-7)
+
+
+def test_mean_of_independent_values_is_the_t_interval():
+    values = np.random.default_rng(0).normal(3, 2, 40)
+    ours, theirs = mean_interval(values), stats.ttest_1samp(values, 0).confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
+
+
+def test_copies_of_answers_add_no_certainty():
+    values = np.random.default_rng(1).normal(size=30)
+    once, copied = mean_interval(values), mean_interval(np.repeat(values, 5), [i // 5 for i in range(150)])
+    naive = mean_interval(np.repeat(values, 5))
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), **EXACT)
+    assert naive.high - naive.low < 0.5 * (once.high - once.low)
+
+
+def test_single_prompt_has_no_interval():
+    assert mean_interval([1.0, 2.0], ["a", "a"]).high == math.inf
+
+
+def test_bootstrap_matches_scipy():
+    values = np.random.default_rng(2).exponential(size=60)
+    ours = bootstrap_interval(values, seed=0, resamples=20_000)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_bootstrap_of_three_prompts_by_enumeration():
+    # All 27 equally likely draws of three prompts give the exact quantiles of the resampled mean.
+    sums, counts = np.array([1.0, 6.0, 4.0]), np.array([1.0, 3.0, 1.0])
+    draws = np.array(np.meshgrid(*[range(3)] * 3)).reshape(3, -1).T
+    exact = np.sort(sums[draws].sum(1) / counts[draws].sum(1))
+    ours = bootstrap_interval([1, 1, 2, 3, 4], list("abbbc"), seed=3, resamples=50_000, confidence=0.8)
+    # The exact distribution is discrete: the 10 % and 90 % quantiles fall inside steps of it.
+    assert ours.low == pytest.approx(np.quantile(exact, 0.1, method="inverted_cdf"))
+    assert ours.high == pytest.approx(np.quantile(exact, 0.9, method="inverted_cdf"))
+    assert ours.mean == pytest.approx(11 / 5)
+
+
+def test_bootstrap_repeats_with_its_seed_and_leaves_the_global_generator():
+    np.random.seed(0)
+    before = np.random.get_state()[1].tolist()
+    first, again, other = (bootstrap_interval(range(50), seed=s, resamples=500) for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_coverage_with_several_answers_a_prompt():
+    # Answers of a prompt share an effect of sd 1, the true mean is 0: a 95 % interval must hold it in 19 of 20.
+    rng = np.random.default_rng(5)
+    prompts = np.repeat(np.arange(40), 4)
+    hits = {"clustered": 0, "naive": 0}
+    for trial in range(200):
+        values = rng.normal(size=40)[prompts] + 0.3 * rng.normal(size=160)
+        clustered = bootstrap_interval(values, prompts.tolist(), seed=trial, resamples=400)
+        naive = bootstrap_interval(values, seed=trial, resamples=400)
+        hits["clustered"] += clustered.low <= 0 <= clustered.high
+        hits["naive"] += naive.low <= 0 <= naive.high
+    assert hits["clustered"] >= 180
+    assert hits["naive"] <= 160  # the negative control: treating answers as independent is over-confident

@@ -1,0 +1,143 @@
+"""Means with intervals. Pure; knows numbers and the prompts they belong to, nothing of models.
+
+Answers to one prompt resemble each other, so the unit that is drawn again, or that the standard error is
+computed over, is the prompt (the *cluster*), not the answer.
+
+Shapes: N = numbers, G = prompts (clusters).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval."""
+
+    mean: float
+    """In the unit of the numbers averaged."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    count: int
+    """How many numbers were averaged (N)."""
+    prompts: int
+    """How many prompts they came from (G)."""
+
+
+def wilson_interval(successes: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    r"""Wilson's score interval of a share.
+
+        (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n),   p = successes / n
+
+    Source: Wilson 1927, JASA 22(158). Also used with half successes (ties), where it is slightly too wide.
+
+    Args:
+        successes: how many succeeded, ties counted ½; between 0 and `count`.
+        count: how many independent trials, n > 0.
+        confidence: two-sided coverage.
+    Returns:
+        low, high: both within [0, 1].
+    """
+    assert count > 0
+    assert 0 <= successes <= count
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    share = successes / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def cluster_sums(
+    values: ArrayLike, clusters: Sequence[object] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of the values of each cluster, clusters in order of first appearance.
+
+    Args:
+        values: (N,) float.
+        clusters: (N,) hashable, the prompt each value belongs to; None puts each value in its own.
+    Returns:
+        sums: (G,) float64.
+        counts: (G,) float64.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    assert array.ndim == 1
+    assert array.size > 0
+    if clusters is None:
+        return array, np.ones_like(array)
+    assert len(clusters) == array.size
+    position: dict[object, int] = {}
+    index = np.array([position.setdefault(cluster, len(position)) for cluster in clusters])
+    sums = np.bincount(index, weights=array).astype(np.float64)
+    return sums, np.bincount(index).astype(np.float64)
+
+
+def mean_interval(
+    values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95
+) -> Estimate:
+    r"""Mean with Student's interval from cluster-robust standard errors.
+
+        m = Σ_i x_i / N,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − m))² / N²,   m ± t_{G−1}·SE
+
+    With one value a cluster this is the ordinary t interval.
+    Source: Miller 2024, arXiv:2411.00640, section 2.2, with the G/(G−1) correction for few clusters.
+
+    Args:
+        values: (N,) float.
+        clusters: (N,) hashable, or None for independent values.
+        confidence: two-sided coverage.
+    Returns:
+        the mean and its interval; infinitely wide with a single cluster.
+    """
+    sums, counts = cluster_sums(values, clusters)
+    total, groups = counts.sum(), len(sums)
+    mean = float(sums.sum() / total)
+    half_width = math.inf
+    if groups > 1:
+        residuals = sums - counts * mean
+        error = math.sqrt(groups / (groups - 1) * float((residuals**2).sum())) / total
+        half_width = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * error
+    return Estimate(mean, mean - half_width, mean + half_width, int(total), groups)
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    clusters: Sequence[object] | None = None,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean with a percentile bootstrap interval over clusters.
+
+        draw G clusters with replacement; m* = Σ sums / Σ counts of those drawn; quantiles of m*
+
+    Source: Efron and Tibshirani 1993, section 13.3; drawing whole clusters: Cameron, Gelbach and Miller 2008.
+    Differs from scipy.stats.bootstrap: clusters, and the percentile method only.
+
+    Args:
+        values: (N,) float.
+        clusters: (N,) hashable, the prompt each value belongs to; None for independent values.
+        seed: of a generator of its own; the global one is untouched.
+        resamples: how many draws.
+        confidence: two-sided coverage.
+    Returns:
+        the mean and its interval.
+    """
+    sums, counts = cluster_sums(values, clusters)
+    groups = len(sums)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    rows = max(1, 2_000_000 // groups)  # bounds the memory of one draw
+    for start in range(0, resamples, rows):
+        drawn = rng.integers(groups, size=(min(rows, resamples - start), groups))
+        means[start : start + len(drawn)] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Estimate(float(sums.sum() / counts.sum()), float(low), float(high), int(counts.sum()), groups)
