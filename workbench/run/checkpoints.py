@@ -1,7 +1,7 @@
-"""Atomic checkpoints: a folder `step-N` either exists complete or not at all. Knows nothing of what is inside.
+"""Atomic checkpoints: a folder `step-N` exists complete or not at all. Knows nothing of what is inside.
 
-A checkpoint is written beside its place under a hidden name, every file is flushed to the disk, and the folder is
-renamed; a process killed at any moment leaves the previous checkpoints untouched.
+A checkpoint is written beside its place under a hidden name, every file is flushed to the disk, and the
+folder is renamed; a process killed at any moment leaves the previous checkpoints untouched.
 """
 
 import os
@@ -14,7 +14,7 @@ STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, keep_last: int) -> Path:
-    """Let `write` fill a hidden folder, publish it as `root/step-N`, and delete all but the newest `keep_last`.
+    """Let `write` fill a hidden folder, publish it as `root/step-N`, delete all but the newest `keep_last`.
 
     Raises:
         OSError: the disk is full, say; the hidden folder is removed and older checkpoints stay as they were.

@@ -89,7 +89,7 @@ class RunFolder:
                 raise WorkbenchError(
                     folder.path,
                     f"already holds a {phase} run (status {folder.record()['status']!r})",
-                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… takes another folder",
+                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… goes elsewhere",
                 )
             else:
                 folder._check_same_config(config)

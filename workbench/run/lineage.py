@@ -1,4 +1,4 @@
-"""What a run was made from: fingerprints of files and bases, package versions, the git commit. Loads no model."""
+"""What a run was made from: fingerprints of files and bases, versions, the git commit. Loads no model."""
 
 import hashlib
 import importlib.metadata
@@ -43,7 +43,7 @@ def data_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def base_fingerprint(folder: Path) -> str:
-    """Tells bases apart without reading gigabytes: SHA-256 over the weight files' names, sizes, first and last MiB.
+    """Tells bases apart without reading gigabytes: names, sizes, first and last MiB of the weight files.
 
     Two fine-tunes of one architecture differ in it, two copies of one base do not.
     """

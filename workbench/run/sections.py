@@ -22,7 +22,7 @@ class RunSection(Section):
     overwrite: bool = False
     """Delete an existing run of the same phase in this folder and start anew."""
     threads: NonNegativeInt = 0
-    """CPU threads of torch; 0 leaves torch's own choice. Results on a CPU are bit-identical for equal counts only."""
+    """CPU threads of torch; 0: its own choice. Results on a CPU are bit-identical for equal counts only."""
 
 
 class TrackingSection(Section):
@@ -47,7 +47,7 @@ class BaseSection(Section):
     """The frozen base that adapters are trained on."""
 
     base: str | None = None
-    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the base of the run that is started from."""
+    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the parent run's base."""
     revision: str | None = None
     """Commit or branch of a hub id."""
     quantise: Literal["nf4", "none"] = "nf4"

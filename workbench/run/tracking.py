@@ -1,12 +1,13 @@
 """Metrics to `metrics.jsonl`, answers to `samples.jsonl`, and both to Weights & Biases.
 
-The files are the record; W&B is a copy. A failure of W&B is shown once, noted in run.json, and ends the copying; it
-never stops a run. The only file that knows wandb.
+The files are the record; W&B is a copy. A failure of W&B is shown once, noted in run.json, and ends the
+copying; it never stops a run. The only file that knows wandb.
 """
 
 import json
 import math
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +73,7 @@ class Tracker:
         if mode == "auto":
             mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
         record = self.folder.record()
-        run_id = record.get("wandb_id") or wandb.util.generate_id()
+        run_id = record.get("wandb_id") or secrets.token_hex(4)
         settings: dict[str, Any] = {
             "project": project,
             "name": f"{record['phase']}-{record['name']}",
@@ -98,14 +99,16 @@ class Tracker:
     def _log_table(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         import wandb
 
-        columns = [name for name in SAMPLE_COLUMNS if name == "step" or any(name in row for row in rows)]
-        data = [[_cell({"step": step, **row}.get(name)) for name in columns] for row in rows]
+        columns: list[str | int] = [
+            name for name in SAMPLE_COLUMNS if name == "step" or any(name in row for row in rows)
+        ]
+        data = [[_cell({"step": step, **row}.get(str(name))) for name in columns] for row in rows]
         self._wandb.log({"samples": wandb.Table(columns=columns, data=data)}, step=step)
 
     def _guarded(self, doing: str, action: Any) -> None:
         """Run a W&B call; where it fails, say so and stop copying to W&B.
 
-        Any exception type may come out of wandb (network, disk, its own service process), and none is worth the run.
+        Any exception type may come out of wandb (network, disk, its service), and none is worth the run.
         """
         try:
             action()
