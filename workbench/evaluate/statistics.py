@@ -87,7 +87,7 @@ def mean_interval(
         m = Σ_i x_i / N,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − m))² / N²,   m ± t_{G−1}·SE
 
     With one value a cluster this is the ordinary t interval.
-    Source: Miller 2024, arXiv:2411.00640, section 2.2, with the G/(G−1) correction for few clusters.
+    Source: Miller 2024, arXiv:2411.00640 (clustered errors), with the G/(G−1) correction for few clusters.
 
     Args:
         values: (N,) float.
@@ -119,7 +119,7 @@ def bootstrap_interval(
 
         draw G clusters with replacement; m* = Σ sums / Σ counts of those drawn; quantiles of m*
 
-    Source: Efron and Tibshirani 1993, section 13.3; drawing whole clusters: Cameron, Gelbach and Miller 2008.
+    Source: Efron and Tibshirani 1993 (percentile interval); whole clusters: Cameron, Gelbach and Miller 2008.
     Differs from scipy.stats.bootstrap: clusters, and the percentile method only.
 
     Args:
@@ -131,7 +131,26 @@ def bootstrap_interval(
     Returns:
         the mean and its interval.
     """
-    sums, counts = cluster_sums(values, clusters)
+    return bootstrap_ratio(
+        *cluster_sums(values, clusters), seed=seed, resamples=resamples, confidence=confidence
+    )
+
+
+def bootstrap_ratio(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    *,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Σ sums / Σ counts with a percentile bootstrap interval over its terms.
+
+    Args:
+        sums: (G,) float, each cluster's sum (say, nats of a text).
+        counts: (G,) float > 0, each cluster's number (say, tokens of the text).
+        seed, resamples, confidence: as in `bootstrap_interval`.
+    """
     groups = len(sums)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
