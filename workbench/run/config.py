@@ -196,9 +196,7 @@ def _as_workbench_error(error: ValidationError, config_class: type[BaseModel], o
             remedy=f"did you mean {close}?" if close else None,
         )
     if problem["type"] == "missing":
-        return WorkbenchError(
-            place, f"has no value{also}", remedy=f"give {key}=… on the command line or in the file"
-        )
+        return WorkbenchError(place, f"has no value{also}", remedy=f"give {key}=… on the command line or in the file")
     value = repr(problem["input"])
     return WorkbenchError(
         place,

@@ -21,9 +21,7 @@ class WorkbenchError(Exception):
         remedy: what to do now.
     """
 
-    def __init__(
-        self, place: object, problem: str, *, expected: str | None = None, remedy: str | None = None
-    ) -> None:
+    def __init__(self, place: object, problem: str, *, expected: str | None = None, remedy: str | None = None) -> None:
         self.place, self.problem, self.expected, self.remedy = str(place), problem, expected, remedy
         lines = [f"{self.place}: {problem}"]
         if expected:

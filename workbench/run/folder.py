@@ -6,7 +6,7 @@ Files are named in docs/architecture.md. Knows nothing of what a phase writes in
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class RunFolder:
                 raise WorkbenchError(
                     folder.path,
                     f"already holds a {phase} run (status {folder.record()['status']!r})",
-                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… goes elsewhere",
+                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… moves",
                 )
             else:
                 folder._check_same_config(config)
@@ -132,9 +132,7 @@ class RunFolder:
                 folder.path,
                 "no run here (there is no run.json)",
                 expected="a run folder written by sft, reward or ppo",
-                remedy=did_you_mean(folder.path.name, siblings)
-                if siblings
-                else "run the earlier phase first",
+                remedy=did_you_mean(folder.path.name, siblings) if siblings else "run the earlier phase first",
             )
         if phase is not None:
             folder._check_phase((phase,) if isinstance(phase, str) else phase)
@@ -145,9 +143,7 @@ class RunFolder:
         try:
             content: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise WorkbenchError(
-                self.record_path, f"broken JSON at line {error.lineno}: {error.msg}"
-            ) from None
+            raise WorkbenchError(self.record_path, f"broken JSON at line {error.lineno}: {error.msg}") from None
         return content
 
     def write_record(self, content: Mapping[str, Any]) -> None:
@@ -199,11 +195,9 @@ class RunFolder:
         for path in (self.metrics_path, self.samples_path):
             if path.is_file():
                 kept = [row for row in _read_rows(path) if row.get("step", 0) <= step]
-                write_text_atomically(
-                    path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-                )
+                write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
-    def _check_phase(self, phases: Iterable[str]) -> None:
+    def _check_phase(self, phases: tuple[str, ...]) -> None:
         found = self.record().get("phase")
         if found not in phases:
             wanted = " or ".join(phases)

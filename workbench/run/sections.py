@@ -47,7 +47,7 @@ class BaseSection(Section):
     """The frozen base that adapters are trained on."""
 
     base: str | None = None
-    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the parent run's base."""
+    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the parent's."""
     revision: str | None = None
     """Commit or branch of a hub id."""
     quantise: Literal["nf4", "none"] = "nf4"

@@ -1,0 +1,150 @@
+"""Sampling responses from a role: left-padded batches, eval mode, the pure softmax at a temperature.
+
+No top-k, top-p or minimum length: they would make the sampled distribution another one than the scored distribution.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workbench.data.records import Prompt
+from workbench.data.tokenise import decode_response, encode_prompt
+from workbench.model.masks import ended, pad_rows, position_ids, response_mask
+from workbench.model.open import open_runs
+from workbench.model.roles import Roles
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Sampled responses to one batch of prompts. B = batch, R = response tokens."""
+
+    ids: Tensor
+    """(B, R) int64; the pad token after the end."""
+    mask: Tensor
+    """(B, R) bool, True on real tokens, EOS included."""
+    ended: Tensor
+    """(B,) bool: has an EOS."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One sampled answer as text."""
+
+    text: str
+    temperature: float
+    ended: bool
+    ids: tuple[int, ...] = ()
+    """Response token ids, EOS included."""
+
+
+def generate(
+    roles: Roles,
+    role: str,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> Responses:
+    """Sample one response to each prompt.
+
+    Args:
+        roles: the base with its adapters.
+        role: whose answers.
+        prompts: B lists of token ids, BOS included.
+        max_new_tokens: R at most.
+        temperature: of the softmax, > 0.
+        seed: of the sampling; the global random state is left as it was.
+    """
+    tokenizer = roles.tokenizer
+    input_ids, mask = pad_rows([list(prompt) for prompt in prompts], tokenizer.pad_token_id, side="left")
+    input_ids, mask = input_ids.to(roles.device), mask.to(roles.device)
+    devices = [roles.device] if roles.device.type == "cuda" else []
+    with roles.use(role), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        sequences = roles.model.generate(
+            input_ids=input_ids,
+            attention_mask=mask.long(),
+            position_ids=position_ids(mask),
+            max_new_tokens=max_new_tokens,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            use_cache=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    ids = sequences[:, input_ids.shape[1] :]
+    real = response_mask(ids, tokenizer.eos_token_id)
+    ids = ids.masked_fill(~real, tokenizer.pad_token_id)
+    return Responses(ids, real, ended(ids, tokenizer.eos_token_id, real))
+
+
+def sample(
+    roles: Roles,
+    role: str,
+    prompts: Sequence[Prompt],
+    *,
+    temperatures: Sequence[float],
+    responses_per_prompt: int,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[Prompt, list[Sampled]]]:
+    """Yield each prompt with its sampled answers, in order; answer j of prompt i is sampled at one of `temperatures`.
+
+    Temperatures rotate over prompts and answers, so that each is used equally often and pairs mix them. The answers
+    depend on `seed` and on the batch layout only.
+    """
+    for start in range(0, len(prompts), batch_size):
+        batch = prompts[start : start + batch_size]
+        jobs: dict[float, list[tuple[int, int]]] = {}
+        for i in range(len(batch)):
+            for j in range(responses_per_prompt):
+                jobs.setdefault(temperatures[(start + i + j) % len(temperatures)], []).append((i, j))
+        answers: list[list[Sampled | None]] = [[None] * responses_per_prompt for _ in batch]
+        encoded = [encode_prompt(roles.tokenizer, prompt.prompt) for prompt in batch]
+        for number, (temperature, places) in enumerate(jobs.items()):
+            responses = generate(
+                roles,
+                role,
+                [encoded[i] for i, _ in places],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed + start * 100 + number,
+            )
+            for (i, j), ids, real, done in zip(
+                places, responses.ids.tolist(), responses.mask.tolist(), responses.ended.tolist(), strict=True
+            ):
+                kept = tuple(token for token, counts in zip(ids, real, strict=True) if counts)
+                answers[i][j] = Sampled(decode_response(roles.tokenizer, kept), temperature, done, kept)
+        for prompt, texts in zip(batch, answers, strict=True):
+            yield prompt, [text for text in texts if text is not None]
+
+
+def sample_from_run(
+    run_path: str | Path,
+    prompts: Sequence[Prompt],
+    *,
+    temperatures: Sequence[float],
+    responses_per_prompt: int,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[Prompt, list[Sampled]]]:
+    """Open a finished run and sample from it; see `sample`."""
+    roles = open_runs({"policy": run_path})
+    yield from sample(
+        roles,
+        "policy",
+        prompts,
+        temperatures=temperatures,
+        responses_per_prompt=responses_per_prompt,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+    )

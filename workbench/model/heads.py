@@ -1,0 +1,92 @@
+"""Scalar heads: a linear map from the last hidden state to a score or a value, with its normalisation, in float32.
+
+peft drops a score head silently when an adapter is loaded onto a causal model, so heads have a file of their own. A
+probe batch with the scores that were recorded when the head was written lets a later run prove that it loaded right.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from workbench.run.errors import WorkbenchError
+
+
+class ScalarHead(nn.Module):
+    """score = gain · (w·h + b) + offset, all in float32.
+
+    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2 (gain and bias that give the scores of the initial
+    policy's answers mean 0 and standard deviation 1). `gain` and `offset` are constants; w and b are trained.
+    """
+
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(hidden_size + 1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Scores (…,) float32 of hidden states (…, D)."""
+        return self.gain * (hidden.float() @ self.weight + self.bias) + self.offset
+
+    def normalise(self, raw_mean: float, raw_std: float) -> None:
+        """Set gain and offset so that raw scores of this mean and deviation come out with mean 0 and deviation 1."""
+        if not raw_std > 0:
+            raise ValueError(f"scores have standard deviation {raw_std}: there is nothing to normalise")
+        self.gain.fill_(1 / raw_std)
+        self.offset.fill_(-raw_mean / raw_std)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Token rows with the scores that a reward run recorded for them."""
+
+    ids: Tensor
+    """(N, T) int64, right-padded."""
+    mask: Tensor
+    """(N, T) bool."""
+    scores: Tensor
+    """(N,) float32, normalised."""
+
+
+def save_head(path: Path, head: ScalarHead, probe: Probe | None = None) -> None:
+    """Write a head, and the probe batch where there is one."""
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    if probe is not None:
+        tensors |= {
+            "probe_ids": probe.ids.cpu().contiguous(),
+            "probe_mask": probe.mask.to(torch.uint8).cpu().contiguous(),
+            "probe_scores": probe.scores.detach().float().cpu().contiguous(),
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.writing")
+    save_file(tensors, hidden)
+    hidden.replace(path)
+
+
+def load_head(path: Path) -> tuple[ScalarHead, Probe | None]:
+    """Read a head and its probe batch.
+
+    Raises:
+        WorkbenchError: the file is missing or is no head.
+    """
+    if not path.is_file():
+        raise WorkbenchError(path, "no scalar head here", expected="head.safetensors of a finished reward run")
+    tensors = load_file(path)
+    missing = {"weight", "bias", "gain", "offset"} - tensors.keys()
+    if missing:
+        raise WorkbenchError(path, f"lacks {', '.join(sorted(missing))}", expected="a head written by the reward phase")
+    probe = None
+    if "probe_ids" in tensors:
+        probe = Probe(tensors.pop("probe_ids"), tensors.pop("probe_mask").bool(), tensors.pop("probe_scores"))
+    head = ScalarHead(tensors["weight"].numel())
+    head.load_state_dict(tensors)
+    return head, probe

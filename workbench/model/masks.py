@@ -1,0 +1,58 @@
+"""Masks and positions of padded batches. True = counts."""
+
+import torch
+from torch import Tensor
+
+
+def position_ids(attention_mask: Tensor) -> Tensor:
+    """Positions of real tokens, whatever side the padding is on.
+
+        position_t = max(Σ_{s ≤ t} mask_s − 1, 0)
+
+    Args:
+        attention_mask: (B, T) bool or integer, nonzero on real tokens.
+
+    Returns:
+        (B, T) int64; 0 on left padding and in a fully masked row.
+    """
+    return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def response_mask(response_ids: Tensor, eos_id: int) -> Tensor:
+    """Real tokens of sampled responses: everything up to and including the first EOS.
+
+    Args:
+        response_ids: (B, R) int64, anything after the first EOS is ignored.
+        eos_id: the end-of-sequence token.
+
+    Returns:
+        (B, R) bool; each row is a prefix; all True where there is no EOS.
+    """
+    is_eos = (response_ids == eos_id).long()
+    return (is_eos.cumsum(dim=1) - is_eos) == 0
+
+
+def ended(response_ids: Tensor, eos_id: int, mask: Tensor) -> Tensor:
+    """Whether each response contains an EOS among its real tokens: (B,) bool."""
+    return ((response_ids == eos_id) & mask).any(dim=1)
+
+
+def pad_rows(rows: list[list[int]], pad_id: int, side: str = "right") -> tuple[Tensor, Tensor]:
+    """Rows of token ids as one padded batch.
+
+    Args:
+        rows: N lists of different lengths.
+        pad_id: written where there is no token.
+        side: `left` or `right`, where the padding goes.
+
+    Returns:
+        ids: (N, T) int64. mask: (N, T) bool.
+    """
+    width = max((len(row) for row in rows), default=0)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[index, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[index, start : start + len(row)] = True
+    return ids, mask

@@ -1,0 +1,241 @@
+"""One base, every role an adapter: the one place that switches between policy, reference, value and reward.
+
+    with roles.use("policy", train=True) as policy:
+        hidden = policy(input_ids, attention_mask)
+        …                       # loss
+        loss.backward()         # before the role changes: enforced
+
+peft makes a backward pass after a switch give zero gradients, or with activation checkpointing wrong ones, without an
+error. `use` therefore refuses to be nested, and refuses to end while a gradient is still owed. One of the two files
+that know peft. Shapes: B = batch, T = tokens, D = hidden.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.model.base import keep_cpu_weights_in_place
+from workbench.model.heads import ScalarHead
+from workbench.model.masks import position_ids
+from workbench.run.errors import WorkbenchError
+
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""(input_ids (B, T), attention_mask (B, T)) → final hidden states (B, T, D)."""
+
+
+def lora_config(r: int, alpha: int, dropout: float, *, task: str = "CAUSAL_LM") -> LoraConfig:
+    """A LoRA adapter on every linear layer except the LM head or score head."""
+    return LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", bias="none", task_type=task
+    )
+
+
+@dataclass
+class Roles:
+    """Named adapters and scalar heads on one frozen base."""
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    heads: dict[str, ScalarHead] = field(default_factory=dict)
+    _active: str | None = None
+    _gradients_owed: int = 0
+
+    @classmethod
+    def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
+        """Put the first role on a base."""
+        _check_adapter(adapter)
+        model = PeftModel.from_pretrained(base, str(adapter), adapter_name=role, is_trainable=False)
+        keep_cpu_weights_in_place(model)
+        return cls(model, tokenizer)
+
+    @property
+    def names(self) -> list[str]:
+        """The roles on the base."""
+        return list(self.model.peft_config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self.lm_head.device
+
+    @property
+    def lm_head(self) -> Tensor:
+        """(V, D) weight of the base's LM head."""
+        weight: Tensor = self.model.get_base_model().get_output_embeddings().weight
+        return weight
+
+    def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
+        """Load another adapter (in peft format) under a role's name, frozen."""
+        _check_adapter(adapter)
+        config = LoraConfig.from_pretrained(str(adapter))
+        config.inference_mode = True
+        config.modules_to_save = None
+        self.model.add_adapter(role, config)
+        weights = {
+            name: tensor
+            for name, tensor in load_peft_weights(str(adapter), device="cpu").items()
+            if "lora_" in name  # a reward adapter also carries its score head, which is kept in a file of its own
+        }
+        outcome = set_peft_model_state_dict(self.model, weights, adapter_name=role)
+        missing = [name for name in outcome.missing_keys if f".{role}." in name and "lora_" in name]
+        if missing or outcome.unexpected_keys:
+            raise WorkbenchError(
+                adapter,
+                f"does not fit this base: {len(missing)} weights missing, {len(outcome.unexpected_keys)} unexpected",
+                expected="an adapter trained on the same base",
+            )
+        self._finish_adding(role)
+        if head is not None:
+            self.heads[role] = head.to(self.device)
+
+    def copy(self, source: str, target: str) -> None:
+        """A new role that starts as an exact copy of another one's adapter (heads are not copied)."""
+        config = LoraConfig(**{**self.model.peft_config[source].to_dict(), "inference_mode": True})
+        self.model.add_adapter(target, config)
+        with torch.no_grad():
+            for mine, theirs in zip(self._adapter_weights(target), self._adapter_weights(source), strict=True):
+                mine.copy_(theirs)
+        self._finish_adding(target)
+
+    def _finish_adding(self, role: str) -> None:
+        keep_cpu_weights_in_place(self.model)
+        for weight in self._adapter_weights(role):
+            weight.data = weight.data.float()
+            weight.requires_grad_(False)
+
+    @contextlib.contextmanager
+    def use(self, role: str, *, train: bool = False) -> Iterator[Forward]:
+        """Make `role` active for the body; the only place where adapters are switched.
+
+        Args:
+            role: one of `names`.
+            train: gradients for this role's adapter (and activation checkpointing, where it is on). Otherwise eval
+                mode without gradients.
+
+        Raises:
+            RuntimeError: nested use, or the body ends with a forward pass whose backward pass has not run.
+        """
+        if self._active is not None:
+            raise RuntimeError(f"role {role!r} asked for while {self._active!r} is in use: one role at a time")
+        self.model.set_adapter(role, inference_mode=not train)
+        self.model.train(train)
+        self._active, self._gradients_owed = role, 0
+        try:
+            with torch.set_grad_enabled(train):
+                yield self._forward
+            if self._gradients_owed > 0:
+                raise RuntimeError(
+                    f"role {role!r} is given up before its backward pass: its gradients would silently be lost"
+                )
+        finally:
+            self._active = None
+            self.model.eval()
+
+    def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Final hidden states (B, T, D) of the active role."""
+        decoder = self.model.get_base_model().model
+        hidden: Tensor = decoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask.long(),
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        if hidden.requires_grad:
+            self._gradients_owed += 1
+            hidden.register_hook(self._gradient_paid)
+        return hidden
+
+    def _gradient_paid(self, gradient: Tensor) -> None:
+        self._gradients_owed -= 1
+
+    def parameters(self, role: str) -> list[nn.Parameter]:
+        """The trainable parameters of a role, chosen by name: its adapter, then its head."""
+        head = list(self.heads[role].parameters()) if role in self.heads else []
+        return self._adapter_weights(role) + head
+
+    def _adapter_weights(self, role: str) -> list[nn.Parameter]:
+        return [p for name, p in self.model.named_parameters() if f".{role}." in name and "lora_" in name]
+
+    def adapter_state(self, role: str) -> dict[str, Tensor]:
+        """The weights of a role's adapter, for a checkpoint or a fingerprint."""
+        return get_peft_model_state_dict(self.model, adapter_name=role)
+
+    def load_adapter_state(self, role: str, state: dict[str, Tensor]) -> None:
+        """Put back what `adapter_state` gave."""
+        set_peft_model_state_dict(self.model, state, adapter_name=role)
+
+    def save_adapter(self, role: str, folder: Path) -> None:
+        """Write a role's adapter in plain peft format, with the tokenizer."""
+        self.model.save_pretrained(str(folder.parent), selected_adapters=[role])
+        written = folder.parent / role
+        if written != folder:
+            if folder.exists():
+                import shutil
+
+                shutil.rmtree(folder)
+            written.rename(folder)
+        self.tokenizer.save_pretrained(str(folder))
+
+    def checkpoint_activations(self) -> None:
+        """Recompute activations during backward passes in train mode."""
+        self.model.get_base_model().gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+
+    def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
+        with self.use(role) as forward:
+            hidden = forward(input_ids, attention_mask)
+        last = attention_mask.long().sum(dim=1) - 1
+        return self.heads[role](hidden[torch.arange(len(hidden), device=hidden.device), last]).detach()
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each role's adapter and head."""
+        return {role: sum(p.numel() for p in self.parameters(role)) for role in self.names}
+
+
+def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Path | None = None) -> PeftModel:
+    """A PeftModel with one trainable adapter named `default` (the name TRL's trainers expect).
+
+    Args:
+        base: frozen base, causal or with a score head.
+        config: shape of the adapter; replaced by the start adapter's shape where one is given.
+        start: adapter folder to copy the weights from.
+    """
+    weights: dict[str, Any] = {}
+    if start is not None:
+        _check_adapter(start)
+        old = LoraConfig.from_pretrained(str(start))
+        config = LoraConfig(**{**config.to_dict(), "r": old.r, "lora_alpha": old.lora_alpha})
+        weights = {k: v for k, v in load_peft_weights(str(start), device="cpu").items() if "lora_" in k}
+    model = get_peft_model(base, config)
+    if weights:
+        outcome = set_peft_model_state_dict(model, weights)
+        missing = [name for name in outcome.missing_keys if "lora_" in name]
+        if missing or outcome.unexpected_keys:
+            raise WorkbenchError(start, "does not fit this base", expected="an adapter trained on the same base")
+    return model
+
+
+def adapters_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two adapters hold the same values."""
+    return first.keys() == second.keys() and all(torch.equal(first[k].cpu(), second[k].cpu()) for k in first)
+
+
+def _check_adapter(folder: Path) -> None:
+    wanted: Sequence[str] = ("adapter_config.json", "adapter_model.safetensors")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise WorkbenchError(
+            folder,
+            f"no adapter here ({', '.join(missing)} missing)",
+            expected="the adapter/ folder of a finished run",
+        )

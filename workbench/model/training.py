@@ -1,0 +1,167 @@
+"""What sft, reward and contrastive training share when they drive one of TRL's trainers.
+
+TRL computes losses and steps; here are the things it leaves open: float32 adapters, atomic checkpoints under the run
+folder's names, metrics through our tracker, and a progress bar.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from workbench.model.base import default_device
+from workbench.run.checkpoints import latest_checkpoint, prune_checkpoints, publish_checkpoint
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.progress import progress
+from workbench.run.sections import CheckpointSection, OptimizerSection
+from workbench.run.tracking import Tracker
+
+STAGING = ".trainer"
+"""Folder beside the checkpoints into which the trainer writes; complete ones are renamed out of it."""
+
+
+def trainer_arguments(
+    folder: RunFolder,
+    optimizer: OptimizerSection,
+    checkpoint: CheckpointSection,
+    *,
+    seed: int,
+    log_every: int,
+    activation_checkpointing: bool,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """The arguments that every TRL trainer gets.
+
+    Raises:
+        WorkbenchError: the micro-batch size does not divide the batch size.
+    """
+    if optimizer.batch_size % optimizer.micro_batch_size:
+        raise WorkbenchError(
+            "train.micro_batch_size",
+            f"{optimizer.micro_batch_size} does not divide train.batch_size {optimizer.batch_size}",
+            remedy=f"train.micro_batch_size={math.gcd(optimizer.batch_size, optimizer.micro_batch_size)}",
+        )
+    return {
+        "output_dir": str(folder.checkpoints / STAGING),
+        "seed": seed,
+        "data_seed": seed,
+        "learning_rate": optimizer.lr,
+        "lr_scheduler_type": optimizer.schedule,
+        "warmup_steps": optimizer.warmup_share,
+        "num_train_epochs": optimizer.epochs,
+        "max_steps": optimizer.max_steps or -1,
+        "per_device_train_batch_size": optimizer.micro_batch_size,
+        "per_device_eval_batch_size": optimizer.micro_batch_size,
+        "gradient_accumulation_steps": optimizer.batch_size // optimizer.micro_batch_size,
+        "weight_decay": optimizer.weight_decay,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "adam_beta2": optimizer.adam_beta2,
+        "adam_epsilon": optimizer.adam_eps,
+        "optim": optimizer.optimizer,
+        "logging_strategy": IntervalStrategy.STEPS,
+        "logging_steps": log_every,
+        "logging_first_step": True,
+        "save_strategy": IntervalStrategy.STEPS if checkpoint.every else IntervalStrategy.NO,
+        "save_steps": checkpoint.every or 500,
+        "gradient_checkpointing": activation_checkpointing,
+        "bf16": dtype == torch.bfloat16,
+        "use_cpu": default_device().type == "cpu",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+    }
+
+
+def keep_adapters_float32(model: torch.nn.Module) -> int:
+    """Undo the trainers' cast of a 4-bit model's trainable parameters to bfloat16; call it before `train()`.
+
+    A bfloat16 LoRA weight rounds most of an update away at usual learning rates, and resuming casts back to float32,
+    so that a resumed run would differ.
+
+    Returns:
+        How many parameters were cast.
+    """
+    cast = 0
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+            cast += 1
+    return cast
+
+
+def resume_point(folder: RunFolder, resume: bool) -> str | None:
+    """The checkpoint to go on from, after dropping the rows of metrics that will be written again."""
+    checkpoint = latest_checkpoint(folder.checkpoints) if resume else None
+    step = int(checkpoint.name.removeprefix("step-")) if checkpoint else -1
+    if resume:
+        folder.rewind_rows(step)
+    return str(checkpoint) if checkpoint else None
+
+
+class RunCallback(TrainerCallback):
+    """Publishes checkpoints atomically, sends metrics to the tracker, and shows the progress.
+
+    Args:
+        folder: of the run.
+        tracker: gets the renamed metrics.
+        names: trainer's name → ours, such as `loss` → `sft/loss`; what is not named is left out.
+        keep_last: checkpoints to keep.
+        description: of the progress bar.
+    """
+
+    def __init__(
+        self, folder: RunFolder, tracker: Tracker, names: dict[str, str], *, keep_last: int, description: str
+    ) -> None:
+        self.folder, self.tracker, self.names, self.keep_last = folder, tracker, names, keep_last
+        self.description = description
+        self._bar: Any = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the bar where the run goes on."""
+        self._bar = progress(
+            total=state.max_steps, initial=state.global_step, description=self.description, unit="step"
+        )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """One optimizer step."""
+        self._bar.update(state.global_step - self._bar.n)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Send what has one of our names."""
+        metrics = {self.names[k]: v for k, v in (logs or {}).items() if k in self.names and v is not None}
+        if metrics:
+            self.tracker.log(metrics, state.global_step)
+            if self._bar is not None and "loss" in (logs or {}):
+                self._bar.set_postfix_str(f"loss {float((logs or {})['loss']):.3f}")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Give the finished checkpoint its name."""
+        step = state.global_step
+        written = Path(args.output_dir) / f"checkpoint-{step}"
+        publish_checkpoint(written, self.folder.checkpoints, step)
+        prune_checkpoints(self.folder.checkpoints, self.keep_last)
+
+
+def count_parameters(model: PreTrainedModel | torch.nn.Module) -> tuple[int, int]:
+    """Trainable parameters, and those that were loaded (of an NF4 weight: the original number)."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        total += math.prod(state.shape) if state is not None else parameter.numel()
+    return trainable, total
