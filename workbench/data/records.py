@@ -3,6 +3,9 @@
 The schema version is written into every run; a change of a field's meaning raises it.
 """
 
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,6 +24,16 @@ class Message(_Record):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+def prompt_id(prompt: Sequence[Message]) -> str:
+    """The id of a prompt, from its text: the same text has the same id in every file."""
+    return content_id([[message.role, message.content] for message in prompt])
+
+
+def content_id(content: object) -> str:
+    """16 hex digits of the SHA-256 of any JSON value."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 class Prompt(_Record):
@@ -61,7 +74,7 @@ class Item(Prompt):
 
 
 class Preference(Prompt):
-    """A resolved comparison. `chosen` and `rejected` are one assistant message each (TRL's conversational form)."""
+    """A resolved comparison; `chosen` and `rejected` are one assistant message each, as TRL reads them."""
 
     group: NonEmpty
     chosen: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1)]

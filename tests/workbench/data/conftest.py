@@ -1,0 +1,58 @@
+"""Three kinds of tokenizer: byte-level BPE trained here, and two real SentencePiece ones where they are at hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SHARED = (Path(__file__).parents[3] / "../shared/data").resolve()
+TEXTS = ["User: Where is my order?\nAssistant: It is on its way to you.", "Thanks for asking! It arrives on Monday."]
+
+
+def byte_level() -> Any:
+    """A byte-level BPE with `<unk>`, `<s>`, `</s>` and no pad token, no template."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS * 5, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=None
+    )
+
+
+def load(folder: Path) -> Any:
+    """A tokenizer from a folder; skips where the folder, or the library it needs, is absent."""
+    from transformers import AutoTokenizer
+
+    if not folder.exists():
+        pytest.skip(f"{folder} is absent")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except ValueError as error:
+        pytest.skip(f"transformers cannot load it here: {error}")
+
+
+@pytest.fixture(params=["byte-level", "stories260K", "llama2"])
+def bare_tokenizer(request: pytest.FixtureRequest) -> Any:
+    """A tokenizer as its base ships it: without a template, without padding."""
+    if request.param == "byte-level":
+        return byte_level()
+    return load(SHARED / {"stories260K": "models/stories260K", "llama2": "tokenizers/llama2"}[request.param])
+
+
+@pytest.fixture
+def tokenizer(bare_tokenizer: Any) -> Any:
+    """The same, made ready."""
+    from workbench.data.template import ensure_template
+
+    ensure_template(bare_tokenizer)
+    return bare_tokenizer

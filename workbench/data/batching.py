@@ -1,0 +1,146 @@
+"""Tokenised rows for trainers, with a count of what is too long. Knows token ids, no model and no trainer.
+
+TRL's RewardTrainer drops long pairs without a word, and its SFTTrainer and DPOTrainer cut them; here a row is
+whole, or it is dropped, counted and reported.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.data.records import Demonstration, Preference, Prompt
+from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.run.errors import WorkbenchError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows for a trainer, in the order of the records."""
+
+    rows: list[dict[str, list[int]]]
+    """Token ids and masks, unpadded."""
+    kept: list[int]
+    """Index of each row's record, to look up its id, group or weight."""
+    dropped: int
+    """Records that were longer than the limit."""
+    longest: int
+    """Tokens of the longest record, dropped ones included."""
+
+
+def encode_demonstrations(
+    tokenizer: Any, demonstrations: Sequence[Demonstration], *, max_length: int, place: object
+) -> EncodedRows:
+    """Rows `{"input_ids", "completion_mask"}` for SFTTrainer, prompt and response in one.
+
+    SFTTrainer reads the mask only with `completion_only_loss=True`.
+
+    Args:
+        tokenizer: with a frozen template (`ensure_template`).
+        demonstrations: what to imitate.
+        max_length: tokens of prompt and response together, at most.
+        place: the file, for messages.
+
+    Raises:
+        WorkbenchError: every record is too long.
+    """
+    rows, lengths = [], []
+    for demonstration in demonstrations:
+        prompt = encode_prompt(tokenizer, demonstration.prompt)
+        response = encode_response(tokenizer, demonstration.prompt, demonstration.response)
+        mask = [0] * len(prompt) + [1] * len(response)
+        rows.append({"input_ids": prompt + response, "completion_mask": mask})
+        lengths.append(len(mask))
+    return _within(rows, lengths, max_length, place, "demonstrations", "data.max_length")
+
+
+def encode_pairs(
+    tokenizer: Any,
+    preferences: Sequence[Preference],
+    *,
+    max_length: int,
+    place: object,
+    prompt_apart: bool = False,
+) -> EncodedRows:
+    """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, the prompt in both.
+
+    With `prompt_apart`, rows `{"prompt_ids", "chosen_ids", "rejected_ids"}` as DPOTrainer's collator reads
+    them, the responses alone in the latter two. (DPOTrainer 1.16 tokenises whatever it is given: keep it from
+    doing so by overriding its `_prepare_dataset`.)
+
+    Args:
+        tokenizer: with a frozen template (`ensure_template`).
+        preferences: chosen and rejected responses.
+        max_length: tokens of the prompt with either response, at most.
+        place: the file, for messages.
+        prompt_apart: keep the prompt's ids in a field of their own.
+
+    Raises:
+        WorkbenchError: every pair is too long.
+    """
+    rows, lengths = [], []
+    for preference in preferences:
+        prompt = encode_prompt(tokenizer, preference.prompt)
+        chosen = encode_response(tokenizer, preference.prompt, preference.chosen_text)
+        rejected = encode_response(tokenizer, preference.prompt, preference.rejected_text)
+        if prompt_apart:
+            rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+        else:
+            rows.append({"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected})
+        lengths.append(len(prompt) + max(len(chosen), len(rejected)))
+    return _within(rows, lengths, max_length, place, "pairs", "data.max_length")
+
+
+def encode_prompts(
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    max_length: int,
+    place: object,
+    limit_name: str = "data.max_prompt_length",
+) -> EncodedRows:
+    """Rows `{"prompt_ids"}` of prompts with at most `max_length` tokens.
+
+    Args:
+        tokenizer: with a frozen template (`ensure_template`).
+        prompts: what to answer.
+        max_length: tokens of a prompt, at most.
+        place: the file, for messages.
+        limit_name: the config key of the limit, for messages.
+
+    Raises:
+        WorkbenchError: every prompt is too long.
+    """
+    rows = [{"prompt_ids": encode_prompt(tokenizer, prompt.prompt)} for prompt in prompts]
+    lengths = [len(row["prompt_ids"]) for row in rows]
+    return _within(rows, lengths, max_length, place, "prompts", limit_name)
+
+
+def _within(
+    rows: list[dict[str, list[int]]],
+    lengths: list[int],
+    limit: int,
+    place: object,
+    kind: str,
+    limit_name: str,
+) -> EncodedRows:
+    if not rows:
+        raise WorkbenchError(place, f"it has no {kind}", expected="at least one")
+    kept = [index for index, length in enumerate(lengths) if length <= limit]
+    shortest, longest = min(lengths), max(lengths)
+    if not kept:
+        raise WorkbenchError(
+            place,
+            f"all {len(rows)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
+            expected=f"at most {limit} tokens ({limit_name})",
+            remedy=f"{limit_name}={longest} keeps them all, if the base can read that many",
+        )
+    dropped = len(rows) - len(kept)
+    if dropped:
+        _log.warning(
+            "%s: dropped %d of %d %s, longer than %s=%d tokens (the longest has %d)",
+            *(place, dropped, len(rows), kind, limit_name, limit, longest),
+        )
+    return EncodedRows([rows[index] for index in kept], kept, dropped, longest)

@@ -1,0 +1,129 @@
+"""The only place that decides which token ids a prompt and a response have. Knows tokenizers, no model.
+
+    prompt ids   = the template's text up to and with the generation prompt, BOS first
+    response ids = what follows in the templated conversation, EOS last and once
+
+Whoever samples, trains, scores or serves uses these ids, so a response means the same everywhere. A text that
+looks like a special token (`</s>` typed by a person or written by a model) stays text.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from workbench.data.records import Message
+
+_HIDDEN = "\ue000special:{}\ue001"
+"""Stands in the rendered text for something in a message that only looks like a special token."""
+
+
+def encode_prompt(tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
+    """Token ids of a prompt: BOS, the templated messages, the template's generation prompt."""
+    hidden: list[str] = []
+    messages = [(str(message.role), _hide(tokenizer, message.content, hidden)) for message in prompt]
+    return _encode(tokenizer, _render(tokenizer, messages, generation_prompt=True), hidden)
+
+
+def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) -> list[int]:
+    """Token ids of a response after its prompt: the text as the template continues it, then EOS once.
+
+    Where no token spans prompt and response, prompt ids + response ids are exactly the ids of the whole
+    templated conversation. Only the roles of `prompt` matter, not its texts.
+    """
+    opening, lead = _frame(tokenizer, tokenizer.chat_template, tuple(message.role for message in prompt))
+    hidden: list[str] = []
+    content = _hide(tokenizer, response, hidden)
+    for context in (opening, "\n"):
+        before = _encode(tokenizer, context, [])
+        ids = _encode(tokenizer, context + lead + content, hidden)
+        if ids[: len(before)] == before:
+            return [*ids[len(before) :], tokenizer.eos_token_id]
+    return [*_encode(tokenizer, lead + content, hidden), tokenizer.eos_token_id]
+
+
+def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of response ids: all before the first EOS, without the template's one leading space."""
+    ids = [int(token) for token in ids]
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    opening, lead = _frame(tokenizer, tokenizer.chat_template, ("user",))
+    before = _encode(tokenizer, opening, [])
+    start = len(_decode(tokenizer, before))
+    return _decode(tokenizer, [*before, *ids])[start:].removeprefix(lead)
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _render(tokenizer: Any, messages: list[tuple[str, str]], *, generation_prompt: bool) -> str:
+    turns = [{"role": role, "content": content} for role, content in messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt))
+
+
+@lru_cache(maxsize=32)
+def _frame(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, str]:
+    """What the template writes before a response: a short prompt, and the lead (mostly one space)."""
+    mark = "\ue002"
+    messages = [(role, "x") for role in roles]
+    opening = _render(tokenizer, messages, generation_prompt=True)
+    whole = _render(tokenizer, [*messages, ("assistant", mark)], generation_prompt=False)
+    lead = whole[len(opening) : whole.index(mark)] if whole.startswith(opening) else ""
+    return opening, lead
+
+
+@lru_cache(maxsize=32)
+def _specials(tokenizer: Any, count: int) -> re.Pattern[str]:
+    """Matches the text of every special token; another `count` (vocabulary size) makes it anew."""
+    tokens = {str(token) for token in tokenizer.all_special_tokens}
+    tokens |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
+
+
+def _hide(tokenizer: Any, content: str, hidden: list[str]) -> str:
+    """Replace what looks like a special token by a placeholder, and note in `hidden` what it stands for."""
+
+    def note(match: re.Match[str]) -> str:
+        hidden.append(match.group())
+        return _HIDDEN.format(len(hidden) - 1)
+
+    return _specials(tokenizer, len(tokenizer)).sub(note, content)
+
+
+def _encode(tokenizer: Any, text: str, hidden: list[str]) -> list[int]:
+    """Ids of rendered text: the template's special tokens become ids, the hidden texts stay texts."""
+    if not hidden:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids: list[int] = []
+    pattern, position = _specials(tokenizer, len(tokenizer)), 0
+    while position < len(text):
+        match = pattern.search(text, position)
+        plain = text[position : match.start() if match else len(text)]
+        for number, original in enumerate(hidden):
+            plain = plain.replace(_HIDDEN.format(number), original)
+        if plain:
+            ids += _encode_plain(tokenizer, plain, first=not ids)
+        if match:
+            ids.append(tokenizer.convert_tokens_to_ids(match.group()))
+        position = match.end() if match else len(text)
+    return ids
+
+
+def _encode_plain(tokenizer: Any, text: str, *, first: bool) -> list[int]:
+    """Ids of text without special tokens, as at its place in a longer text.
+
+    Some tokenizers put a space before the first word of a text only, others before each stretch between
+    special tokens: a leading newline keeps the first kind from doing so in the middle.
+    """
+    if first or _starts_afresh(tokenizer):
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    before = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    ids = tokenizer("\n" + text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return list(ids[len(before) :])
+
+
+@lru_cache(maxsize=32)
+def _starts_afresh(tokenizer: Any) -> bool:
+    after = tokenizer(tokenizer.eos_token + "a", add_special_tokens=False)["input_ids"][1:]
+    return list(after) == list(tokenizer("a", add_special_tokens=False)["input_ids"])
