@@ -79,9 +79,7 @@ def cluster_sums(
     return sums, np.bincount(index).astype(np.float64)
 
 
-def mean_interval(
-    values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95
-) -> Estimate:
+def mean_interval(values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95) -> Estimate:
     r"""Mean with Student's interval from cluster-robust standard errors.
 
         m = Σ_i x_i / N,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − m))² / N²,   m ± t_{G−1}·SE
@@ -131,9 +129,7 @@ def bootstrap_interval(
     Returns:
         the mean and its interval.
     """
-    return bootstrap_ratio(
-        *cluster_sums(values, clusters), seed=seed, resamples=resamples, confidence=confidence
-    )
+    return bootstrap_ratio(*cluster_sums(values, clusters), seed=seed, resamples=resamples, confidence=confidence)
 
 
 def bootstrap_ratio(

@@ -4,6 +4,7 @@ Whoever judges gives each answer a score (the truth, a reward model, a person's 
 Shapes: G = prompts, N = answers, C = comparisons.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,9 +68,7 @@ def outcomes(own: ArrayLike, other: ArrayLike, *, tie: float = 1e-9) -> NDArray[
     return np.where(np.abs(gaps) <= tie, 0.5, (gaps > 0).astype(np.float64))
 
 
-def compare(
-    own: Sequence[tuple[str, float, float]], other: Sequence[tuple[str, float, float]]
-) -> Comparisons:
+def compare(own: Sequence[tuple[str, float, float]], other: Sequence[tuple[str, float, float]]) -> Comparisons:
     """Pair every answer of `own` with every answer of `other` to the same prompt.
 
     Args:
@@ -79,7 +78,7 @@ def compare(
     for prompt, score, length in other:
         theirs.setdefault(prompt, []).append((score, length))
     mine = [answer for answer in own if answer[0] in theirs]
-    answers = {prompt: sum(1 for answer in mine if answer[0] == prompt) for prompt, _, _ in mine}
+    answers = Counter(prompt for prompt, _, _ in mine)
     pairs = [(prompt, score, length, *rival) for prompt, score, length in mine for rival in theirs[prompt]]
     assert pairs, "the two policies share no prompt"
     table = np.array([pair[1:] for pair in pairs], dtype=np.float64)
@@ -102,9 +101,7 @@ def win_rate(comparisons: Comparisons, *, seed: int, resamples: int = 2000) -> W
         resamples: of the bootstrap.
     """
     shares: dict[str, float] = {}
-    for prompt, outcome, weight in zip(
-        comparisons.prompts, comparisons.outcomes, comparisons.weights, strict=True
-    ):
+    for prompt, outcome, weight in zip(comparisons.prompts, comparisons.outcomes, comparisons.weights, strict=True):
         shares[prompt] = shares.get(prompt, 0.0) + float(outcome * weight)
     by_prompt = np.clip(list(shares.values()), 0.0, 1.0)
     estimate = bootstrap_interval(by_prompt, seed=seed, resamples=resamples)

@@ -74,9 +74,7 @@ def test_reliability_by_hand():
     gaps = [0.0, math.log(3), -math.log(3), math.log(9)]
     first, second = reliability_bins(gaps, bins=2)
     assert (first.confidence, first.accuracy, first.count) == pytest.approx((0.625, 0.75, 2))
-    assert (second.low, second.high, second.confidence, second.accuracy) == pytest.approx(
-        (0.75, 0.9, 0.825, 0.5)
-    )
+    assert (second.low, second.high, second.confidence, second.accuracy) == pytest.approx((0.75, 0.9, 0.825, 0.5))
     assert expected_calibration_error(gaps, bins=2) == pytest.approx(0.225)
 
 
@@ -103,9 +101,7 @@ def test_ece_matches_definition(count, bins):
 
 def test_reliability_matches_sklearn():
     gaps = honest_gaps(1200, seed=3)
-    share, claimed = calibration_curve(
-        gaps > 0, 1 / (1 + np.exp(-np.abs(gaps))), n_bins=10, strategy="quantile"
-    )
+    share, claimed = calibration_curve(gaps > 0, 1 / (1 + np.exp(-np.abs(gaps))), n_bins=10, strategy="quantile")
     ours = reliability_bins(gaps, bins=10)
     assert [b.confidence for b in ours] == pytest.approx(claimed.tolist(), **EXACT)
     assert [b.accuracy for b in ours] == pytest.approx(share.tolist(), **EXACT)
@@ -122,9 +118,7 @@ def test_ece_knows_honest_from_boastful():
 def test_ece_by_chance_matches_simulation():
     size = np.abs(np.random.default_rng(7).normal(0, 1.5, 600))
     rng, probability = np.random.default_rng(8), 1 / (1 + np.exp(-size))
-    simulated = [
-        expected_calibration_error(np.where(rng.random(600) < probability, size, -size)) for _ in range(300)
-    ]
+    simulated = [expected_calibration_error(np.where(rng.random(600) < probability, size, -size)) for _ in range(300)]
     assert ece_by_chance(size) == pytest.approx(np.mean(simulated), rel=0.05)
     assert ece_by_chance(np.repeat(size, 4)) == pytest.approx(ece_by_chance(size) / 2)
 

@@ -96,7 +96,7 @@ def test_bootstrap_repeats_with_its_seed_and_leaves_the_global_generator():
 
 
 def test_coverage_with_several_answers_a_prompt():
-    # Answers of a prompt share an effect of sd 1, the true mean is 0: a 95 % interval holds it 19 in 20 times.
+    # Answers of a prompt share an effect of sd 1, the true mean is 0: 95 % intervals hold it 19 in 20 times.
     rng = np.random.default_rng(5)
     prompts = np.repeat(np.arange(40), 4)
     hits = {"clustered": 0, "naive": 0}

@@ -9,9 +9,7 @@ from workbench.evaluate.win_rate import RIDGE, compare, length_controlled_win_ra
 
 def answers(scores, lengths=None, each=1):
     lengths = np.zeros(len(scores)) if lengths is None else lengths
-    return [
-        (f"p{i // each}", float(s), float(n)) for i, (s, n) in enumerate(zip(scores, lengths, strict=True))
-    ]
+    return [(f"p{i // each}", float(s), float(n)) for i, (s, n) in enumerate(zip(scores, lengths, strict=True))]
 
 
 def test_outcomes_by_hand():
@@ -57,9 +55,7 @@ def test_more_answers_a_prompt_do_not_pretend_more_prompts():
     rng = np.random.default_rng(3)
     own, other = rng.normal(size=50) + 0.5, rng.normal(size=50)
     once = win_rate(compare(answers(own), answers(other)), seed=0)
-    copied = win_rate(
-        compare(answers(np.repeat(own, 4), each=4), answers(np.repeat(other, 4), each=4)), seed=0
-    )
+    copied = win_rate(compare(answers(np.repeat(own, 4), each=4), answers(np.repeat(other, 4), each=4)), seed=0)
     assert (copied.mean, copied.low, copied.high) == pytest.approx((once.mean, once.low, once.high))
     assert copied.count == 16 * once.count
 

@@ -1,0 +1,94 @@
+"""The evaluation of a reward model, on fake ones whose numbers are known."""
+
+import numpy as np
+import pytest
+
+from tests.workbench.evaluate.fakes import gold, make_preference, score
+from workbench.evaluate.reward_model import evaluate_reward_model
+from workbench.run.errors import WorkbenchError
+
+
+def of_gold(prompts, responses, ended):
+    return np.array([gold(p, r).total for p, r in zip(prompts, responses, strict=True)])
+
+
+def noisy_pairs(count, *, flip, seed=0):
+    """Pairs labelled by the truth, a share of them the wrong way round."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for index in range(count):
+        many, few = "good " * int(rng.integers(5, 9)), "good " * int(rng.integers(1, 5))
+        chosen, rejected = (few, many) if rng.random() < flip else (many, few)
+        pairs.append(make_preference(index, chosen, rejected))
+    return pairs
+
+
+def test_by_hand():
+    # Words: 3 against 1 (right, gap 2), 1 against 2 (wrong, gap −1), 2 against 2 (tie). Accuracy (1 + 0 + ½)/3.
+    # Truth: .3 − .1 agrees with its label; −.2 against .2 does not; .2 against 0 does: ceiling 2/3.
+    # Scores order as the truth: right, right (gap −1, truth −.4), ½ of the tie: 2½/3.
+    pairs = [
+        make_preference(0, "good good good", "good"),
+        make_preference(1, "bad", "good good"),
+        make_preference(2, "good good", "well well"),
+        make_preference(3, "good", "good good", strength=0),
+    ]
+    result = evaluate_reward_model(score, pairs, gold=gold, bins=3)
+    assert result.accuracy.mean == pytest.approx(0.5)
+    assert (result.accuracy.count, result.accuracy.prompts, result.ties_left_out) == (3, 2, 1)
+    assert result.noise_ceiling.mean == pytest.approx(2 / 3)
+    assert result.gold_accuracy.mean == pytest.approx(2.5 / 3)
+    sigma = 1 / (1 + np.exp(-np.array([2.0, -1.0, 0.0])))
+    assert result.brier == pytest.approx(np.mean((1 - sigma) ** 2))
+    assert result.ece == pytest.approx((0.0 + (1 - sigma[1]) + (1 - sigma[0])) / 3)
+    assert result.label_length_bias == 0.5
+    assert result.length_correlation == pytest.approx(1.0)
+    assert result.length_correlation_within == pytest.approx(1.0)
+
+
+def test_perfect_model_reaches_the_ceiling_and_no_more():
+    pairs = noisy_pairs(400, flip=0.2)
+    result = evaluate_reward_model(of_gold, pairs, gold=gold)
+    assert result.gold_accuracy.mean == 1.0
+    assert result.accuracy.mean == result.noise_ceiling.mean
+    assert result.noise_ceiling.low < 0.8 < result.noise_ceiling.high
+
+
+def test_inverted_model_mirrors():
+    pairs = noisy_pairs(200, flip=0.2)
+    straight = evaluate_reward_model(of_gold, pairs, gold=gold)
+    inverted = evaluate_reward_model(lambda p, r, e: -of_gold(p, r, e), pairs, gold=gold)
+    assert inverted.accuracy.mean == pytest.approx(1 - straight.accuracy.mean)
+    assert inverted.gold_accuracy.mean == 0.0
+    assert inverted.brier > straight.brier
+
+
+def test_shuffled_labels_are_a_coin():
+    result = evaluate_reward_model(of_gold, noisy_pairs(600, flip=0.5), gold=gold)
+    assert result.accuracy.low < 0.5 < result.accuracy.high
+
+
+def test_without_a_truth():
+    result = evaluate_reward_model(score, noisy_pairs(20, flip=0.1))
+    assert result.gold_accuracy is result.noise_ceiling is None
+
+
+def test_scores_are_asked_for_once_with_the_whole_text():
+    calls = []
+
+    def spy(prompts, responses, ended):
+        calls.append((prompts, responses, ended))
+        return score(prompts, responses, ended)
+
+    evaluate_reward_model(spy, [make_preference(0, "good good", "good")])
+    ((prompts, responses, ended),) = calls
+    assert responses == ["good good", "good"]
+    assert ended == [True, True]
+    assert prompts[0] == prompts[1]
+
+
+def test_nothing_to_measure():
+    with pytest.raises(WorkbenchError, match="none of them with a preferred answer"):
+        evaluate_reward_model(score, [make_preference(0, "a", "b", strength=0)])
+    with pytest.raises(WorkbenchError, match="2 of 2 scores are not finite"):
+        evaluate_reward_model(lambda p, r, e: np.full(2, np.inf), [make_preference(0, "a", "b")])

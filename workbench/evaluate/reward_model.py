@@ -1,0 +1,112 @@
+"""The evaluation of a reward model on held-out preference pairs.
+
+Knows neither how a model is loaded nor what the truth is: both are passed in.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.data.records import Message, Preference
+from workbench.evaluate.evaluation import RewardEvaluation
+from workbench.evaluate.metrics import (
+    accuracy_by_margin,
+    brier,
+    correctness,
+    correlation,
+    correlation_within,
+    ece_by_chance,
+    expected_calibration_error,
+    reliability_bins,
+    words,
+)
+from workbench.evaluate.policy import Floats, Gold, Score, finite_scores
+from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.run.errors import WorkbenchError
+
+
+def evaluate_reward_model(
+    score: Score,
+    preferences: Sequence[Preference],
+    *,
+    gold: Gold | None = None,
+    bins: int = 12,
+    seed: int = 0,
+) -> RewardEvaluation:
+    """Accuracy, calibration and length bias of a reward model on held-out pairs.
+
+    Args:
+        score: the reward model; called once, with the chosen and then the rejected answers.
+        preferences: held-out pairs; those labelled a tie (strength 0) are left out and counted.
+        gold: the truth, or None where it is not known.
+        bins: of the reliability diagram and of the calibration error.
+        seed: of the bootstraps over prompts.
+    Raises:
+        WorkbenchError: no pair is left, or a score is not finite.
+    """
+    pairs = [preference for preference in preferences if preference.strength > 0]
+    if not pairs:
+        raise WorkbenchError(
+            "held-out preferences",
+            f"{len(preferences)} pairs, none of them with a preferred answer",
+            remedy="label more pairs, or hold out more of them: python -m annotate export …",
+        )
+    prompts = [pair.prompt for pair in pairs] * 2
+    texts = [pair.chosen_text for pair in pairs] + [pair.rejected_text for pair in pairs]
+    scores = finite_scores(score(prompts, texts, [True] * len(texts)))
+    gaps, groups = scores[: len(pairs)] - scores[len(pairs) :], [pair.group for pair in pairs]
+    lengths = np.array([len(words(text)) for text in texts], dtype=np.float64)
+    truth = _gold_gaps(gold, prompts, texts, len(pairs))
+    return RewardEvaluation(
+        accuracy=bootstrap_interval(correctness(gaps), groups, seed=seed),
+        gold_accuracy=_agreement(gaps, truth, groups, seed=seed),
+        noise_ceiling=_ceiling(truth, groups, seed=seed),
+        ece=expected_calibration_error(gaps, bins=bins),
+        ece_by_chance=ece_by_chance(gaps, bins=bins),
+        brier=brier(gaps),
+        reliability=reliability_bins(gaps, bins=bins),
+        by_margin=accuracy_by_margin(gaps, bins=4),
+        length_correlation=correlation(scores, lengths),
+        length_correlation_within=correlation_within(scores, lengths, groups * 2),
+        label_length_bias=_share_longer(lengths[: len(pairs)] - lengths[len(pairs) :]),
+        score_mean=float(scores.mean()),
+        score_sd=float(scores.std()),
+        ties_left_out=len(preferences) - len(pairs),
+    )
+
+
+def _gold_gaps(
+    gold: Gold | None, prompts: Sequence[Sequence[Message]], texts: Sequence[str], count: int
+) -> Floats | None:
+    """(count,) truth of chosen − truth of rejected; NaN where the truth knows nothing; None where never."""
+    if gold is None:
+        return None
+    truths = [gold(prompt, text, True) for prompt, text in zip(prompts, texts, strict=True)]
+    totals = np.array([np.nan if truth is None else truth.total for truth in truths])
+    gaps = totals[:count] - totals[count:]
+    return None if np.isnan(gaps).all() else np.where(np.abs(gaps) < 1e-9, 0.0, gaps)
+
+
+def _agreement(gaps: Floats, truth: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
+    """How often the scores order a pair as the truth does."""
+    if truth is None:
+        return None
+    apart = ~np.isnan(truth) & (truth != 0)
+    if not apart.any():
+        return None
+    kept = [group for group, keep in zip(groups, apart, strict=True) if keep]
+    return bootstrap_interval(correctness(gaps[apart] * np.sign(truth[apart])), kept, seed=seed)
+
+
+def _ceiling(truth: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
+    """How often the truth orders a pair as its label does, ties of the truth ½."""
+    if truth is None:
+        return None
+    known = ~np.isnan(truth)
+    kept = [group for group, keep in zip(groups, known, strict=True) if keep]
+    return bootstrap_interval(correctness(truth[known]), kept, seed=seed)
+
+
+def _share_longer(differences: Floats) -> float | None:
+    unequal = differences[differences != 0]
+    return float((unequal > 0).mean()) if unequal.size else None
