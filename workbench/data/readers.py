@@ -1,0 +1,204 @@
+"""Readers of users' files into records, and the writer of records. Knows forms and files, no tokenizer and no model.
+
+A broken row stops the reading, with its place, what was expected and the nearest right name; the message counts
+the other bad rows. Real files have a stray row that is well formed and teaches nothing (an empty answer, two answers
+that are the same): as long as they are rare, such rows are left out and reported.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from workbench.data.fields import WorthlessRow
+from workbench.data.forms import (
+    DEMONSTRATION_FORMS,
+    ITEM_FORMS,
+    LABELLED_FORMS,
+    PREFERENCE_FORMS,
+    PROMPT_FORMS,
+    TEXT_FORMS,
+    Form,
+)
+from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt
+from workbench.data.sources import Row, existing, read_rows, read_utf8
+from workbench.run.checkpoints import write_text_atomically
+from workbench.run.errors import WorkbenchError, nearest
+
+_log = logging.getLogger(__name__)
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+RARE = 1 / 200
+"""Up to this share of a file's rows may teach nothing and be left out; more is an error."""
+
+
+def read_demonstrations(path: str | Path) -> list[Demonstration]:
+    """Prompts with responses to imitate: our records, Alpaca, chat, prompt/completion, prompt/response.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad.
+    """
+    records = _read(path, DEMONSTRATION_FORMS, "demonstrations")
+    _report_duplicates(path, [(record.prompt, record.response) for record in records])
+    return records
+
+
+def read_preferences(path: str | Path) -> list[Preference]:
+    """Pairs of responses, one preferred: our records, prompt/chosen/rejected in every shape, HH-RLHF transcripts.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad.
+    """
+    records = _read(path, PREFERENCE_FORMS, "preferences")
+    _report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for record in records])
+    return records
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """The distinct prompts of any file of records, in their order.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad.
+    """
+    distinct: dict[Any, Prompt] = {}
+    for record in _read(path, PROMPT_FORMS, "prompts"):
+        distinct.setdefault(record.prompt, record)
+    return list(distinct.values())
+
+
+def read_items(path: str | Path) -> list[Item]:
+    """Prompts with the responses to label.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad, or two items have the same id.
+    """
+    records = _read(path, ITEM_FORMS, "items")
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            raise WorkbenchError(path, f"two items have the id {record.id!r}", expected="an id for each item")
+        seen.add(record.id)
+    return records
+
+
+def read_labelled_texts(path: str | Path) -> list[LabelledText]:
+    """Texts with their class.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad.
+    """
+    records = _read(path, LABELLED_FORMS, "labelled texts")
+    _report_duplicates(path, [(record.text, record.label) for record in records])
+    return records
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """Running text, for perplexity: a plain `.txt` file as one text, or the `text` field of each row.
+
+    Raises:
+        WorkbenchError: the file is missing, empty, or holds no text.
+    """
+    if Path(path).suffix.lower() == ".txt":
+        text = read_utf8(existing(Path(path)))
+        if not text.strip():
+            raise WorkbenchError(path, "it is empty", expected="some text")
+        return [text]
+    return [record.text for record in _read(path, TEXT_FORMS, "texts")]
+
+
+def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> None:
+    """Write records as JSON lines: the whole file or nothing, flushed to the disk."""
+    lines = []
+    for record in records:
+        value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
+        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
+    write_text_atomically(Path(path), "".join(lines))
+
+
+def _read(path: str | Path, forms: Sequence[Form[RecordT]], kind: str) -> list[RecordT]:
+    rows = read_rows(path)
+    first = next((row for row in rows if row.error is None), rows[0])
+    form = next((form for form in forms if form.fits(first)), None)
+    records: list[RecordT] = []
+    bad: list[WorkbenchError] = []
+    for row in rows:
+        try:
+            records.append(_record(row, first, form, forms, kind))
+        except WorkbenchError as error:
+            bad.append(error)
+    if bad:
+        _judge(path, bad, len(rows))
+    return records
+
+
+def _record(row: Row, first: Row, form: Form[RecordT] | None, forms: Sequence[Form[RecordT]], kind: str) -> RecordT:
+    """A row's record, in the form of the file's first row."""
+    if row.error is not None:
+        raise row.error
+    if form is None or not form.fits(row):
+        other = next((other for other in forms if other.fits(row)), None)
+        if form is not None and other is not None and not _prefixes(other, form):
+            raise _mixed(row, other.shape(row), first, form.shape(first))
+        raise _missing(row, forms if form is None else (form,), kind)
+    if form.shape(row) != form.shape(first):
+        raise _mixed(row, form.shape(row), first, form.shape(first))
+    return form.read(row)
+
+
+def _prefixes(other: Form[RecordT], form: Form[RecordT]) -> bool:
+    """Whether `other` is `form` with fields missing: then a field is missing, and no forms are mixed."""
+    return set(other.needs) < set(form.needs)
+
+
+def _mixed(row: Row, found: str, first: Row, expected: str) -> WorkbenchError:
+    return row.fail(
+        f"mixed forms in one file: this row has {found}",
+        expected=f"{expected}, as in {first.place}",
+        remedy="put each form into a file of its own",
+    )
+
+
+def _missing(row: Row, forms: Iterable[Form[Any]], kind: str) -> WorkbenchError:
+    """The error for a row that lacks a field: by the form it comes nearest to."""
+    candidates = list(forms)
+
+    def closeness(form: Form[Any]) -> float:
+        alike = [1.0 if name in row.fields else 0.7 if nearest(name, row.fields) else 0.0 for name in form.needs]
+        return sum(alike) / len(alike)
+
+    best = max(candidates, key=closeness)
+    found = ", ".join(map(str, row.fields)) or "nothing"
+    if closeness(best) == 0:
+        wanted = "; or ".join(form.name for form in candidates)
+        return row.fail(f"no fields of {kind}; found: {found}", expected=wanted, remedy="rename the columns")
+    absent = [name for name in best.needs if name not in row.fields]
+    unused = [name for name in row.fields if name not in (*best.needs, *best.may_have)]
+    close = {name: nearest(name, unused) for name in absent}
+    renames = [f"rename {found!r} to {name!r}" for name, found in close.items() if found]
+    return row.fail(
+        f"field {', '.join(map(repr, absent))} is missing; found: {found}",
+        expected=f"{kind} with the fields {best.name}",
+        remedy=f"did you mean {close[absent[0]]!r}? {'; '.join(renames)}"
+        if close[absent[0]]
+        else f"add {absent[0]!r} to each row",
+    )
+
+
+def _judge(path: str | Path, bad: Sequence[WorkbenchError], rows: int) -> None:
+    """Stop at bad rows; let a rare worthless row go with a warning."""
+    broken = [error for error in bad if not isinstance(error, WorthlessRow)]
+    if not broken and len(bad) <= RARE * rows:
+        _log.warning("%s: left out %d of %d rows; the first: %s", path, len(bad), rows, str(bad[0]).splitlines()[0])
+        return
+    first = broken[0] if broken else bad[0]
+    further = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+    raise WorkbenchError(first.place, first.problem + further, expected=first.expected, remedy=first.remedy)
+
+
+def _report_duplicates(path: str | Path, contents: Sequence[object]) -> None:
+    duplicates = len(contents) - len(set(contents))
+    if duplicates:
+        _log.warning("%s: %d of %d records repeat an earlier one; all are used", path, duplicates, len(contents))
