@@ -85,7 +85,7 @@ def _rename(wanted: str, found: Sequence[str]) -> str | None:
 
 
 def prompt_of(row: Row, name: str) -> tuple[Message, ...]:
-    """A prompt in any shape: messages, a transcript (`\\n\\nHuman: … \\n\\nAssistant:`), or the plain text of a user."""
+    """A prompt in any shape: messages, a transcript (`\\n\\nHuman: … \\n\\nAssistant:`), or a user's plain text."""
     if isinstance(row.fields[name], list | tuple):
         return ends_with_user(row, name, messages_of(row, name))
     text = text_of(row, name)
