@@ -1,0 +1,113 @@
+"""What `python -m annotate` reads from a YAML file: one section a verb, and the store and queue they share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workbench.run.config import Section
+from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Share
+
+
+class PairsSection(Section):
+    """How answers are sampled from a run, to be compared."""
+
+    run: str
+    """Run folder whose adapter answers."""
+    prompts: str = "tiny:prompts"
+    """File of prompt records, or `tiny:prompts` (the embedded default)."""
+    out: str
+    """Items to label (JSONL): written by `pairs`, loaded by `serve` and `simulate`."""
+    number: PositiveInt = 1000
+    """Prompts to answer, from the start of the file."""
+    responses_per_prompt: Annotated[int, Field(ge=2)] = 2
+    """Different answers wanted for each prompt; K answers become K(K-1)/2 items of one group."""
+    temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.7, 1.0, 1.3)
+    """Sampling temperatures, taken in turn."""
+    max_new_tokens: PositiveInt = 128
+    batch_size: PositiveInt = 64
+    """Prompts in one pass of the model."""
+    tries: PositiveInt = 2
+    """Passes over a prompt before it is given up because its answers are all the same."""
+    round: NonNegativeInt = 0
+    """Which turn of the loop (sample, label, train) these pairs belong to."""
+    seed: NonNegativeInt = 0
+
+
+class StoreSection(Section):
+    """Where labels are kept."""
+
+    url: str | None = None
+    """A file (SQLite) or a database URL. None: `labels.sqlite` beside `pairs.out`."""
+
+
+class QueueSection(Section):
+    """Who is given which item."""
+
+    overlap: PositiveInt = 3
+    """Judgements wanted for an item that is judged more than once."""
+    overlap_share: Share = 0.1
+    """Share of the items (chosen by hash of id) that get `overlap` judgements; the others get one."""
+    lease_seconds: PositiveInt = 900
+    """How long an item is kept for the person who opened it."""
+    priority: int = 0
+    """Of the items loaded now: higher ones are handed out first."""
+    seed: NonNegativeInt = 0
+    """Of the sides (left, right) and of the choice of overlapping items."""
+
+
+class ServerSection(Section):
+    """Where the page is served, and to whom."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Another than this machine's own needs accounts."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 7860
+    title: str = "Which answer is better?"
+    """Heading of the page."""
+    require_login: bool = False
+    """Ask for a login on this machine too. Without: once the store holds an account."""
+    https: bool = False
+    """The page is reached through HTTPS (a proxy in front): cookies are then sent over HTTPS only."""
+    session_days: PositiveInt = 14
+    """A login lasts so long."""
+
+
+class SimulateSection(Section):
+    """The simulated annotators of the embedded default."""
+
+    number: NonNegativeInt = 0
+    """Judgements to make; 0: until nothing is left."""
+    seed: NonNegativeInt = 0
+
+
+class ExportSection(Section):
+    """How judgements become preference records."""
+
+    out: str
+    """Preference records (JSONL), read by `reward` and `ppo`."""
+    mode: Literal["majority"] = "majority"
+    """How several judgements of one item are resolved."""
+    who: Literal["everyone", "people", "simulated"] = "everyone"
+    """Whose judgements count."""
+    heldout_share: Share = 0.1
+    """Share of the prompts (chosen by hash of group) whose pairs are marked `heldout`."""
+    drop_ties: bool = True
+    """Leave out items without a majority; else they are kept with strength 0 and weight 0."""
+    seed: NonNegativeInt = 0
+    """Of the split."""
+
+
+class AnnotateConfig(Section):
+    """Everything `python -m annotate` reads."""
+
+    pairs: PairsSection
+    store: StoreSection = StoreSection()
+    queue: QueueSection = QueueSection()
+    server: ServerSection = ServerSection()
+    simulate: SimulateSection = SimulateSection()
+    export: ExportSection
+
+    @property
+    def store_url(self) -> str:
+        """The store's address, with its default filled in."""
+        return self.store.url or str(Path(self.pairs.out).with_name("labels.sqlite"))

@@ -1,0 +1,134 @@
+"""The tables of the label store. Plain SQLAlchemy Core types only, so that any database can hold them.
+
+Times are seconds since 1970 (UTC). `strength` is in the order of the item's responses: negative when the first is
+better, positive when the second is; the side on which each was shown is the `swapped` bit.
+"""
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""`schema_version`, and the key that signs cookies."""
+
+annotator = sa.Table(
+    "annotator",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("password_hash", sa.Text),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False, default=True),
+    sa.Column("session_version", sa.Integer, nullable=False, default=0),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+"""Who judges. `role`: annotator, reviewer, admin. Raising `session_version` ends every login of the account."""
+
+item = sa.Table(
+    "item",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item_id", sa.String(200), nullable=False, unique=True),
+    sa.Column("group_id", sa.String(200), nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False, default="ordinary"),
+    sa.Column("repeat_of", sa.Integer, sa.ForeignKey("item.id")),
+    sa.Column("known_strength", sa.Integer),
+    sa.Column("priority", sa.Float, nullable=False),
+    sa.Column("overlap", sa.Integer, nullable=False),
+    sa.Column("done_people", sa.Integer, nullable=False, default=0),
+    sa.Column("done_simulated", sa.Integer, nullable=False, default=0),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("fingerprint", sa.String(16), nullable=False),
+)
+"""What is judged. `prompt` is JSON (messages); `fingerprint` is a hash of prompt and answers.
+`kind`: ordinary, gold (with `known_strength`), repeat (of another).
+People and simulated annotators each have `overlap` judgements to give: neither takes an item from the other."""
+
+for _done in (item.c.done_people, item.c.done_simulated):
+    # The open items alone, in the order in which they are handed out: `next` never walks over finished ones.
+    sa.Index(
+        f"item_open_{_done.name}",
+        item.c.priority.desc(),
+        item.c.id,
+        sqlite_where=_done < item.c.overlap,
+        postgresql_where=_done < item.c.overlap,
+    )
+
+response = sa.Table(
+    "response",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item", sa.ForeignKey("item.id"), nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("response_id", sa.String(200), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("temperature", sa.Float),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("item", "position"),
+)
+
+assignment = sa.Table(
+    "assignment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item", sa.ForeignKey("item.id"), nullable=False),
+    sa.Column("annotator", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("swapped", sa.Boolean, nullable=False),
+    sa.Column("leased_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False, default=0),
+    sa.Column("surplus", sa.Boolean, nullable=False, default=False),
+    sa.UniqueConstraint("item", "annotator"),
+    sa.Index("assignment_of", "annotator", "state"),
+)
+"""An item given to somebody. `state`: leased, done (judged), skipped. `revision`: the number of the newest judgement.
+`surplus`: judged after the lease had passed to others, and kept without counting towards the overlap."""
+
+judgement = sa.Table(
+    "judgement",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item", sa.ForeignKey("item.id"), nullable=False),
+    sa.Column("annotator", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("client_key", sa.String(64), nullable=False, unique=True),
+    sa.Column("choice", sa.String(16), nullable=False),
+    sa.Column("strength", sa.Integer),
+    sa.Column("swapped", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("comment", sa.Text),
+    sa.Column("flag", sa.String(32)),
+    sa.Column("rubric", sa.Text),
+    sa.Column("edited_text", sa.Text),
+    sa.Column("guidelines_version", sa.String(64)),
+    sa.Column("seconds", sa.Float),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("item", "annotator", "revision"),
+    sa.Index("judgement_by", "annotator", "id"),
+)
+"""Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), both_bad,
+skipped, withdrawn (an undo)."""
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("annotator", sa.ForeignKey("annotator.id")),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+"""The audit trail: who loaded, logged in, withdrew, exported. `detail` is JSON."""

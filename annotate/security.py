@@ -1,0 +1,122 @@
+"""What every request passes first: same origin, a bounded body, no way around our own routes; and headers on replies.
+
+Plain ASGI, and outermost. It knows where the page is mounted and which of Gradio's addresses the page needs: the
+others (upload, file, proxy, event calls, run history) are closed, because the page has no Gradio events.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+MOST_BODY_BYTES = 64 * 1024
+
+_OPEN_TO_THE_PAGE = (
+    "/config",
+    "/theme.css",
+    "/favicon.ico",
+    "/assets/",
+    "/static/",
+    "/svelte/",
+    "/gradio_api/theme.css",
+    "/gradio_api/app_id",
+    "/gradio_api/startup-events",
+    "/gradio_api/heartbeat/",
+)
+
+# Gradio's front end compiles its templates in the browser, hence unsafe-eval; nothing comes from another place.
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'self'",
+        "object-src 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not `no-referrer`: browsers would then send `Origin: null` with the login form.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Gate:
+    """The outermost layer of the application."""
+
+    def __init__(
+        self, app: Any, *, page: str, user: Callable[[Request], str | None], hosts: tuple[str, ...] | None
+    ) -> None:
+        """`hosts`: names by which the server may be addressed; None: any (logins protect it)."""
+        self._app, self._page, self._user, self._hosts = app, page, user, hosts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Refuse or redirect, or hand on with headers added to the reply."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        answer = self._refusal(scope) or self._at_the_page(scope)
+        await (answer or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Any) -> Response | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            return _refuse(403, "this server answers on this machine only")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            return _refuse(403, "requests from another site are not accepted")
+        if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            length = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
+            if not length.isdigit():
+                return _refuse(411, "send the length of the body")
+            if int(length) > MOST_BODY_BYTES:
+                return _refuse(413, f"at most {MOST_BODY_BYTES} bytes")
+        return None
+
+    def _at_the_page(self, scope: Any) -> Response | None:
+        path = scope["path"]
+        if path != self._page and not path.startswith(self._page + "/"):
+            return None
+        inner = path.removeprefix(self._page)
+        if inner in ("", "/"):
+            return RedirectResponse("/login", 303) if self._user(Request(scope)) is None else None
+        if scope["method"] not in ("GET", "HEAD") or not inner.startswith(_OPEN_TO_THE_PAGE):
+            return _refuse(403, "not part of this page")
+        return None
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+
+
+def _refuse(status: int, why: str) -> Response:
+    return JSONResponse({"detail": why}, status)
