@@ -1,0 +1,1 @@
+"""Phase 1: supervised instruction tuning of a LoRA adapter."""

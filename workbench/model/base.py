@@ -3,7 +3,6 @@
 A base comes from a local folder or the local hub cache; adapters are put on it by `roles` and by the phases.
 """
 
-import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,12 +23,6 @@ from workbench.data.embedded import resolve_base
 from workbench.data.template import ensure_template
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import base_fingerprint
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# bitsandbytes announces on every CPU load that an optional kernel package is absent.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
 
 Quantisation = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -100,6 +93,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     with _base_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     ensure_template(tokenizer)
+    tokenizer.model_max_length = 1 << 30  # lengths are checked, counted and reported where rows are encoded
     return tokenizer
 
 

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.model.base import keep_cpu_weights_in_place
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import position_ids
+from workbench.run.checkpoints import publish_folder
 from workbench.run.errors import WorkbenchError
 
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -45,6 +46,7 @@ class Roles:
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     heads: dict[str, ScalarHead] = field(default_factory=dict)
+    _weights: dict[str, list[nn.Parameter]] = field(default_factory=dict)
     _active: str | None = None
     _gradients_owed: int = 0
 
@@ -69,8 +71,12 @@ class Roles:
     @property
     def lm_head(self) -> Tensor:
         """(V, D) weight of the base's LM head."""
-        weight: Tensor = self.model.get_base_model().get_output_embeddings().weight
+        weight: Tensor = self._causal_model.get_output_embeddings().weight
         return weight
+
+    @property
+    def _causal_model(self) -> Any:
+        return self.model.base_model.model
 
     def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
         """Load another adapter (in peft format) under a role's name, frozen."""
@@ -84,7 +90,7 @@ class Roles:
             for name, tensor in load_peft_weights(str(adapter), device="cpu").items()
             if "lora_" in name  # a reward adapter also carries its score head, which is kept in a file of its own
         }
-        outcome = set_peft_model_state_dict(self.model, weights, adapter_name=role)
+        outcome: Any = set_peft_model_state_dict(self.model, weights, adapter_name=role)
         missing = [name for name in outcome.missing_keys if f".{role}." in name and "lora_" in name]
         if missing or outcome.unexpected_keys:
             raise WorkbenchError(
@@ -125,6 +131,7 @@ class Roles:
         """
         if self._active is not None:
             raise RuntimeError(f"role {role!r} asked for while {self._active!r} is in use: one role at a time")
+        was_trainable = self._adapter_weights(role)[0].requires_grad
         self.model.set_adapter(role, inference_mode=not train)
         self.model.train(train)
         self._active, self._gradients_owed = role, 0
@@ -138,10 +145,12 @@ class Roles:
         finally:
             self._active = None
             self.model.eval()
+            if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
+                self.model.set_adapter(role)
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Final hidden states (B, T, D) of the active role."""
-        decoder = self.model.get_base_model().model
+        decoder = self._causal_model.model
         hidden: Tensor = decoder(
             input_ids=input_ids,
             attention_mask=attention_mask.long(),
@@ -162,7 +171,10 @@ class Roles:
         return self._adapter_weights(role) + head
 
     def _adapter_weights(self, role: str) -> list[nn.Parameter]:
-        return [p for name, p in self.model.named_parameters() if f".{role}." in name and "lora_" in name]
+        if role not in self._weights:
+            named = self.model.named_parameters()
+            self._weights[role] = [p for name, p in named if f".{role}." in name and "lora_" in name]
+        return self._weights[role]
 
     def adapter_state(self, role: str) -> dict[str, Tensor]:
         """The weights of a role's adapter, for a checkpoint or a fingerprint."""
@@ -173,22 +185,20 @@ class Roles:
         set_peft_model_state_dict(self.model, state, adapter_name=role)
 
     def save_adapter(self, role: str, folder: Path) -> None:
-        """Write a role's adapter in plain peft format, with the tokenizer."""
-        self.model.save_pretrained(str(folder.parent), selected_adapters=[role])
-        written = folder.parent / role
-        if written != folder:
-            if folder.exists():
-                import shutil
+        """Write a role's adapter in plain peft format, with the tokenizer, atomically."""
 
-                shutil.rmtree(folder)
-            written.rename(folder)
-        self.tokenizer.save_pretrained(str(folder))
+        def write(hidden: Path) -> None:
+            self.model.save_pretrained(str(hidden), selected_adapters=[role])
+            for file in (hidden / role).iterdir():  # peft puts a named adapter into a folder of that name
+                file.rename(hidden / file.name)
+            (hidden / role).rmdir()
+            self.tokenizer.save_pretrained(str(hidden))
+
+        publish_folder(folder, write)
 
     def checkpoint_activations(self) -> None:
         """Recompute activations during backward passes in train mode."""
-        self.model.get_base_model().gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        self._causal_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
@@ -218,7 +228,7 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
         weights = {k: v for k, v in load_peft_weights(str(start), device="cpu").items() if "lora_" in k}
     model = get_peft_model(base, config)
     if weights:
-        outcome = set_peft_model_state_dict(model, weights)
+        outcome: Any = set_peft_model_state_dict(model, weights)
         missing = [name for name in outcome.missing_keys if "lora_" in name]
         if missing or outcome.unexpected_keys:
             raise WorkbenchError(start, "does not fit this base", expected="an adapter trained on the same base")

@@ -12,13 +12,17 @@ from torch import Tensor
 from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.masks import pad_rows
 from workbench.model.roles import Roles
+from workbench.model.rows import Rows
 
 
 def score_rows(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int) -> Tensor:
     """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU."""
     scores = torch.zeros(len(rows))
-    for batch, ids, mask in _batches(rows, batch_size, roles):
-        scores[batch] = roles.scores(role, ids, mask).cpu()
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
+        scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
     return scores
 
 
@@ -44,20 +48,20 @@ def compare_roles(
     batch_size: int = 64,
 ) -> list[ResponseLogprobs]:
     """Log-probabilities of responses under two roles, and the exact KL between them along each response."""
-    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
     results: list[ResponseLogprobs | None] = [None] * len(rows)
-    for batch, ids, mask in _batches(rows, batch_size, roles):
-        selected = _response_positions([len(prompts[i]) for i in batch], [len(rows[i]) for i in batch], ids)
-        targets = ids[:, 1:][selected]
+    for index, batch in rows.micro_batches(batch_size):
+        real = batch.response_mask
+        targets = batch.response_ids[real]
         hidden = {}
         for role in (policy, reference):
             with roles.use(role) as forward:
-                hidden[role] = forward(ids, mask)[:, :-1][selected]
+                hidden[role] = batch.predicting(forward(batch.ids, batch.mask))[real]
         ours, _ = token_logprobs(hidden[policy], roles.lm_head, targets, temperature=temperature)
         theirs, _ = token_logprobs(hidden[reference], roles.lm_head, targets, temperature=temperature)
         kl = token_kl(hidden[policy], hidden[reference], roles.lm_head, temperature=temperature)
-        owner = selected.nonzero()[:, 0]
-        for k, i in enumerate(batch):
+        owner = real.nonzero()[:, 0]
+        for k, i in enumerate(index.tolist()):
             mine = owner == k
             results[i] = ResponseLogprobs(
                 float(ours[mine].sum()), float(theirs[mine].sum()), float(kl[mine].sum()), int(mine.sum())
@@ -74,32 +78,12 @@ def response_nll(
     batch_size: int = 64,
 ) -> tuple[float, int]:
     """Sum of −log π over all response tokens, in nats, and their number: perplexity is exp of the ratio."""
-    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
     total, count = 0.0, 0
-    for batch, ids, mask in _batches(rows, batch_size, roles):
-        selected = _response_positions([len(prompts[i]) for i in batch], [len(rows[i]) for i in batch], ids)
+    for _, batch in rows.micro_batches(batch_size):
         with roles.use(role) as forward:
-            hidden = forward(ids, mask)[:, :-1][selected]
-        logprobs, _ = token_logprobs(hidden, roles.lm_head, ids[:, 1:][selected])
+            hidden = batch.predicting(forward(batch.ids, batch.mask))[batch.response_mask]
+        logprobs, _ = token_logprobs(hidden, roles.lm_head, batch.response_ids[batch.response_mask])
         total -= float(logprobs.double().sum())
         count += len(logprobs)
     return total, count
-
-
-def _response_positions(prompt_lengths: list[int], row_lengths: list[int], ids: Tensor) -> Tensor:
-    """(N, T-1) bool: positions whose next token belongs to the response."""
-    t = torch.arange(ids.shape[1] - 1, device=ids.device)
-    starts = torch.tensor(prompt_lengths, device=ids.device).unsqueeze(1) - 1
-    ends = torch.tensor(row_lengths, device=ids.device).unsqueeze(1) - 1
-    return (t >= starts) & (t < ends)
-
-
-def _batches(rows: Sequence[Sequence[int]], batch_size: int, roles: Roles) -> "list[tuple[list[int], Tensor, Tensor]]":
-    """Right-padded batches of rows of similar length: (indices, ids, mask)."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    batches = []
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
-        batches.append((batch, ids.to(roles.device), mask.to(roles.device)))
-    return batches

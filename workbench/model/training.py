@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft import PeftModel
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import IntervalStrategy
 
 from workbench.model.base import default_device
-from workbench.run.checkpoints import latest_checkpoint, prune_checkpoints, publish_checkpoint
+from workbench.run.checkpoints import latest_checkpoint, prune_checkpoints, publish_checkpoint, publish_folder
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.progress import progress
@@ -152,16 +159,27 @@ class RunCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Give the finished checkpoint its name."""
         step = state.global_step
-        written = Path(args.output_dir) / f"checkpoint-{step}"
+        written = Path(str(args.output_dir)) / f"checkpoint-{step}"
         publish_checkpoint(written, self.folder.checkpoints, step)
         prune_checkpoints(self.folder.checkpoints, self.keep_last)
 
 
-def count_parameters(model: PreTrainedModel | torch.nn.Module) -> tuple[int, int]:
-    """Trainable parameters, and those that were loaded (of an NF4 weight: the original number)."""
+def save_trained_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the adapter that a trainer trained, in plain peft format with the tokenizer, atomically."""
+
+    def write(hidden: Path) -> None:
+        model.save_pretrained(str(hidden), selected_adapters=["default"])
+        tokenizer.save_pretrained(str(hidden))
+
+    publish_folder(folder, write)
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Trainable parameters, and frozen ones (of an NF4 weight: the number before quantisation)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = 0
+    frozen = 0
     for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        total += math.prod(state.shape) if state is not None else parameter.numel()
-    return trainable, total
+        if not parameter.requires_grad:
+            state = getattr(parameter, "quant_state", None)
+            frozen += math.prod(state.shape) if state is not None else parameter.numel()
+    return trainable, frozen

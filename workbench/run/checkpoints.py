@@ -4,11 +4,15 @@ A checkpoint is written beside its place under a hidden name, every file is flus
 folder is renamed; a process killed at any moment leaves the previous checkpoints untouched.
 """
 
+import contextlib
+import errno
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from workbench.run.errors import WorkbenchError
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
@@ -100,3 +104,49 @@ def write_text_atomically(path: Path, text: str) -> None:
         hidden.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a hidden folder, flush it, and put it in the place of `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.writing")
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        write(hidden)
+        flush_tree(hidden)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    if path.exists():
+        shutil.rmtree(path)
+    hidden.rename(path)
+    flush_folder(path.parent)
+
+
+SPACE_LEFT = 1 << 20
+"""Bytes: with less free space than this, a failed write is put down to a full disk."""
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn a write that failed for want of space into one clear error, whatever library it came from.
+
+    torch and safetensors report a full disk as a RuntimeError or an error of their own, without its errno.
+    """
+    try:
+        yield
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        if not full and "No space left" not in str(error) and shutil.disk_usage(place).free > SPACE_LEFT:
+            raise
+        steps = checkpoint_steps(folder / "checkpoints")
+        raise WorkbenchError(
+            folder,
+            "the disk is full, this save was given up",
+            expected=f"space for a checkpoint; the last complete one, {f'step-{steps[-1]}' if steps else 'none yet'}, is untouched",
+            remedy="free some space, then start the same command with --resume",
+        ) from error

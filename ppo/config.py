@@ -1,0 +1,165 @@
+"""Configuration of post-training: PPO against a reward model, or contrastive on preference pairs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workbench.run.config import Section
+from workbench.run.sections import (
+    BaseSection,
+    CheckpointSection,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OptimizerSection,
+    PositiveFloat,
+    PositiveInt,
+    RunSection,
+    Share,
+    TrackingSection,
+)
+
+
+class StartSection(BaseSection):
+    """The runs that post-training starts from."""
+
+    start: str
+    """The sft run: policy and reference start as copies of its adapter."""
+
+
+class PolicyStartSection(StartSection):
+    """The runs that PPO starts from."""
+
+    reward: str
+    """The reward run: it scores, and the value model starts as a copy of it."""
+
+
+class PromptSection(Section):
+    """What is answered."""
+
+    train: str
+    """Prompts in any form of docs/architecture.md, or `tiny:prompts`."""
+    heldout: str | None = None
+    """Prompts for held-out evaluation and samples; None holds out `heldout_share` of the training prompts."""
+    heldout_share: Share = 0.05
+    max_prompt_length: PositiveInt = 512
+    """Tokens; longer prompts are left out, and counted."""
+
+
+class RolloutSection(Section):
+    """Sampling of responses."""
+
+    batch_size: PositiveInt = 128
+    """Responses (episodes) of one iteration."""
+    micro_batch_size: PositiveInt = 128
+    """Responses sampled, and scored, at one time."""
+    max_new_tokens: PositiveInt = 128
+    temperature: PositiveFloat = 1.0
+
+
+class RewardSection(Section):
+    """From the reward model's score to a reward per token."""
+
+    kl_coef: NonNegativeFloat = 0.05
+    """Weight of the per-token KL penalty against the reference."""
+    kl_target: NonNegativeFloat = 0.0
+    """KL in nats per response that an adaptive coefficient aims at; 0 keeps the coefficient fixed."""
+    kl_horizon: PositiveFloat = 10_000.0
+    """Episodes over which the adaptive coefficient reacts."""
+    missing_eos_score: float | None = -1.0
+    """Score of a response without an end; null leaves the model's score."""
+    score_clip: NonNegativeFloat = 5.0
+    """Largest magnitude of a score; 0 clips nothing."""
+    sign: Literal[1, -1] = 1
+    """−1 trains against the reward model: a negative control."""
+    whiten: bool = False
+    """Scale rewards to deviation 1, keeping their mean."""
+    gamma: Share = 1.0
+    gae_lambda: Share = 0.95
+
+
+class PpoSection(Section):
+    """The updates."""
+
+    iterations: PositiveInt = 100
+    ppo_epochs: PositiveInt = 2
+    """Passes over each rollout."""
+    minibatch_size: PositiveInt = 64
+    """Responses of one optimizer step."""
+    micro_batch_size: PositiveInt = 64
+    """Responses of one forward and backward pass; must divide minibatch_size."""
+    lr: PositiveFloat = 1e-5
+    """Of the policy; falls linearly to 0."""
+    value_lr: PositiveFloat = 5e-5
+    """Of the value model; falls linearly to 0."""
+    warmup_iterations: NonNegativeInt = 0
+    """Iterations in which both learning rates rise from 0."""
+    value_only_iterations: NonNegativeInt = 0
+    """First iterations that train the value model alone: its explained variance starts far below 0."""
+    clip_range: PositiveFloat = 0.2
+    value_clip_range: PositiveFloat = 0.2
+    entropy_coef: NonNegativeFloat = 0.0
+    target_kl: NonNegativeFloat = 0.0
+    """Stop an iteration's updates when approx_kl exceeds it; 0 never stops."""
+    max_grad_norm: PositiveFloat = 1.0
+    adam_eps: PositiveFloat = 1e-5
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class EvaluationSection(Section):
+    """Held-out evaluation during training."""
+
+    every: NonNegativeInt = 10
+    """Iterations between two evaluations; 0: only before and after."""
+    prompts: PositiveInt = 64
+    """Held-out prompts answered each time, the same ones."""
+
+
+class PpoConfig(Section):
+    """Everything `python -m ppo` reads when `method` is ppo."""
+
+    method: Literal["ppo"] = "ppo"
+    run: RunSection
+    model: PolicyStartSection
+    data: PromptSection
+    rollout: RolloutSection = RolloutSection()
+    reward: RewardSection = RewardSection()
+    train: PpoSection = PpoSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    tracking: TrackingSection = TrackingSection()
+
+
+class PairSection(Section):
+    """Preference pairs."""
+
+    train: str
+    """Preferences in any form of docs/architecture.md; records marked `split: heldout` are kept out."""
+    heldout: str | None = None
+    """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
+    heldout_share: Share = 0.05
+    max_length: PositiveInt = 1024
+    """Tokens of the prompt with either response; longer pairs are left out, and counted."""
+
+
+class LossSection(Section):
+    """The contrastive loss."""
+
+    beta: PositiveFloat = 0.1
+    """dpo: scale of the log-ratios. slic: scale of the log-probability gap, 1/δ of the paper."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """dpo: assumed rate of flipped labels (cDPO)."""
+    sft_coef: NonNegativeFloat = 0.0
+    """slic: weight of the likelihood of the chosen response."""
+
+
+class ContrastiveConfig(Section):
+    """Everything `python -m ppo` reads when `method` is dpo or slic."""
+
+    method: Literal["dpo", "slic"]
+    run: RunSection
+    model: StartSection
+    data: PairSection
+    loss: LossSection = LossSection()
+    train: OptimizerSection = OptimizerSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    tracking: TrackingSection = TrackingSection()

@@ -1,0 +1,53 @@
+"""Held-out evaluation during PPO: the same prompts answered each time, with what the roles say of the answers."""
+
+from typing import Any
+
+from ppo.data import PromptSet
+from ppo.rewards import kl_k1
+from ppo.rollout import collect
+from workbench.model.roles import Roles
+
+
+def evaluate(
+    roles: Roles,
+    prompts: PromptSet,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    micro_batch_size: int,
+    seed: int,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Answer held-out prompts.
+
+    Returns:
+        metrics: `heldout/…` means over responses. rows: for samples.jsonl, with `score` and `kl` of each response.
+    """
+    rollout = collect(
+        roles,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        micro_batch_size=micro_batch_size,
+        seed=seed,
+    )
+    kl = kl_k1(rollout.old_logprobs, rollout.reference_logprobs).sum(dim=1)
+    rows = [
+        {
+            "prompt_id": record.id,
+            "prompt": [message.model_dump() for message in record.prompt],
+            "response": text,
+            "ended": bool(done),
+            "score": round(float(score), 4),
+            "kl": round(float(nats), 4),
+        }
+        for record, text, done, score, nats in zip(
+            prompts.records, rollout.texts(roles), rollout.ended, rollout.scores, kl, strict=True
+        )
+    ]
+    metrics = {
+        "heldout/score": float(rollout.scores.mean()),
+        "heldout/kl": float(rollout.kl.sum(dim=1).mean()),
+        "heldout/length": float(rollout.mask.sum(dim=1).float().mean()),
+        "heldout/eos_rate": float(rollout.ended.float().mean()),
+    }
+    return metrics, rows

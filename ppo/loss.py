@@ -1,0 +1,83 @@
+"""The losses of PPO, as sums over real tokens divided by a given count. Pure.
+
+Shapes: b = rows of a micro-batch, R = response tokens. `tokens` is the number of real tokens of the whole minibatch, so
+that accumulating micro-batches of different lengths equals one large batch.
+"""
+
+import torch
+from torch import Tensor
+
+
+def policy_loss(
+    new_logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, *, clip_range: float, tokens: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's clipped surrogate.
+
+        ρ = exp(log π_new − log π_old),  L = Σ max(−A ρ, −A clip(ρ, 1 ± clip_range)) / tokens
+
+    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7.
+
+    Args:
+        new_logprobs: (b, R) float, with gradient.
+        old_logprobs: (b, R) float, from the same forward pass before the update.
+        advantages: (b, R) float, detached.
+        mask: (b, R) bool, True on real tokens.
+        clip_range: ε.
+        tokens: real tokens of the minibatch.
+
+    Returns:
+        loss: scalar. stats: sums over real tokens, detached: `approx_kl` (½(Δ log p)²), `clip_fraction`, `ratio`.
+    """
+    assert new_logprobs.shape == old_logprobs.shape == advantages.shape == mask.shape
+    difference = (new_logprobs - old_logprobs) * mask
+    ratio = difference.exp()
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    loss = (torch.maximum(unclipped, clipped) * mask).sum() / tokens
+    with torch.no_grad():
+        stats = {
+            "approx_kl": (0.5 * difference**2).sum(),
+            "clip_fraction": ((clipped > unclipped) & mask).sum().float(),
+            "ratio": (ratio * mask).sum(),
+        }
+    return loss, stats
+
+
+def value_loss(
+    new_values: Tensor, old_values: Tensor, value_targets: Tensor, mask: Tensor, *, value_clip_range: float, tokens: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Clipped squared error of the value model.
+
+        L = ½ Σ max((V − R)², (clip(V, V_old ± value_clip_range) − R)²) / tokens
+
+    Source: Schulman et al. 2017 (code); Huang et al. 2024, arXiv:2403.17031, detail 'value function loss clipping'.
+
+    Args:
+        new_values: (b, R) float, with gradient.
+        old_values: (b, R) float, before the update.
+        value_targets: (b, R) float, A + V before whitening.
+        mask: (b, R) bool.
+        value_clip_range: in units of the scores.
+        tokens: real tokens of the minibatch.
+
+    Returns:
+        loss: scalar. stats: sums over real tokens, detached: `clip_fraction`.
+    """
+    assert new_values.shape == old_values.shape == value_targets.shape == mask.shape
+    limited = old_values + (new_values - old_values).clamp(-value_clip_range, value_clip_range)
+    error, limited_error = (new_values - value_targets) ** 2, (limited - value_targets) ** 2
+    loss = 0.5 * (torch.maximum(error, limited_error) * mask).sum() / tokens
+    with torch.no_grad():
+        stats = {"clip_fraction": ((limited_error > error) & mask).sum().float()}
+    return loss, stats
+
+
+def explained_variance(values: Tensor, value_targets: Tensor, mask: Tensor) -> float:
+    """Share of the targets' variance that the values explain: 1 − Var(R − V) / Var(R); NaN for constant targets.
+
+    Args:
+        values: (B, R) float. value_targets: (B, R) float. mask: (B, R) bool.
+    """
+    targets, errors = value_targets[mask], (value_targets - values)[mask]
+    variance = targets.var(unbiased=False)
+    return float("nan") if variance == 0 else float(1 - errors.var(unbiased=False) / variance)

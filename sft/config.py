@@ -1,0 +1,50 @@
+"""Configuration of supervised tuning."""
+
+from workbench.run.config import Section
+from workbench.run.sections import (
+    BaseSection,
+    CheckpointSection,
+    LoraSection,
+    NonNegativeInt,
+    OptimizerSection,
+    PositiveInt,
+    RunSection,
+    Share,
+    TrackingSection,
+)
+
+
+class DataSection(Section):
+    """Demonstrations."""
+
+    train: str
+    """File of demonstrations in any form of docs/architecture.md, or `tiny:demonstrations`."""
+    validation: str | None = None
+    """File of held-out demonstrations; None holds out `validation_share` of the training file."""
+    validation_share: Share = 0.05
+    max_length: PositiveInt = 1024
+    """Tokens of prompt and response together; longer demonstrations are left out, and counted."""
+    packing: bool = False
+    """Put several demonstrations into one row of max_length tokens; they do not see each other."""
+
+
+class SampleSection(Section):
+    """Answers shown before and after training."""
+
+    prompts: NonNegativeInt = 8
+    """Held-out prompts that are answered before and after; 0: none."""
+    max_new_tokens: PositiveInt = 128
+    temperature: float = 1.0
+
+
+class SftConfig(Section):
+    """Everything `python -m sft` reads."""
+
+    run: RunSection
+    model: BaseSection
+    lora: LoraSection = LoraSection()
+    data: DataSection
+    train: OptimizerSection = OptimizerSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    sample: SampleSection = SampleSection()
+    tracking: TrackingSection = TrackingSection()

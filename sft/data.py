@@ -1,0 +1,61 @@
+"""Demonstrations as token rows for the trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from workbench.data.batching import encode_demonstrations
+from workbench.data.readers import read_demonstrations
+from workbench.data.records import Demonstration
+from workbench.data.splits import split_by_group
+from workbench.run.errors import WorkbenchError
+
+
+@dataclass(frozen=True)
+class SftData:
+    """Encoded training and validation rows, and the validation records themselves."""
+
+    train: Dataset
+    """Columns input_ids, completion_mask."""
+    validation: Dataset
+    validation_records: list[Demonstration]
+    too_long: int
+    """Training demonstrations left out because they exceed max_length."""
+
+
+def load_data(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    train: Path,
+    validation: Path | None,
+    validation_share: float,
+    max_length: int,
+    seed: int,
+) -> SftData:
+    """Read, split by prompt and encode.
+
+    Raises:
+        WorkbenchError: from the readers; or nothing is left to train or validate on.
+    """
+    records = read_demonstrations(train)
+    if validation is not None:
+        held_out = read_demonstrations(validation)
+    else:
+        records, held_out = split_by_group(records, validation_share, seed)
+    if not records or not held_out:
+        raise WorkbenchError(
+            train,
+            f"{len(records)} demonstrations to train on and {len(held_out)} to validate on",
+            expected="at least one of each",
+            remedy="data.validation=FILE, or another data.validation_share",
+        )
+    rows = encode_demonstrations(tokenizer, records, max_length=max_length, place=train)
+    held_out_rows = encode_demonstrations(tokenizer, held_out, max_length=max_length, place=validation or train)
+    return SftData(
+        Dataset.from_list(rows.rows),
+        Dataset.from_list(held_out_rows.rows),
+        [held_out[index] for index in held_out_rows.kept],
+        rows.dropped,
+    )

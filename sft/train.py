@@ -1,0 +1,149 @@
+"""Supervised tuning: demonstrations → a LoRA adapter that imitates them. Loss on response tokens only.
+
+Stands on TRL's SFTTrainer.
+"""
+
+import math
+
+import torch
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+from trl import SFTConfig as TrlConfig
+from trl import SFTTrainer
+
+from sft.config import SftConfig
+from sft.data import SftData, load_data
+from sft.evaluate import sample_answers, validate
+from workbench.data.embedded import resolve_data
+from workbench.data.template import template_hash
+from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
+from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
+from workbench.model.training import (
+    RunCallback,
+    count_parameters,
+    keep_adapters_float32,
+    resume_point,
+    save_trained_adapter,
+    trainer_arguments,
+)
+from workbench.run.card import write_card
+from workbench.run.checkpoints import full_disk_explained
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import Tracker
+
+METRICS = {
+    "loss": "sft/loss",
+    "learning_rate": "sft/learning_rate",
+    "grad_norm": "sft/grad_norm",
+    "entropy": "sft/entropy",
+    "mean_token_accuracy": "sft/token_accuracy",
+    "num_tokens": "sft/tokens",
+}
+"""What SFTTrainer logs → what we call it."""
+
+
+def train(config: SftConfig, *, resume: bool) -> RunFolder:
+    """Run the phase: read, tune, validate, save."""
+    if config.model.base is None:
+        raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    spec = BaseSpec(config.model.base, config.model.revision, config.model.quantise, config.model.dtype)
+    tokenizer = load_tokenizer(spec.name, spec.revision)
+    data_files = {"train": resolve_data(config.data.train)}
+    if config.data.validation is not None:
+        data_files["validation"] = resolve_data(config.data.validation)
+    data = load_data(
+        tokenizer,
+        train=data_files["train"],
+        validation=data_files.get("validation"),
+        validation_share=config.data.validation_share,
+        max_length=config.data.max_length,
+        seed=config.run.seed,
+    )
+    folder = RunFolder.create(config.run.dir, phase="sft", config=config, overwrite=config.run.overwrite, resume=resume)
+    if folder.finished:
+        print(f"{folder.path}: this sft run is finished already")
+        return folder
+    base = load_base(spec, tokenizer)
+    folder.record_lineage(
+        parents={},
+        data=data_files,
+        base=spec.identified().as_record(),
+        chat_template=template_hash(tokenizer),
+        seed=config.run.seed,
+        demonstrations={"train": len(data.train), "validation": len(data.validation), "too_long": data.too_long},
+    )
+    model = start_training_adapter(base, lora_config(config.lora.r, config.lora.alpha, config.lora.dropout))
+    checkpoint = resume_point(folder, resume)
+    tracker = Tracker(
+        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
+    )
+    trainer = _trainer(config, folder, tracker, model, tokenizer, data)
+    trainable, frozen = count_parameters(model)
+    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} of LoRA on {len(data.train)} rows")
+
+    roles = Roles(model, tokenizer)
+    with full_disk_explained(folder.path):
+        if checkpoint is None:
+            _report(config, roles, tracker, data, step=0)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        results = _report(config, roles, tracker, data, step=trainer.state.global_step)
+        save_trained_adapter(model, tokenizer, folder.adapter)
+        write_card(folder, about="Supervised tuning on demonstrations, loss on the responses only.", results=results)
+        tracker.finish()
+    print(f"{folder.path}: validation perplexity {results['validation/perplexity']:.3f}")
+    return folder
+
+
+def _trainer(
+    config: SftConfig,
+    folder: RunFolder,
+    tracker: Tracker,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: SftData,
+) -> SFTTrainer:
+    device = default_device()
+    arguments = TrlConfig(
+        **trainer_arguments(
+            folder,
+            config.train,
+            config.checkpoint,
+            seed=config.run.seed,
+            log_every=config.tracking.log_every,
+            activation_checkpointing=config.model.activation_checkpointing,
+            dtype=compute_dtype(config.model.dtype, device),
+        ),
+        max_length=config.data.max_length,
+        packing=config.data.packing,
+        completion_only_loss=True,
+        eval_strategy="no",
+        dataset_num_proc=None,
+    )
+    callback = RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="sft")
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=data.train, processing_class=tokenizer, callbacks=[callback]
+    )
+    trainer.remove_callback(PrinterCallback)
+    keep_adapters_float32(model)
+    return trainer
+
+
+def _report(config: SftConfig, roles: Roles, tracker: Tracker, data: SftData, *, step: int) -> dict[str, float]:
+    """Validate and sample: before the first step and after the last."""
+    loss = validate(roles, "default", data.validation, batch_size=config.train.micro_batch_size)
+    results = {"validation/loss": loss, "validation/perplexity": math.exp(min(loss, 50.0))}
+    tracker.log(results, step)
+    if config.sample.prompts:
+        rows = sample_answers(
+            roles,
+            "default",
+            data.validation_records[: config.sample.prompts],
+            max_new_tokens=config.sample.max_new_tokens,
+            temperature=config.sample.temperature,
+            seed=config.run.seed,
+        )
+        tracker.samples(rows, step)
+    return results

@@ -1,0 +1,55 @@
+"""The preference pairs of a run: which train, which are held out; for reward and contrastive training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.data.readers import read_preferences
+from workbench.data.records import Preference
+from workbench.data.splits import split_by_group
+from workbench.run.errors import WorkbenchError
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """Preferences to train on and preferences kept out; no prompt is on both sides."""
+
+    train: list[Preference]
+    heldout: list[Preference]
+    ties: int
+    """Ties (strength 0) left out of the training side: they prefer nothing."""
+
+
+def load_pairs(train: Path, heldout: Path | None, *, heldout_share: float, seed: int) -> PairSplit:
+    """Read and split.
+
+    A held-out file decides; else the records' own `split` marks, where there are any; else a hash of the group.
+
+    Raises:
+        WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
+    """
+    records = read_preferences(train)
+    if heldout is not None:
+        kept_out = read_preferences(heldout)
+        shared = {record.group for record in records} & {record.group for record in kept_out}
+        if shared:
+            raise WorkbenchError(
+                heldout,
+                f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
+                expected="held-out prompts that are never trained on",
+                remedy="leave data.heldout out to split by prompt",
+            )
+    elif any(record.split for record in records):
+        kept_out = [record for record in records if record.split == "heldout"]
+        records = [record for record in records if record.split != "heldout"]
+    else:
+        records, kept_out = split_by_group(records, heldout_share, seed)
+    decided = [record for record in records if record.strength > 0]
+    judged = [record for record in kept_out if record.strength > 0]
+    if not decided or not judged:
+        raise WorkbenchError(
+            train,
+            f"{len(decided)} pairs to train on and {len(judged)} held out, ties left aside",
+            expected="at least one of each",
+            remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
+        )
+    return PairSplit(decided, judged, len(records) - len(decided))
