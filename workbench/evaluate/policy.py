@@ -52,7 +52,7 @@ class Policy(Protocol):
     """What evaluation asks of a model."""
 
     def sample(
-        self, prompts: Sequence[Sequence[Message]], *, samples_per_prompt: int, temperature: float, seed: int
+        self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
     ) -> Sequence[Sequence[SampledAnswer]]:
         """(len(prompts), samples_per_prompt) answers."""
         ...
@@ -132,12 +132,7 @@ def _sample(
     policy: Policy, prompts: Sequence[Prompt], samples_per_prompt: int, temperature: float, seed: int
 ) -> tuple[list[Answer], Floats | None]:
     """The answers with their exact KL, and (N,) the sampled KL; None without a reference."""
-    drawn = policy.sample(
-        [prompt.prompt for prompt in prompts],
-        samples_per_prompt=samples_per_prompt,
-        temperature=temperature,
-        seed=seed,
-    )
+    drawn = policy.sample(prompts, samples_per_prompt=samples_per_prompt, temperature=temperature, seed=seed)
     flat = [(prompt, answer) for prompt, answers in zip(prompts, drawn, strict=True) for answer in answers]
     divergence = policy.divergence([prompt.prompt for prompt, _ in flat], [answer for _, answer in flat])
     exact: Sequence[float | None] = [None] * len(flat)
@@ -198,7 +193,7 @@ def trace(
         metrics: rows of metrics.jsonl; `objective/kl` of the same step is taken.
         gold: the truth, read only now that training is over.
     """
-    kl = {row["step"]: row["objective/kl"] for row in metrics if "objective/kl" in row}
+    kl = {row["step"]: row["objective/kl"] for row in metrics if row.get("objective/kl") is not None}
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for row in samples:
         by_step.setdefault(int(row["step"]), []).append(row)

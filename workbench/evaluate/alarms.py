@@ -1,0 +1,157 @@
+"""What a reader of a report should doubt: warnings from evaluations. Pure; knows evaluations, no files.
+
+The thresholds are rules of thumb: each sentence carries the numbers, so that a reader can judge for themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, TrajectoryPoint
+from workbench.evaluate.statistics import Estimate, bootstrap_interval
+
+DIVERSITY_KEPT = 0.8
+"""Least share of the starting policy's distinct-n and unique answers."""
+EOS_LEAST = 0.95
+KL_MOST = 10.0
+"""Nats per answer."""
+LENGTH_MOST = 1.3
+"""Times the starting policy's length."""
+ECE_MOST = 0.08
+CEILING_GAP_MOST = 0.08
+"""Accuracy below the noise ceiling."""
+LENGTH_CORRELATION_MOST = 0.3
+GOLD_DROP = 0.05
+"""Points of the truth lost from the best step on, that count as a fall."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One thing to doubt."""
+
+    run: str
+    text: str
+
+
+def gain(policy: PolicyEvaluation, start: PolicyEvaluation) -> Estimate | None:
+    """Points of the truth gained over the starting policy, paired by prompt, with a bootstrap over prompts.
+
+    None where the truth is not known for both, or no prompt is shared.
+    """
+    own, other = _mean_gold(policy), _mean_gold(start)
+    shared = [prompt for prompt in own if prompt in other]
+    if not shared:
+        return None
+    return bootstrap_interval([own[prompt] - other[prompt] for prompt in shared], seed=0)
+
+
+def _mean_gold(policy: PolicyEvaluation) -> dict[str, float]:
+    points: dict[str, list[float]] = {}
+    for answer in policy.answers:
+        if answer.gold is not None:
+            points.setdefault(answer.prompt_id, []).append(answer.gold)
+    return {prompt: sum(values) / len(values) for prompt, values in points.items()}
+
+
+def policy_alarms(run: str, policy: PolicyEvaluation, start: PolicyEvaluation | None) -> list[Alarm]:
+    """What to doubt about a policy, alone and against the policy it started from (None for the first)."""
+    found = [*_alone(policy)]
+    if start is not None:
+        found += [*_against_start(policy, start)]
+    return [Alarm(run, text) for text in found]
+
+
+def _alone(policy: PolicyEvaluation) -> Iterator[str]:
+    if policy.eos_rate.mean < EOS_LEAST:
+        yield (
+            f"Only {policy.eos_rate.mean:.0%} of the answers end by themselves (at least {EOS_LEAST:.0%} is "
+            "healthy): the rest run into the length limit."
+        )
+    if policy.kl is not None and policy.kl.mean > KL_MOST:
+        yield (
+            f"KL to the reference is {policy.kl.mean:.1f} nats per answer (above {KL_MOST:.0f}): the policy has "
+            "moved far from the answers that the reward model was fitted on."
+        )
+    if policy.judge == "reward model":
+        yield (
+            "The win rate is judged by the reward model, which is also what was optimised: it says that training "
+            "worked, not that the answers are better."
+        )
+    if policy.win_rate is not None and policy.win_rate.low <= 0.5 <= policy.win_rate.high:
+        yield (
+            f"The win rate's interval ({policy.win_rate.low:.2f} to {policy.win_rate.high:.2f}) contains 0.5: "
+            "the two policies cannot be told apart on these prompts."
+        )
+    over = over_optimisation(policy.trajectory)
+    if over is not None:
+        yield over
+
+
+def _against_start(policy: PolicyEvaluation, start: PolicyEvaluation) -> Iterator[str]:
+    lost = [
+        f"distinct-{n} {before:.2f} → {after:.2f}"
+        for n, after in policy.distinct.items()
+        if after is not None and (before := start.distinct.get(n)) is not None and after < DIVERSITY_KEPT * before
+    ]
+    if policy.unique_share < DIVERSITY_KEPT * start.unique_share:
+        lost.append(f"unique answers {start.unique_share:.0%} → {policy.unique_share:.0%}")
+    if lost:
+        yield (
+            f"Diversity fell by more than {1 - DIVERSITY_KEPT:.0%} ({', '.join(lost)}): the answers have become "
+            "more alike, which a mean reward does not show."
+        )
+    ratio = policy.length.mean / start.length.mean
+    if ratio > LENGTH_MOST:
+        followed = policy.length_correlation is not None and policy.length_correlation > LENGTH_CORRELATION_MOST
+        reason = " and the score rises with length: length may be what was learnt." if followed else "."
+        yield f"Answers are {ratio:.1f} times as long as before training{reason}"
+    difference = gain(policy, start)
+    if difference is not None and difference.high < 0:
+        yield f"The gold reward fell by {-difference.mean:.2f} against the policy it started from."
+    elif difference is not None and difference.low <= 0:
+        yield (
+            f"The gain in gold reward ({difference.mean:+.2f}, {difference.low:+.2f} to {difference.high:+.2f}) "
+            "may be chance: its interval contains 0."
+        )
+
+
+def over_optimisation(trajectory: Sequence[TrajectoryPoint]) -> str | None:
+    """Whether the truth fell after its best step while the score went on rising; the sentence that says so."""
+    known = [(p.step, p.gold, p.score) for p in trajectory if p.gold is not None and p.score is not None]
+    if len(known) < 3:
+        return None
+    best, (last_step, last_gold, last_score) = max(known, key=lambda point: point[1]), known[-1]
+    if best[1] - last_gold < GOLD_DROP or last_score <= best[2]:
+        return None
+    return (
+        f"Over-optimisation: the gold reward fell from {best[1]:.2f} at step {best[0]} to {last_gold:.2f} at step "
+        f"{last_step}, while the reward model's score rose from {best[2]:.2f} to {last_score:.2f}."
+    )
+
+
+def reward_alarms(run: str, reward: RewardEvaluation) -> list[Alarm]:
+    """What to doubt about a reward model."""
+    return [Alarm(run, text) for text in _reward_model(reward)]
+
+
+def _reward_model(reward: RewardEvaluation) -> Iterator[str]:
+    if reward.ece > ECE_MOST:
+        yield (
+            f"Calibration error is {reward.ece:.3f} (above {ECE_MOST}; chance alone would show "
+            f"{reward.ece_by_chance:.3f} on so few pairs): do not read its score gaps as probabilities."
+        )
+    if reward.accuracy.low <= 0.5:
+        yield (
+            f"Accuracy {reward.accuracy.mean:.2f} (from {reward.accuracy.low:.2f}) is not clearly better than a coin."
+        )
+    ceiling = reward.noise_ceiling
+    if ceiling is not None and reward.accuracy.mean < ceiling.mean - CEILING_GAP_MOST:
+        yield (
+            f"Accuracy {reward.accuracy.mean:.2f} lies {ceiling.mean - reward.accuracy.mean:.2f} below the noise "
+            f"ceiling of {ceiling.mean:.2f}: more pairs would help."
+        )
+    within = reward.length_correlation_within
+    if within is not None and abs(within) > LENGTH_CORRELATION_MOST:
+        yield (
+            f"Among answers to the same prompt, score and length correlate at {within:+.2f}: "
+            f"{'longer' if within > 0 else 'shorter'} answers are favoured."
+        )

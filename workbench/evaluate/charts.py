@@ -1,0 +1,239 @@
+"""Charts of the report as inline SVG that follows the page's colours. Knows numbers and labels, no runs.
+
+matplotlib draws; afterwards its colours become CSS variables (so that the page's dark mode reaches them), its text
+takes the page's font, and identifiers get the chart's name as a prefix (several charts share one page).
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from workbench.evaluate.metrics import Bin
+from workbench.evaluate.statistics import Estimate
+
+SERIES = 6
+"""How many series colours the page has."""
+_INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: "--card"} | {
+    f"#11000{index}": f"--series-{index}" for index in range(1, SERIES + 1)
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10.5,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 1.9,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int
+    """1 … SERIES, a colour of the page."""
+
+
+def line_chart(
+    name: str, series: Sequence[Series], *, x_label: str, y_label: str, height: float = 2.7, smooth: bool = False
+) -> str:
+    """Lines over a common axis; with `smooth` the raw line is faint and a rolling mean is drawn over it."""
+    with _figure(height) as figure:
+        axes = figure.add_subplot()
+        for line in series:
+            _draw_line(axes, line, smooth=smooth)
+        _label(axes, x_label, y_label)
+        if len(series) > 1:
+            _legend(axes)
+        described = "; ".join(_describe(line) for line in series)
+        return _svg(figure, name, f"{y_label} against {x_label}. {described}")
+
+
+def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
+    """Training as a path through a plane: each point a step, a hollow circle at the start, a full one at the end."""
+    with _figure(2.7) as figure:
+        axes = figure.add_subplot()
+        for line in series:
+            colour = _colour(line.colour)
+            axes.plot(line.x, line.y, color=colour, alpha=0.45, linewidth=1.2)
+            axes.plot(line.x[1:-1], line.y[1:-1], ".", color=colour, alpha=0.7, markersize=4)
+            axes.plot(line.x[:1], line.y[:1], "o", markerfacecolor=_PAPER, markeredgecolor=colour, markersize=7)
+            axes.plot(line.x[-1:], line.y[-1:], "o", color=colour, markersize=7, label=line.label)
+        _label(axes, x_label, y_label)
+        if len(series) > 1:
+            _legend(axes)
+        described = "; ".join(_describe(line) for line in series)
+        return _svg(figure, name, f"{y_label} against {x_label} during training. {described}")
+
+
+def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, x_label: str, marker: str = "o") -> str:
+    """Panels one above the other over a common x axis, each with its own y axis: (y label, series)."""
+    with _figure(1.75 * len(panels) + 0.5) as figure:
+        rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (y_label, series) in zip(rows, panels, strict=True):
+            for line in series:
+                axes.plot(line.x, line.y, color=_colour(line.colour), marker=marker, markersize=4, label=line.label)
+            _label(axes, x_label if axes is rows[-1] else "", y_label)
+        if len(panels[0][1]) > 1:
+            _legend(rows[0])
+        described = "; ".join(f"{label}: {_describe(line)}" for label, series in panels for line in series)
+        return _svg(figure, name, f"Against {x_label}. {described}")
+
+
+def interval_chart(
+    name: str,
+    rows: Sequence[tuple[str, Sequence[tuple[str, Estimate, int]]]],
+    *,
+    x_label: str,
+    reference: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """Means with intervals: a row for each (label, marks), and in it a mark for each (label, estimate, colour).
+
+    `reference` draws a dashed line at a value; `limits` fixes the axis.
+    """
+    marks = max(len(row) for _, row in rows)
+    with _figure(0.75 + len(rows) * (0.2 + 0.21 * marks)) as figure:
+        axes = figure.add_subplot()
+        if reference is not None:
+            axes.axvline(reference, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        if limits is not None:
+            axes.set_xlim(limits[0] - 0.02, limits[1] + 0.02)
+        for place, (_, row) in enumerate(rows):
+            offsets = (np.arange(len(row)) - (len(row) - 1) / 2) * 0.62 / max(marks, 1)
+            for (label, estimate, colour), offset in zip(row, offsets, strict=True):
+                y = place + offset
+                axes.plot([estimate.low, estimate.high], [y, y], color=_colour(colour), linewidth=2.4, alpha=0.55)
+                axes.plot(
+                    estimate.mean, y, "o", color=_colour(colour), markersize=6.5, label=label if place == 0 else None
+                )
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.tick_params(axis="y", labelcolor=_INK)
+        axes.set_ylim(len(rows) - 0.45, -0.55)
+        axes.grid(False, axis="y")
+        _label(axes, x_label, "")
+        if marks > 1:
+            _legend(axes)
+        described = "; ".join(
+            f"{row_label}{' ' + label if marks > 1 else ''} {estimate.mean:.2f} "
+            f"({estimate.low:.2f} to {estimate.high:.2f})"
+            for row_label, row in rows
+            for label, estimate, _ in row
+        )
+        return _svg(figure, name, f"{x_label}: {described}")
+
+
+def reliability_chart(name: str, bins: Sequence[Bin], *, colour: int) -> str:
+    """Share right against claimed confidence, with the diagonal of honesty and Wilson's intervals."""
+    with _figure(3.3) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        claimed, right = [b.confidence for b in bins], [b.accuracy for b in bins]
+        axes.vlines(
+            claimed, [b.accuracy_low for b in bins], [b.accuracy_high for b in bins], color=_colour(colour), alpha=0.4
+        )
+        axes.plot(claimed, right, color=_colour(colour), marker="o", markersize=6, linewidth=1.2)
+        axes.set_xlim(0.49, 1.01)
+        axes.set_ylim(min(0.4, *(b.accuracy_low for b in bins)) - 0.02, 1.03)
+        _label(axes, "confidence it claims", "share it gets right")
+        described = ", ".join(f"{b.confidence:.2f} claimed and {b.accuracy:.2f} right" for b in bins)
+        return _svg(figure, name, f"Reliability in {len(bins)} bins: {described}")
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Figure]:
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        yield Figure(figsize=(4.9, height), layout="constrained")
+
+
+def _draw_line(axes: Axes, line: Series, *, smooth: bool) -> None:
+    colour, single = _colour(line.colour), "o" if len(line.x) == 1 else ""
+    width = max(3, len(line.y) // 12) if smooth else 1
+    if width == 1 or len(line.y) < 12:
+        axes.plot(line.x, line.y, color=colour, label=line.label, marker=single)
+        return
+    axes.plot(line.x, line.y, color=colour, alpha=0.28, linewidth=1.0)
+    axes.plot(line.x, _rolling_mean(line.y, width), color=colour, label=line.label)
+
+
+def _rolling_mean(values: Sequence[float], width: int) -> list[float]:
+    """Mean over a centred window that shrinks towards both ends."""
+    array, half = np.asarray(values, dtype=np.float64), width // 2
+    reach = [min(half, i, len(array) - 1 - i) for i in range(len(array))]
+    return [float(array[i - r : i + r + 1].mean()) for i, r in enumerate(reach)]
+
+
+def _colour(index: int) -> str:
+    return f"#11000{(index - 1) % SERIES + 1}"
+
+
+def _label(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_title(y_label, loc="left", fontsize=10.5, color=_MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    if not axes.yaxis.get_ticklabels() or not any(t.get_text() for t in axes.yaxis.get_ticklabels()):
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=4, borderpad=0, handlelength=1.2, borderaxespad=0)
+
+
+def _describe(line: Series) -> str:
+    return (
+        f"{line.label}: from {line.y[0]:.3g} at {line.x[0]:.3g} to {line.y[-1]:.3g} at {line.x[-1]:.3g}, "
+        f"lowest {min(line.y):.3g}, highest {max(line.y):.3g}"
+    )
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element without fixed size, colours, fonts, or anything fetched."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r' id="', f' id="{name}-', text)
+    text = re.sub(r'href="#', f'href="#{name}-', text).replace("url(#", f"url(#{name}-")
+    text = re.sub(r" font-family: [^;\"]*;", "", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    size = re.search(r'viewBox="[^"]*"', text)
+    assert size is not None
+    head = f'<svg role="img" class="chart" {size.group()} aria-label="{html.escape(description)}">'
+    return head + text[text.index(">") + 1 :].strip()

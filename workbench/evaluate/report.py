@@ -1,0 +1,324 @@
+"""One self-contained HTML page about a set of runs: no script, nothing fetched, every text of a model escaped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms
+from workbench.evaluate.collect import RunView, depth_of, read_runs, starting_policy
+from workbench.evaluate.evaluation import Answer, PolicyEvaluation, RewardEvaluation
+from workbench.evaluate.figures import (
+    Figure,
+    cost_figures,
+    policies,
+    quality_figures,
+    reward_figures,
+    reward_models,
+    training_figures,
+)
+from workbench.evaluate.statistics import Estimate
+from workbench.run.checkpoints import write_text_atomically
+from workbench.run.errors import WorkbenchError
+
+ANSWERS_SHOWN = 10
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+"""Control characters → the Unicode pictures of them."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one run, in a sentence."""
+
+    view: RunView
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a summary table: a measure, how to read it, and a cell for each run."""
+
+    name: str
+    hint: str
+    cells: list[tuple[str, str]]
+    """(value, interval or empty) per run."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One prompt and what each policy answered."""
+
+    prompt: list[dict[str, str]]
+    answers: list[tuple[RunView, Answer]]
+
+
+def build_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write the report of some runs.
+
+    Args:
+        runs: run folders of any phases, in any order.
+        out: the HTML file to write, atomically.
+    Returns:
+        `out`.
+    Raises:
+        WorkbenchError: no run is given, or one is missing or broken. A run without evaluation is shown as such.
+    """
+    if not runs:
+        raise WorkbenchError("report", "no run is given", remedy="python -m workbench report runs/NAME …")
+    views = read_runs([Path(run) for run in runs])
+    write_text_atomically(out, render(views, title=_title(views)))
+    return out
+
+
+def render(views: Sequence[RunView], *, title: str) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "svg": Markup, "number": number, "duration": duration}
+    found = policies(views)
+    return environment.get_template("report.html.jinja").render(
+        title=title,
+        views=views,
+        verdicts=verdicts(views),
+        alarms=alarms(views),
+        policy_views=[view for view, _ in found],
+        policy_rows=policy_rows([policy for _, policy in found]),
+        reward_views=[view for view, _ in reward_models(views)],
+        reward_rows=reward_rows([reward for _, reward in reward_models(views)]),
+        unevaluated=[view for view in views if view.evaluation is None],
+        sections=_sections(views),
+        exchanges=exchanges(found),
+        generations=_generations(views),
+        versions=_versions(views),
+        configs=[(view, _config(view)) for view in views],
+        conditions=_conditions(found),
+    )
+
+
+def visible(text: str) -> str:
+    """A text with its control characters replaced by pictures of them (␀, ␛ …)."""
+    return text.translate(_CONTROLS)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def alarms(views: Sequence[RunView]) -> list[Alarm]:
+    """What to doubt, over all runs."""
+    found = [
+        Alarm(view.name, f"The run is not finished (status {view.record['status']}): its numbers may change.")
+        for view in views
+        if view.record.get("status", "finished") != "finished"
+    ]
+    for view, policy in policies(views):
+        start = starting_policy(view, views)
+        found += policy_alarms(view.name, policy, _policy_of(start))
+    for view, reward in reward_models(views):
+        found += reward_alarms(view.name, reward)
+    return found
+
+
+def verdicts(views: Sequence[RunView]) -> list[Verdict]:
+    """A sentence for each policy that has a predecessor, and one for each reward model."""
+    found = []
+    for view, reward in reward_models(views):
+        text = f"orders {reward.accuracy.mean:.0%} of the held-out pairs as their labels do"
+        if reward.noise_ceiling is not None:
+            text += f" (noise ceiling {reward.noise_ceiling.mean:.0%})"
+        found.append(Verdict(view, text + "."))
+    for view, policy in policies(views):
+        start = starting_policy(view, views)
+        before = _policy_of(start)
+        if start is not None and before is not None:
+            found.append(Verdict(view, _progress(policy, before, start.name)))
+    return found
+
+
+def _progress(policy: PolicyEvaluation, before: PolicyEvaluation, start: str) -> str:
+    difference, parts = gain(policy, before), []
+    if policy.gold is not None and before.gold is not None and difference is not None:
+        parts.append(
+            f"earns {number(policy.gold.mean)} gold points of at most 1 on prompts it never saw, against "
+            f"{number(before.gold.mean)} of {start} ({_signed(difference)})"
+        )
+    elif policy.reward_model_score is not None and before.reward_model_score is not None:
+        parts.append(
+            f"is scored {number(policy.reward_model_score.mean)} by the reward model, against "
+            f"{number(before.reward_model_score.mean)} of {start}"
+        )
+    if policy.win_rate is not None:
+        parts.append(f"wins {policy.win_rate.mean:.0%} of the comparisons")
+    if policy.kl is not None:
+        parts.append(f"lies {number(policy.kl.mean, 1)} nats from its reference")
+    return (", ".join(parts) or "was evaluated, but nothing judged its answers") + "."
+
+
+def _signed(estimate: Estimate) -> str:
+    low, high = (number(value) for value in (estimate.low, estimate.high))
+    return f"{'+' if estimate.mean >= 0 else ''}{number(estimate.mean)}, 95 % interval {low} to {high}"
+
+
+def policy_rows(found: Sequence[PolicyEvaluation]) -> list[Row]:
+    """The summary of policies: a measure a line, a policy a column."""
+    rows = [
+        Row("Gold reward", "at most 1, higher is better", [_cell(p.gold) for p in found]),
+        Row("Win rate", "over the opponent named below; 0.5 is even", [_wins(p) for p in found]),
+        Row("… at equal length", "the same with length taken out", [_controlled(p) for p in found]),
+        Row("Reward-model score", "what training optimised", [_cell(p.reward_model_score) for p in found]),
+        Row("KL to reference", "nats per answer; above 10 is far", [_cell(p.kl, 1) for p in found]),
+        Row("Perplexity", "on held-out demonstrations, lower fits better", [_cell(p.perplexity) for p in found]),
+        Row("Length", "tokens per answer", [_cell(p.length, 1) for p in found]),
+        Row("Ends by itself", "share of answers; at least 0.95 is healthy", [_cell(p.eos_rate) for p in found]),
+    ]
+    rows += [
+        Row(f"Distinct-{n}", "share of different word n-grams", [(number(p.distinct.get(n)), "") for p in found])
+        for n in ("1", "2", "3")
+    ]
+    rows.append(Row("Different answers", "share of all answers", [(number(p.unique_share), "") for p in found]))
+    return rows
+
+
+def reward_rows(found: Sequence[RewardEvaluation]) -> list[Row]:
+    """The summary of reward models."""
+    return [
+        Row("Accuracy", "agrees with held-out labels", [_cell(r.accuracy) for r in found]),
+        Row("Noise ceiling", "how often the truth agrees with them", [_cell(r.noise_ceiling) for r in found]),
+        Row("Gold accuracy", "agrees with the truth itself", [_cell(r.gold_accuracy) for r in found]),
+        Row(
+            "Calibration error",
+            "0 is honest; in brackets what chance alone would show",
+            [(number(r.ece, 3), f"({number(r.ece_by_chance, 3)})") for r in found],
+        ),
+        Row("Brier score", "0 is perfect, 0.25 a coin", [(number(r.brier, 3), "") for r in found]),
+        Row(
+            "Length and score",
+            "correlation between answers to one prompt; 0 is none",
+            [(number(r.length_correlation_within), "") for r in found],
+        ),
+        Row(
+            "Labels prefer the longer",
+            "share of the pairs; 0.5 is no bias",
+            [(number(r.label_length_bias), "") for r in found],
+        ),
+        Row(
+            "Pairs",
+            "held out, and of how many prompts",
+            [(str(r.accuracy.count), f"{r.accuracy.prompts} prompts") for r in found],
+        ),
+    ]
+
+
+def _cell(estimate: Estimate | None, digits: int = 2) -> tuple[str, str]:
+    if estimate is None:
+        return "–", ""
+    return number(estimate.mean, digits), f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
+
+
+def _wins(policy: PolicyEvaluation) -> tuple[str, str]:
+    wins = policy.win_rate
+    return ("–", "") if wins is None else (number(wins.mean), f"{number(wins.low)} to {number(wins.high)}")
+
+
+def _controlled(policy: PolicyEvaluation) -> tuple[str, str]:
+    return (number(policy.win_rate.length_controlled) if policy.win_rate else "–"), ""
+
+
+def exchanges(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[Exchange]:
+    """Evenly spaced prompts that every policy answered, each with every policy's first answer."""
+    if not found:
+        return []
+    first = [{a.prompt_id: a for a in reversed(policy.answers)} for _, policy in found]
+    ordered = dict.fromkeys(answer.prompt_id for answer in found[0][1].answers)
+    shared = [prompt for prompt in ordered if all(prompt in answers for answers in first)]
+    shown = min(ANSWERS_SHOWN, len(shared))
+    chosen = [shared[index * len(shared) // shown] for index in range(shown)]
+    return [
+        Exchange(first[0][prompt].prompt, [(view, own[prompt]) for (view, _), own in zip(found, first, strict=True)])
+        for prompt in chosen
+    ]
+
+
+def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure]]]:
+    """(anchor, title, lead, figures)."""
+    return [
+        ("quality", "Are the answers better?", "Held-out prompts, sampled at temperature 1.", quality_figures(views)),
+        (
+            "reward-model",
+            "Can the reward model be trusted?",
+            "Everything after it stands on it.",
+            reward_figures(views),
+        ),
+        (
+            "cost",
+            "What did the reward cost?",
+            "A policy can raise its score by exploiting the reward model. Distance and truth show it.",
+            cost_figures(views),
+        ),
+        ("training", "How did training go?", "As logged in metrics.jsonl.", training_figures(views)),
+    ]
+
+
+def _generations(views: Sequence[RunView]) -> list[list[RunView]]:
+    """Runs by how many generations of parents they have."""
+    levels: dict[int, list[RunView]] = {}
+    for view in views:
+        levels.setdefault(depth_of(view, views), []).append(view)
+    return [levels[level] for level in sorted(levels)]
+
+
+def _versions(views: Sequence[RunView]) -> list[tuple[str, list[str]]]:
+    """Package → its version in each run."""
+    names = dict.fromkeys(name for view in views for name in view.record.get("versions", {}))
+    return [(name, [str(view.record.get("versions", {}).get(name, "–")) for view in views]) for name in names]
+
+
+def _conditions(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[tuple[str, dict[str, Any]]]:
+    """How each policy was measured."""
+    return [
+        (
+            view.name,
+            {
+                "answers": len(policy.answers),
+                "prompts": policy.length.prompts,
+                "temperature": policy.temperature,
+                "seed": view.evaluation.seed if view.evaluation else None,
+                "opponent": policy.opponent,
+                "judge": policy.judge,
+            },
+        )
+        for view, policy in found
+    ]
+
+
+def _config(view: RunView) -> str | None:
+    path = view.folder.config_path
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _policy_of(view: RunView | None) -> PolicyEvaluation | None:
+    return view.evaluation.policy if view is not None and view.evaluation is not None else None
+
+
+def _title(views: Sequence[RunView]) -> str:
+    folders = {view.folder.path.resolve().parent for view in views}
+    return folders.pop().name if len(folders) == 1 and len(views) > 1 else ", ".join(view.name for view in views)

@@ -1,0 +1,103 @@
+"""The summary of a pipeline of runs as one plain dictionary: the numbers that decide. Knows evaluations only."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.evaluate.evaluation import (
+    Evaluation,
+    PolicyEvaluation,
+    RewardEvaluation,
+    evaluate_command,
+    read_evaluation,
+)
+from workbench.evaluate.statistics import Estimate
+from workbench.run.errors import WorkbenchError
+from workbench.run.lineage import package_versions
+
+
+def build_summary(
+    run_paths: Mapping[str, Path], seconds: Mapping[str, float], peak_rss_gib: float, seed: int
+) -> dict[str, Any]:
+    """Numbers of each phase from its evaluation.
+
+    Args:
+        run_paths: phase (`sft`, `reward`, `ppo`, `dpo` …) → run folder.
+        seconds: step → wall-clock seconds.
+        peak_rss_gib: largest resident memory of any process, GiB.
+        seed: of the pipeline.
+    Raises:
+        WorkbenchError: a run is missing or was not evaluated.
+    """
+    return {
+        "phases": {phase: _phase(read_evaluation(path)) for phase, path in run_paths.items()},
+        "seconds": dict(seconds),
+        "peak_rss_gib": peak_rss_gib,
+        "seed": seed,
+        "versions": package_versions(),
+    }
+
+
+def _phase(evaluation: Evaluation) -> dict[str, Any]:
+    if evaluation.policy is not None:
+        return policy_summary(evaluation.policy)
+    if evaluation.reward_model is not None:
+        return reward_summary(evaluation.reward_model)
+    raise WorkbenchError(
+        evaluation.run,
+        "its evaluation holds neither a policy nor a reward model",
+        remedy=evaluate_command(Path(evaluation.run)),
+    )
+
+
+def policy_summary(policy: PolicyEvaluation) -> dict[str, Any]:
+    """What decides about a policy; None where it was not measured."""
+    wins = policy.win_rate
+    return {
+        "gold_mean": _mean(policy.gold),
+        "gold_ci": _interval(policy.gold),
+        "gold_parts": {name: part.mean for name, part in policy.gold_parts.items()},
+        "reward_model_score": _mean(policy.reward_model_score),
+        "perplexity": _mean(policy.perplexity),
+        "kl": _mean(policy.kl),
+        "kl_ci": _interval(policy.kl),
+        "win_rate": None if wins is None else wins.mean,
+        "win_rate_ci": None if wins is None else [wins.low, wins.high],
+        "win_rate_length_controlled": None if wins is None else wins.length_controlled,
+        "opponent": policy.opponent,
+        "judge": policy.judge,
+        "length_mean": policy.length.mean,
+        "eos_rate": policy.eos_rate.mean,
+        "distinct_1": policy.distinct.get("1"),
+        "distinct_2": policy.distinct.get("2"),
+        "distinct_3": policy.distinct.get("3"),
+        "unique_share": policy.unique_share,
+        "answers": len(policy.answers),
+        "prompts": policy.length.prompts,
+    }
+
+
+def reward_summary(reward: RewardEvaluation) -> dict[str, Any]:
+    """What decides about a reward model; None where it was not measured."""
+    return {
+        "accuracy": reward.accuracy.mean,
+        "accuracy_ci": _interval(reward.accuracy),
+        "gold_accuracy": _mean(reward.gold_accuracy),
+        "gold_accuracy_ci": _interval(reward.gold_accuracy),
+        "noise_ceiling": _mean(reward.noise_ceiling),
+        "ece": reward.ece,
+        "ece_by_chance": reward.ece_by_chance,
+        "brier": reward.brier,
+        "length_correlation": reward.length_correlation,
+        "length_correlation_within": reward.length_correlation_within,
+        "pairs": reward.accuracy.count,
+        "prompts": reward.accuracy.prompts,
+    }
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.mean
+
+
+def _interval(estimate: Estimate | None) -> list[float] | None:
+    return None if estimate is None else [estimate.low, estimate.high]
