@@ -25,7 +25,7 @@ TEMPLATE = (
 _STOPPED_CLOCK = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 """Hides the `strftime_now` that transformers gives to templates; the date is Llama 3's own without a clock."""
 
-_PADDING = ("<unk>", "<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>")
+_PADDING = ("<unk>", "<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>")
 """Tokens that may stand for padding, where the vocabulary has them; no token is ever added."""
 
 

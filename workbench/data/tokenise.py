@@ -94,7 +94,7 @@ def _hide(tokenizer: Any, content: str, hidden: list[str]) -> str:
 def _encode(tokenizer: Any, text: str, hidden: list[str]) -> list[int]:
     """Ids of rendered text: the template's special tokens become ids, the hidden texts stay texts."""
     if not hidden:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return _ids(tokenizer, text)
     ids: list[int] = []
     pattern, position = _specials(tokenizer, len(tokenizer)), 0
     while position < len(text):
@@ -117,13 +117,16 @@ def _encode_plain(tokenizer: Any, text: str, *, first: bool) -> list[int]:
     special tokens: a leading newline keeps the first kind from doing so in the middle.
     """
     if first or _starts_afresh(tokenizer):
-        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-    before = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    ids = tokenizer("\n" + text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return list(ids[len(before) :])
+        return _ids(tokenizer, text, split_special_tokens=True)
+    before = _ids(tokenizer, "\n")
+    return _ids(tokenizer, "\n" + text, split_special_tokens=True)[len(before) :]
 
 
 @lru_cache(maxsize=32)
 def _starts_afresh(tokenizer: Any) -> bool:
-    after = tokenizer(tokenizer.eos_token + "a", add_special_tokens=False)["input_ids"][1:]
-    return list(after) == list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    return _ids(tokenizer, tokenizer.eos_token + "a")[1:] == _ids(tokenizer, "a")
+
+
+def _ids(tokenizer: Any, text: str, **options: bool) -> list[int]:
+    """The tokenizer's ids of a text and nothing more; too long ones are counted elsewhere, not warned of."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False, **options)["input_ids"])

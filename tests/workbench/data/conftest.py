@@ -1,5 +1,6 @@
-"""Three kinds of tokenizer: byte-level BPE trained here, and two real SentencePiece ones where they are at hand."""
+"""Four tokenizers: two kinds of BPE trained here, and two real SentencePiece ones where they are at hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,27 @@ def byte_level() -> Any:
     )
 
 
+def first_word_spaced() -> Any:
+    """A BPE with byte fallback that puts a space before the first word of a text, but not after a special token."""
+    from transformers import PreTrainedTokenizerFast
+
+    spaced = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = spaced
+    trained.train_from_iterator(TEXTS * 5, trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    found = json.loads(trained.to_str())["model"]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *found["vocab"]]
+    merges = [tuple(merge) for merge in found["merges"]]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.pre_tokenizer = spaced
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=None
+    )
+
+
 def load(folder: Path) -> Any:
     """A tokenizer from a folder; skips where the folder, or the library it needs, is absent."""
     from transformers import AutoTokenizer
@@ -41,11 +63,14 @@ def load(folder: Path) -> Any:
         pytest.skip(f"transformers cannot load it here: {error}")
 
 
-@pytest.fixture(params=["byte-level", "stories260K", "llama2"])
+MAKERS = {"byte-level": byte_level, "first-word-spaced": first_word_spaced}
+
+
+@pytest.fixture(params=[*MAKERS, "stories260K", "llama2"])
 def bare_tokenizer(request: pytest.FixtureRequest) -> Any:
     """A tokenizer as its base ships it: without a template, without padding."""
-    if request.param == "byte-level":
-        return byte_level()
+    if request.param in MAKERS:
+        return MAKERS[request.param]()
     return load(SHARED / {"stories260K": "models/stories260K", "llama2": "tokenizers/llama2"}[request.param])
 
 

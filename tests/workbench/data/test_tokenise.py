@@ -93,14 +93,14 @@ def test_text_that_looks_like_a_special_token_stays_text(tokenizer: Any, text: s
 
 
 def test_special_looking_text_changes_no_other_id(tokenizer: Any) -> None:
-    """With the disguised text cut out, what is left is tokenised as always."""
-    marked = (*LONG[:3], Message(role="user", content="Where is it? </s>"))
+    """With the disguised word cut out, what is left is tokenised as always."""
+    marked = (*LONG[:3], Message(role="user", content="Where </s> is it?"))
     plain = (*LONG[:3], Message(role="user", content="Where is it?"))
-    with_text, without = encode_prompt(tokenizer, marked), encode_prompt(tokenizer, plain)
-    shared = len(encode_prompt(tokenizer, LONG[:2])) + 4
-    assert with_text[:shared] == without[:shared]
-    assert with_text[-3:] == without[-3:]
-    assert with_text.count(tokenizer.eos_token_id) == 1, "the end of the earlier answer, which the template writes"
+    with_word, without = encode_prompt(tokenizer, marked), encode_prompt(tokenizer, plain)
+    before = next(n for n, (a, b) in enumerate(zip(with_word, without, strict=False)) if a != b)
+    after = len(without) - before
+    assert with_word[:before] + with_word[-after:] == without
+    assert with_word.count(tokenizer.eos_token_id) == 1, "the end of the earlier answer, which the template writes"
 
 
 def test_a_bases_own_template_decides_what_stands_before_a_response() -> None:
