@@ -3,8 +3,11 @@
 The thresholds are rules of thumb: each sentence carries the numbers, so that a reader can judge for themselves.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, TrajectoryPoint
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
@@ -21,7 +24,11 @@ CEILING_GAP_MOST = 0.08
 """Accuracy below the noise ceiling."""
 LENGTH_CORRELATION_MOST = 0.3
 GOLD_DROP = 0.05
-"""Points of the truth lost from the best step on, that count as a fall."""
+"""Least loss of gold points, from the best steps to the last, that counts as a fall."""
+STANDARD_ERRORS = 3.0
+"""The fall must be this clear: the best of many noisy steps looks good by chance alone."""
+WINDOW = 3
+"""Sampled steps that are averaged before they are compared."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +122,26 @@ def _against_start(policy: PolicyEvaluation, start: PolicyEvaluation) -> Iterato
 
 
 def over_optimisation(trajectory: Sequence[TrajectoryPoint]) -> str | None:
-    """Whether the truth fell after its best step while the score went on rising; the sentence that says so."""
-    known = [(p.step, p.gold, p.score) for p in trajectory if p.gold is not None and p.score is not None]
-    if len(known) < 3:
+    """Whether the truth fell after its best while the score went on rising; the sentence that says so.
+
+    Means over WINDOW neighbouring steps are compared; the fall must exceed GOLD_DROP and
+    STANDARD_ERRORS of itself.
+    """
+    known = [(p.step, p.gold, p.score, p.gold_error or 0.0) for p in trajectory if None not in (p.gold, p.score)]
+    table = np.array(known, dtype=np.float64).reshape(-1, 4)
+    if len(table) < 2 * WINDOW:
         return None
-    best, (last_step, last_gold, last_score) = max(known, key=lambda point: point[1]), known[-1]
-    if best[1] - last_gold < GOLD_DROP or last_score <= best[2]:
+    windows = np.lib.stride_tricks.sliding_window_view(table, WINDOW, axis=0)
+    step, gold, score = windows[:, :3].mean(-1).T
+    error = np.sqrt((windows[:, 3] ** 2).sum(-1)) / WINDOW
+    best = int(gold.argmax())
+    noise = STANDARD_ERRORS * math.hypot(error[best], error[-1])
+    if gold[best] - gold[-1] < max(GOLD_DROP, noise) or score[-1] <= score[best]:
         return None
     return (
-        f"Over-optimisation: the gold reward fell from {best[1]:.2f} at step {best[0]} to {last_gold:.2f} at step "
-        f"{last_step}, while the reward model's score rose from {best[2]:.2f} to {last_score:.2f}."
+        f"Over-optimisation: the gold reward fell from {gold[best]:.2f} around step {step[best]:.0f} to "
+        f"{gold[-1]:.2f} around step {step[-1]:.0f}, while the reward model's score rose from {score[best]:.2f} to "
+        f"{score[-1]:.2f}. An earlier checkpoint is better."
     )
 
 

@@ -7,6 +7,7 @@ takes the page's font, and identifiers get the chart's name as a prefix (several
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ _INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: "--card"} | {
     f"#11000{index}": f"--series-{index}" for index in range(1, SERIES + 1)
 }
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+"""Control characters → the Unicode pictures of them."""
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 10.5,
+    "font.size": 11,
     "text.color": _INK,
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _MUTED,
@@ -47,7 +50,7 @@ _STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 10,
+    "legend.fontsize": 10.5,
     "lines.linewidth": 1.9,
     "lines.solid_capstyle": "round",
     "figure.facecolor": "none",
@@ -63,6 +66,8 @@ class Series:
     y: Sequence[float]
     colour: int
     """1 … SERIES, a colour of the page."""
+    error: Sequence[float] | None = None
+    """Half-width of a band around y, where it is known."""
 
 
 def line_chart(
@@ -81,15 +86,16 @@ def line_chart(
 
 
 def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
-    """Training as a path through a plane: each point a step, a hollow circle at the start, a full one at the end."""
+    """Training as a path through a plane: a dot a step, the line their rolling mean, from hollow to full circle."""
     with _figure(2.7) as figure:
         axes = figure.add_subplot()
         for line in series:
-            colour = _colour(line.colour)
-            axes.plot(line.x, line.y, color=colour, alpha=0.45, linewidth=1.2)
-            axes.plot(line.x[1:-1], line.y[1:-1], ".", color=colour, alpha=0.7, markersize=4)
-            axes.plot(line.x[:1], line.y[:1], "o", markerfacecolor=_PAPER, markeredgecolor=colour, markersize=7)
-            axes.plot(line.x[-1:], line.y[-1:], "o", color=colour, markersize=7, label=line.label)
+            colour, width = _colour(line.colour), max(1, len(line.x) // 8)
+            x, y = _rolling_mean(line.x, width), _rolling_mean(line.y, width)
+            axes.plot(line.x, line.y, ".", color=colour, alpha=0.4, markersize=4.5)
+            axes.plot(x, y, color=colour)
+            axes.plot(x[:1], y[:1], "o", markerfacecolor=_PAPER, markeredgecolor=colour, markersize=7)
+            axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=7, label=_short(line.label))
         _label(axes, x_label, y_label)
         if len(series) > 1:
             _legend(axes)
@@ -103,7 +109,10 @@ def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, 
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (y_label, series) in zip(rows, panels, strict=True):
             for line in series:
-                axes.plot(line.x, line.y, color=_colour(line.colour), marker=marker, markersize=4, label=line.label)
+                axes.plot(
+                    line.x, line.y, color=_colour(line.colour), marker=marker, markersize=4, label=_short(line.label)
+                )
+                _draw_band(axes, line)
             _label(axes, x_label if axes is rows[-1] else "", y_label)
         if len(panels[0][1]) > 1:
             _legend(rows[0])
@@ -136,9 +145,14 @@ def interval_chart(
                 y = place + offset
                 axes.plot([estimate.low, estimate.high], [y, y], color=_colour(colour), linewidth=2.4, alpha=0.55)
                 axes.plot(
-                    estimate.mean, y, "o", color=_colour(colour), markersize=6.5, label=label if place == 0 else None
+                    estimate.mean,
+                    y,
+                    "o",
+                    color=_colour(colour),
+                    markersize=6.5,
+                    label=_short(label) if place == 0 else None,
                 )
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.set_yticks(range(len(rows)), [_short(label) for label, _ in rows])
         axes.tick_params(axis="y", labelcolor=_INK)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.grid(False, axis="y")
@@ -177,14 +191,21 @@ def _figure(height: float) -> Iterator[Figure]:
         yield Figure(figsize=(4.9, height), layout="constrained")
 
 
+def _draw_band(axes: Axes, line: Series) -> None:
+    if line.error is not None:
+        low, high = (np.asarray(line.y) + sign * np.asarray(line.error) for sign in (-1, 1))
+        axes.vlines(line.x, low, high, color=_colour(line.colour), alpha=0.35)
+
+
 def _draw_line(axes: Axes, line: Series, *, smooth: bool) -> None:
-    colour, single = _colour(line.colour), "o" if len(line.x) == 1 else ""
+    colour, few = _colour(line.colour), len(line.x) < 6
     width = max(3, len(line.y) // 12) if smooth else 1
     if width == 1 or len(line.y) < 12:
-        axes.plot(line.x, line.y, color=colour, label=line.label, marker=single)
+        style = (0, (1.5, 2.5)) if few else "solid"
+        axes.plot(line.x, line.y, color=colour, label=_short(line.label), marker="o" if few else "", linestyle=style)
         return
     axes.plot(line.x, line.y, color=colour, alpha=0.28, linewidth=1.0)
-    axes.plot(line.x, _rolling_mean(line.y, width), color=colour, label=line.label)
+    axes.plot(line.x, _rolling_mean(line.y, width), color=colour, label=_short(line.label))
 
 
 def _rolling_mean(values: Sequence[float], width: int) -> list[float]:
@@ -198,16 +219,28 @@ def _colour(index: int) -> str:
     return f"#11000{(index - 1) % SERIES + 1}"
 
 
+def visible(text: str) -> str:
+    """A text with its control characters replaced by pictures of them (␀, ␛ …)."""
+    return text.translate(_CONTROLS)
+
+
+def _short(text: str, most: int = 26) -> str:
+    """A label that fits: one line, at most so many characters."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def _label(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_title(y_label, loc="left", fontsize=10.5, color=_MUTED)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel(_short(x_label, 60))
+    axes.set_title(_short(y_label, 60), loc="left", fontsize=11, color=_MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     if not axes.yaxis.get_ticklabels() or not any(t.get_text() for t in axes.yaxis.get_ticklabels()):
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=4, borderpad=0, handlelength=1.2, borderaxespad=0)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.03), ncols=4, borderpad=0, handlelength=1.2, borderaxespad=0)
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=11, color=_MUTED, pad=22)
 
 
 def _describe(line: Series) -> str:
@@ -220,7 +253,9 @@ def _describe(line: Series) -> str:
 def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element without fixed size, colours, fonts, or anything fetched."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # The reader's browser draws the text: what matplotlib's own font lacks costs a little spacing only.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -235,5 +270,5 @@ def _svg(figure: Figure, name: str, description: str) -> str:
         text = text.replace(colour, f"var({variable})")
     size = re.search(r'viewBox="[^"]*"', text)
     assert size is not None
-    head = f'<svg role="img" class="chart" {size.group()} aria-label="{html.escape(description)}">'
+    head = f'<svg role="img" class="chart" {size.group()} aria-label="{html.escape(visible(description))}">'
     return head + text[text.index(">") + 1 :].strip()

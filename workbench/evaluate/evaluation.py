@@ -45,6 +45,8 @@ class TrajectoryPoint:
     """Mean score the training itself saw."""
     gold: float | None
     """Mean of the truth, which the training did not see."""
+    gold_error: float | None
+    """Standard error of that mean; None with fewer than two answers."""
     kl: float | None
     """`objective/kl` at this step, nats per answer."""
     count: int

@@ -14,7 +14,7 @@ from workbench.evaluate.charts import (
     stacked_chart,
 )
 from workbench.evaluate.collect import RunView
-from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation
+from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, TrajectoryPoint
 from workbench.evaluate.statistics import Estimate
 
 LOSS = re.compile(r"(^|/)loss$")
@@ -49,7 +49,7 @@ def quality_figures(views: Sequence[RunView]) -> list[Figure]:
     found = policies(views)
     if not found:
         return [Figure("Gold reward", "", missing=f"No policy has been evaluated. {_remedies(views)}")]
-    return [_gold(found), _gold_parts(found), _wins(found)]
+    return [_gold(found), _wins(found), _gold_parts(found)]
 
 
 def _gold(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> Figure:
@@ -57,7 +57,7 @@ def _gold(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> Figure:
         "Gold reward",
         "gold reward, at most 1",
         "The truth that no training phase may read, averaged over answers to held-out prompts. A dot is the mean, the "
-        "bar its 95 % interval over prompts: two policies whose bars do not touch differ by more than chance.",
+        "bar its 95% interval over prompts: two policies whose bars do not touch differ by more than chance.",
     )
     estimates = [(view, policy.gold) for view, policy in found]
     if all(estimate is None for _, estimate in estimates):
@@ -167,7 +167,7 @@ def _losses(view: RunView) -> Figure:
     if not kept:
         return Figure(title, "", missing=f"No loss was logged in {view.folder.metrics_path.name}.")
     checked = [Series(name, x, y, view.colour % 6 + 1) for name, (x, y) in curves.items() if x and "validation" in name]
-    caption = "Faint: as logged; strong: a rolling mean."
+    caption = "Faint: as logged; strong: a rolling mean." if len(kept) == 1 else "As logged."
     if checked:
         last = checked[0].y[-1]
         caption += f" The other colour is held-out text ({last:.3g} at the end): rising there means overfitting."
@@ -210,8 +210,8 @@ def _reward_against_kl(views: Sequence[RunView]) -> Figure:
     if not lines:
         return Figure(title, "", missing="No run logged both `objective/score` and `objective/kl`.")
     caption = (
-        "Each point is one iteration; hollow is the start, full the end. KL counts nats per answer between the policy "
-        "and its reference. A path that bends to the right pays more and more KL for the same gain."
+        "Each dot is one iteration, the line their rolling mean; hollow is the start, full the end. KL counts nats per "
+        "answer between the policy and its reference. A path that bends right pays ever more KL for the same gain."
     )
     svg = path_chart("reward-kl", lines, x_label="KL to the reference, nats per answer", y_label="objective/score")
     return Figure(title, caption, svg)
@@ -226,13 +226,13 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
         root = [math.sqrt(max(0.0, p.kl or 0.0)) for p in known]
         panels = [
             ("score of the reward model", [Series(view.name, root, [p.score or 0.0 for p in known], view.colour)]),
-            ("gold reward", [Series(view.name, root, [p.gold or 0.0 for p in known], view.colour)]),
+            ("gold reward", [Series(view.name, root, [p.gold or 0.0 for p in known], view.colour, _errors(known))]),
         ]
         count = min(p.count for p in known)
         caption = (
             "What training saw (above) and the truth about the same sampled answers (below), over the distance √KL. "
             "While both rise, the reward model is a fair proxy; where the lower one turns down, it is being gamed. "
-            f"Few answers a point ({count}), so expect noise."
+            f"Bars are two standard errors; a point is at least {count} answers."
         )
         suffix = f" · {view.name}"
         figures.append(
@@ -245,6 +245,10 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
         "samples.jsonl; evaluating the run afterwards adds the truth."
     )
     return [Figure(title, "", missing=reason)]
+
+
+def _errors(points: Sequence[TrajectoryPoint]) -> list[float]:
+    return [2 * (point.gold_error or 0.0) for point in points]
 
 
 def _remedies(views: Iterable[RunView]) -> str:

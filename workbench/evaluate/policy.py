@@ -207,6 +207,7 @@ def trace(
                 step=step,
                 score=float(np.mean(scores)) if scores else None,
                 gold=float(np.mean(totals)) if totals else None,
+                gold_error=float(np.std(totals, ddof=1)) / math.sqrt(len(totals)) if len(totals) > 1 else None,
                 kl=kl.get(step),
                 count=len(rows),
             )

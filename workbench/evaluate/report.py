@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms
+from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import RunView, depth_of, read_runs, starting_policy
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation, RewardEvaluation
 from workbench.evaluate.figures import (
@@ -25,8 +26,6 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 
 ANSWERS_SHOWN = 10
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
-"""Control characters → the Unicode pictures of them."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,11 @@ def render(views: Sequence[RunView], *, title: str) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, "svg": Markup, "number": number, "duration": duration}
+    environment.filters |= {"svg": Markup, "number": number, "duration": duration}
     found = policies(views)
     return environment.get_template("report.html.jinja").render(
         title=title,
@@ -103,9 +103,9 @@ def render(views: Sequence[RunView], *, title: str) -> str:
     )
 
 
-def visible(text: str) -> str:
-    """A text with its control characters replaced by pictures of them (␀, ␛ …)."""
-    return text.translate(_CONTROLS)
+def _shown(value: object) -> object:
+    """Every text that reaches the page: control characters made visible (escaping follows)."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -167,15 +167,17 @@ def _progress(policy: PolicyEvaluation, before: PolicyEvaluation, start: str) ->
             f"{number(before.reward_model_score.mean)} of {start}"
         )
     if policy.win_rate is not None:
-        parts.append(f"wins {policy.win_rate.mean:.0%} of the comparisons")
+        parts.append(f"wins {policy.win_rate.mean:.0%} of the comparisons with {Path(policy.opponent or '?').name}")
     if policy.kl is not None:
-        parts.append(f"lies {number(policy.kl.mean, 1)} nats from its reference")
-    return (", ".join(parts) or "was evaluated, but nothing judged its answers") + "."
+        parts.append(f"lies {number(policy.kl.mean, 1)} nats away from its reference")
+    if not parts:
+        return "was evaluated, but nothing judged its answers."
+    return (" and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]) + "."
 
 
 def _signed(estimate: Estimate) -> str:
     low, high = (number(value) for value in (estimate.low, estimate.high))
-    return f"{'+' if estimate.mean >= 0 else ''}{number(estimate.mean)}, 95 % interval {low} to {high}"
+    return f"{'+' if estimate.mean >= 0 else ''}{number(estimate.mean)}, 95% interval {low} to {high}"
 
 
 def policy_rows(found: Sequence[PolicyEvaluation]) -> list[Row]:
@@ -258,23 +260,31 @@ def exchanges(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[Exchang
     ]
 
 
-def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure]]]:
-    """(anchor, title, lead, figures)."""
+def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, str, list[Figure]]]:
+    """(anchor, short name, title, lead, figures)."""
     return [
-        ("quality", "Are the answers better?", "Held-out prompts, sampled at temperature 1.", quality_figures(views)),
+        (
+            "quality",
+            "Quality",
+            "Are the answers better?",
+            "Held-out prompts, sampled at temperature 1.",
+            quality_figures(views),
+        ),
         (
             "reward-model",
+            "Reward model",
             "Can the reward model be trusted?",
             "Everything after it stands on it.",
             reward_figures(views),
         ),
         (
             "cost",
+            "Cost",
             "What did the reward cost?",
             "A policy can raise its score by exploiting the reward model. Distance and truth show it.",
             cost_figures(views),
         ),
-        ("training", "How did training go?", "As logged in metrics.jsonl.", training_figures(views)),
+        ("training", "Training", "How did training go?", "As logged in metrics.jsonl.", training_figures(views)),
     ]
 
 
@@ -302,7 +312,7 @@ def _conditions(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[tuple
                 "prompts": policy.length.prompts,
                 "temperature": policy.temperature,
                 "seed": view.evaluation.seed if view.evaluation else None,
-                "opponent": policy.opponent,
+                "opponent": Path(policy.opponent).name if policy.opponent else None,
                 "judge": policy.judge,
             },
         )

@@ -1,0 +1,72 @@
+"""Charts: valid SVG, page colours only, nothing fetched, hostile labels harmless."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from workbench.evaluate.charts import (
+    Series,
+    interval_chart,
+    line_chart,
+    path_chart,
+    reliability_chart,
+    stacked_chart,
+)
+from workbench.evaluate.metrics import reliability_bins
+from workbench.evaluate.statistics import Estimate
+
+HOSTILE = '</text><script>alert(1)</script>"$\\frac{x\x1b\x00漢'
+RISING = Series("ppo", list(range(40)), [0.1 * i for i in range(40)], 2)
+OTHER = Series(HOSTILE, list(range(40)), [0.05 * i for i in range(40)], 3)
+ESTIMATE = Estimate(0.4, 0.3, 0.5, 100, 50)
+
+CHARTS = {
+    "line": lambda name: line_chart(name, [RISING, OTHER], x_label="step", y_label="loss", smooth=True),
+    "path": lambda name: path_chart(name, [RISING, OTHER], x_label="KL", y_label="score"),
+    "stacked": lambda name: stacked_chart(name, [("score", [RISING]), (HOSTILE, [OTHER])], x_label="√KL"),
+    "interval": lambda name: interval_chart(
+        name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5
+    ),
+    "reliability": lambda name: reliability_chart(name, reliability_bins([1, -1, 2, 0.5] * 9, bins=6), colour=4),
+}
+
+
+@pytest.mark.parametrize("kind", CHARTS)
+def test_svg_is_valid_adapts_and_fetches_nothing(kind):
+    svg = CHARTS[kind]("one")
+    root = ET.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.get("width") is None
+    assert root.get("viewBox")
+    assert not re.findall(r"#[0-9a-f]{6}\b", svg), "a fixed colour would not follow dark mode"
+    assert "var(--series-" in svg
+    assert not re.search(r"https?:|<script|<style|<image|onload", svg)
+
+
+@pytest.mark.parametrize("kind", CHARTS)
+def test_identifiers_do_not_meet_those_of_another_chart(kind):
+    def identifiers(svg):
+        return set(re.findall(r'\bid="([^"]+)"', svg))
+
+    one, two = CHARTS[kind]("one"), CHARTS[kind]("two")
+    assert not identifiers(one) & identifiers(two)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', one)) <= identifiers(one)
+    assert one == CHARTS[kind]("one")
+
+
+def test_description_tells_the_numbers():
+    root = ET.fromstring(CHARTS["line"]("one"))
+    assert "ppo: from 0 at 0 to 3.9 at 39, lowest 0, highest 3.9" in root.get("aria-label")
+    assert "a 0.40 (0.30 to 0.50)" in ET.fromstring(CHARTS["interval"]("one")).get("aria-label")
+
+
+def test_long_label_is_cut():
+    svg = line_chart("one", [Series("x" * 99, [1, 2], [1, 2], 1), RISING], x_label="step", y_label="loss")
+    assert "x" * 25 + "…" in svg
+    assert "x" * 26 + "<" not in svg
+
+
+def test_single_point_is_drawn():
+    svg = line_chart("one", [Series("x", [1.0], [2.0], 1)], x_label="step", y_label="loss", smooth=True)
+    assert "<use" in svg
