@@ -1,10 +1,14 @@
 """Configuration of post-training: PPO against a reward model, or contrastive on preference pairs."""
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from workbench.run.config import Section
+from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.sections import (
     BaseSection,
     CheckpointSection,
@@ -17,6 +21,8 @@ from workbench.run.sections import (
     Share,
     TrackingSection,
 )
+
+METHODS = ("ppo", "dpo", "slic")
 
 
 class StartSection(BaseSection):
@@ -163,3 +169,23 @@ class ContrastiveConfig(Section):
     train: OptimizerSection = OptimizerSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()
+
+
+def method_of(argv: Sequence[str]) -> str:
+    """The method that a command line asks for, before its configuration class is known.
+
+    Raises:
+        WorkbenchError: an unknown method.
+    """
+    method = "ppo"
+    for word in argv:
+        if word.startswith("method="):
+            method = word.removeprefix("method=")
+        elif word.endswith((".yaml", ".yml")) and Path(word).is_file():
+            match = re.search(r"^method:\s*([\w-]+)", Path(word).read_text(encoding="utf-8"), re.MULTILINE)
+            method = match.group(1) if match else method
+    if method not in METHODS:
+        raise WorkbenchError(
+            "method", f"{method!r} is unknown", expected="ppo, dpo or slic", remedy=did_you_mean(method, METHODS)
+        )
+    return method

@@ -1,0 +1,1 @@
+"""Phase 2: a reward model fitted on preference pairs."""

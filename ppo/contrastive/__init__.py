@@ -1,0 +1,1 @@
+"""Contrastive post-training on preference pairs: DPO and SLiC-HF."""

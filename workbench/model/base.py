@@ -139,7 +139,7 @@ def load_base(
         keep_cpu_weights_in_place(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False
-    if model.generation_config is not None:
+    if head == "causal":
         model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model

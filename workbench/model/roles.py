@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import load_peft_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,19 +85,7 @@ class Roles:
         config.inference_mode = True
         config.modules_to_save = None
         self.model.add_adapter(role, config)
-        weights = {
-            name: tensor
-            for name, tensor in load_peft_weights(str(adapter), device="cpu").items()
-            if "lora_" in name  # a reward adapter also carries its score head, which is kept in a file of its own
-        }
-        outcome: Any = set_peft_model_state_dict(self.model, weights, adapter_name=role)
-        missing = [name for name in outcome.missing_keys if f".{role}." in name and "lora_" in name]
-        if missing or outcome.unexpected_keys:
-            raise WorkbenchError(
-                adapter,
-                f"does not fit this base: {len(missing)} weights missing, {len(outcome.unexpected_keys)} unexpected",
-                expected="an adapter trained on the same base",
-            )
+        _load_lora(self.model, role, _read_lora(adapter), place=adapter)
         self._finish_adding(role)
         if head is not None:
             self.heads[role] = head.to(self.device)
@@ -172,17 +160,16 @@ class Roles:
 
     def _adapter_weights(self, role: str) -> list[nn.Parameter]:
         if role not in self._weights:
-            named = self.model.named_parameters()
-            self._weights[role] = [p for name, p in named if f".{role}." in name and "lora_" in name]
+            self._weights[role] = list(_lora_weights(self.model, role).values())
         return self._weights[role]
 
     def adapter_state(self, role: str) -> dict[str, Tensor]:
-        """The weights of a role's adapter, for a checkpoint or a fingerprint."""
-        return get_peft_model_state_dict(self.model, adapter_name=role)
+        """The weights of a role's adapter under their names in peft's files, for a checkpoint or a comparison."""
+        return {name: weight.data for name, weight in _lora_weights(self.model, role).items()}
 
     def load_adapter_state(self, role: str, state: dict[str, Tensor]) -> None:
         """Put back what `adapter_state` gave."""
-        set_peft_model_state_dict(self.model, state, adapter_name=role)
+        _load_lora(self.model, role, state, place=f"role {role}")
 
     def save_adapter(self, role: str, folder: Path) -> None:
         """Write a role's adapter in plain peft format, with the tokenizer, atomically."""
@@ -220,18 +207,14 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
         config: shape of the adapter; replaced by the start adapter's shape where one is given.
         start: adapter folder to copy the weights from.
     """
-    weights: dict[str, Any] = {}
     if start is not None:
         _check_adapter(start)
         old = LoraConfig.from_pretrained(str(start))
         config = LoraConfig(**{**config.to_dict(), "r": old.r, "lora_alpha": old.lora_alpha})
-        weights = {k: v for k, v in load_peft_weights(str(start), device="cpu").items() if "lora_" in k}
     model = get_peft_model(base, config)
-    if weights:
-        outcome: Any = set_peft_model_state_dict(model, weights)
-        missing = [name for name in outcome.missing_keys if "lora_" in name]
-        if missing or outcome.unexpected_keys:
-            raise WorkbenchError(start, "does not fit this base", expected="an adapter trained on the same base")
+    if start is not None:
+        _load_lora(model, "default", _read_lora(start), place=start)
+    keep_cpu_weights_in_place(model)
     return model
 
 
@@ -249,3 +232,33 @@ def _check_adapter(folder: Path) -> None:
             f"no adapter here ({', '.join(missing)} missing)",
             expected="the adapter/ folder of a finished run",
         )
+
+
+def _lora_weights(model: nn.Module, role: str) -> dict[str, nn.Parameter]:
+    """A role's LoRA weights, by the names that peft's files give them (without the role)."""
+    return {
+        name.replace(f".{role}.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if f".{role}." in name and "lora_" in name
+    }
+
+
+def _read_lora(folder: Path) -> dict[str, Tensor]:
+    """LoRA weights of an adapter file; the score head that a reward adapter also carries has a file of its own."""
+    return {name: tensor for name, tensor in load_peft_weights(str(folder), device="cpu").items() if "lora_" in name}
+
+
+def _load_lora(model: nn.Module, role: str, weights: dict[str, Tensor], *, place: object) -> None:
+    ours = _lora_weights(model, role)
+    missing, unexpected = ours.keys() - weights.keys(), weights.keys() - ours.keys()
+    misshapen = [name for name in ours.keys() & weights.keys() if ours[name].shape != weights[name].shape]
+    if missing or unexpected or misshapen:
+        raise WorkbenchError(
+            place,
+            f"does not fit this base: {len(missing)} weights missing, {len(unexpected)} unknown, "
+            f"{len(misshapen)} of another shape",
+            expected="an adapter trained on the same base",
+        )
+    with torch.no_grad():
+        for name, parameter in ours.items():
+            parameter.copy_(weights[name])

@@ -1,0 +1,28 @@
+"""`python -m ppo CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`; `method` in the file: ppo, dpo or slic."""
+
+from workbench.run.errors import run_main
+
+
+def main(argv: list[str]) -> int:
+    """Run the phase from its command line."""
+    from ppo.config import ContrastiveConfig, PpoConfig, method_of
+    from workbench.run.config import parse_command_line
+
+    prog, description = "python -m ppo", __doc__ or ""
+    if method_of(argv) == "ppo":
+        command = parse_command_line(PpoConfig, argv, prog=prog, description=description)
+        if not command.dry_run:
+            from ppo.train import train
+
+            train(command.config, resume=command.resume)
+        return 0
+    contrastive = parse_command_line(ContrastiveConfig, argv, prog=prog, description=description)
+    if not contrastive.dry_run:
+        from ppo.contrastive.train import train as train_contrastive
+
+        train_contrastive(contrastive.config, resume=contrastive.resume)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,188 @@
+"""Contrastive post-training: preference pairs → a policy, without a reward model.
+
+Stands on TRL's DPOTrainer (the reference is a frozen copy of the start adapter, made by the trainer) and, for SLiC-HF,
+on its CPOTrainer with the hinge loss (no reference). Both are given token rows, so that a response means the same token
+ids in every phase.
+"""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+from trl import DPOConfig, DPOTrainer
+from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+from ppo.config import ContrastiveConfig
+from workbench.data.batching import encode_pairs
+from workbench.data.embedded import resolve_data
+from workbench.data.preferences import load_pairs
+from workbench.data.template import template_hash
+from workbench.model.base import compute_dtype, default_device, load_base, load_tokenizer
+from workbench.model.open import base_of
+from workbench.model.roles import PeftModel, lora_config, start_training_adapter
+from workbench.model.training import (
+    RunCallback,
+    keep_adapters_float32,
+    resume_point,
+    save_trained_adapter,
+    trainer_arguments,
+)
+from workbench.run.card import write_card
+from workbench.run.checkpoints import full_disk_explained
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import Tracker
+
+METRICS = {
+    "loss": "contrastive/loss",
+    "learning_rate": "contrastive/learning_rate",
+    "grad_norm": "contrastive/grad_norm",
+    "rewards/accuracies": "contrastive/accuracy",
+    "rewards/margins": "contrastive/margin",
+    "logps/chosen": "contrastive/chosen_logprob",
+    "logps/rejected": "contrastive/rejected_logprob",
+    "eval_loss": "heldout/loss",
+    "eval_rewards/accuracies": "heldout/accuracy",
+    "eval_rewards/margins": "heldout/margin",
+}
+"""What the trainers log → what we call it."""
+
+
+def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
+    """Run the phase: read, train, measure on held-out pairs, save."""
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
+    spec = base_of(start, config.model.base)
+    tokenizer = load_tokenizer(spec.name, spec.revision)
+    data_files = {"train": resolve_data(config.data.train)}
+    if config.data.heldout is not None:
+        data_files["heldout"] = resolve_data(config.data.heldout)
+    pairs, heldout, counts = _rows(config, tokenizer, data_files)
+    folder = RunFolder.create(config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume)
+    if folder.finished:
+        print(f"{folder.path}: this {config.method} run is finished already")
+        return folder
+    folder.record_lineage(
+        parents={"start": config.model.start},
+        data=data_files,
+        base=spec.as_record(),
+        chat_template=template_hash(tokenizer),
+        seed=config.run.seed,
+        method=config.method,
+        pairs=counts,
+    )
+    checkpoint = resume_point(folder, resume)
+    tracker = Tracker(
+        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
+    )
+    base = load_base(spec, tokenizer)
+    model = start_training_adapter(base, lora_config(1, 1, 0.0), start.adapter)
+    trainer = make_trainer(config, folder, tracker, model, tokenizer, pairs, heldout)
+    with full_disk_explained(folder.path):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        found = trainer.evaluate()
+        results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
+        save_trained_adapter(model, tokenizer, folder.adapter)
+        write_card(
+            folder, about=f"{config.method.upper()} on preference pairs, from a supervised adapter.", results=results
+        )
+        tracker.finish()
+    print(f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
+    return folder
+
+
+class RowDPOTrainer(DPOTrainer):
+    """DPOTrainer that takes rows of token ids as they are; 1.16 would tokenise them again."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+
+class RowCPOTrainer(CPOTrainer):
+    """CPOTrainer that takes rows of token ids as they are; 1.16 would tokenise texts, with a boundary of its own."""
+
+    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+        """The columns that its collator pads, from prompt_ids, chosen_ids and rejected_ids."""
+        prompt = feature["prompt_ids"]
+        row: dict[str, Any] = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+        for side in ("chosen", "rejected"):
+            response = feature[f"{side}_ids"]
+            row[f"{side}_input_ids"] = prompt + response
+            row[f"{side}_attention_mask"] = [1] * (len(prompt) + len(response))
+            row[f"{side}_labels"] = [-100] * len(prompt) + response
+        return row
+
+
+def make_trainer(
+    config: ContrastiveConfig,
+    folder: RunFolder,
+    tracker: Tracker,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    heldout: Dataset,
+) -> DPOTrainer | CPOTrainer:
+    """The trainer of the configured method, with float32 adapters."""
+    arguments = trainer_arguments(
+        folder,
+        config.train,
+        config.checkpoint,
+        seed=config.run.seed,
+        log_every=config.tracking.log_every,
+        activation_checkpointing=config.model.activation_checkpointing,
+        dtype=compute_dtype(config.model.dtype, default_device()),
+    )
+    common: dict[str, Any] = {
+        "model": model,
+        "train_dataset": pairs,
+        "eval_dataset": heldout,
+        "processing_class": tokenizer,
+        "callbacks": [
+            RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description=config.method)
+        ],
+    }
+    trainer: DPOTrainer | CPOTrainer
+    if config.method == "dpo":
+        dpo = DPOConfig(
+            **arguments,
+            beta=config.loss.beta,
+            label_smoothing=config.loss.label_smoothing,
+            loss_type=["sigmoid"],
+            max_length=config.data.max_length,
+        )
+        trainer = RowDPOTrainer(args=dpo, **common)
+    else:
+        slic = CPOConfig(
+            **arguments,
+            beta=config.loss.beta,
+            loss_type="hinge",
+            cpo_alpha=config.loss.sft_coef,
+            max_length=config.data.max_length,
+            remove_unused_columns=False,
+        )
+        trainer = RowCPOTrainer(args=slic, **common)
+    trainer.remove_callback(PrinterCallback)
+    keep_adapters_float32(model)
+    return trainer
+
+
+def _rows(
+    config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Any]
+) -> tuple[Dataset, Dataset, dict[str, int]]:
+    split = load_pairs(
+        files["train"], files.get("heldout"), heldout_share=config.data.heldout_share, seed=config.run.seed
+    )
+    limit = config.data.max_length
+    rows = encode_pairs(tokenizer, split.train, max_length=limit, place=files["train"], prompt_apart=True)
+    kept_out = encode_pairs(
+        tokenizer, split.heldout, max_length=limit, place=files.get("heldout", files["train"]), prompt_apart=True
+    )
+    counts = {
+        "train": len(rows.rows),
+        "heldout": len(kept_out.rows),
+        "ties": split.ties,
+        "too_long": rows.dropped + kept_out.dropped,
+    }
+    return Dataset.from_list(rows.rows), Dataset.from_list(kept_out.rows), counts

@@ -1,0 +1,236 @@
+"""Reward modelling: preference pairs → a LoRA adapter with a scalar head that scores responses.
+
+Stands on TRL's RewardTrainer. Afterwards the adapter and its head are loaded as a role on a causal base, which is how
+PPO uses them; scores are normalised over answers of the start run, and a probe batch is stored with the head.
+"""
+
+import gc
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+from trl import RewardConfig as TrlConfig
+from trl import RewardTrainer
+
+from reward.config import RewardConfig
+from reward.data import RewardData, load_data
+from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
+from workbench.data.embedded import resolve_data
+from workbench.data.records import Prompt
+from workbench.data.template import template_hash
+from workbench.data.tokenise import encode_prompt
+from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
+from workbench.model.generate import sample
+from workbench.model.heads import Probe, ScalarHead, save_head
+from workbench.model.masks import pad_rows
+from workbench.model.open import base_of, open_runs
+from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
+from workbench.model.score import score_rows
+from workbench.model.training import (
+    RunCallback,
+    count_parameters,
+    keep_adapters_float32,
+    resume_point,
+    save_trained_adapter,
+    trainer_arguments,
+)
+from workbench.run.card import write_card
+from workbench.run.checkpoints import full_disk_explained
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import Tracker
+
+METRICS = {
+    "loss": "reward/loss",
+    "learning_rate": "reward/learning_rate",
+    "grad_norm": "reward/grad_norm",
+    "accuracy": "reward/accuracy",
+    "margin": "reward/margin",
+    "mean_reward": "reward/raw_score",
+    "num_tokens": "reward/tokens",
+}
+"""What RewardTrainer logs → what we call it."""
+
+
+def train(config: RewardConfig, *, resume: bool) -> RunFolder:
+    """Run the phase: read, fit, save, normalise, measure on held-out pairs."""
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
+    spec = base_of(start, config.model.base)
+    tokenizer = load_tokenizer(spec.name, spec.revision)
+    data_files = {"train": resolve_data(config.data.train)}
+    if config.data.heldout is not None:
+        data_files["heldout"] = resolve_data(config.data.heldout)
+    data = load_data(
+        tokenizer,
+        train=data_files["train"],
+        heldout=data_files.get("heldout"),
+        heldout_share=config.data.heldout_share,
+        limit=config.data.limit,
+        shuffle_labels=config.data.shuffle_labels,
+        max_length=config.data.max_length,
+        seed=config.run.seed,
+    )
+    folder = RunFolder.create(
+        config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
+    )
+    if folder.finished:
+        print(f"{folder.path}: this reward run is finished already")
+        return folder
+    folder.record_lineage(
+        parents={"start": config.model.start},
+        data=data_files,
+        base=spec.as_record(),
+        chat_template=template_hash(tokenizer),
+        seed=config.run.seed,
+        pairs=data.counts,
+    )
+    checkpoint = resume_point(folder, resume)
+    tracker = Tracker(
+        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
+    )
+    with full_disk_explained(folder.path):
+        head, raw_probe = fit(config, spec, start, folder, tracker, tokenizer, data, checkpoint)
+        gc.collect()
+        results = finish(config, start, folder, tracker, head, raw_probe, data)
+        write_card(
+            folder,
+            about="A reward model (Bradley-Terry) on preference pairs; its scalar head is in head.safetensors.",
+            results=results,
+            auto_class="AutoModelForSequenceClassification",
+        )
+        tracker.finish()
+    print(
+        f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} on {data.counts['heldout']} pairs, "
+        f"calibration error {results['heldout/ece']:.3f}"
+    )
+    return folder
+
+
+def fit(
+    config: RewardConfig,
+    spec: BaseSpec,
+    start: RunFolder,
+    folder: RunFolder,
+    tracker: Tracker,
+    tokenizer: PreTrainedTokenizerBase,
+    data: RewardData,
+    checkpoint: str | None,
+) -> tuple[ScalarHead, Tensor]:
+    """Train adapter and score head, and save the adapter.
+
+    Returns:
+        head: the trained head, not normalised yet. raw_probe: (N,) float32, the trained model's raw scores of the
+        probe rows.
+    """
+    base: Any = load_base(spec, tokenizer, head="score")
+    hidden_size = base.config.hidden_size
+    with torch.no_grad():
+        base.score.weight.copy_(ScalarHead(hidden_size).weight.unsqueeze(0))
+    adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
+    model = start_training_adapter(base, adapter, start.adapter)
+    trainer = RewardTrainer(
+        model=model,
+        args=_arguments(config, folder),
+        train_dataset=data.train,
+        processing_class=tokenizer,
+        callbacks=[RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="reward")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    keep_adapters_float32(model)
+    trainable, frozen = count_parameters(model)
+    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {len(data.train)} pairs")
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+    save_trained_adapter(model, tokenizer, folder.adapter)
+    head = ScalarHead(hidden_size)
+    with torch.no_grad():
+        head.weight.copy_(_score_weight(model))
+    return head, _raw_scores(model, probe_rows(data.heldout.to_list()), tokenizer)
+
+
+def finish(
+    config: RewardConfig,
+    start: RunFolder,
+    folder: RunFolder,
+    tracker: Tracker,
+    head: ScalarHead,
+    raw_probe: Tensor,
+    data: RewardData,
+) -> dict[str, float]:
+    """Load the reward model as PPO will, prove that it scores the same, normalise it, measure it."""
+    roles = open_runs({"start": start.path}, base=config.model.base)
+    roles.add("reward", folder.adapter, head)
+    rows = probe_rows(data.heldout.to_list())
+    size = config.normalise.batch_size
+    check_same_scores(raw_probe, score_rows(roles, "reward", rows, batch_size=len(rows)))
+
+    answers = answer_rows(config, roles, [Prompt(id=r.group, prompt=r.prompt) for r in data.train_records])
+    raw = score_rows(roles, "reward", answers, batch_size=size)
+    roles.heads["reward"].normalise(float(raw.mean()), float(raw.std()))
+
+    ids, mask = pad_rows(rows, roles.tokenizer.pad_token_id)
+    probe_scores = roles.scores("reward", ids.to(roles.device), mask.to(roles.device))
+    save_head(folder.head_path, roles.heads["reward"], Probe(ids, mask, probe_scores))
+
+    chosen, rejected = score_pairs(roles, "reward", data.heldout.to_list(), batch_size=size)
+    metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain))
+    metrics |= {"normalise/raw_mean": float(raw.mean()), "normalise/raw_std": float(raw.std())}
+    tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
+    return metrics
+
+
+def answer_rows(config: RewardConfig, roles: Roles, prompts: list[Prompt]) -> list[list[int]]:
+    """Token rows of prompts with answers sampled from the start run, as many as the normalisation wants."""
+    distinct = list({prompt.id: prompt for prompt in prompts}.values())[: config.normalise.answers]
+    per_prompt = -(-config.normalise.answers // len(distinct))
+    sampled = sample(
+        roles,
+        "start",
+        distinct,
+        temperatures=[1.0],
+        responses_per_prompt=per_prompt,
+        max_new_tokens=config.normalise.max_new_tokens,
+        batch_size=config.normalise.batch_size,
+        seed=config.run.seed,
+    )
+    return [
+        [*encode_prompt(roles.tokenizer, prompt.prompt), *answer.ids]
+        for prompt, answers in sampled
+        for answer in answers
+    ]
+
+
+def _arguments(config: RewardConfig, folder: RunFolder) -> TrlConfig:
+    return TrlConfig(
+        **trainer_arguments(
+            folder,
+            config.train,
+            config.checkpoint,
+            seed=config.run.seed,
+            log_every=config.tracking.log_every,
+            activation_checkpointing=config.model.activation_checkpointing,
+            dtype=compute_dtype(config.model.dtype, default_device()),
+        ),
+        max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
+        center_rewards_coefficient=config.loss.center_coef or None,
+        disable_dropout=True,
+    )
+
+
+def _score_weight(model: PeftModel) -> Tensor:
+    """(D,) weight of the trained score head."""
+    weights = [p for name, p in model.named_parameters() if name.endswith("score.modules_to_save.default.weight")]
+    assert len(weights) == 1, "the score head was not trained beside the adapter"
+    return weights[0].detach().float().cpu().squeeze(0)
+
+
+def _raw_scores(model: PeftModel, rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    ids, mask = pad_rows(rows, tokenizer.pad_token_id)
+    device = default_device()
+    model.eval()
+    with torch.no_grad():
+        logits: Tensor = model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
+    return logits.float().squeeze(-1).cpu()
