@@ -56,7 +56,7 @@ def pairs(argv: list[str]) -> None:
     )
 
 
-def _open_with_items(config: AnnotateConfig) -> Store:
+def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     """The store, holding the items of the pairs file."""
     from annotate.items import load_items
     from workbench.data.readers import read_items
@@ -70,7 +70,7 @@ def _open_with_items(config: AnnotateConfig) -> Store:
             remedy="python -m annotate pairs CONFIG.yaml",
         )
     items = read_items(path)
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, durable=durable)
     loaded = load_items(
         store,
         items,
@@ -123,7 +123,7 @@ def simulate(argv: list[str]) -> None:
     from annotate.simulate import simulate as label
     from workbench.run.progress import progress
 
-    store = _open_with_items(config)
+    store = _open_with_items(config, durable=False)
     with store.read() as transaction:
         _, wanted, given = transaction.totals(simulated=True)
     queue = Queue(store, lease_seconds=config.queue.lease_seconds, seed=config.queue.seed)

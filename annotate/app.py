@@ -180,6 +180,15 @@ def _login(store: Store, access: Access, title: str, https: bool) -> APIRouter:
     def root() -> Response:
         return RedirectResponse(PATH + "/", 303)
 
+    @router.get("/manifest.json")
+    def manifest() -> dict[str, Any]:
+        icon = {"src": "/assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}
+        return {"name": title, "short_name": title, "start_url": "/", "icons": [icon]}
+
+    @router.get("/favicon.ico")
+    def icon() -> Response:
+        return RedirectResponse("/assets/icon.svg")
+
     @router.get("/login")
     def form(request: Request) -> Response:
         if access.account(request) is not None:
@@ -221,7 +230,8 @@ def _form(title: str, problem: str = "", status: int = 200) -> Response:
     return HTMLResponse(
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in · {html.escape(title)}</title><link rel="stylesheet" href="/assets/page.css?v={_version()}"></head>
+<title>Log in · {html.escape(title)}</title><link rel="icon" href="/assets/icon.svg">
+<link rel="stylesheet" href="/assets/page.css?v={_version()}"></head>
 <body><script>document.body.classList.toggle("dark", (localStorage.getItem("annotate.theme") ||
 (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark")</script>
 <main id="login"><form method="post" action="/login"><h1>{html.escape(title)}</h1>{wrong}

@@ -22,9 +22,9 @@ PATH = "/label"
 SCALE = (
     (-3, "1", "much better", "A is much better"),
     (-2, "2", "better", "A is better"),
-    (-1, "3", "slightly", "A is slightly better"),
+    (-1, "3", "slightly better", "A is slightly better"),
     (0, "4", "about equal", "Both are about equally good"),
-    (1, "5", "slightly", "B is slightly better"),
+    (1, "5", "slightly better", "B is slightly better"),
     (2, "6", "better", "B is better"),
     (3, "7", "much better", "B is much better"),
 )
@@ -94,6 +94,7 @@ def _theme() -> Any:
 def _head(version: str) -> str:
     return (
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" type="image/svg+xml" href="/assets/icon.svg?v={version}">'
         f'<link rel="stylesheet" href="/assets/page.css?v={version}">'
         f'<script src="/assets/card.js?v={version}" defer></script>'
     )
@@ -117,22 +118,23 @@ def card_html(title: str) -> str:
       aria-valuemax="100"><i></i></div>
   </header>
   <p id="notice" role="alert" hidden></p>
-  <main id="pair" hidden>
+  <div id="pair" hidden>
     <section class="prompt" id="prompt" tabindex="-1" aria-label="Prompt"></section>
     <div class="answers">
       {_answer("left", "A")}
       {_answer("right", "B")}
     </div>
-  </main>
-  <main id="nothing" hidden>
+  </div>
+  <div id="nothing" hidden>
     <h2>Nothing left for you</h2>
     <p id="reason"></p>
     <button class="action" id="again">Look again</button>
     <button class="action" data-do="undo">Undo my last answer</button>
-  </main>
+  </div>
   <footer class="choices" id="choices" hidden>
     <div class="scale" role="group" aria-label="Which answer is better?">
       <span class="end a" aria-hidden="true">A is</span>
+      <span class="end tie" aria-hidden="true">equal</span>
       <span class="end b" aria-hidden="true">B is</span>
       {"".join(_grade(*grade) for grade in SCALE)}
     </div>

@@ -124,7 +124,7 @@ _LIVE_LEASE = (
         assignment.c.state == "leased",
         assignment.c.expires_at > _P("now"),
     )
-    .order_by(assignment.c.leased_at.desc(), assignment.c.id.desc())
+    .order_by(assignment.c.leased_at.desc(), assignment.c.revision.desc(), assignment.c.id.desc())
     .limit(1)
 )
 _GIVEN = sa.select(*_ASSIGNMENT).where(assignment.c.item == _P("item"), assignment.c.annotator == _P("annotator"))

@@ -1,6 +1,6 @@
 """The label store: opening it, and its transactions. SQLite by default; another database by URL.
 
-Every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a crash. What only
+Every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a power cut. What only
 SQLite needs stands in `_sqlite_engine`, nowhere else.
 """
 
@@ -26,8 +26,11 @@ class Store:
         self._engine, self.place = engine, place
 
     @classmethod
-    def open(cls, url: str | Path) -> "Store":
+    def open(cls, url: str | Path, *, durable: bool = True) -> "Store":
         """Open a store, creating it where there is none; `url` is a file or a database URL.
+
+        Without `durable`, a power cut may take the last labels back (a crash of the program may not): right for
+        simulated ones, which can be made again.
 
         Raises:
             WorkbenchError: not a database, or one of another version.
@@ -37,7 +40,7 @@ class Store:
             engine, place = sa.create_engine(text), sa.engine.make_url(text).render_as_string()
         else:
             path = Path(text.removeprefix("sqlite:///"))
-            engine, place = _sqlite_engine(path), str(path)
+            engine, place = _sqlite_engine(path, durable), str(path)
         store = cls(engine, place)
         try:
             store._prepare()
@@ -91,7 +94,7 @@ class Store:
         self._engine.dispose()
 
 
-def _sqlite_engine(path: Path) -> sa.Engine:
+def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
     if path.is_dir():
         raise WorkbenchError(path, "is a folder", expected="a file for the label store")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,8 @@ def _sqlite_engine(path: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions of its own
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        synchronous = "FULL" if durable else "NORMAL"
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

@@ -93,7 +93,7 @@
     const body = { item: state.card.item, choice, client_key: state.key, seconds };
     if (choice === "compared") body.strength = strength;
     await send("submit", body);
-    say("Saved: " + (choice === "compared" ? button.getAttribute("aria-label") : button.firstChild.data.trim()));
+    say({ compared: "Saved: " + button.getAttribute("aria-label"), both_bad: "Saved: both bad", skipped: "Skipped" }[choice]);
   }
 
   async function undo() {

@@ -1,0 +1,65 @@
+"""A store with items and accounts, small enough to count by hand."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from annotate.items import load_items
+from annotate.statements import Annotator
+from annotate.store import Store
+from workbench.data.records import Item, Message, Response
+
+
+def make_item(name: str, first: str = "first answer", second: str = "second answer", **more: object) -> Item:
+    """An item of two answers; its id, group and prompt are made from `name`."""
+    responses = (
+        Response(id="a", text=first, run="runs/one", temperature=0.7),
+        Response(id="b", text=second, run="runs/two", temperature=1.3, ended=False),
+    )
+    prompt = (Message(role="user", content=f"Question {name}?"),)
+    values = {"id": name, "group": f"group-{name}", "prompt": prompt, "responses": responses, **more}
+    return Item.model_validate(values)
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(tmp_path / "labels.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def account(store: Store) -> Callable[..., Annotator]:
+    def add(name: str, *, simulated: bool = False) -> Annotator:
+        with store.write() as transaction:
+            transaction.add_annotator(name, "annotator", 0.0, simulated=simulated)
+            found = transaction.annotator(name)
+        assert found is not None
+        return found
+
+    return add
+
+
+@pytest.fixture
+def load(store: Store) -> Callable[..., None]:
+    def add(count: int, *, overlap: int = 1, prefix: str = "i", priority: float = 0) -> None:
+        items = [make_item(f"{prefix}{number}") for number in range(count)]
+        load_items(store, items, overlap=overlap, overlap_share=1, priority=priority)
+
+    return add
