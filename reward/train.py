@@ -131,15 +131,16 @@ def fit(
         base.score.weight.copy_(ScalarHead(hidden_size).weight.unsqueeze(0))
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
     model = start_training_adapter(base, adapter, start.adapter)
-    trainer = RewardTrainer(
-        model=model,
-        args=_arguments(config, folder),
-        train_dataset=data.train,
-        processing_class=tokenizer,
-        callbacks=[RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="reward")],
-    )
+    callback = RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
+    with keep_adapters_float32(model):
+        trainer = RewardTrainer(
+            model=model,
+            args=_arguments(config, folder),
+            train_dataset=data.train,
+            processing_class=tokenizer,
+            callbacks=[callback],
+        )
     trainer.remove_callback(PrinterCallback)
-    keep_adapters_float32(model)
     trainable, frozen = count_parameters(model)
     print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {len(data.train)} pairs")
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -123,11 +123,11 @@ def _trainer(
         dataset_num_proc=None,
     )
     callback = RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="sft")
-    trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=data.train, processing_class=tokenizer, callbacks=[callback]
-    )
+    with keep_adapters_float32(model):
+        trainer = SFTTrainer(
+            model=model, args=arguments, train_dataset=data.train, processing_class=tokenizer, callbacks=[callback]
+        )
     trainer.remove_callback(PrinterCallback)
-    keep_adapters_float32(model)
     return trainer
 
 

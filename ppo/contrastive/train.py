@@ -152,7 +152,8 @@ def make_trainer(
             loss_type=["sigmoid"],
             max_length=config.data.max_length,
         )
-        trainer = RowDPOTrainer(args=dpo, **common)
+        with keep_adapters_float32(model):
+            trainer = RowDPOTrainer(args=dpo, **common)
     else:
         slic = CPOConfig(
             **arguments,
@@ -162,9 +163,9 @@ def make_trainer(
             max_length=config.data.max_length,
             remove_unused_columns=False,
         )
-        trainer = RowCPOTrainer(args=slic, **common)
+        with keep_adapters_float32(model):
+            trainer = RowCPOTrainer(args=slic, **common)
     trainer.remove_callback(PrinterCallback)
-    keep_adapters_float32(model)
     return trainer
 
 

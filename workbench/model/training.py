@@ -4,7 +4,9 @@ TRL computes losses and steps; here are the things it leaves open: float32 adapt
 folder's names, metrics through our tracker, and a progress bar.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +85,18 @@ def trainer_arguments(
     }
 
 
-def keep_adapters_float32(model: torch.nn.Module) -> int:
-    """Undo the trainers' cast of a 4-bit model's trainable parameters to bfloat16; call it before `train()`.
+@contextlib.contextmanager
+def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
+    """Construct a trainer in the body: its cast of a 4-bit model's trainable parameters to bfloat16 is undone, exactly.
 
-    A bfloat16 LoRA weight rounds most of an update away at usual learning rates, and resuming casts back to float32,
-    so that a resumed run would differ.
-
-    Returns:
-        How many parameters were cast.
+    A bfloat16 LoRA weight rounds most of an update away at usual learning rates; resuming casts back to float32, so that
+    a resumed run would differ; and a DPO policy rounded once no longer equals its reference.
     """
-    cast = 0
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            parameter.data = parameter.data.float()
-            cast += 1
-    return cast
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    yield
+    for name, parameter in model.named_parameters():
+        if name in before:
+            parameter.data = before[name]
 
 
 def resume_point(folder: RunFolder, resume: bool) -> str | None:
