@@ -89,8 +89,8 @@ def trainer_arguments(
 def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
     """Construct a trainer in the body: its cast of a 4-bit model's trainable parameters to bfloat16 is undone, exactly.
 
-    A bfloat16 LoRA weight rounds most of an update away at usual learning rates; resuming casts back to float32, so that
-    a resumed run would differ; and a DPO policy rounded once no longer equals its reference.
+    A bfloat16 LoRA weight rounds most of an update away at usual learning rates; resuming casts back to float32, so
+    that a resumed run would differ; and a DPO policy rounded once no longer equals its reference.
     """
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     yield
