@@ -1,0 +1,149 @@
+"""`python -m workbench VERB`: what is done with finished runs, and the embedded default.
+
+Only here is the truth (the embedded default's gold reward) handed to evaluation; no phase imports it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.run.errors import WorkbenchError, run_main
+
+if TYPE_CHECKING:
+    from workbench.evaluate.evaluation import Evaluation
+    from workbench.run.folder import RunFolder
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb."""
+    parser = argparse.ArgumentParser(prog="python -m workbench", description="Tools around the runs of the phases.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    demo = verbs.add_parser(
+        "demo", help="the whole loop on the embedded default: sft, labels, reward, ppo, dpo, report"
+    )
+    demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    tiny = verbs.add_parser("tiny", help="build the embedded default: tokenizer, base and data (cached)")
+    tiny.set_defaults(run=_tiny)
+
+    evaluate = verbs.add_parser("evaluate", help="measure finished runs on held-out prompts or pairs")
+    evaluate.add_argument("runs", nargs="+", metavar="RUN", help="run folders; policies and reward models")
+    evaluate.add_argument("--prompts", help="held-out prompts (default: the embedded default's)")
+    evaluate.add_argument("--demonstrations", help="held-out demonstrations, for the perplexity")
+    evaluate.add_argument("--preferences", help="pairs for a reward run (default: those that it held out)")
+    evaluate.add_argument("--reward", metavar="RUN", help="reward run that scores the answers")
+    evaluate.add_argument("--against", metavar="RUN", help="run to win against (default: the run it started from)")
+    evaluate.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
+    evaluate.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
+    evaluate.add_argument("--max-new-tokens", type=int, default=64, help="per answer (default: %(default)s)")
+    evaluate.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of sampling and bootstraps (default: %(default)s)")
+    evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
+    evaluate.set_defaults(run=_evaluate)
+
+    report = verbs.add_parser("report", help="write one self-contained HTML page about some runs")
+    report.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or a folder of run folders")
+    report.add_argument("--out", help="file to write (default: report.html beside the first run)")
+    report.set_defaults(run=_report)
+
+    arguments = parser.parse_args(argv)
+    arguments.run(arguments)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from workbench.demo import run_demo
+
+    run_demo(Path(arguments.dir), seed=arguments.seed)
+
+
+def _tiny(arguments: argparse.Namespace) -> None:
+    from workbench.data.embedded import tiny_folder
+    from workbench.tiny.build import build_tiny
+
+    folder = tiny_folder()
+    build_tiny(folder)
+    print(folder)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from workbench.data.embedded import resolve_data
+    from workbench.evaluate.run_models import Sampling, evaluate_policy_run, evaluate_reward_run
+    from workbench.run.folder import RunFolder
+    from workbench.tiny.gold import gold_reward
+
+    sampling = Sampling(
+        samples_per_prompt=arguments.samples,
+        temperature=arguments.temperature,
+        max_new_tokens=arguments.max_new_tokens,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    folders = [RunFolder.open(run).require_finished() for run in arguments.runs]
+    for folder in folders:
+        if folder.record()["phase"] == "reward":
+            result = evaluate_reward_run(
+                folder.path,
+                preferences=resolve_data(arguments.preferences) if arguments.preferences else None,
+                gold=gold_reward,
+                batch_size=arguments.batch_size,
+                seed=arguments.seed,
+                base=arguments.base,
+            )
+        else:
+            demonstrations = arguments.demonstrations or _embedded(folder, "tiny:demonstrations_heldout")
+            result = evaluate_policy_run(
+                folder.path,
+                prompts=resolve_data(_prompts(arguments.prompts, folder)),
+                demonstrations=resolve_data(demonstrations) if demonstrations else None,
+                reward_run=Path(arguments.reward) if arguments.reward else None,
+                against=Path(arguments.against) if arguments.against else None,
+                gold=gold_reward,
+                sampling=sampling,
+                base=arguments.base,
+            )
+        print(_line(folder, result))
+
+
+def _embedded(folder: "RunFolder", name: str) -> str | None:
+    """A file of the embedded default, for runs on its base."""
+    return name if folder.record().get("base", {}).get("name") == "tiny" else None
+
+
+def _prompts(given: str | None, folder: "RunFolder") -> str:
+    name = given or _embedded(folder, "tiny:prompts_heldout")
+    if name is None:
+        raise WorkbenchError(folder.path, "no held-out prompts are known for this base", remedy="--prompts FILE")
+    return name
+
+
+def _line(folder: "RunFolder", result: "Evaluation") -> str:
+    from workbench.evaluate.summary import policy_summary, reward_summary
+
+    if result.reward_model is not None:
+        numbers = reward_summary(result.reward_model)
+        names = ("accuracy", "gold_accuracy", "noise_ceiling", "ece")
+    else:
+        assert result.policy is not None
+        numbers = policy_summary(result.policy)
+        names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
+    shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
+    return f"{folder.path}: {shown}"
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from workbench.evaluate.report import build_report
+
+    runs: list[Path] = []
+    for name in arguments.runs:
+        inside = sorted(path.parent for path in Path(name).glob("*/run.json"))
+        runs += inside if inside and not (Path(name) / "run.json").is_file() else [Path(name)]
+    out = Path(arguments.out) if arguments.out else runs[0].parent / "report.html"
+    print(build_report(runs, out))
+
+
+if __name__ == "__main__":
+    run_main(main)
