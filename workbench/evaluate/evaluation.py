@@ -48,7 +48,7 @@ class TrajectoryPoint:
     gold_error: float | None
     """Standard error of that mean; None with fewer than two answers."""
     kl: float | None
-    """`objective/kl` at this step, nats per answer."""
+    """Distance to the reference at this step, nats per answer."""
     count: int
     """Answers."""
 

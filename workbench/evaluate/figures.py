@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workbench.evaluate.charts import (
+    SERIES,
     Series,
     interval_chart,
     line_chart,
@@ -18,6 +19,8 @@ from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, Tr
 from workbench.evaluate.statistics import Estimate
 
 LOSS = re.compile(r"(^|/)loss$")
+HELDOUT = ("validation/", "heldout/")
+"""Groups of metrics of held-out text."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +165,20 @@ def _losses(view: RunView) -> Figure:
     names = list(dict.fromkeys(key for row in view.metrics for key in row if LOSS.search(key)))
     curves = {name: view.series(name) for name in names}
     kept = [
-        (name, Series(name, x, y, view.colour)) for name, (x, y) in curves.items() if x and "validation" not in name
+        (name, Series(name, x, y, view.colour)) for name, (x, y) in curves.items() if x and not name.startswith(HELDOUT)
     ]
     if not kept:
         return Figure(title, "", missing=f"No loss was logged in {view.folder.metrics_path.name}.")
-    checked = [Series(name, x, y, view.colour % 6 + 1) for name, (x, y) in curves.items() if x and "validation" in name]
+    checked = [
+        Series(name, x, y, view.colour % SERIES + 1)
+        for name, (x, y) in curves.items()
+        if x and name.startswith(HELDOUT)
+    ]
     caption = "Faint: as logged; strong: a rolling mean." if len(kept) == 1 else "As logged."
     if checked:
         last = checked[0].y[-1]
         caption += f" The other colour is held-out text ({last:.3g} at the end): rising there means overfitting."
-    if view.phase == "ppo" and len(kept) > 1:
+    if "value/loss" in curves:
         caption += " In PPO the policy's loss says little; the value's should fall."
     if len(kept) == 1:
         svg = line_chart(f"loss-{view.colour}", [kept[0][1], *checked], x_label="step", y_label=kept[0][0], smooth=True)

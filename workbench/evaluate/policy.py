@@ -190,16 +190,21 @@ def trace(
 
     Args:
         samples: rows of samples.jsonl.
-        metrics: rows of metrics.jsonl; `objective/kl` of the same step is taken.
+        metrics: rows of metrics.jsonl. A step's KL is `heldout/kl` (exact, of these very answers), else the mean `kl`
+            of its samples, else `objective/kl`.
         gold: the truth, read only now that training is over.
     """
-    kl = {row["step"]: row["objective/kl"] for row in metrics if row.get("objective/kl") is not None}
+    exact, on_training = (
+        {row["step"]: float(row[name]) for row in metrics if row.get(name) is not None}
+        for name in ("heldout/kl", "objective/kl")
+    )
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for row in samples:
         by_step.setdefault(int(row["step"]), []).append(row)
     points = []
     for step, rows in sorted(by_step.items()):
         scores = [float(row["score"]) for row in rows if row.get("score") is not None]
+        nats = [float(row["kl"]) for row in rows if row.get("kl") is not None]
         truths = [_truth_of_row(row, gold) for row in rows] if gold is not None else []
         totals = [truth for truth in truths if truth is not None]
         points.append(
@@ -208,7 +213,7 @@ def trace(
                 score=float(np.mean(scores)) if scores else None,
                 gold=float(np.mean(totals)) if totals else None,
                 gold_error=float(np.std(totals, ddof=1)) / math.sqrt(len(totals)) if len(totals) > 1 else None,
-                kl=kl.get(step),
+                kl=exact.get(step, float(np.mean(nats)) if nats else on_training.get(step)),
                 count=len(rows),
             )
         )

@@ -30,6 +30,7 @@ def evaluate_reward_model(
     preferences: Sequence[Preference],
     *,
     gold: Gold | None = None,
+    gain: float = 1.0,
     bins: int = 12,
     seed: int = 0,
 ) -> RewardEvaluation:
@@ -39,6 +40,7 @@ def evaluate_reward_model(
         score: the reward model; called once, with the chosen and then the rejected answers.
         preferences: held-out pairs; those labelled a tie (strength 0) are left out and counted.
         gold: the truth, or None where it is not known.
+        gain: score per raw score, where scores are normalised: Bradley-Terry probabilities are of raw scores.
         bins: of the reliability diagram and of the calibration error.
         seed: of the bootstraps over prompts.
     Raises:
@@ -54,7 +56,7 @@ def evaluate_reward_model(
     prompts = [pair.prompt for pair in pairs] * 2
     texts = [pair.chosen_text for pair in pairs] + [pair.rejected_text for pair in pairs]
     scores = finite_scores(score(prompts, texts, [True] * len(texts)))
-    gaps, groups = scores[: len(pairs)] - scores[len(pairs) :], [pair.group for pair in pairs]
+    gaps, groups = (scores[: len(pairs)] - scores[len(pairs) :]) / gain, [pair.group for pair in pairs]
     lengths = np.array([len(words(text)) for text in texts], dtype=np.float64)
     truth = _gold_gaps(gold, prompts, texts, len(pairs))
     return RewardEvaluation(

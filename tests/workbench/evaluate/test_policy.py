@@ -136,3 +136,10 @@ def test_trace_joins_samples_metrics_and_truth():
     assert end.gold == pytest.approx(0.15)
     assert trace(samples, metrics, gold=None)[1].gold is None
     assert trace([], [], gold=gold) == []
+
+
+def test_trace_prefers_the_exact_kl_of_the_answers_themselves():
+    prompt = [message.model_dump() for message in user("Which?")]
+    samples = [{"step": s, "prompt": prompt, "response": "good", "kl": kl} for s, kl in ((1, 1.0), (1, 2.0), (2, 4.0))]
+    metrics = [{"step": 1, "objective/kl": 9.0}, {"step": 2, "objective/kl": None, "heldout/kl": 5.0}]
+    assert [point.kl for point in trace(samples, metrics, gold=None)] == [1.5, 5.0]

@@ -21,9 +21,10 @@ from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import find_runs, read_runs, starting_policy
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.policy import evaluate_policy, trace
-from workbench.evaluate.report import build_report, duration, exchanges, number
+from workbench.evaluate.report import build_report, exchanges
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.summary import build_summary
+from workbench.evaluate.tables import duration, number
 from workbench.run.errors import WorkbenchError
 
 HOSTILE = (

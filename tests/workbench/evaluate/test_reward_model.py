@@ -68,6 +68,15 @@ def test_shuffled_labels_are_a_coin():
     assert result.accuracy.low < 0.5 < result.accuracy.high
 
 
+def test_normalised_scores_are_read_as_raw_ones():
+    pairs = noisy_pairs(100, flip=0.2)
+    raw = evaluate_reward_model(score, pairs)
+    normalised = evaluate_reward_model(lambda p, r, e: 0.25 * score(p, r, e) - 3.0, pairs, gain=0.25)
+    assert (normalised.ece, normalised.brier) == pytest.approx((raw.ece, raw.brier))
+    assert normalised.accuracy == raw.accuracy
+    assert normalised.score_sd == pytest.approx(0.25 * raw.score_sd)
+
+
 def test_without_a_truth():
     result = evaluate_reward_model(score, noisy_pairs(20, flip=0.1))
     assert result.gold_accuracy is result.noise_ceiling is None

@@ -1,0 +1,175 @@
+"""Evaluation of real runs: a random Llama in NF4 with LoRA adapters that were never trained."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.workbench.evaluate.fakes import gold, make_demonstrations, make_preference, make_prompts, write_run
+from workbench.data.readers import write_records
+from workbench.evaluate.evaluation import read_evaluation
+from workbench.evaluate.run_models import (
+    RolePolicy,
+    RoleScore,
+    Sampling,
+    evaluate_policy_run,
+    evaluate_reward_run,
+)
+from workbench.model.base import BaseSpec, load_base, load_tokenizer
+from workbench.model.heads import ScalarHead, save_head
+from workbench.model.open import open_runs
+from workbench.model.roles import lora_config, start_training_adapter
+from workbench.model.training import save_trained_adapter
+from workbench.run.errors import WorkbenchError
+from workbench.tiny.tokenizer import train_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
+SAMPLING = Sampling(samples_per_prompt=2, max_new_tokens=8, batch_size=8, seed=1)
+
+
+def make_base(folder):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_tokenizer(["Which way 1? good bad Assistant: User:"] * 3, vocabulary=320)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, initializer_range=0.2)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return BaseSpec(str(folder), None, "nf4", "float32").identified()
+
+
+def make_run(root, name, spec, *, phase, spread, parents=None, **record):
+    """A finished run whose adapter is random; a larger `spread` lies further from the base."""
+    run = write_run(root / name, phase=phase, parents=parents, base=spec.as_record(), **record)
+    tokenizer = load_tokenizer(spec.name)
+    model = start_training_adapter(load_base(spec, tokenizer), lora_config(4, 8, 0.0))
+    generator = torch.Generator().manual_seed(len(name))
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+    save_trained_adapter(model, tokenizer, run / "adapter")
+    return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    spec = make_base(root / "base")
+    sft = make_run(root, "sft", spec, phase="sft", spread=0.02)
+    pairs = root / "pairs.jsonl"
+    write_records(pairs, [make_preference(i, "good " * (i % 4 + 2), "bad") for i in range(40)])
+    reward = make_run(
+        root,
+        "reward",
+        spec,
+        phase="reward",
+        spread=0.05,
+        parents={"start": str(sft)},
+        data={"train": {"path": str(pairs), "sha256": ""}},
+    )
+    (reward / "config.yaml").write_text(yaml.safe_dump({"data": {"heldout_share": 0.3}, "run": {"seed": 0}}))
+    torch.manual_seed(0)
+    head = ScalarHead(64)
+    head.normalise(0.5, 2.0)
+    save_head(reward / "head.safetensors", head)
+    make_run(root, "ppo", spec, phase="ppo", spread=0.1, parents={"start": str(sft), "reward": str(reward)})
+    write_records(root / "prompts.jsonl", make_prompts(6))
+    write_records(root / "demonstrations.jsonl", make_demonstrations(4))
+    return root
+
+
+def test_policy_runs(world):
+    prompts, demonstrations = world / "prompts.jsonl", world / "demonstrations.jsonl"
+    sft = evaluate_policy_run(
+        world / "sft", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
+    )
+    assert sft.policy.kl is None
+    assert sft.policy.win_rate is None
+    assert sft.policy.reward_model_score is None
+    assert (sft.policy.length.count, sft.policy.length.prompts) == (12, 6)
+    assert 1 < sft.policy.perplexity.mean < 1e6
+    ppo = evaluate_policy_run(
+        world / "ppo", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
+    )
+    assert read_evaluation(world / "ppo") == ppo
+    assert ppo.policy.kl.mean > 0.01
+    assert (ppo.policy.opponent, ppo.policy.judge) == (str(world / "sft"), "gold")
+    assert ppo.policy.reward_model_score is not None
+    assert ppo.sources["reward_run"] == str(world / "reward")
+    # The opponent's answers come from its own evaluation when that was made alike, else they are sampled: the same.
+    (world / "sft" / "evaluation.json").unlink()
+    again = evaluate_policy_run(
+        world / "ppo", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
+    )
+    assert again == ppo
+
+
+def test_sampled_and_exact_kl_agree_and_vanish_for_the_reference_itself(world):
+    roles = open_runs({"policy": world / "ppo", "reference": world / "sft"})
+    prompts = make_prompts(8)
+    drawn = RolePolicy(roles, "policy", "reference", SAMPLING).sample(
+        prompts, samples_per_prompt=40, temperature=1.0, seed=0
+    )
+    flat = [(p.prompt, answer) for p, answers in zip(prompts, drawn, strict=True) for answer in answers]
+    messages, answers = [message for message, _ in flat], [answer for _, answer in flat]
+    sampled, exact = RolePolicy(roles, "policy", "reference", SAMPLING).divergence(messages, answers)
+    error = sampled.std() / np.sqrt(len(sampled))
+    assert abs(sampled.mean() - exact.mean()) < 4 * error
+    assert (exact > 0).all()
+    itself = RolePolicy(roles, "reference", "reference", SAMPLING).divergence(messages, answers)
+    assert np.abs(np.concatenate(itself)).max() < 1e-5
+
+
+def test_perplexity_matches_teacher_forcing(world):
+    from workbench.data.tokenise import encode_prompt, encode_response
+
+    roles = open_runs({"policy": world / "ppo"})
+    demonstration = make_demonstrations(3)[2]
+    nats, tokens = RolePolicy(roles, "policy", None, SAMPLING).negative_log_likelihood(
+        [demonstration.prompt], [demonstration.response]
+    )
+    prompt = encode_prompt(roles.tokenizer, demonstration.prompt)
+    response = encode_response(roles.tokenizer, demonstration.prompt, demonstration.response)
+    roles.model.set_adapter("policy", inference_mode=True)
+    with torch.no_grad():
+        logits = roles.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].double()
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum")
+    assert nats[0] == pytest.approx(float(expected), rel=1e-4)
+    assert tokens[0] == len(response)
+
+
+def test_reward_run_is_measured_on_its_own_heldout_pairs(world):
+    result = evaluate_reward_run(world / "reward", gold=gold).reward_model
+    assert 0 < result.accuracy.count < 40
+    assert result.noise_ceiling.mean == 1.0
+    assert 0 <= result.accuracy.mean <= 1
+    everything = evaluate_reward_run(world / "reward", preferences=world / "pairs.jsonl", gold=gold)
+    assert everything.reward_model.accuracy.count == 40
+    assert everything.sources == {"preferences": str(world / "pairs.jsonl")}
+    roles = open_runs({"reward": world / "reward"})
+    gaps = np.diff(RoleScore(roles, "reward", 4)([make_prompts(1)[0].prompt] * 2, ["bad", "good good"], [True] * 2))
+    assert np.isfinite(gaps).all()
+
+
+def test_cut_off_answer_is_scored_without_an_end(world):
+    roles = open_runs({"reward": world / "reward"})
+    prompts = [make_prompts(1)[0].prompt] * 3
+    scores = RoleScore(roles, "reward", 8)(prompts, ["good", "good", "good good"], [True, False, True])
+    assert scores[0] != scores[1]
+    alone = RoleScore(roles, "reward", 1)(prompts, ["good", "good", "good good"], [True, False, True])
+    np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_wrong_phase_and_unfinished(world, tmp_path):
+    with pytest.raises(WorkbenchError, match="is a reward run"):
+        evaluate_policy_run(world / "reward", prompts=world / "prompts.jsonl")
+    with pytest.raises(WorkbenchError, match="is a sft run"):
+        evaluate_reward_run(world / "sft")
+    run = write_run(tmp_path / "x", phase="ppo", status="started")
+    with pytest.raises(WorkbenchError, match="not finished"):
+        evaluate_policy_run(run, prompts=world / "prompts.jsonl")
+    record = json.loads((world / "reward" / "run.json").read_text())
+    assert record["phase"] == "reward"

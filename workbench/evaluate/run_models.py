@@ -1,0 +1,275 @@
+"""Evaluating a finished run with its real models: the one file of this room that opens them.
+
+Knows neither the truth (it is passed in) nor how any number is computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from workbench.data.preferences import load_pairs
+from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
+from workbench.data.records import Message, Preference, Prompt
+from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.evaluate.evaluation import Answer, Evaluation, read_evaluation
+from workbench.evaluate.policy import Floats, Gold, SampledAnswer, evaluate_policy, trace
+from workbench.evaluate.reward_model import evaluate_reward_model
+from workbench.model.generate import sample
+from workbench.model.open import open_runs
+from workbench.model.roles import Roles
+from workbench.model.score import compare_roles, score_rows
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How held-out prompts are answered: the same for all runs that are compared."""
+
+    samples_per_prompt: int = 1
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    batch_size: int = 64
+    """Rows in one forward pass; sampled answers depend on it."""
+    seed: int = 0
+
+    def as_sources(self) -> dict[str, str]:
+        """For evaluation.json."""
+        return {"max_new_tokens": str(self.max_new_tokens), "batch_size": str(self.batch_size)}
+
+
+@dataclass(frozen=True)
+class RolePolicy:
+    """One role of opened runs, as evaluation sees a policy."""
+
+    roles: Roles
+    role: str
+    reference: str | None
+    sampling: Sampling
+
+    def sample(
+        self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
+    ) -> list[list[SampledAnswer]]:
+        """(len(prompts), samples_per_prompt) answers."""
+        answers = sample(
+            self.roles,
+            self.role,
+            prompts,
+            temperatures=[temperature],
+            responses_per_prompt=samples_per_prompt,
+            max_new_tokens=self.sampling.max_new_tokens,
+            batch_size=self.sampling.batch_size,
+            seed=seed,
+        )
+        return [[SampledAnswer(one.text, one.ids, one.ended) for one in drawn] for _, drawn in answers]
+
+    def divergence(
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[SampledAnswer]
+    ) -> tuple[Floats, Floats] | None:
+        """(N,) sampled and (N,) exact KL to the reference, nats; None without a reference."""
+        if self.reference is None:
+            return None
+        compared = compare_roles(
+            self.roles,
+            self.role,
+            self.reference,
+            [encode_prompt(self.roles.tokenizer, prompt) for prompt in prompts],
+            [list(answer.ids) for answer in responses],
+            temperature=self.sampling.temperature,
+            batch_size=self.sampling.batch_size,
+        )
+        return (
+            np.array([row.policy - row.reference for row in compared]),
+            np.array([row.kl_exact for row in compared]),
+        )
+
+    def negative_log_likelihood(
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
+    ) -> tuple[Floats, Floats]:
+        """(N,) nats of each response with its EOS, and (N,) its tokens."""
+        tokenizer = self.roles.tokenizer
+        compared = compare_roles(
+            self.roles,
+            self.role,
+            self.role,
+            [encode_prompt(tokenizer, prompt) for prompt in prompts],
+            [encode_response(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)],
+            batch_size=self.sampling.batch_size,
+        )
+        return np.array([-row.policy for row in compared]), np.array([float(row.tokens) for row in compared])
+
+
+@dataclass(frozen=True)
+class RoleScore:
+    """One reward role of opened runs, as a scorer. An answer that did not end is scored without an EOS."""
+
+    roles: Roles
+    role: str
+    batch_size: int
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], ended: Sequence[bool]) -> Floats:
+        """(N,) scores."""
+        rows = []
+        for prompt, response, done in zip(prompts, responses, ended, strict=True):
+            ids = encode_response(self.roles.tokenizer, prompt, response)
+            rows.append(encode_prompt(self.roles.tokenizer, prompt) + (ids if done else ids[:-1]))
+        scores: Floats = score_rows(self.roles, self.role, rows, batch_size=self.batch_size).double().numpy()
+        return scores
+
+
+def evaluate_policy_run(
+    run: Path,
+    *,
+    prompts: Path,
+    demonstrations: Path | None = None,
+    reward_run: Path | None = None,
+    against: Path | None = None,
+    gold: Gold | None = None,
+    sampling: Sampling | None = None,
+    base: str | None = None,
+) -> Evaluation:
+    """Evaluate a policy run on held-out prompts, and write its evaluation.json.
+
+    Args:
+        run: a finished sft or ppo run.
+        prompts: held-out prompts.
+        demonstrations: held-out demonstrations, for the perplexity.
+        reward_run: scores the answers; None: the one that the run was trained against, if any.
+        against: run to compare with; None: the run it started from, if any.
+        gold: the truth, or None where it is not known.
+        sampling: how prompts are answered.
+        base: where the base is now, when not where the run says.
+    Raises:
+        WorkbenchError: a run or file is missing or bad, or they do not belong together.
+    """
+    sampling = sampling or Sampling()
+    folder = RunFolder.open(run, phase=("sft", "ppo")).require_finished()
+    parents = {role: Path(path) for role, path in folder.record().get("parents", {}).items()}
+    start, reward_run = parents.get("start"), reward_run or parents.get("reward")
+    against = against or start
+    records = read_prompts(prompts)
+    opened = {"policy": folder.path, "reference": start, "reward": reward_run}
+    known = None if against is None else _known_answers(against, prompts, records, sampling)
+    if against is not None and known is None and against != start:
+        opened["opponent"] = against
+    roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=base)
+    policy = RolePolicy(roles, "policy", "reference" if start else None, sampling)
+    if against is not None and known is None:
+        known = _sampled_answers(roles, "opponent" if "opponent" in opened else "reference", records, sampling)
+    evaluated = evaluate_policy(
+        policy,
+        records,
+        demonstrations=read_demonstrations(demonstrations) if demonstrations else (),
+        gold=gold,
+        score=RoleScore(roles, "reward", sampling.batch_size) if reward_run else None,
+        opponent=known or (),
+        opponent_name=str(against) if against else None,
+        trajectory=trace(folder.read_samples(), folder.read_metrics(), gold=gold),
+        samples_per_prompt=sampling.samples_per_prompt,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+    )
+    named = {"prompts": prompts, "demonstrations": demonstrations, "reward_run": reward_run, "against": against}
+    sources = {role: str(path) for role, path in named.items() if path is not None} | sampling.as_sources()
+    result = Evaluation(str(run), folder.record()["phase"], sampling.seed, sources, policy=evaluated)
+    result.save(folder.evaluation_path)
+    return result
+
+
+def evaluate_reward_run(
+    run: Path,
+    *,
+    preferences: Path | None = None,
+    gold: Gold | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    base: str | None = None,
+) -> Evaluation:
+    """Evaluate a reward run on held-out pairs, and write its evaluation.json.
+
+    Args:
+        run: a finished reward run.
+        preferences: pairs that it was not trained on; those marked `train` are left out. None: the pairs that the run
+            itself held out.
+        gold: the truth, or None where it is not known.
+        batch_size: rows in one forward pass.
+        seed: of the bootstraps.
+        base: where the base is now, when not where the run says.
+    Raises:
+        WorkbenchError: the run or file is missing or bad, or nothing is held out.
+    """
+    folder = RunFolder.open(run, phase="reward").require_finished()
+    pairs = own_heldout_pairs(folder) if preferences is None else _foreign_pairs(preferences)
+    roles = open_runs({"reward": folder.path}, base=base)
+    evaluated = evaluate_reward_model(
+        RoleScore(roles, "reward", batch_size),
+        pairs,
+        gold=gold,
+        gain=float(roles.heads["reward"].gain),
+        seed=seed,
+    )
+    sources = {"preferences": str(preferences) if preferences else "the run's own held-out pairs"}
+    result = Evaluation(str(run), "reward", seed, sources, reward_model=evaluated)
+    result.save(folder.evaluation_path)
+    return result
+
+
+def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
+    """The pairs that a reward run kept out of its training, split again as it was then.
+
+    Raises:
+        WorkbenchError: its data file is gone.
+    """
+    config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))
+    data = folder.record().get("data", {})
+    if "train" not in data:
+        raise WorkbenchError(folder.record_path, "names no training data", remedy="give the pairs: --preferences FILE")
+    return load_pairs(
+        Path(data["train"]["path"]),
+        Path(data["heldout"]["path"]) if "heldout" in data else None,
+        heldout_share=float(config["data"]["heldout_share"]),
+        seed=int(config["run"]["seed"]),
+    ).heldout
+
+
+def _foreign_pairs(path: Path) -> list[Preference]:
+    return [record for record in read_preferences(path) if record.split != "train"]
+
+
+def _known_answers(run: Path, prompts: Path, records: Sequence[Prompt], sampling: Sampling) -> list[Answer] | None:
+    """The opponent's answers from its own evaluation, where that was made under the same conditions."""
+    if not RunFolder.open(run).evaluation_path.is_file():
+        return None
+    evaluation = read_evaluation(run)
+    policy = evaluation.policy
+    wanted = {"prompts": str(prompts)} | sampling.as_sources()
+    if policy is None or {name: evaluation.sources.get(name) for name in wanted} != wanted:
+        return None
+    conditions = (policy.samples_per_prompt, policy.temperature, evaluation.seed)
+    if conditions != (sampling.samples_per_prompt, sampling.temperature, sampling.seed):
+        return None
+    same = list(dict.fromkeys(answer.prompt_id for answer in policy.answers)) == [record.id for record in records]
+    return policy.answers if same else None
+
+
+def _sampled_answers(roles: Roles, role: str, records: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
+    drawn = RolePolicy(roles, role, None, sampling).sample(
+        records,
+        samples_per_prompt=sampling.samples_per_prompt,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+    )
+    return [
+        Answer(
+            prompt_id=record.id,
+            prompt=[message.model_dump() for message in record.prompt],
+            response=answer.text,
+            ended=answer.ended,
+            tokens=len(answer.ids),
+        )
+        for record, answers in zip(records, drawn, strict=True)
+        for answer in answers
+    ]
