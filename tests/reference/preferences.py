@@ -1,0 +1,25 @@
+"""Slow float64 oracles of losses on preference pairs, from the papers' formulas, one pair at a time."""
+
+import math
+
+
+def log_sigmoid(x):
+    """log(1 / (1 + e^−x)) without overflow."""
+    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
+
+
+def bradley_terry_by_definition(chosen, rejected):
+    """−mean log P(chosen wins), P = e^c / (e^c + e^r)."""
+    return -math.fsum(log_sigmoid(c - r) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
+
+
+def dpo_by_definition(pairs, beta):
+    """Rafailov et al. 2023, eq. 7; pairs of (policy_chosen, policy_rejected, reference_chosen, reference_rejected)."""
+    gaps = [beta * ((pc - rc) - (pr - rr)) for pc, pr, rc, rr in pairs]
+    return -math.fsum(log_sigmoid(gap) for gap in gaps) / len(gaps)
+
+
+def slic_by_definition(pairs, beta, sft_coef, chosen_nll):
+    """Zhao et al. 2023, eq. 4: mean of max(0, 1 − β(log π(c) − log π(r))), plus sft_coef times the chosen NLL."""
+    hinge = math.fsum(max(0.0, 1 - beta * (c - r)) for c, r in pairs) / len(pairs)
+    return hinge + sft_coef * chosen_nll
