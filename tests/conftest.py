@@ -1,4 +1,4 @@
-"""A random Llama made in a second, and small finished runs on it by the real phases. Tests share them and write nothing.
+"""A random Llama made in a second, and small finished runs on it by the real phases. Tests share them.
 
 `tiny_base` is a folder of random weights with a byte-level BPE; `demonstration_file`, `preference_file` and
 `prompt_file` are records about it; `sft_run` and `reward_run` are finished runs.
@@ -30,11 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> None:
     """Bit-identical sums; a run that was configured with more threads does not change the next test."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    yield
 
 
 @pytest.fixture(scope="session", autouse=True)
