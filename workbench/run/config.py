@@ -95,9 +95,8 @@ def describe(config: Section, origins: Mapping[str, str]) -> str:
 
 def write_config(config: Section, path: Path) -> None:
     """Write the resolved configuration as YAML that the same phase reads."""
-    path.write_text(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+    # OmegaConf's own writer: it quotes a text such as `1e-4`, which OmegaConf would read as a number.
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))), encoding="utf-8")
 
 
 def _read_yaml(path: Path) -> Any:
