@@ -181,7 +181,8 @@ def _losses(view: RunView) -> Figure:
     if "value/loss" in curves:
         caption += " In PPO the policy's loss says little; the value's should fall."
     if len(kept) == 1:
-        svg = line_chart(f"loss-{view.colour}", [kept[0][1], *checked], x_label="step", y_label=kept[0][0], smooth=True)
+        name = "loss" if checked else kept[0][0]
+        svg = line_chart(f"loss-{view.colour}", [kept[0][1], *checked], x_label="step", y_label=name, smooth=True)
     else:
         panels = [(name, [line]) for name, line in kept]
         svg = stacked_chart(f"loss-{view.colour}", panels, x_label="step", marker="")

@@ -178,7 +178,7 @@ def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, str, list[F
             "quality",
             "Quality",
             "Are the answers better?",
-            "Held-out prompts, sampled at temperature 1.",
+            "Held-out prompts, which no phase was trained on.",
             quality_figures(views),
         ),
         (

@@ -134,6 +134,7 @@ def test_trace_joins_samples_metrics_and_truth():
     assert (start.step, start.score, start.gold, start.kl, start.count) == (0, 0.5, -0.2, None, 1)
     assert (end.step, end.score, end.kl, end.count) == (10, 1.5, 3.5, 2)
     assert end.gold == pytest.approx(0.15)
+    assert (start.gold_error, end.gold_error) == (None, pytest.approx(0.05))  # (.2 − .1)/√2/√2
     assert trace(samples, metrics, gold=None)[1].gold is None
     assert trace([], [], gold=gold) == []
 

@@ -68,6 +68,14 @@ def test_shuffled_labels_are_a_coin():
     assert result.accuracy.low < 0.5 < result.accuracy.high
 
 
+def test_label_length_bias_by_hand():
+    # Chosen is longer in two of the three pairs of unequal length.
+    texts = [("a b c", "a"), ("a b", "a"), ("a", "a b"), ("a b", "b a")]
+    pairs = [make_preference(i, *pair) for i, pair in enumerate(texts)]
+    assert evaluate_reward_model(score, pairs).label_length_bias == pytest.approx(2 / 3)
+    assert evaluate_reward_model(score, pairs[3:]).label_length_bias is None
+
+
 def test_normalised_scores_are_read_as_raw_ones():
     pairs = noisy_pairs(100, flip=0.2)
     raw = evaluate_reward_model(score, pairs)

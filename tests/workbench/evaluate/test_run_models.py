@@ -10,12 +10,14 @@ import yaml
 from tests.workbench.evaluate.fakes import gold, make_demonstrations, make_preference, make_prompts, write_run
 from workbench.data.readers import write_records
 from workbench.evaluate.evaluation import read_evaluation
+from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.run_models import (
     RolePolicy,
     RoleScore,
     Sampling,
     evaluate_policy_run,
     evaluate_reward_run,
+    own_heldout_pairs,
 )
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
@@ -23,6 +25,7 @@ from workbench.model.open import open_runs
 from workbench.model.roles import lora_config, start_training_adapter
 from workbench.model.training import save_trained_adapter
 from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
 from workbench.tiny.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
@@ -146,6 +149,12 @@ def test_reward_run_is_measured_on_its_own_heldout_pairs(world):
     assert 0 < result.accuracy.count < 40
     assert result.noise_ceiling.mean == 1.0
     assert 0 <= result.accuracy.mean <= 1
+    pairs = own_heldout_pairs(RunFolder.open(world / "reward"))
+    assert len(pairs) == result.accuracy.count
+    raw = open_runs({"reward": world / "reward"})
+    raw.heads["reward"].gain.fill_(1.0)  # calibration is a matter of raw scores, whatever the normalisation
+    unscaled = evaluate_reward_model(RoleScore(raw, "reward", 64), pairs)
+    assert (result.ece, result.brier) == pytest.approx((unscaled.ece, unscaled.brier), abs=1e-5)
     everything = evaluate_reward_run(world / "reward", preferences=world / "pairs.jsonl", gold=gold)
     assert everything.reward_model.accuracy.count == 40
     assert everything.sources == {"preferences": str(world / "pairs.jsonl")}
@@ -158,7 +167,7 @@ def test_cut_off_answer_is_scored_without_an_end(world):
     roles = open_runs({"reward": world / "reward"})
     prompts = [make_prompts(1)[0].prompt] * 3
     scores = RoleScore(roles, "reward", 8)(prompts, ["good", "good", "good good"], [True, False, True])
-    assert scores[0] != scores[1]
+    assert abs(scores[0] - scores[1]) > 1e-3
     alone = RoleScore(roles, "reward", 1)(prompts, ["good", "good", "good good"], [True, False, True])
     np.testing.assert_allclose(scores, alone, atol=1e-4)
 
