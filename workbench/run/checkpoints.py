@@ -21,15 +21,17 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     """Let `write` fill a hidden folder, publish it as `root/step-N`, delete all but the newest `keep_last`.
 
     Raises:
-        OSError: the disk is full, say; the hidden folder is removed and older checkpoints stay as they were.
+        WorkbenchError: the disk is full; as after any failure, the hidden folder is removed and older checkpoints stay
+            as they were.
     """
     root.mkdir(parents=True, exist_ok=True)
     hidden = root / f".writing-{step}"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()
     try:
-        write(hidden)
-        published = publish_checkpoint(hidden, root, step)
+        with full_disk_explained(root.parent):  # before the hidden folder gives its space back
+            write(hidden)
+            published = publish_checkpoint(hidden, root, step)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
@@ -41,17 +43,14 @@ def publish_checkpoint(written: Path, root: Path, step: int) -> Path:
     """Flush a complete folder to the disk and rename it to `root/step-N`, replacing an older one."""
     flush_tree(written)
     final = root / f"step-{step}"
-    if final.exists():
-        shutil.rmtree(final)
-    written.rename(final)
-    flush_folder(root)
+    _replace_folder(written, final)
     return final
 
 
 def prune_checkpoints(root: Path, keep_last: int) -> None:
     """Delete the oldest checkpoints and whatever a killed process left half-written."""
     for step in checkpoint_steps(root)[:-keep_last]:
-        shutil.rmtree(root / f"step-{step}")
+        (root / f"step-{step}").rename(root / f".writing-deleted-{step}")  # half of a checkpoint never bears its name
     for leftover in root.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -113,15 +112,24 @@ def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()
     try:
-        write(hidden)
-        flush_tree(hidden)
+        with full_disk_explained(path.parent):
+            write(hidden)
+            flush_tree(hidden)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+    _replace_folder(hidden, path)
+
+
+def _replace_folder(written: Path, path: Path) -> None:
+    """Rename a complete folder to `path`; what stood there is renamed away first and then deleted."""
+    old = path.with_name(f".writing-replaced-{path.name}")
+    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
-        shutil.rmtree(path)
-    hidden.rename(path)
+        path.rename(old)
+    written.rename(path)
     flush_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 SPACE_LEFT = 1 << 20
@@ -144,9 +152,10 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
         if not full and "No space left" not in str(error) and shutil.disk_usage(place).free > SPACE_LEFT:
             raise
         steps = checkpoint_steps(folder / "checkpoints")
+        last = f"step-{steps[-1]}" if steps else "none yet"
         raise WorkbenchError(
             folder,
             "the disk is full, this save was given up",
-            expected=f"space for a checkpoint; the last complete one, {f'step-{steps[-1]}' if steps else 'none yet'}, is untouched",
+            expected=f"space for a checkpoint; the last complete one, {last}, is untouched",
             remedy="free some space, then start the same command with --resume",
         ) from error

@@ -18,6 +18,9 @@ from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.lineage import data_fingerprint, git_commit, package_versions
 
+FIRST_FILES = ("config.yaml", ".run.json.writing")
+"""All that a folder holds in which a run was killed while it was being created."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -94,13 +97,15 @@ class RunFolder:
             else:
                 folder._check_same_config(config)
                 return folder
-        elif folder.path.is_dir() and any(folder.path.iterdir()):
+        elif folder.path.is_dir() and any(entry.name not in FIRST_FILES for entry in folder.path.iterdir()):
             raise WorkbenchError(
                 folder.path,
                 "is not empty and holds no run.json",
                 expected="a new or empty folder",
                 remedy="run.dir=…",
             )
+        elif folder.path.is_file():
+            raise WorkbenchError(folder.path, "is a file", expected="a new or empty folder", remedy="run.dir=…")
         folder.path.mkdir(parents=True, exist_ok=True)
         write_config(config, folder.config_path)
         folder.write_record(
@@ -211,9 +216,11 @@ class RunFolder:
     def _check_same_config(self, config: Section) -> None:
         old = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         new = config.model_dump(mode="json")
-        for section in ("run", "tracking", "checkpoint"):
-            old.pop(section, None)
-            new.pop(section, None)
+        for values in (old, new):
+            for section in ("tracking", "checkpoint"):
+                values.pop(section, None)
+            if "run" in values:  # the seed decides what is held out; folder and threads may change
+                values["run.seed"] = values.pop("run").get("seed")
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:
             raise WorkbenchError(
@@ -227,12 +234,12 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")  # a kill may cut within a character
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             if number == len(lines):
                 break
-            raise WorkbenchError(f"{path}:{number}", f"broken JSON: {error.msg}") from None
+            raise WorkbenchError(f"{path}:{number}", f"broken JSON: {error}") from None
     return rows
