@@ -4,6 +4,7 @@ The card talks to the API of `annotate.app` with requests of its own: a click is
 answer that could not be sent waits in the browser. Gradio events, which lose both, are not used.
 """
 
+import asyncio
 import html
 import os
 from collections.abc import Callable
@@ -52,23 +53,28 @@ def mount_page(
         version: changes when an asset changes, so that browsers fetch it again.
         user: name of whom a request belongs to, or None.
     """
-    gr.mount_gradio_app(
-        app,
-        build_page(title),
-        path=PATH,
-        server_name=host,
-        server_port=port,
-        auth_dependency=user,
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        max_file_size=1,
-        theme=_theme(),
-        head=_head(version),
-    )
+
+    async def mount() -> None:
+        gr.mount_gradio_app(
+            app,
+            build_page(title),
+            path=PATH,
+            server_name=host,
+            server_port=port,
+            auth_dependency=user,
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            ssr_mode=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            max_file_size=1,
+            theme=_theme(),
+            head=_head(version),
+        )
+
+    # Without a running event loop Gradio makes some of its own and never closes them.
+    asyncio.run(mount())
 
 
 def build_page(title: str) -> gr.Blocks:

@@ -1,21 +1,23 @@
 """Model text as safe HTML that loses nothing. Knows neither page nor store.
 
 Markdown structure (paragraphs, lists, tables, code, emphasis) is shown; everything that could hide characters or
-fetch something stays text: raw HTML, images, links, entities, escapes, reference definitions. An allow-list sanitiser
-runs over the result. `as_source` shows the exact characters and marks the invisible ones.
+fetch something stays text: raw HTML, images, links, entities, backslashes, reference definitions. An allow-list
+sanitiser runs over the result. `as_source` shows the exact characters and marks the invisible ones.
 """
 
 import html
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
 
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
-_KEEP_AS_TEXT = ["image", "link", "autolink", "html_inline", "html_block", "reference", "entity", "escape"]
+_KEEP_AS_TEXT = ["image", "link", "autolink", "html_inline", "html_block", "reference", "entity"]
 _TAGS = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "em", "strong", "span"),
     *("ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td"),
@@ -35,9 +37,21 @@ def _fence(self: RendererHTML, tokens: Sequence[Token], index: int, options: obj
     return _code(tokens[index].content, tokens[index].info.strip())
 
 
+def _escape(state: StateInline, silent: bool) -> bool:
+    """A backslash before punctuation takes its meaning, and both stay visible."""
+    pair = state.src[state.pos : state.pos + 2]
+    if len(pair) < 2 or pair[0] != "\\" or pair[1] not in string.punctuation:
+        return False
+    if not silent:
+        state.pending += pair
+    state.pos += 2
+    return True
+
+
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False})
     parser.enable("table").disable(_KEEP_AS_TEXT)
+    parser.inline.ruler.at("escape", _escape)
     parser.add_render_rule("fence", _fence)
     return parser
 

@@ -1,0 +1,150 @@
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from annotate.__main__ import main
+from annotate.config import AnnotateConfig
+from tests.annotate.test_simulate import help_desk_items
+from workbench.data.readers import read_preferences, write_records
+from workbench.run.config import load_config
+from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "datasets", "peft", "trl", "bitsandbytes")
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    """The tiny configuration with every path in a folder of the test."""
+    values = {
+        "pairs.out": tmp_path / "items.jsonl",
+        "store.url": tmp_path / "labels.sqlite",
+        "export.out": tmp_path / "preferences.jsonl",
+    }
+    return [str(ROOT / "configs/tiny/annotate.yaml"), *(f"{key}={value}" for key, value in values.items())]
+
+
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_LOADED = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
+
+
+def test_help_loads_no_model_library() -> None:
+    code = f"from annotate.__main__ import main; assert main(['--help']) == 0; {_LOADED}"
+    assert _run(code).splitlines()[-1] == "[]"
+
+
+def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments: list[str]) -> None:
+    write_records(tmp_path / "items.jsonl", help_desk_items(3))
+    code = f"""
+import annotate.app
+annotate.app.run = lambda app, listener: listener.close()
+from annotate.__main__ import main
+arguments = {arguments!r}
+main(["serve", *arguments, "server.port={_free_port()}"])
+for verb in ("simulate", "status", "export"):
+    main([verb, *arguments])
+{_LOADED}"""
+    assert _run(code).splitlines()[-1] == "[]"
+
+
+def test_from_items_to_preferences(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write_records(tmp_path / "items.jsonl", help_desk_items(40))
+    for verb in ("simulate", "export"):
+        assert main([verb, *arguments]) == 0
+    records = read_preferences(tmp_path / "preferences.jsonl")
+    assert 30 <= len(records) <= 40
+    capsys.readouterr()
+    assert main(["status", *arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["items"] == 40
+    assert report["simulated"]["judgements"] == report["simulated"]["wanted"] >= 40
+    assert main(["status", *arguments]) == 0
+    assert "Simulated annotators" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["tiny", "llama-7b"])
+@pytest.mark.parametrize("verb", ["pairs", "serve", "simulate", "export", "status", "users"])
+def test_shipped_configurations_are_read(name: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ROOT / f"configs/{name}/annotate.yaml"
+    assert path.read_text().startswith("#")
+    assert main([verb, str(path), "--dry-run"]) == 0
+    assert "pairs.temperatures = (0.7, 1.0" in capsys.readouterr().out
+    config, _ = load_config(AnnotateConfig, path)
+    assert config.store_url.endswith("labels.sqlite")
+
+
+def test_the_store_is_beside_the_items_by_default(arguments: list[str]) -> None:
+    overrides = [*arguments[1:2], "store.url=null"]
+    config, _ = load_config(AnnotateConfig, Path(arguments[0]), overrides)
+    assert Path(config.store_url) == Path(config.pairs.out).with_name("labels.sqlite")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    write_records(tmp_path / "items.jsonl", help_desk_items(2))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(WorkbenchError, match=f"cannot listen on 127.0.0.1:{port}"):
+            main(["serve", *arguments, f"server.port={port}"])
+
+
+def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "annotate", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 2
+    assert "there are no pairs to label yet" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["servee"], "did you mean 'serve'"),
+        (["status"], "no such label store"),
+        (["status", "queue.overlapp=2"], "did you mean queue.overlap"),
+        (["simulate", "queue.overlap=0"], "greater than 0"),
+        (["users"], "cannot read"),
+        (["users", "add", "ann", "--role"], "has no value"),
+    ],
+)
+def test_mistakes_are_explained(arguments: list[str], argv: list[str], problem: str) -> None:
+    with pytest.raises(WorkbenchError, match=problem):
+        main([argv[0], *arguments, *argv[1:]])
+
+
+def test_a_bad_line_in_the_items_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    write_records(tmp_path / "items.jsonl", help_desk_items(2))
+    with (tmp_path / "items.jsonl").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(WorkbenchError, match=r"items\.jsonl, line 3"):
+        main(["simulate", *arguments])
+
+
+def test_accounts_from_the_command_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def passwords(text: str) -> Callable[[], str]:
+        return lambda: text + "\n"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", passwords("a long password"), raising=False)
+    assert main(["users", *arguments, "add", "ann", "--role", "admin"]) == 0
+    assert main(["users", *arguments, "list"]) == 0
+    assert "ann  admin" in capsys.readouterr().out
