@@ -1,0 +1,40 @@
+# make demo   set-up, then the whole loop on the embedded default
+# make test   set-up, then the tests
+# make check  what CI runs: format, lint, types, tests (docs tests among them)
+.PHONY: demo test check lint setup lock clean
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+demo: setup
+	$(VENV)/bin/python -m workbench demo
+
+test: setup
+	$(VENV)/bin/python -m pytest
+
+check: lint test
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+setup: $(STAMP)
+
+# torch is pinned in the lock: on a machine without a GPU, pip may then take a CPU build of exactly that version.
+$(STAMP): requirements/lock.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r requirements/lock.txt
+	$(VENV)/bin/pip install -q --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+# Renew the lock from pyproject.toml, in an environment of its own.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install -q "torch==2.13.0" hatchling editables && .venv-lock/bin/pip install -q -e ".[dev]"
+	.venv-lock/bin/pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements/lock.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) runs
