@@ -120,6 +120,13 @@ class EvaluationSection(Section):
     """Held-out prompts answered each time, the same ones."""
 
 
+class PpoTrackingSection(TrackingSection):
+    """Where metrics go: an iteration is long, so each is logged unless the file says otherwise."""
+
+    log_every: PositiveInt = 1
+    """Iterations between two rows of metrics; the first and the last are always logged."""
+
+
 class PpoConfig(Section):
     """Everything `python -m ppo` reads when `method` is ppo."""
 
@@ -132,7 +139,7 @@ class PpoConfig(Section):
     train: PpoSection = PpoSection()
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
-    tracking: TrackingSection = TrackingSection()
+    tracking: PpoTrackingSection = PpoTrackingSection()
 
 
 class PairSection(Section):

@@ -71,11 +71,15 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     )
     print("roles: " + ", ".join(f"{role} {count:,}" for role, count in roles.parameter_counts().items()))
     with full_disk_explained(folder.path):
-        iterate(config, roles, optimizers, state, prompts, heldout, tracker, folder)
-        results = _evaluate(config, roles, heldout, tracker, config.train.iterations)
-        roles.save_adapter("policy", folder.adapter)
-        save_head(folder.head_path, roles.heads["value"])
-        write_card(folder, about="PPO against a reward model, from a supervised adapter.", results=results)
+        try:
+            iterate(config, roles, optimizers, state, prompts, heldout, tracker, folder)
+            results = _evaluate(config, roles, heldout, tracker, config.train.iterations)
+            roles.save_adapter("policy", folder.adapter)
+            save_head(folder.head_path, roles.heads["value"])
+            write_card(folder, about="PPO against a reward model, from a supervised adapter.", results=results)
+        except BaseException:
+            tracker.finish("stopped")
+            raise
         tracker.finish()
     return folder
 
@@ -103,10 +107,10 @@ def iterate(
     folder: RunFolder,
 ) -> None:
     """The loop."""
-    watch = FrozenWatch(roles, ("reference", "reward"))
+    watch, first = FrozenWatch(roles, ("reference", "reward")), state.iteration
     bar = progress(total=config.train.iterations, initial=state.iteration, description="ppo", unit="iteration")
     for iteration in range(state.iteration, config.train.iterations):
-        if _due(iteration, config.evaluation.every):
+        if iteration == 0 or _due(iteration, config.evaluation.every):
             _evaluate(config, roles, heldout, tracker, iteration)
         clock = Clock()
         rollout = collect(
@@ -123,7 +127,7 @@ def iterate(
         targets, reward_metrics = _targets(config, rollout, state.kl_coef)
         metrics = update_policy_and_value(config, roles, optimizers, rollout, targets, iteration)
         clock.mark("update")
-        if iteration == state.iteration:
+        if iteration == first:
             watch.check()
 
         kl = float(kl_k1(rollout.old_logprobs, rollout.reference_logprobs).sum(dim=1).mean())
@@ -136,15 +140,17 @@ def iterate(
                 episodes=len(rollout.rows),
             )
         state.iteration, state.episodes = iteration + 1, state.episodes + len(rollout.rows)
-        tracker.log(
-            {**reward_metrics, **metrics, **clock.metrics(rollout.tokens), "objective/episodes": state.episodes},
-            iteration,
-        )
+        if _due(iteration, config.tracking.log_every) or state.iteration == config.train.iterations:
+            tracker.log(
+                {**reward_metrics, **metrics, **clock.metrics(rollout.tokens), "objective/episodes": state.episodes},
+                iteration,
+            )
         bar.set_postfix_str(f"score {reward_metrics['objective/score']:.2f} kl {kl:.2f}")
         bar.update()
         if _due(state.iteration, config.checkpoint.every) and state.iteration < config.train.iterations:
             _save(folder, roles, optimizers, state, keep_last=config.checkpoint.keep_last)
     bar.close()
+    watch.check()
 
 
 def update_policy_and_value(

@@ -81,13 +81,16 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     model = start_training_adapter(base, lora_config(1, 1, 0.0), start.adapter)
     trainer = make_trainer(config, folder, tracker, model, tokenizer, pairs, heldout)
     with full_disk_explained(folder.path):
-        trainer.train(resume_from_checkpoint=checkpoint)
-        found = trainer.evaluate()
-        results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
-        save_trained_adapter(model, tokenizer, folder.adapter)
-        write_card(
-            folder, about=f"{config.method.upper()} on preference pairs, from a supervised adapter.", results=results
-        )
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+            found = trainer.evaluate()
+            results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
+            save_trained_adapter(model, tokenizer, folder.adapter)
+            about = f"{config.method.upper()} on preference pairs, from a supervised adapter."
+            write_card(folder, about=about, results=results)
+        except BaseException:
+            tracker.finish("stopped")
+            raise
         tracker.finish()
     print(f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
     return folder

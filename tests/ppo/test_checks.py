@@ -1,0 +1,115 @@
+"""Each start-up self-check fires, through the whole run, when what it guards is broken."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import ppo.train
+from ppo.train import train
+from ppo.update import RatioNotOne
+from workbench.run.errors import WorkbenchError
+
+
+def edited_copy(run, target, file, change):
+    """A copy of a finished run whose tensors of one file `change` edits."""
+    shutil.copytree(run, target)
+    tensors = load_file(target / file)
+    change(tensors)
+    save_file(tensors, target / file)
+    return target
+
+
+def test_a_policy_that_is_not_the_reference(ppo_config, monkeypatch):
+    original = ppo.train.open_roles
+
+    def perturbed(*arguments, **options):
+        roles = original(*arguments, **options)
+        with torch.no_grad():
+            roles.parameters("policy")[1].add_(1e-3)
+        return roles
+
+    monkeypatch.setattr(ppo.train, "open_roles", perturbed)
+    with pytest.raises(WorkbenchError, match=r"KL\(policy, reference\)"):
+        train(ppo_config(), resume=False)
+
+
+def test_a_reference_that_is_the_bare_base(ppo_config, sft_run, tmp_path):
+    def empty(tensors):
+        for name, tensor in tensors.items():
+            if "lora_B" in name:
+                tensor.zero_()
+
+    start = edited_copy(sft_run, tmp_path / "sft", "adapter/adapter_model.safetensors", empty)
+    with pytest.raises(WorkbenchError, match="reference ≠ base"):
+        train(ppo_config(f"model.start={start}"), resume=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "part"),
+    [
+        ("head.safetensors", "probe_scores"),
+        ("head.safetensors", "weight"),
+        ("head.safetensors", "offset"),
+        ("adapter/adapter_model.safetensors", "lora_B"),
+    ],
+)
+def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, tmp_path, file, part):
+    def change(tensors):
+        for name, tensor in tensors.items():
+            if part in name:
+                tensor.add_(0.05)
+
+    reward = edited_copy(reward_run, tmp_path / "reward", file, change)
+    with pytest.raises(WorkbenchError, match="scores its probe batch differently"):
+        train(ppo_config(f"model.reward={reward}"), resume=False)
+
+
+@pytest.mark.parametrize("role", ["reference", "reward"])
+def test_a_frozen_adapter_that_moves(ppo_config, monkeypatch, role):
+    original = ppo.train.update
+
+    def careless(roles, *arguments, **options):
+        with torch.no_grad():
+            roles.parameters(role)[0].add_(1e-6)
+        return original(roles, *arguments, **options)
+
+    monkeypatch.setattr(ppo.train, "update", careless)
+    with pytest.raises(WorkbenchError, match=f"changed the frozen adapter '{role}'"):
+        train(ppo_config(), resume=False)
+
+
+def test_an_update_at_another_temperature(ppo_config, monkeypatch):
+    original = ppo.train.update
+    monkeypatch.setattr(ppo.train, "update", lambda *a, **options: original(*a, **(options | {"temperature": 0.7})))
+    with pytest.raises(RatioNotOne):
+        train(ppo_config(), resume=False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.minibatch_size=3", "train.minibatch_size: 3 does not divide rollout.batch_size 8"),
+        ("train.micro_batch_size=3", "train.micro_batch_size: 3 does not divide train.minibatch_size 4"),
+    ],
+)
+def test_sizes_that_do_not_divide(ppo_config, override, message):
+    with pytest.raises(WorkbenchError, match=message):
+        train(ppo_config(override), resume=False)
+
+
+def test_a_run_of_another_phase(ppo_config, sft_run, reward_run):
+    with pytest.raises(WorkbenchError, match="is a sft run"):
+        train(ppo_config(f"model.reward={sft_run}"), resume=False)
+    with pytest.raises(WorkbenchError, match="is a reward run"):
+        train(ppo_config(f"model.start={reward_run}"), resume=False)
+
+
+def test_an_unfinished_start(ppo_config, sft_run, tmp_path):
+    start = shutil.copytree(sft_run, tmp_path / "sft")
+    record = json.loads((start / "run.json").read_text())
+    (start / "run.json").write_text(json.dumps(record | {"status": "started"}))
+    with pytest.raises(WorkbenchError, match="is not finished"):
+        train(ppo_config(f"model.start={start}"), resume=False)

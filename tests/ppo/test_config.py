@@ -1,0 +1,33 @@
+"""Which configuration class a command line means."""
+
+import pytest
+
+from ppo.__main__ import main
+from ppo.config import method_of
+from workbench.run.errors import WorkbenchError
+
+
+def test_the_file_names_the_method_and_the_command_line_overrules_it(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("method: dpo   # of preference pairs\n")
+    assert method_of([str(path)]) == "dpo"
+    assert method_of([str(path), "method=slic"]) == "slic"
+    path.write_text("run:\n  dir: somewhere\n")
+    assert method_of([str(path)]) == "ppo"
+
+
+@pytest.mark.parametrize("word", ["method=dbo", "method=grpo"])
+def test_an_unknown_method(word):
+    with pytest.raises(WorkbenchError, match="is unknown") as error:
+        method_of([word])
+    assert "dpo" in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["ppo", "dpo", "slic"])
+def test_dry_run_prints_each_value_with_its_origin(method, capsys):
+    path = f"configs/tiny/{method}.yaml"
+    assert main([path, "run.seed=7", "--dry-run"]) == 0
+    lines = {line.split(" = ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["run.seed"].endswith("# command line")
+    assert lines["method"].endswith(f"# {path}")
+    assert lines["tracking.wandb"].endswith("# default")
