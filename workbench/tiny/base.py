@@ -1,0 +1,165 @@
+"""The tiny base: a small Llama, pretrained in plain torch on the help-desk corpus, saved as a Hugging Face folder.
+
+Deterministic: the number of threads and all seeds are set here, so two builds on the same versions and processor give
+the same bits. Knows no prompts file, no reward and no adapters.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from workbench.data.template import ensure_template
+from workbench.run.progress import progress
+from workbench.tiny.corpus import write_corpus
+from workbench.tiny.grammar import demonstrate, render_prompt, sample_prompt
+from workbench.tiny.tokenizer import train_tokenizer
+
+THREADS = 1
+"""One, so that the bits do not depend on the number of cores; a busy machine then slows it less, too."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How the base is made."""
+
+    seed: int = 20
+    documents: int = 30_000
+    """Documents in the corpus."""
+    steps: int = 450
+    batch_size: int = 16
+    """Blocks in a step."""
+    block: int = 96
+    """Tokens in a block."""
+    learning_rate: float = 4e-3
+    """Highest learning rate of the embedding and the norms (AdamW)."""
+    inner_learning_rate: float = 0.02
+    """Highest learning rate of the layers' matrices (Muon)."""
+    hidden_size: int = 128
+    layers: int = 3
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """Fix threads, seed and algorithms, and restore what was set before."""
+    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(THREADS)
+            torch.use_deterministic_algorithms(True)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(before)
+
+
+def make_tokenizer(corpus: Sequence[str], seed: int) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on part of the corpus and on conversations, so that both come out short."""
+    rng = random.Random(seed)
+    specs = [sample_prompt(rng, heldout=False) for _ in range(1000)]
+    talks = [f"User: {render_prompt(spec)}\nAssistant: {demonstrate(spec, 0.5, rng)}" for spec in specs]
+    return train_tokenizer([*corpus[:5000], *talks])
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> LlamaForCausalLM:
+    """A Llama with random weights; all linear layers have sizes that are multiples of 64, the block size of NF4."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=2 * recipe.hidden_size,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.hidden_size // 32,
+        num_key_value_heads=recipe.hidden_size // 32,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _blocks(tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], block: int) -> torch.Tensor:
+    """The corpus as rows of `block` tokens, documents one after another: (N, block) int64."""
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    encoded = tokenizer(list(corpus), add_special_tokens=False)["input_ids"]
+    flat = [token for ids in encoded for token in (start, *ids, end)]
+    rows = len(flat) // block
+    return torch.tensor(flat[: rows * block]).view(rows, block)
+
+
+def _optimizers(model: LlamaForCausalLM, recipe: Pretraining) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the embedding and the norms.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". With AdamW alone the model
+    needs several times the steps until it looks up what is asked for.
+    """
+    inner = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and "embed" not in name]
+    places = {id(weight) for weight in inner}
+    rest = [weight for weight in model.parameters() if id(weight) not in places]
+    return [
+        torch.optim.AdamW(rest, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(inner, lr=recipe.inner_learning_rate, weight_decay=0.0),
+    ]
+
+
+def _lr_factor(step: int, steps: int) -> float:
+    """Warm-up over 5 % of the steps, then a cosine from 1 to a tenth."""
+    return min((step + 1) / max(1, steps // 20), 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _pretrain(model: LlamaForCausalLM, blocks: torch.Tensor, recipe: Pretraining) -> float:
+    """Train on random blocks; returns the mean loss of the last tenth, in nats per token."""
+    optimizers = _optimizers(model, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
+        for optimizer in optimizers
+    ]
+    order = torch.randperm(len(blocks))
+    model.train()
+    losses = []
+    bar = progress(range(recipe.steps), description="pretraining the tiny base", unit="step")
+    for step in bar:
+        places = torch.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size) % len(blocks)
+        batch = blocks[order[places]]
+        logits = model(input_ids=batch, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        losses.append(loss.item())
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    tail = losses[-max(1, recipe.steps // 10) :]
+    return sum(tail) / len(tail)
+
+
+def build_base(folder: Path, recipe: Pretraining | None = None) -> float:
+    """Make tokenizer and model and save them into `folder`; returns the last training loss in nats per token."""
+    recipe = recipe or Pretraining()
+    corpus = write_corpus(recipe.seed, recipe.documents)
+    tokenizer = make_tokenizer(corpus, recipe.seed)
+    ensure_template(tokenizer)
+    with _deterministic(recipe.seed):
+        model = make_model(tokenizer, recipe)
+        loss = _pretrain(model, _blocks(tokenizer, corpus, recipe.block), recipe)
+    model.eval()
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        max_new_tokens=64,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return loss

@@ -1,0 +1,102 @@
+"""Builds the embedded default: the tiny base and its data files, once, into one folder.
+
+    base/                            tokenizer and model, an ordinary Hugging Face folder
+    demonstrations.jsonl             for supervised tuning; answers of mixed quality
+    demonstrations_heldout.jsonl     the same, for held-out prompts
+    prompts.jsonl                    for sampling and for training on rewards
+    prompts_heldout.jsonl            for evaluation only
+
+Everything is written into a temporary folder beside and renamed at the end, so the folder is either complete or not
+there; a lock file keeps a second builder waiting.
+"""
+
+import fcntl
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.data.readers import write_records
+from workbench.data.records import Demonstration, Message, Prompt
+from workbench.tiny.base import Pretraining, build_base
+from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompts
+
+FILES = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many records each file gets."""
+
+    demonstrations: int = 3000
+    demonstrations_heldout: int = 300
+    prompts: int = 4000
+    prompts_heldout: int = 400
+
+
+def _messages(spec: PromptSpec) -> tuple[Message, ...]:
+    return (Message(role="user", content=render_prompt(spec)),)
+
+
+def _demonstrations(specs: Sequence[PromptSpec], name: str, rng: random.Random) -> list[Demonstration]:
+    return [
+        Demonstration(id=f"{name}-{place:05d}", prompt=_messages(spec), response=demonstrate(spec, rng.random(), rng))
+        for place, spec in enumerate(specs)
+    ]
+
+
+def _prompts(specs: Sequence[PromptSpec], name: str) -> list[Prompt]:
+    return [Prompt(id=f"{name}-{place:05d}", prompt=_messages(spec)) for place, spec in enumerate(specs)]
+
+
+def write_data(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> None:
+    """Write the four data files; the same seed gives the same bytes. No prompt is in two files."""
+    sizes = sizes or Sizes()
+    rng = random.Random(seed)
+    train = sample_prompts(rng, sizes.demonstrations + sizes.prompts, heldout=False)
+    held = sample_prompts(rng, sizes.demonstrations_heldout + sizes.prompts_heldout, heldout=True)
+    demonstrated, plain = train[: sizes.demonstrations], train[sizes.demonstrations :]
+    held_demonstrated, held_plain = held[: sizes.demonstrations_heldout], held[sizes.demonstrations_heldout :]
+    write_records(folder / "demonstrations.jsonl", _demonstrations(demonstrated, "demonstration", rng))
+    write_records(
+        folder / "demonstrations_heldout.jsonl",
+        _demonstrations(held_demonstrated, "heldout-demonstration", rng),
+    )
+    write_records(folder / "prompts.jsonl", _prompts(plain, "prompt"))
+    write_records(folder / "prompts_heldout.jsonl", _prompts(held_plain, "heldout-prompt"))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder holds the whole embedded default."""
+    names = ["base/model.safetensors", *(f"{name}.jsonl" for name in FILES)]
+    return all((folder / name).exists() for name in names)
+
+
+@contextmanager
+def _only_builder(folder: Path) -> Iterator[None]:
+    """Wait for any other builder of the folder, then keep others waiting; a killed builder's lock frees itself."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build_tiny(folder: Path, recipe: Pretraining | None = None, sizes: Sizes | None = None) -> Path:
+    """Build the embedded default into `folder`, unless it is there already; returns the folder."""
+    folder = Path(folder)
+    if is_complete(folder):
+        return folder
+    with _only_builder(folder):
+        if is_complete(folder):
+            return folder
+        partial = folder.parent / f".{folder.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_data(partial, sizes)
+        build_base(partial / "base", recipe)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    return folder

@@ -1,0 +1,204 @@
+"""The help-desk grammar: prompts that ask for one to three facts, and demonstrations of mixed quality.
+
+A prompt is `opening + questions + ending`; `parse_prompt` is the exact inverse of `render_prompt`. What is held out
+is decided by the asked things and the form alone (`is_heldout`), so every part of the corpus can obey it.
+Knows no reward and no model. Randomness comes from the caller's `random.Random`.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+from workbench.tiny.facts import FACTS, PHRASINGS, Fact, lowered, question, statement
+from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
+
+OPENINGS = ("", "Hello. ", "Hi! ", "Excuse me. ", "Quick question. ", "Good day. ")
+JOINERS = (" ", " And ", " Also, ")
+ENDINGS = ("", " Thanks.", " Please help.", " I am in a hurry.")
+SHARES = (0.35, 0.45, 0.20)
+"""Shares of prompts that ask for one, two and three facts."""
+HELDOUT_ONE_IN = 8
+"""One pair of facts in so many is never asked together in training."""
+MAX_SENTENCES = 7
+"""Longest demonstration."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One asked thing: the fact and the phrasing."""
+
+    fact: Fact
+    phrasing: int
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """A prompt in its parts; the last three fields are places in `OPENINGS`, `JOINERS`, `ENDINGS`."""
+
+    questions: tuple[Question, ...]
+    opening: int = 0
+    joiner: int = 0
+    ending: int = 0
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts asked for, in order."""
+        return tuple(asked.fact for asked in self.questions)
+
+
+def _follows(joiner: int, text: str) -> str:
+    return text if joiner == 0 else lowered(text)
+
+
+def render_prompt(spec: PromptSpec) -> str:
+    """The text of a prompt: opening, questions (the last one after the joiner), ending."""
+    texts = [question(asked.fact, asked.phrasing) for asked in spec.questions]
+    body = " ".join(texts[:-1])
+    if body:
+        body += JOINERS[spec.joiner] + _follows(spec.joiner, texts[-1])
+    else:
+        body = texts[-1]
+    return OPENINGS[spec.opening] + body + ENDINGS[spec.ending]
+
+
+@cache
+def _questions() -> dict[str, Question]:
+    return {question(fact, phrasing): Question(fact, phrasing) for fact in FACTS for phrasing in range(PHRASINGS)}
+
+
+def _take_question(text: str, joiner: int) -> tuple[Question, str] | None:
+    for known, asked in _questions().items():
+        spoken = _follows(joiner, known)
+        if text.startswith(spoken):
+            return asked, text[len(spoken) :]
+    return None
+
+
+def _parse_questions(text: str) -> tuple[tuple[Question, ...], int] | None:
+    first = _take_question(text, 0)
+    if first is None:
+        return None
+    asked, rest = [first[0]], first[1]
+    joiner = 0
+    while rest:
+        joiner = next((place for place in (1, 2, 0) if rest.startswith(JOINERS[place])), -1)
+        taken = _take_question(rest[len(JOINERS[joiner]) :], joiner) if joiner >= 0 else None
+        if taken is None or (joiner > 0 and taken[1]):
+            return None
+        asked.append(taken[0])
+        rest = taken[1]
+    return tuple(asked), joiner
+
+
+def parse_prompt(text: str) -> PromptSpec | None:
+    """The parts of a prompt of this grammar, or None for any other text. Exact inverse of `render_prompt`."""
+    for opening in sorted(range(len(OPENINGS)), key=lambda place: -len(OPENINGS[place])):
+        for ending in sorted(range(len(ENDINGS)), key=lambda place: -len(ENDINGS[place])):
+            if not (text.startswith(OPENINGS[opening]) and text.endswith(ENDINGS[ending])):
+                continue
+            parsed = _parse_questions(text[len(OPENINGS[opening]) : len(text) - len(ENDINGS[ending])])
+            if parsed is not None and _is_proper(parsed[0]):
+                return PromptSpec(parsed[0], opening, parsed[1], ending)
+    return None
+
+
+def _is_proper(questions: tuple[Question, ...]) -> bool:
+    """One to three questions, each for another fact."""
+    return len(questions) <= len(SHARES) and len({asked.fact for asked in questions}) == len(questions)
+
+
+def _chosen(*parts: object) -> bool:
+    digest = hashlib.sha256("|".join(str(part) for part in parts).encode()).digest()
+    return digest[0] % HELDOUT_ONE_IN == 0
+
+
+def is_heldout_pair(one: Fact, other: Fact) -> bool:
+    """Whether these two facts are never asked together in training."""
+    low, high = sorted((one.index, other.index))
+    return _chosen("pair", low, high)
+
+
+def is_heldout(spec: PromptSpec) -> bool:
+    """Whether a prompt belongs to the held-out side.
+
+    Two or three questions: when any two of the facts are a held-out pair. One question: when this opening, phrasing and
+    ending were never used together (only forms with both an opening and an ending, so that no held-out text is a part
+    of a training text).
+    """
+    if len(spec.questions) > 1:
+        return any(is_heldout_pair(one, other) for one, other in combinations(spec.facts, 2))
+    if not (spec.opening and spec.ending):
+        return False
+    asked = spec.questions[0]
+    return _chosen("form", spec.opening, asked.fact.index, asked.phrasing, spec.ending)
+
+
+def sample_prompt(rng: random.Random, *, heldout: bool) -> PromptSpec:
+    """Draw a prompt from the training side or from the held-out side; the number of questions follows `SHARES`."""
+    count = rng.choices(range(1, len(SHARES) + 1), SHARES)[0]
+    while True:
+        spec = PromptSpec(
+            tuple(Question(fact, rng.randrange(PHRASINGS)) for fact in rng.sample(FACTS, count)),
+            rng.randrange(len(OPENINGS)),
+            rng.randrange(len(JOINERS)) if count > 1 else 0,
+            rng.randrange(len(ENDINGS)),
+        )
+        if is_heldout(spec) == heldout:
+            return spec
+
+
+def sample_prompts(rng: random.Random, count: int, *, heldout: bool, without: Iterable[str] = ()) -> list[PromptSpec]:
+    """Draw `count` prompts of different texts, none of them in `without`."""
+    seen = set(without)
+    specs: list[PromptSpec] = []
+    while len(specs) < count:
+        spec = sample_prompt(rng, heldout=heldout)
+        text = render_prompt(spec)
+        if text not in seen:
+            seen.add(text)
+            specs.append(spec)
+    return specs
+
+
+def _fact_sentences(spec: PromptSpec, quality: float, rng: random.Random) -> list[str]:
+    right = 0.45 + 0.5 * quality
+    sentences = []
+    for fact in spec.facts:
+        draw = rng.random()
+        if draw < right:
+            sentences.append(statement(fact, fact.right, rng.randrange(2)))
+        elif draw < right + 0.65 * (1 - right):
+            sentences.append(statement(fact, rng.choice(fact.wrong), rng.randrange(2)))
+    if not sentences:
+        fact = rng.choice(spec.facts)
+        sentences.append(statement(fact, rng.choice((fact.right, *fact.wrong)), rng.randrange(2)))
+    return sentences
+
+
+def demonstrate(spec: PromptSpec, quality: float, rng: random.Random) -> str:
+    """Write an answer as an assistant of the given quality would.
+
+    Args:
+        spec: what is asked.
+        quality: 0 (careless, rude, long-winded) … 1 (nearly always right, courteous, to the point).
+        rng: source of randomness.
+    """
+    sentences = _fact_sentences(spec, quality, rng)
+    low = 1 - quality
+    if rng.random() < 0.3 * low:
+        sentences.append(rng.choice(sentences))
+    if rng.random() < 0.25 * low:
+        unasked = rng.choice([fact for fact in FACTS if fact not in spec.facts])
+        sentences.append(statement(unasked, rng.choice((unasked.right, *unasked.wrong)), rng.randrange(2)))
+    if rng.random() < 0.6 * low:
+        sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(FILLER))
+    if rng.random() < 0.5 * low:
+        sentences.insert(rng.choice((0, len(sentences))), rng.choice(RUDE))
+    if rng.random() < 0.25 + 0.6 * quality:
+        sentences.insert(0, rng.choice(GREETINGS))
+    if rng.random() < 0.15 + 0.6 * quality:
+        sentences = [*sentences[: MAX_SENTENCES - 1], rng.choice(CLOSINGS)]
+    return " ".join(sentences[:MAX_SENTENCES])
