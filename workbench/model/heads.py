@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -80,7 +81,10 @@ def load_head(path: Path) -> tuple[ScalarHead, Probe | None]:
     """
     if not path.is_file():
         raise WorkbenchError(path, "no scalar head here", expected="head.safetensors of a finished reward run")
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise WorkbenchError(path, f"cannot be read: {error}", expected="a head written by the reward phase") from None
     missing = {"weight", "bias", "gain", "offset"} - tensors.keys()
     if missing:
         raise WorkbenchError(path, f"lacks {', '.join(sorted(missing))}", expected="a head written by the reward phase")
