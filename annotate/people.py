@@ -1,5 +1,6 @@
 """Accounts and logins: passwords (argon2), signed cookies that outlive a restart, a brake on guessing."""
 
+import functools
 import re
 import time
 from collections import deque
@@ -22,7 +23,11 @@ LOCAL = "local"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SHORTEST_PASSWORD = 8
 _hasher = PasswordHasher()
-_nobody = _hasher.hash("no account has this password")
+
+
+@functools.cache
+def _hash_of_nobody() -> str:
+    return _hasher.hash("no account has this password")
 
 
 def add_account(store: Store, name: str, role: str, password: str) -> None:
@@ -67,7 +72,7 @@ def check_password(store: Store, name: str, password: str) -> Annotator | None:
     usable = account is not None and account.active and account.password_hash is not None
     stored = account.password_hash if account is not None and usable else None
     try:
-        _hasher.verify(stored or _nobody, password)
+        _hasher.verify(stored or _hash_of_nobody(), password)
     except (VerificationError, InvalidHashError):
         return None
     return account if usable else None
