@@ -268,8 +268,8 @@ def _why_nothing(transaction: Transaction, who: Annotator) -> str:
     if unfinished == 0:
         return f"all {count:,} pairs have the judgements they need."
     if had == unfinished:
-        pairs = "pair that still needs" if had == 1 else f"{had:,} pairs that still need"
-        return f"you have judged or skipped the {pairs} a judgement; the rest is for others."
+        pairs = "pair that is still open waits" if had == 1 else f"{had:,} pairs that are still open wait"
+        return f"the {pairs} for other people: you have judged or skipped what there was for you."
     waiting = unfinished - had
     pairs = "last open pair is" if waiting == 1 else f"last {waiting:,} open pairs are"
     return f"the {pairs} before other people just now. What they do not judge comes back: look in again later."
