@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import bitsandbytes
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -183,7 +184,7 @@ class _base_errors:
                 expected="a folder with config.json, weights and tokenizer, or a hub id that this machine can reach",
                 remedy="model.base=/path/to/folder, or model.base=tiny for the embedded default",
             ) from None
-        if isinstance(error, (ValueError, KeyError)):
+        if isinstance(error, (ValueError, KeyError, SafetensorError)):
             raise WorkbenchError(
                 f"base {self.name}",
                 f"cannot be loaded: {str(error).splitlines()[0]}",
