@@ -52,11 +52,12 @@ class Roles:
 
     @classmethod
     def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
-        """Put the first role on a base."""
-        _check_adapter(adapter)
-        model = PeftModel.from_pretrained(base, str(adapter), adapter_name=role, is_trainable=False)
-        keep_cpu_weights_in_place(model)
-        return cls(model, tokenizer)
+        """Put the first role on a base, with the same checks as every other one."""
+        model: Any = get_peft_model(base, _frozen_config(adapter), adapter_name=role)
+        _load_lora(model, role, _read_lora(adapter), place=adapter)  # from_pretrained would ignore what does not fit
+        roles = cls(model, tokenizer)
+        roles._finish_adding(role)
+        return roles
 
     @property
     def names(self) -> list[str]:
@@ -80,11 +81,7 @@ class Roles:
 
     def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
         """Load another adapter (in peft format) under a role's name, frozen."""
-        _check_adapter(adapter)
-        config = LoraConfig.from_pretrained(str(adapter))
-        config.inference_mode = True
-        config.modules_to_save = None
-        self.model.add_adapter(role, config)
+        self.model.add_adapter(role, _frozen_config(adapter))
         _load_lora(self.model, role, _read_lora(adapter), place=adapter)
         self._finish_adding(role)
         if head is not None:
@@ -232,6 +229,16 @@ def _check_adapter(folder: Path) -> None:
             f"no adapter here ({', '.join(missing)} missing)",
             expected="the adapter/ folder of a finished run",
         )
+
+
+def _frozen_config(adapter: Path) -> LoraConfig:
+    """The shape of an adapter in a folder, for use on a causal model without gradients."""
+    _check_adapter(adapter)
+    config = LoraConfig.from_pretrained(str(adapter))
+    config.inference_mode = True
+    config.modules_to_save = None  # a score head has a file of its own
+    config.task_type = "CAUSAL_LM"
+    return config
 
 
 def _lora_weights(model: nn.Module, role: str) -> dict[str, nn.Parameter]:
