@@ -1,0 +1,235 @@
+"""DPO and SLiC-HF on TRL's trainers: token ids, reference, losses and dtypes are the ones we mean."""
+
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from ppo.config import ContrastiveConfig
+from ppo.contrastive.train import make_trainer, train
+from tests.conftest import load_phase, write_jsonl
+from tests.reference.preferences import dpo_by_definition, slic_by_definition
+from tests.reference.tolerances import SHAPES
+from workbench.data.batching import encode_pairs
+from workbench.data.preferences import load_pairs
+from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.model.base import load_base, load_tokenizer
+from workbench.model.open import base_of, open_runs
+from workbench.model.roles import lora_config, start_training_adapter
+from workbench.model.score import compare_roles, response_nll
+from workbench.model.training import RunCallback
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import Tracker
+
+
+@pytest.fixture
+def configure(tmp_path, sft_run, preference_file):
+    """Reads a small contrastive configuration: method, then `a.b=value` overrides."""
+
+    def configured(method, *overrides):
+        values = {
+            "method": method,
+            "run": {"dir": str(tmp_path / method), "seed": 0, "threads": 1},
+            "model": {"start": str(sft_run)},
+            "data": {"train": str(preference_file), "max_length": 128},
+            "loss": {"beta": 0.3},
+            "train": {"lr": 0.005, "max_steps": 6, "epochs": 6.0, "batch_size": 8, "micro_batch_size": 8},
+            "tracking": {"wandb": "disabled", "log_every": 1},
+        }
+        return load_phase(ContrastiveConfig, tmp_path / f"{method}.yaml", values, *overrides)
+
+    return configured
+
+
+@pytest.fixture
+def trainer_of(configure, sft_run, preference_file):
+    """A trainer as the phase makes it, on the training pairs; with the pairs."""
+
+    def make(method, *overrides):
+        config = configure(method, *overrides)
+        start = RunFolder(sft_run)
+        spec = base_of(start)
+        tokenizer = load_tokenizer(spec.name)
+        pairs = load_pairs(preference_file, None, heldout_share=0.0, seed=0).train
+        rows = encode_pairs(tokenizer, pairs, max_length=128, place="pairs", prompt_apart=True).rows
+        folder = RunFolder.create(config.run.dir, phase="ppo", config=config)
+        tracker = Tracker(folder, project="", mode="disabled", config={})
+        model = start_training_adapter(load_base(spec, tokenizer), lora_config(1, 1, 0.0), start.adapter)
+        data = Dataset.from_list(rows)
+        trainer = make_trainer(config, folder, tracker, model, tokenizer, data, data)
+        tracker.finish()
+        return trainer, pairs
+
+    return make
+
+
+def first_batch(trainer):
+    return trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+
+
+def moved_away(trainer, scale=0.02):
+    """Move the policy by seeded noise, the reference not at all."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if ".default." in name and "lora_B" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def own_logprobs(trainer, pairs, sft_run, tmp_path):
+    """log π and log ρ of chosen and rejected responses by our own forward pass: (chosen, rejected) lists."""
+    roles = open_runs({"reference": sft_run})
+    roles.copy("reference", "policy")
+    weights = {n: p for n, p in trainer.model.named_parameters() if ".default." in n and "lora_" in n}
+    roles.load_adapter_state("policy", {n.replace(".default.", "."): p.detach() for n, p in weights.items()})
+    prompts = [encode_prompt(roles.tokenizer, pair.prompt) for pair in pairs]
+    sides = []
+    for text in ("chosen_text", "rejected_text"):
+        responses = [encode_response(roles.tokenizer, pair.prompt, getattr(pair, text)) for pair in pairs]
+        sides.append(compare_roles(roles, "policy", "reference", prompts, responses))
+        if text == "chosen_text":
+            nll, tokens = response_nll(roles, "policy", prompts, responses)
+    return *sides, nll / tokens
+
+
+def test_dpo_reads_the_ids_that_every_phase_means(trainer_of):
+    trainer, pairs = trainer_of("dpo")
+    batch = first_batch(trainer)
+    half = len(batch["input_ids"]) // 2
+    for row in range(half):
+        for offset, text in ((0, pairs[row].chosen_text), (half, pairs[row].rejected_text)):
+            ids, attended, completion = (
+                batch[name][row + offset] for name in ("input_ids", "attention_mask", "completion_mask")
+            )
+            tokenizer = trainer.processing_class
+            response = encode_response(tokenizer, pairs[row].prompt, text)
+            assert ids[attended.bool()].tolist() == encode_prompt(tokenizer, pairs[row].prompt) + response
+            assert ids[completion.bool()].tolist() == response
+            assert response[-1] == tokenizer.eos_token_id
+
+
+def test_slic_reads_the_ids_that_every_phase_means(trainer_of):
+    trainer, pairs = trainer_of("slic")
+    batch = first_batch(trainer)
+    tokenizer = trainer.processing_class
+    for row, pair in enumerate(pairs[: len(batch["chosen_input_ids"])]):
+        for side in ("chosen", "rejected"):
+            response = encode_response(tokenizer, pair.prompt, getattr(pair, f"{side}_text"))
+            labels, attended = batch[f"{side}_labels"][row], batch[f"{side}_attention_mask"][row].bool()
+            assert labels[labels != -100].tolist() == response
+            whole = encode_prompt(tokenizer, pair.prompt) + response
+            assert batch[f"{side}_input_ids"][row][attended].tolist() == whole
+
+
+def test_dpo_starts_at_ln_2_because_its_reference_is_the_start_adapter(trainer_of):
+    trainer, _ = trainer_of("dpo")
+    adapters = {
+        name: {n.replace(f".{name}.", "."): p for n, p in trainer.model.named_parameters() if f".{name}." in n}
+        for name in ("default", "ref")
+    }
+    assert adapters["default"].keys() == adapters["ref"].keys()
+    assert all(torch.equal(weight, adapters["ref"][name]) for name, weight in adapters["default"].items())
+    assert any(weight.any() for name, weight in adapters["ref"].items() if "lora_B" in name), "not the bare base"
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, first_batch(trainer))
+    assert float(loss) == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_dpo_loss_equals_the_formula(trainer_of, sft_run, tmp_path):
+    trainer, pairs = trainer_of("dpo")
+    moved_away(trainer)
+    batch = first_batch(trainer)
+    with torch.no_grad():
+        loss = float(trainer.compute_loss(trainer.model, batch))
+    number = len(batch["input_ids"]) // 2
+    chosen, rejected, _ = own_logprobs(trainer, pairs[:number], sft_run, tmp_path)
+    quads = [(c.policy, r.policy, c.reference, r.reference) for c, r in zip(chosen, rejected, strict=True)]
+    assert loss == pytest.approx(dpo_by_definition(quads, 0.3), rel=1e-4)
+    assert abs(loss - math.log(2)) > 1e-3
+
+
+@pytest.mark.parametrize("sft_coef", [0.0, 0.5])
+def test_slic_loss_equals_the_formula(trainer_of, sft_run, tmp_path, sft_coef):
+    trainer, pairs = trainer_of("slic", f"loss.sft_coef={sft_coef}")
+    moved_away(trainer)
+    batch = first_batch(trainer)
+    with torch.no_grad():
+        loss = float(trainer.compute_loss(trainer.model, batch))
+    number = len(batch["chosen_input_ids"])
+    chosen, rejected, nll = own_logprobs(trainer, pairs[:number], sft_run, tmp_path)
+    gaps = [(c.policy, r.policy) for c, r in zip(chosen, rejected, strict=True)]
+    assert loss == pytest.approx(slic_by_definition(gaps, 0.3, sft_coef, nll), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dpo", "slic"])
+def test_adapters_are_trained_in_float32(trainer_of, method):
+    trainer, _ = trainer_of(method)
+    trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".default." in name and "lora_" in name for name in trained)
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("method", ["dpo", "slic"])
+def test_the_phase_separates_pairs_and_saves_what_it_trained(configure, sft_run, method):
+    folder = train(configure(method), resume=False)
+    rows = folder.read_metrics()
+    losses = [row["contrastive/loss"] for row in rows if "contrastive/loss" in row]
+    if method == "dpo":
+        assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+        assert rows[-1]["heldout/accuracy"] == 1.0
+    margins = [row["contrastive/margin"] for row in rows if "contrastive/margin" in row]
+    assert losses[-1] < losses[0]
+    assert margins[-1] > margins[0]
+    record = folder.record()
+    assert (record["phase"], record["method"], record["status"]) == ("ppo", method, "finished")
+    assert record["pairs"] == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
+    before, after = (load_file(run / "adapter/adapter_model.safetensors") for run in (sft_run, folder.path))
+    assert before.keys() == after.keys()
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_file, tmp_path):
+    rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
+    for row in rows:
+        if row["split"] == "train":
+            row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+    swapped = write_jsonl(tmp_path / "swapped.jsonl", rows)
+    folder = train(configure("dpo", f"data.train={swapped}"), resume=False)
+    assert folder.read_metrics()[-1]["heldout/accuracy"] == 0.0
+
+
+@pytest.mark.parametrize("method", ["dpo", "slic"])
+def test_resumed_is_bit_identical(configure, method, monkeypatch):
+    whole = train(configure(method, "checkpoint.every=3"), resume=False)
+    config = configure(method, "checkpoint.every=3", f"run.dir={whole.path}-cut")
+
+    def dies(self, args, state, control, **_):
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCallback, "on_step_end", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, resume=False)
+    cut = train(config, resume=True)
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (cut, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    kept, expected = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in run.read_metrics()] for run in (cut, whole)
+    )
+    assert kept == expected
+
+
+def test_logprobs_of_trl_are_ours(trainer_of, sft_run, tmp_path):
+    trainer, pairs = trainer_of("slic")
+    moved_away(trainer)
+    batch = first_batch(trainer)
+    with torch.no_grad():
+        theirs = trainer.concatenated_forward(trainer.model, batch)[0].double()
+    chosen, _, _ = own_logprobs(trainer, pairs[: len(theirs)], sft_run, tmp_path)
+    torch.testing.assert_close(theirs, torch.tensor([c.policy for c in chosen], dtype=torch.float64), **SHAPES)

@@ -1,0 +1,65 @@
+"""PPO raises what is rewarded, lowers it with the sign flipped, and stays near the reference when that is dear.
+
+The reward is known in closed form and a random base is the policy, so nothing but the optimiser is tested.
+"""
+
+import pytest
+import torch
+
+from ppo.train import train
+from workbench.model.open import open_runs
+from workbench.model.roles import Roles
+
+
+def share_of_odd_tokens(self, role, input_ids, attention_mask):
+    """A score between −2 (all of the last 8 tokens have even ids) and 2 (odd ids)."""
+    last = [ids[mask][-8:] for ids, mask in zip(input_ids, attention_mask, strict=True)]
+    return torch.tensor([4 * float((response % 2).float().mean()) - 2 for response in last])
+
+
+def with_opinions(*arguments, **options):
+    """The roles on a base whose random logits have deviation 1 instead of .1, so that a policy has room."""
+    roles = open_runs(*arguments, **options, check_probes=False)
+    with torch.no_grad():
+        roles.lm_head.mul_(8)
+    return roles
+
+
+@pytest.fixture
+def learn(ppo_config, monkeypatch):
+    """Trains for a dozen iterations of 32 responses and gives the rows of metrics."""
+    monkeypatch.setattr("ppo.train.open_runs", with_opinions)
+    monkeypatch.setattr(Roles, "scores", share_of_odd_tokens)
+
+    def run(*overrides):
+        sizes = ("rollout.batch_size=32", "rollout.micro_batch_size=32", "train.minibatch_size=16")
+        rates = ("train.micro_batch_size=16", "train.lr=0.005", "train.value_lr=0.01", "train.iterations=12")
+        reward = ("reward.missing_eos_score=null", "reward.kl_coef=0.0")
+        quiet = ("evaluation.every=0", "checkpoint.every=0", "run.overwrite=true")
+        folder = train(ppo_config(*sizes, *rates, *reward, *quiet, *overrides), resume=False)
+        return [row for row in folder.read_metrics() if "objective/score" in row]
+
+    return run
+
+
+def test_what_is_rewarded_rises(learn):
+    rows = learn()
+    assert rows[0]["objective/score"] < -0.5
+    assert rows[-1]["objective/score"] > 1.0
+    assert rows[-1]["value/explained_variance"] > rows[0]["value/explained_variance"]
+
+
+def test_with_the_sign_flipped_it_falls(learn):
+    rows = learn("reward.sign=-1")
+    assert rows[-1]["objective/score"] < rows[0]["objective/score"] - 0.5
+
+
+def test_a_dear_kl_keeps_the_policy_near_its_reference(learn):
+    free, held = (learn(f"reward.kl_coef={coefficient}")[-1] for coefficient in (0.0, 2.0))
+    assert held["objective/kl_exact"] < 0.5 * free["objective/kl_exact"]
+    assert held["objective/score"] < free["objective/score"]
+
+
+def test_without_a_difference_in_reward_nothing_is_learned(learn, monkeypatch):
+    monkeypatch.setattr(Roles, "scores", lambda self, role, ids, mask: torch.ones(len(ids)))
+    assert learn()[-1]["objective/kl_exact"] < 0.5, "rewards that differ spend ten times as much"
