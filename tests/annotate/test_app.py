@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -5,7 +6,7 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from annotate import people
-from annotate.app import create_app, login_needed
+from annotate.app import create_app, listen, login_needed
 from annotate.items import load_items
 from annotate.people import Brake, Sessions, add_account, check_password, has_accounts
 from annotate.queue import Queue
@@ -202,6 +203,19 @@ def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
         assert client.get("/label/").status_code == 200
         # A page elsewhere that points its own name at 127.0.0.1 sends that name.
         assert client.post("/api/v1/next", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_replies_are_sent_at_once() -> None:
+    """A socket without its protocol gets no TCP_NODELAY from asyncio, and every reply waits 40 ms."""
+    listener = listen("127.0.0.1", _free_port())
+    assert listener.proto == socket.IPPROTO_TCP
+    listener.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_serving_others_needs_accounts(store: Store) -> None:
