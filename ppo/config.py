@@ -10,7 +10,6 @@ from pydantic import Field
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.sections import (
-    BaseSection,
     CheckpointSection,
     NonNegativeFloat,
     NonNegativeInt,
@@ -25,9 +24,13 @@ from workbench.run.sections import (
 METHODS = ("ppo", "dpo", "slic")
 
 
-class StartSection(BaseSection):
-    """The runs that post-training starts from."""
+class StartSection(Section):
+    """The run that post-training starts from; it also says in which form the base was and is."""
 
+    base: str | None = None
+    """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     start: str
     """The sft run: policy and reference start as copies of its adapter."""
 

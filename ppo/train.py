@@ -267,7 +267,7 @@ def _load_prompts(config: PpoConfig, roles: Roles, folder: RunFolder, spec: Base
         base=spec.as_record(),
         chat_template=template_hash(roles.tokenizer),
         seed=config.run.seed,
-        method="ppo",
+        method=config.method,
     )
     return prompts, heldout
 

@@ -18,7 +18,7 @@ from workbench.data.batching import encode_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
 from workbench.data.template import template_hash
-from workbench.model.base import compute_dtype, default_device, load_base, load_tokenizer
+from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of
 from workbench.model.roles import PeftModel, lora_config, start_training_adapter
 from workbench.model.training import (
@@ -135,7 +135,7 @@ def make_trainer(
         seed=config.run.seed,
         log_every=config.tracking.log_every,
         activation_checkpointing=config.model.activation_checkpointing,
-        dtype=compute_dtype(config.model.dtype, default_device()),
+        dtype=model.get_input_embeddings().weight.dtype,
     )
     common: dict[str, Any] = {
         "model": model,

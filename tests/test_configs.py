@@ -1,0 +1,162 @@
+"""Every shipped configuration: its class reads it, it says what it is for, and no key is read by nobody."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from annotate.config import AnnotateConfig
+from ppo.config import ContrastiveConfig, PpoConfig
+from reward.config import RewardConfig
+from sft.config import SftConfig
+from workbench.model.roles import lora_config
+from workbench.run.config import known_keys, load_config
+
+ROOT = Path(__file__).parents[1]
+CLASSES = {
+    "sft": SftConfig,
+    "annotate": AnnotateConfig,
+    "reward": RewardConfig,
+    "ppo": PpoConfig,
+    "dpo": ContrastiveConfig,
+    "slic": ContrastiveConfig,
+}
+READERS = {
+    SftConfig: ("sft",),
+    AnnotateConfig: ("annotate",),
+    RewardConfig: ("reward",),
+    PpoConfig: ("ppo/train.py", "ppo/data.py", "ppo/__main__.py", "ppo/config.py"),
+    ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
+}
+"""Files that read each class."""
+STILL_UNREAD = {
+    AnnotateConfig: {"export.mode"},  # has one possible value
+    RewardConfig: {"model.revision", "model.quantise"},  # the start run's are used, whatever is written
+}
+"""Keys to be read or removed."""
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+NAMES = [path.relative_to(ROOT / "configs").as_posix() for path in FILES]
+
+
+def phase_configs():
+    """Files with a class of their own; a file that drives several phases has none."""
+    return [path for path in FILES if path.stem in CLASSES]
+
+
+def header_of(path):
+    """The comment lines before the first key."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
+    return "\n".join(lines[:first])
+
+
+@pytest.mark.parametrize("path", phase_configs(), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_its_own_class_reads_it(path):
+    config, origins = load_config(CLASSES[path.stem], path)
+    assert str(path) in origins.values()
+    if path.stem in ("ppo", "dpo", "slic"):
+        assert config.method == path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_the_header_says_what_a_stranger_needs(path):
+    header = header_of(path)
+    assert len(header) > 100
+    assert re.search(r"^# Commands?:", header, re.MULTILINE), "how to start it"
+    assert re.search(r"^# Hardware:", header, re.MULTILINE), "what it takes"
+    assert path.relative_to(ROOT).as_posix() in header, "its own path in its command"
+
+
+def test_both_sizes_have_every_phase():
+    for size in ("tiny", "llama-7b"):
+        assert set(CLASSES) <= {path.stem for path in FILES if path.parent.name == size}
+
+
+def test_runs_of_one_size_find_one_another():
+    for size in ("tiny", "llama-7b"):
+        folder = ROOT / "configs" / size
+        configs = {name: load_config(cls, folder / f"{name}.yaml")[0] for name, cls in CLASSES.items()}
+        sft, exported = configs["sft"].run.dir, configs["annotate"].export.out
+        assert configs["annotate"].pairs.run == sft
+        for name in ("reward", "ppo", "dpo", "slic"):
+            assert configs[name].model.start == sft
+        for name in ("reward", "dpo", "slic"):
+            assert configs[name].data.train == exported
+        assert configs["ppo"].model.reward == configs["reward"].run.dir
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])
+def test_llama_7b_saves_memory_and_its_work(name):
+    config, _ = load_config(CLASSES[name], ROOT / "configs/llama-7b" / f"{name}.yaml")
+    assert config.model.activation_checkpointing
+    assert config.checkpoint.every > 0
+    if name == "sft":
+        assert (config.model.base, config.model.quantise, config.model.dtype) == (
+            "meta-llama/Llama-2-7b-hf",
+            "nf4",
+            "auto",
+        )
+        assert config.data.packing
+        assert (config.lora.r, config.lora.alpha) == (16, 32)
+
+
+def source_of(places):
+    files = [
+        file
+        for place in places
+        for file in ([ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py")))
+    ]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def unread_keys(config_class, source, shared):
+    """Keys that no code reads: not as `config.a.b` (`self.a.b`), nor as `x.b` where the section `config.a` is handed on."""
+    unread = []
+    for key in known_keys(config_class):
+        section, _, name = key.rpartition(".")
+        read_directly = re.search(rf"\b(config|self)\.{re.escape(key)}\b", source)
+        handed_on = section and re.search(rf"\bconfig\.{re.escape(section)}\b(?!\.)", source)
+        if not (read_directly or (handed_on and re.search(rf"\.{name}\b", source + shared))):
+            unread.append(key)
+    return unread
+
+
+@pytest.mark.parametrize("config_class", list(READERS), ids=lambda c: c.__name__)
+def test_no_key_is_read_by_nobody(config_class):
+    shared = source_of(("workbench/model/training.py", "workbench/run/folder.py"))
+    unread = unread_keys(config_class, source_of(READERS[config_class]), shared)
+    assert set(unread) <= STILL_UNREAD.get(config_class, set())
+
+
+def test_a_key_that_nobody_reads_is_noticed():
+    assert unread_keys(PpoConfig, "config.run.dir", "")[:2] == ["method", "run.seed"]
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """Llama-2-7B on the meta device: shapes without weights."""
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=4096,
+        intermediate_size=11_008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        tie_word_embeddings=False,
+    )
+    with torch.device("meta"):
+        return LlamaForCausalLM(config)
+
+
+def test_llama_2_7b_and_its_lora_adapter_have_the_published_sizes(llama):
+    assert sum(p.numel() for p in llama.parameters()) == 6_738_415_616
+    lora = load_config(SftConfig, ROOT / "configs/llama-7b/sft.yaml")[0].lora
+    with torch.device("meta"):
+        model = get_peft_model(llama, lora_config(lora.r, lora.alpha, lora.dropout))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    # r (in + out) in each of 32 layers: q, k, v, o of 4096 + 4096; gate, up, down of 4096 + 11008.
+    assert sum(p.numel() for p in trained.values()) == 16 * 32 * (4 * 8192 + 3 * 15_104) == 39_976_960
+    assert not any("lm_head" in name or "embed" in name for name in trained)
