@@ -53,7 +53,7 @@ class Roles:
     @classmethod
     def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
         """Put the first role on a base, with the same checks as every other one."""
-        model: Any = get_peft_model(base, _frozen_config(adapter), adapter_name=role)
+        model: Any = get_peft_model(base, _frozen_config(adapter, base), adapter_name=role)
         _load_lora(model, role, _read_lora(adapter), place=adapter)  # from_pretrained would ignore what does not fit
         roles = cls(model, tokenizer)
         roles._finish_adding(role)
@@ -81,7 +81,7 @@ class Roles:
 
     def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
         """Load another adapter (in peft format) under a role's name, frozen."""
-        self.model.add_adapter(role, _frozen_config(adapter))
+        self.model.add_adapter(role, _frozen_config(adapter, self._causal_model))
         _load_lora(self.model, role, _read_lora(adapter), place=adapter)
         self._finish_adding(role)
         if head is not None:
@@ -231,13 +231,14 @@ def _check_adapter(folder: Path) -> None:
         )
 
 
-def _frozen_config(adapter: Path) -> LoraConfig:
-    """The shape of an adapter in a folder, for use on a causal model without gradients."""
+def _frozen_config(adapter: Path, base: PreTrainedModel) -> LoraConfig:
+    """The shape of an adapter in a folder, for use on a causal base without gradients."""
     _check_adapter(adapter)
     config = LoraConfig.from_pretrained(str(adapter))
     config.inference_mode = True
     config.modules_to_save = None  # a score head has a file of its own
     config.task_type = "CAUSAL_LM"
+    config.base_model_name_or_path = base.name_or_path  # where it is now
     return config
 
 
