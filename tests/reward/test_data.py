@@ -1,0 +1,102 @@
+"""Preference pairs as rows: whole, ended, split by mark or by prompt, and the negative control of shuffled labels."""
+
+import json
+
+import pytest
+
+from reward.data import load_data, swapped_at_random
+from tests.conftest import user, write_jsonl
+from workbench.data.readers import read_preferences
+from workbench.model.base import load_tokenizer
+from workbench.run.errors import WorkbenchError
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base):
+    return load_tokenizer(str(tiny_base))
+
+
+def load(tokenizer, path, **changes):
+    options = {"heldout": None, "heldout_share": 0.2, "limit": 0, "shuffle_labels": False, "max_length": 128, "seed": 0}
+    return load_data(tokenizer, train=path, **(options | changes))
+
+
+def pairs(count, *, long=()):
+    return [
+        {
+            "id": f"x{n}",
+            "group": f"g{n}",
+            "prompt": user("Where is {}?", f"thing {n}"),
+            "chosen": [{"role": "assistant", "content": "yes " * (100 if n in long else 1)}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+        for n in range(count)
+    ]
+
+
+def test_both_rows_share_the_prompt_and_end_with_the_end_token(tokenizer, preference_file):
+    data = load(tokenizer, preference_file)
+    assert data.counts == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
+    for row in [*data.train, *data.heldout]:
+        chosen, rejected = row["chosen_ids"], row["rejected_ids"]
+        assert chosen[-1] == rejected[-1] == tokenizer.eos_token_id
+        assert chosen[0] == rejected[0] == tokenizer.bos_token_id
+        shared = next(n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
+        assert tokenizer.decode(chosen[:shared]).rstrip().endswith("Assistant:")
+        assert tokenizer.decode(chosen[shared:]).lstrip().startswith("Your")
+        assert tokenizer.decode(rejected[shared:]).lstrip().startswith("No idea")
+
+
+def test_marked_pairs_are_held_out(tokenizer, preference_file):
+    data = load(tokenizer, preference_file)
+    held_out = {json.loads(line)["id"] for line in preference_file.read_text().splitlines() if '"heldout"' in line}
+    assert len(held_out) == 8
+    assert not held_out & {record.id for record in data.train_records}
+
+
+def test_too_long_pairs_are_left_out_whole_and_counted(tokenizer, tmp_path):
+    path = write_jsonl(tmp_path / "p.jsonl", pairs(20, long=(3, 4, 5)))
+    data = load(tokenizer, path, max_length=80)
+    assert data.counts["too_long"] == 3
+    assert data.counts["train"] + data.counts["heldout"] == 17
+    assert not {"x3", "x4", "x5"} & {record.id for record in data.train_records}
+    assert len(data.train) == len(data.train_records)
+
+
+def test_ties_train_nothing_and_are_counted(tokenizer, tmp_path):
+    rows = pairs(20)
+    rows[7]["strength"] = rows[8]["strength"] = 0
+    for row in rows:
+        row["split"] = "heldout" if row["id"] in ("x0", "x8") else "train"
+    data = load(tokenizer, write_jsonl(tmp_path / "p.jsonl", rows))
+    assert (data.counts["train"], data.counts["heldout"], data.counts["ties"]) == (17, 1, 1)
+
+
+def test_the_limit_takes_the_first(tokenizer, preference_file):
+    data = load(tokenizer, preference_file, limit=5)
+    assert [record.id for record in data.train_records] == [f"pair{n}" for n in range(5)]
+    assert data.counts["heldout"] == 8
+
+
+def test_shuffled_labels_swap_about_half_of_the_training_pairs_only(tokenizer, preference_file, tmp_path):
+    plain, shuffled = (load(tokenizer, preference_file, shuffle_labels=s) for s in (False, True))
+    assert shuffled.heldout.to_list() == plain.heldout.to_list()
+    swaps = 0
+    for before, after in zip(plain.train, shuffled.train, strict=True):
+        turned = {"chosen_ids": before["rejected_ids"], "rejected_ids": before["chosen_ids"]}
+        assert after in (before, turned)
+        swaps += after == turned
+    assert 0 < swaps < 16
+
+    records = read_preferences(write_jsonl(tmp_path / "many.jsonl", pairs(400)))
+    swapped = swapped_at_random(records, 0)
+    changed = sum(a.chosen != b.chosen for a, b in zip(records, swapped, strict=True))
+    assert 160 < changed < 240  # 200 ± 4 standard deviations
+    assert swapped == swapped_at_random(records, 0)
+    assert swapped != swapped_at_random(records, 1)
+    assert all({a.chosen, a.rejected} == {b.chosen, b.rejected} for a, b in zip(records, swapped, strict=True))
+
+
+def test_all_too_long_is_an_error(tokenizer, preference_file):
+    with pytest.raises(WorkbenchError, match="too long"):
+        load(tokenizer, preference_file, max_length=2)

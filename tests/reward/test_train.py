@@ -1,0 +1,219 @@
+"""Reward modelling end to end on the random base: learning and its negative control, normalisation, resuming."""
+
+import itertools
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+from trl import RewardTrainer
+
+import reward.train as phase
+from reward.config import RewardConfig
+from reward.evaluate import check_same_scores
+from tests.conftest import load_phase, reward_values
+from tests.reference.tolerances import SHAPES
+from workbench.model.heads import load_head
+from workbench.model.open import open_runs
+from workbench.model.score import score_rows
+from workbench.run.checkpoints import checkpoint_steps
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+
+@pytest.fixture
+def configure(tmp_path, sft_run, preference_file):
+    """A configuration of a run of its own, with overrides."""
+    number = itertools.count()
+
+    def _configure(*overrides):
+        n = next(number)
+        values = reward_values(tmp_path / f"run-{n}", sft_run, preference_file)
+        return load_phase(RewardConfig, tmp_path / f"{n}.yaml", values, *overrides)
+
+    return _configure
+
+
+def state(folder):
+    return {**load_file(folder.adapter / "adapter_model.safetensors"), **load_file(folder.head_path)}
+
+
+def final(folder):
+    return folder.read_metrics()[-1]
+
+
+def test_a_finished_run_has_all_its_files(reward_run, sft_run):
+    folder = RunFolder.open(reward_run, phase="reward").require_finished()
+    record = folder.record()
+    assert record["parents"] == {"start": str(sft_run)}
+    assert record["base"] == RunFolder(sft_run).record()["base"]
+    assert record["pairs"] == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
+    assert folder.head_path.is_file()
+    assert "AutoModelForSequenceClassification" in (folder.path / "README.md").read_text()
+    assert {"heldout/accuracy", "heldout/ece", "heldout/loss", "normalise/raw_std"} <= final(folder).keys()
+
+
+def test_separable_pairs_are_learned_and_shuffled_labels_are_not(configure):
+    more = ("train.max_steps=12", "train.epochs=12.0", "train.lr=0.02")
+    learned = final(phase.train(configure(*more), resume=False))
+    assert learned["heldout/accuracy"] == 1.0
+    assert learned["heldout/loss"] < 0.3
+    control = final(phase.train(configure(*more, "data.shuffle_labels=true"), resume=False))
+    assert control["heldout/loss"] > 2 * learned["heldout/loss"]
+    assert abs(control["heldout/margin"]) < 0.5 * learned["heldout/margin"]
+
+
+def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start_run(reward_run, sft_run, tmp_path):
+    folder = RunFolder(reward_run)
+    roles = open_runs({"start": sft_run, "reward": reward_run})
+    tokenizer = roles.tokenizer
+    config = load_phase(
+        RewardConfig, tmp_path / "again.yaml", reward_values(reward_run, sft_run, preferences_of(folder))
+    )
+    data = phase.load_data(
+        tokenizer,
+        train=preferences_of(folder),
+        heldout=None,
+        heldout_share=0.1,
+        limit=0,
+        shuffle_labels=False,
+        max_length=128,
+        seed=0,
+    )
+    rows = phase.answer_rows(config, roles, [phase.Prompt(id=r.group, prompt=r.prompt) for r in data.train_records])
+    assert len(rows) >= 32
+    scores = score_rows(roles, "reward", rows, batch_size=32)
+    assert scores.mean().item() == pytest.approx(0, abs=1e-3)
+    assert scores.std().item() == pytest.approx(1, abs=1e-3)
+    metrics = final(folder)
+    head = roles.heads["reward"]
+    assert float(head.gain) == pytest.approx(1 / metrics["normalise/raw_std"])
+    assert float(head.offset) == pytest.approx(-metrics["normalise/raw_mean"] / metrics["normalise/raw_std"])
+    # Held-out loss is of raw scores: the probabilities that training fitted, not those of normalised ones.
+    chosen, rejected = (
+        score_rows(roles, "reward", [row[side] for row in data.heldout], batch_size=8)
+        for side in ("chosen_ids", "rejected_ids")
+    )
+    raw = (chosen - rejected).double() / head.gain.double()
+    assert metrics["heldout/loss"] == pytest.approx(float(-torch.nn.functional.logsigmoid(raw).mean()), rel=1e-4)
+    assert metrics["heldout/accuracy"] == float((raw > 0).double().mean())
+
+
+def preferences_of(folder):
+    return phase.resolve_data(folder.record()["data"]["train"]["path"])
+
+
+def test_the_probe_is_of_held_out_rows_with_normalised_scores(reward_run, sft_run):
+    roles = open_runs({"start": sft_run, "reward": reward_run}, check_probes=False)
+    _, probe = load_head(reward_run / "head.safetensors")
+    assert len(probe.ids) == 2 * 8
+    rows = [ids[real].tolist() for ids, real in zip(probe.ids, probe.mask, strict=True)]
+    assert all(row[-1] == roles.tokenizer.eos_token_id for row in rows)
+    torch.testing.assert_close(score_rows(roles, "reward", rows, batch_size=3), probe.scores, **SHAPES)
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """The trainers that the phase constructs, with copies of their parameters before the first step."""
+    seen = []
+
+    class Watched(RewardTrainer):
+        def train(self, *arguments, **options):
+            self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+            seen.append(self)
+            return super().train(*arguments, **options)
+
+    monkeypatch.setattr(phase, "RewardTrainer", Watched)
+    return seen
+
+
+def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
+    phase.train(configure(), resume=False)
+    (trainer,) = trainers
+    moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, trainer.before[n])}
+    expected = {n for n in trainer.before if "lora_" in n or n.endswith("score.modules_to_save.default.weight")}
+    assert moved == expected
+    assert len(expected) == 2 * 2 * 7 + 1
+    # It starts from the sft run's adapter, not from a new one.
+    start = load_file(RunFolder(sft_run).adapter / "adapter_model.safetensors")
+    for name, tensor in start.items():
+        assert torch.equal(trainer.before[name.replace(".weight", ".default.weight")], tensor), name
+
+
+def test_adapter_and_head_are_trained_in_float32(configure, trainers):
+    phase.train(configure("train.max_steps=1"), resume=False)
+    trained = {p.dtype for p in trainers[0].model.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+    assert {p.dtype for n, p in trainers[0].model.named_parameters() if "score" in n} == {torch.float32}
+
+
+def test_logged_loss_is_bradley_terry_at_the_end_token(configure, trainers):
+    """The first loss, from the causal model's states at EOS and the head's weight before the first step."""
+    config = configure("train.max_steps=1", "train.batch_size=16", "train.micro_batch_size=16")
+    folder = phase.train(config, resume=False)
+    (trainer,) = trainers
+    weight = trainer.before["base_model.model.score.modules_to_save.default.weight"]
+    roles = open_runs({"start": config.model.start})
+    gaps = []
+    for row in trainer.train_dataset:
+        with roles.use("start") as forward:
+            ids = [torch.tensor([row[side]]) for side in ("chosen_ids", "rejected_ids")]
+            last = [forward(x, torch.ones_like(x).bool())[0, -1] for x in ids]
+        gaps.append(float((last[0] - last[1]).double() @ weight[0].double()))
+    expected = float(-torch.nn.functional.logsigmoid(torch.tensor(gaps)).mean())
+    logged = next(row["reward/loss"] for row in folder.read_metrics() if "reward/loss" in row)
+    assert logged == pytest.approx(expected, rel=1e-4)
+
+
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch):
+    steps = ("train.max_steps=4", "checkpoint.every=2")
+    whole = phase.train(configure(*steps), resume=False)
+    config = configure(*steps)
+    trackers, real_tracker = [], phase.Tracker
+
+    class Killed(RewardTrainer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.add_callback(Kill())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phase, "RewardTrainer", Killed)
+        patch.setattr(phase, "Tracker", lambda *a, **k: trackers.append(real_tracker(*a, **k)) or trackers[-1])
+        with pytest.raises(KeyboardInterrupt):
+            phase.train(config, resume=False)
+    for tracker in trackers:  # as the end of the process does
+        tracker._metrics.close()
+        tracker._samples.close()
+    assert checkpoint_steps(whole.path.parent / config.run.dir / "checkpoints") == [2]
+
+    resumed = phase.train(config, resume=True)
+    first, second = state(whole), state(resumed)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(second[name], tensor), name
+    since_start = {"seconds", "reward/tokens"}  # the trainer counts tokens anew after a resume
+    for a, b in zip(whole.read_metrics(), resumed.read_metrics(), strict=True):
+        assert {k: v for k, v in a.items() if k not in since_start} == {
+            k: v for k, v in b.items() if k not in since_start
+        }
+
+
+def test_a_dropped_head_is_noticed_when_the_run_ends():
+    scores = torch.tensor([0.5, -1.0, 2.0])
+    check_same_scores(scores, scores + 1e-4)
+    with pytest.raises(RuntimeError, match="scores differently"):
+        check_same_scores(scores, torch.tensor([0.5, -1.0, 1.9]))
+    with pytest.raises(RuntimeError, match="scores differently"):
+        check_same_scores(scores, torch.full((3,), float("nan")))
+
+
+def test_a_reward_run_is_no_start(configure, reward_run):
+    with pytest.raises(WorkbenchError) as caught:
+        phase.train(configure(f"model.start={reward_run}"), resume=False)
+    assert caught.value.problem == "is a reward run"
