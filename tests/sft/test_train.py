@@ -2,6 +2,10 @@
 
 import itertools
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -207,3 +211,24 @@ def test_the_run_answers_like_its_samples_say(sft_run, demonstration_file):
 def test_a_base_is_needed(configure):
     with pytest.raises(WorkbenchError, match=r"model\.base"):
         phase.train(configure("model.base=null"), resume=False)
+
+
+@pytest.mark.slow
+def test_a_process_killed_by_the_system_goes_on_bit_for_bit(configure, tmp_path):
+    """`python -m sft` under SIGKILL while it trains and saves, then the same command with --resume."""
+    steps = ("train.max_steps=60", "checkpoint.every=1")
+    whole = phase.train(configure(*steps), resume=False)
+    configure(*steps)
+    command = [sys.executable, "-m", "sft", str(tmp_path / "1.yaml"), "sample.prompts=0", *steps]
+    folder = RunFolder(tmp_path / "run-1")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and (checkpoint_steps(folder.checkpoints) or [0])[-1] < 5:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert not folder.finished
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert_same(weights(folder), weights(whole))
+    names = ("sft/loss", "sft/learning_rate", "sft/grad_norm", "validation/loss")
+    assert kept(folder.read_metrics(), *names) == kept(whole.read_metrics(), *names)
