@@ -117,6 +117,8 @@ def test_a_value_head_starts_as_the_normalised_reward_head():
     torch.manual_seed(0)
     reward, hidden = ScalarHead(8), torch.randn(5, 8)
     reward.normalise(0.4, 2.5)
+    with torch.no_grad():
+        reward.bias.fill_(0.7)
     value = new_value_head(reward)
     torch.testing.assert_close(value(hidden), reward(hidden))
     assert (value.gain.item(), value.offset.item()) == (1.0, 0.0)

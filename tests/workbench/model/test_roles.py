@@ -250,3 +250,15 @@ def test_a_fully_masked_row_gives_no_nan(roles):
     with roles.use("policy", train=True) as forward:
         forward(ids, mask)[mask].square().sum().backward()
     assert all(p.grad.isfinite().all() for p in roles.parameters("policy"))
+
+
+def test_positions_count_real_tokens(roles):
+    """Rotary embeddings hide a shift of all positions, but not positions past the base's range, nor a cache's."""
+    seen = []
+    decoder = roles.model.base_model.model.model
+    hook = decoder.register_forward_pre_hook(lambda _, args, given: seen.append(given), with_kwargs=True)
+    ids, mask = pad_rows([[5, 6, 7], [8]], 0, side="left")
+    states(roles, "reference", (ids, mask))
+    hook.remove()
+    assert seen[0]["position_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert seen[0]["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]

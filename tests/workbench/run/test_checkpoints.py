@@ -178,8 +178,19 @@ def small_disk(tmp_path):
 
 
 MIB = 1 << 20
+
+
+def as_libraries_do(folder, size):
+    """A full disk under a name that says nothing of it, with the file closed: its space is free once it is deleted."""
+    try:
+        (folder / "state").write_bytes(b"x" * size)
+    except OSError:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534") from None
+
+
 WRITERS = {
     "bytes": lambda folder, size: (folder / "state").write_bytes(b"x" * size),
+    "unnamed": as_libraries_do,
     "torch": lambda folder, size: torch.save({"x": torch.zeros(size // 4)}, folder / "state"),
     "safetensors": lambda folder, size: save_file({"x": torch.zeros(size // 4)}, folder / "state"),
 }
