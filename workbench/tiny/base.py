@@ -31,11 +31,9 @@ class Pretraining:
     seed: int = 20
     documents: int = 30_000
     """Documents in the corpus."""
-    steps: int = 450
-    batch_size: int = 16
-    """Blocks in a step."""
-    block: int = 96
-    """Tokens in a block."""
+    steps: int = 650
+    batch_tokens: int = 1024
+    """Tokens in a step, padding included."""
     learning_rate: float = 4e-3
     """Highest learning rate of the embedding and the norms (AdamW)."""
     inner_learning_rate: float = 0.02
@@ -85,13 +83,26 @@ def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> Llama
     return LlamaForCausalLM(config)
 
 
-def _blocks(tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], block: int) -> torch.Tensor:
-    """The corpus as rows of `block` tokens, documents one after another: (N, block) int64."""
+def _batches(
+    tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], recipe: Pretraining, rng: random.Random
+) -> list[torch.Tensor]:
+    """One document a row, rows of like length together, in random order: each (documents, T) int64, padded with 0.
+
+    Documents are not packed: what an earlier one asks for would distract from what this one asks for.
+    """
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     encoded = tokenizer(list(corpus), add_special_tokens=False)["input_ids"]
-    flat = [token for ids in encoded for token in (start, *ids, end)]
-    rows = len(flat) // block
-    return torch.tensor(flat[: rows * block]).view(rows, block)
+    rows = [torch.tensor([start, *ids, end]) for ids in encoded]
+    rows.sort(key=len)
+    batches: list[torch.Tensor] = []
+    pending: list[torch.Tensor] = []
+    for row in rows:
+        if (len(pending) + 1) * len(row) > recipe.batch_tokens and pending:
+            batches.append(torch.nn.utils.rnn.pad_sequence(pending, batch_first=True))
+            pending = []
+        pending.append(row)
+    rng.shuffle(batches)
+    return batches[: recipe.steps]
 
 
 def _optimizers(model: LlamaForCausalLM, recipe: Pretraining) -> list[torch.optim.Optimizer]:
@@ -114,22 +125,19 @@ def _lr_factor(step: int, steps: int) -> float:
     return min((step + 1) / max(1, steps // 20), 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _pretrain(model: LlamaForCausalLM, blocks: torch.Tensor, recipe: Pretraining) -> float:
-    """Train on random blocks; returns the mean loss of the last tenth, in nats per token."""
+def _pretrain(model: LlamaForCausalLM, batches: Sequence[torch.Tensor], recipe: Pretraining) -> float:
+    """Train once on each batch; returns the mean loss of the last tenth, in nats per token."""
     optimizers = _optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
         for optimizer in optimizers
     ]
-    order = torch.randperm(len(blocks))
     model.train()
-    losses = []
-    bar = progress(range(recipe.steps), description="pretraining the tiny base", unit="step")
-    for step in bar:
-        places = torch.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size) % len(blocks)
-        batch = blocks[order[places]]
+    losses: list[float] = []
+    bar = progress(batches, description="pretraining the tiny base", unit="step")
+    for batch in bar:
         logits = model(input_ids=batch, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), ignore_index=0)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,7 +145,7 @@ def _pretrain(model: LlamaForCausalLM, blocks: torch.Tensor, recipe: Pretraining
             optimizer.step()
             schedule.step()
         losses.append(loss.item())
-        if step % 20 == 0:
+        if len(losses) % 20 == 0:
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(1, recipe.steps // 10) :]
     return sum(tail) / len(tail)
@@ -149,9 +157,10 @@ def build_base(folder: Path, recipe: Pretraining | None = None) -> float:
     corpus = write_corpus(recipe.seed, recipe.documents)
     tokenizer = make_tokenizer(corpus, recipe.seed)
     ensure_template(tokenizer)
+    batches = _batches(tokenizer, corpus, recipe, random.Random(recipe.seed))
     with _deterministic(recipe.seed):
         model = make_model(tokenizer, recipe)
-        loss = _pretrain(model, _blocks(tokenizer, corpus, recipe.block), recipe)
+        loss = _pretrain(model, batches, recipe)
     model.eval()
     model.generation_config = GenerationConfig(
         do_sample=True,

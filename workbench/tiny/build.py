@@ -23,6 +23,8 @@ from workbench.data.records import Demonstration, Message, Prompt
 from workbench.tiny.base import Pretraining, build_base
 from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompts
 
+LOWEST_QUALITY = 0.3
+"""Demonstrators' quality is even between this and 1: mostly helpful, far from perfect."""
 FILES = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
 
 
@@ -42,7 +44,11 @@ def _messages(spec: PromptSpec) -> tuple[Message, ...]:
 
 def _demonstrations(specs: Sequence[PromptSpec], name: str, rng: random.Random) -> list[Demonstration]:
     return [
-        Demonstration(id=f"{name}-{place:05d}", prompt=_messages(spec), response=demonstrate(spec, rng.random(), rng))
+        Demonstration(
+            id=f"{name}-{place:05d}",
+            prompt=_messages(spec),
+            response=demonstrate(spec, rng.uniform(LOWEST_QUALITY, 1), rng),
+        )
         for place, spec in enumerate(specs)
     ]
 

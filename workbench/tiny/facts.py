@@ -23,7 +23,7 @@ class Family:
     questions: tuple[str, ...]
     """Ways to ask, with `{s}` for the subject."""
     statements: tuple[str, ...]
-    """Ways to answer, with `{s}` for the subject and `{v}` for the value."""
+    """Ways to answer, with `{s}` for the subject and, after it, `{v}` for the value."""
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -46,14 +46,14 @@ FAMILIES: tuple[Family, ...] = (
         ("2 pm", "5 pm", "7 pm", "9 pm"),
         {"on weekdays": "9 pm", "on Saturday": "5 pm", "on Sunday": "2 pm"},
         ("When do you close {s}?", "How late are you open {s}?", "Are you open {s}?", "What are your hours {s}?"),
-        ("{s} we close at {v}.", "we are open until {v} {s}."),
+        ("{s} we close at {v}.", "{s} we are open until {v}."),
     ),
     Family(
         "prices",
         ("3 euros", "8 euros", "20 euros", "50 euros"),
         {"gift wrapping": "3 euros", "a repair": "50 euros", "a club card": "20 euros"},
         ("How much is {s}?", "What does {s} cost?", "What do I pay for {s}?", "Is {s} free?"),
-        ("{s} costs {v}.", "you pay {v} for {s}."),
+        ("{s} costs {v}.", "the price of {s} is {v}."),
     ),
     Family(
         "numbers",

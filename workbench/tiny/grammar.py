@@ -18,7 +18,7 @@ from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
 OPENINGS = ("", "Hello. ", "Hi! ", "Excuse me. ", "Quick question. ", "Good day. ")
 JOINERS = (" ", " And ", " Also, ")
 ENDINGS = ("", " Thanks.", " Please help.", " I am in a hurry.")
-SHARES = (0.35, 0.45, 0.20)
+SHARES = (0.45, 0.40, 0.15)
 """Shares of prompts that ask for one, two and three facts."""
 HELDOUT_ONE_IN = 8
 """One pair of facts in so many is never asked together in training."""
