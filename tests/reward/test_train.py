@@ -134,7 +134,9 @@ def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
     expected = {n for n in trainer.before if "lora_" in n or n.endswith("score.modules_to_save.default.weight")}
     assert moved == expected
     assert len(expected) == 2 * 2 * 7 + 1
-    # It starts from the sft run's adapter, not from a new one.
+    # The head starts with deviation 1/√(64 + 1) = .124, the adapter as the sft run's, not as a new one.
+    head = trainer.before["base_model.model.score.modules_to_save.default.weight"]
+    assert 0.09 < head.std().item() < 0.16
     start = load_file(RunFolder(sft_run).adapter / "adapter_model.safetensors")
     for name, tensor in start.items():
         assert torch.equal(trainer.before[name.replace(".weight", ".default.weight")], tensor), name

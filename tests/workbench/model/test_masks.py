@@ -5,7 +5,7 @@ import torch
 
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
 
-PAD, EOS = 0, 2
+PAD, EOS = 9, 2
 
 
 def test_positions_by_hand():
