@@ -113,7 +113,7 @@ def source_of(places):
 
 
 def unread_keys(config_class, source, shared):
-    """Keys that no code reads: not as `config.a.b` (`self.a.b`), nor as `x.b` where the section `config.a` is handed on."""
+    """Keys that no code reads: not as `config.a.b` or `self.a.b`, nor as `x.b` where the section is handed on whole."""
     unread = []
     for key in known_keys(config_class):
         section, _, name = key.rpartition(".")

@@ -106,3 +106,13 @@ def test_length_controlled_ignores_the_unit_of_length():
     difference, won = rng.normal(size=100), rng.integers(2, size=100)
     same = length_controlled_win_rate(won, difference), length_controlled_win_rate(won, 1000 * difference)
     assert same[0] == pytest.approx(same[1], abs=1e-8)
+
+
+def test_length_controlled_weighs_like_copies():
+    # A comparison of weight 3 counts as three comparisons of weight 1.
+    rng = np.random.default_rng(7)
+    difference, won = rng.normal(size=60), rng.choice([0, 0.5, 1], size=60)
+    weights = rng.choice([1, 3], size=60)
+    copied = length_controlled_win_rate(np.repeat(won, weights), np.repeat(difference, weights))
+    assert length_controlled_win_rate(won, difference, weights=weights) == pytest.approx(copied, abs=1e-6)
+    assert length_controlled_win_rate(won, difference) != pytest.approx(copied, abs=1e-3)
