@@ -1,5 +1,7 @@
 """Which configuration class a command line means."""
 
+from pathlib import Path
+
 import pytest
 
 from ppo.__main__ import main
@@ -24,7 +26,8 @@ def test_an_unknown_method(word):
 
 
 @pytest.mark.parametrize("method", ["ppo", "dpo", "slic"])
-def test_dry_run_prints_each_value_with_its_origin(method, capsys):
+def test_dry_run_prints_each_value_with_its_origin(method, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
     path = f"configs/tiny/{method}.yaml"
     assert main([path, "run.seed=7", "--dry-run"]) == 0
     lines = {line.split(" = ")[0]: line for line in capsys.readouterr().out.splitlines()}
