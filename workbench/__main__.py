@@ -125,7 +125,7 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
 
     if result.reward_model is not None:
         numbers = reward_summary(result.reward_model)
-        names = ("accuracy", "gold_accuracy", "noise_ceiling", "ece")
+        names: tuple[str, ...] = ("accuracy", "gold_accuracy", "noise_ceiling", "ece")
     else:
         assert result.policy is not None
         numbers = policy_summary(result.policy)

@@ -31,7 +31,7 @@ class Pretraining:
     seed: int = 20
     documents: int = 30_000
     """Documents in the corpus."""
-    steps: int = 650
+    steps: int = 800
     batch_tokens: int = 1024
     """Tokens in a step, padding included."""
     learning_rate: float = 4e-3

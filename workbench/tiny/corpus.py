@@ -1,15 +1,24 @@
 """The text that the base is pretrained on: what a help desk writes, most of it right, in no chat format.
 
-Notes, letters, pages of questions, and dialogues, some with a colleague's remark on whether the answer was right. The
-facts in them are right more often than not, the tone and the amount of filler vary. Held-out prompts are not in it.
-Randomness comes from the caller's `random.Random`.
+Notes, letters, pages of questions, and dialogues, most with a colleague's review of the answer. The facts in them are
+right more often than not, tone and filler vary. Held-out prompts are not in it. Knows no points: the gold reward is
+elsewhere. Randomness comes from the caller's `random.Random`.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from workbench.tiny.facts import FACTS, PHRASINGS, Fact, question, statement
-from workbench.tiny.grammar import demonstrate, render_prompt, sample_prompt
+from workbench.tiny.facts import (
+    FACTS,
+    PHRASINGS,
+    Fact,
+    normalised,
+    question,
+    read_statement,
+    split_sentences,
+    statement,
+)
+from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompt
 from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
 
 RIGHT_SHARE = 0.85
@@ -20,6 +29,10 @@ _FORMATS = (
     ("Question: {q}", "Answer: {a}"),
     ("At the desk one asked: {q}", "The desk said: {a}"),
 )
+
+
+_RUDE = frozenset(normalised(sentence) for sentence in RUDE)
+_POLITE = frozenset(normalised(sentence) for sentence in (*GREETINGS, *CLOSINGS))
 
 
 def _value(fact: Fact, rng: random.Random) -> str:
@@ -57,43 +70,34 @@ def _letter(rng: random.Random) -> str:
     return " ".join(sentences)
 
 
-def _remark(asked: Sequence[Fact], claims: Sequence[tuple[Fact, str]]) -> str:
-    """What a colleague writes under a dialogue: the first of these that is true."""
-    if any(value != fact.right for fact, value in claims):
-        return "Note: something here is wrong."
-    if any(fact not in asked for fact, _ in claims):
-        return "Note: nobody asked for that."
-    if len(claims) < len(asked):
-        return "Note: something was left out."
-    return "Note: this was right."
+def _review(spec: PromptSpec, answer: str) -> str:
+    """What a colleague writes under a dialogue: are the facts right, the tone, the length.
 
-
-def _reviewed_answer(asked: Sequence[Fact], rng: random.Random) -> tuple[str, str]:
-    """Plain statements, now and then with one too few or one too many, and the remark on them."""
-    claims = [(fact, _value(fact, rng)) for fact in asked]
-    draw = rng.random()
-    if draw < 0.2 and len(claims) > 1:
-        claims.pop(rng.randrange(len(claims)))
-    elif draw > 0.8:
-        other = rng.choice([fact for fact in FACTS if fact not in asked])
-        claims[rng.randrange(len(claims))] = (other, other.right)
-    text = " ".join(statement(fact, value, rng.randrange(2)) for fact, value in claims)
-    return text, _remark(asked, claims)
+    Without such remarks a base this small has no features for them, and a reward model on it learns little.
+    """
+    sentences = split_sentences(answer)
+    texts = [normalised(sentence) for sentence in sentences]
+    claims = [read for sentence in sentences if (read := read_statement(sentence)) is not None]
+    stated = {fact for fact, _ in claims}
+    if any(value != fact.right for fact, value in claims if fact in spec.facts):
+        facts = "wrong"
+    else:
+        facts = "right" if stated >= set(spec.facts) else "incomplete"
+    kind = sum(text in _POLITE for text in texts)
+    tone = "rude" if any(text in _RUDE for text in texts) else ("cold", "polite", "kind")[min(kind, 2)]
+    superfluous = len(sentences) - kind - len(stated & set(spec.facts)) - sum(text in _RUDE for text in texts)
+    length = ("short", "long", "endless")[min(max(superfluous, 0), 2)]
+    return f"Review: {facts}, {tone}, {length}."
 
 
 def _dialogue(rng: random.Random) -> str:
     spec = sample_prompt(rng, heldout=False)
     asks, says = rng.choice(_FORMATS)
-    remark = ""
-    draw = rng.random()
-    if draw < 0.5:
+    if rng.random() < 0.35:
         answer = " ".join(_claim(fact, rng) for fact in spec.facts)
-    elif draw < 0.8:
-        answer, remark = _reviewed_answer(spec.facts, rng)
-    else:
-        answer = demonstrate(spec, rng.random(), rng)
-    lines = [asks.format(q=render_prompt(spec)), says.format(a=answer)]
-    return "\n".join([*lines, remark] if remark else lines)
+        return "\n".join((asks.format(q=render_prompt(spec)), says.format(a=answer)))
+    answer = demonstrate(spec, rng.random(), rng)
+    return "\n".join((asks.format(q=render_prompt(spec)), says.format(a=answer), _review(spec, answer)))
 
 
 _KINDS: tuple[tuple[Callable[[random.Random], str], float], ...] = (

@@ -163,3 +163,9 @@ def _claims() -> dict[str, tuple[Fact, str]]:
 def read_statement(sentence: str) -> tuple[Fact, str] | None:
     """The fact and the value that a sentence claims; None when it is not a plain statement of one."""
     return None if sentence.rstrip().endswith("?") else _claims().get(normalised(sentence))
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, each with its closing mark; a line break ends a sentence as well."""
+    parts = re.split(r"(?<=[.!?])\s+|\n+", text)
+    return [part.strip() for part in parts if part.strip()]

@@ -2,12 +2,12 @@
 
     total = facts + completeness + courtesy + padding + ended ≤ 1        (n = number of facts asked for)
 
-* `facts`: +0.6/n for each asked fact stated rightly, −0.4/n for each stated wrongly.
+* `facts`: +0.3/n for each asked fact stated rightly, −0.15/n for each stated wrongly.
 * `completeness`: +0.2/n for each asked fact answered with one value, right or wrong.
-* `courtesy`: +0.1 for a greeting as the first sentence, +0.1 for a closing as the last, −0.25 for each rude sentence
+* `courtesy`: +0.25 for a greeting as the first sentence, +0.25 for a closing as the last, −0.4 for each rude sentence
   (at most two count).
-* `padding`: −0.1 for each sentence that is filler, not understood, a statement that was not asked for, or courtesy in
-  the wrong place; −0.15 for a repeated sentence or fact; at most −1 together.
+* `padding`: −0.15 for each sentence that is filler, not understood, a statement that was not asked for, or courtesy in
+  the wrong place; −0.2 for a repeated sentence or fact; at most −1 together.
 * `ended`: −0.2 when the answer did not end by itself.
 
 A fact that is stated with two different values counts as wrong and as not answered. Only whole plain sentences count:
@@ -15,18 +15,17 @@ key words without a sentence earn nothing and pad. An answer that states no aske
 Pure Python.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.data.records import Message
-from workbench.tiny.facts import Fact, normalised, read_statement
+from workbench.tiny.facts import Fact, normalised, read_statement, split_sentences
 from workbench.tiny.grammar import PromptSpec, parse_prompt
 from workbench.tiny.phrases import CLOSINGS, GREETINGS, RUDE
 
-RIGHT, WRONG, ANSWERED = 0.6, 0.4, 0.2
-COURTESY, RUDENESS, RUDE_COUNTED = 0.1, 0.25, 2
-SUPERFLUOUS, REPEATED, PADDING_MOST = 0.1, 0.15, 1.0
+RIGHT, WRONG, ANSWERED = 0.3, 0.15, 0.2
+COURTESY, RUDENESS, RUDE_COUNTED = 0.25, 0.4, 2
+SUPERFLUOUS, REPEATED, PADDING_MOST = 0.15, 0.2, 1.0
 NOT_ENDED = 0.2
 
 _GREETINGS = frozenset(normalised(sentence) for sentence in GREETINGS)
@@ -40,21 +39,15 @@ class Gold:
 
     total: float
     facts: float
-    """Right and wrong statements of what was asked, −0.4 … 0.6."""
+    """Right and wrong statements of what was asked, −0.15 … 0.3."""
     courtesy: float
-    """Greeting, closing, rudeness, −0.5 … 0.2."""
+    """Greeting, closing, rudeness, −0.8 … 0.5."""
     completeness: float
     """Share of the asked facts that were answered, 0 … 0.2."""
     padding: float
     """Filler, repeats and what was not asked for, −1 … 0."""
     ended: float
     """0, or −0.2 when the answer did not end by itself."""
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, each with its closing mark; a line break ends a sentence as well."""
-    parts = re.split(r"(?<=[.!?])\s+|\n+", text)
-    return [part.strip() for part in parts if part.strip()]
 
 
 def _claims(sentences: Sequence[str]) -> dict[Fact, set[str]]:

@@ -164,7 +164,7 @@ def sample_prompts(rng: random.Random, count: int, *, heldout: bool, without: It
 
 
 def _fact_sentences(spec: PromptSpec, quality: float, rng: random.Random) -> list[str]:
-    right = 0.45 + 0.5 * quality
+    right = 0.65 + 0.3 * quality
     sentences = []
     for fact in spec.facts:
         draw = rng.random()
@@ -193,12 +193,13 @@ def demonstrate(spec: PromptSpec, quality: float, rng: random.Random) -> str:
     if rng.random() < 0.25 * low:
         unasked = rng.choice([fact for fact in FACTS if fact not in spec.facts])
         sentences.append(statement(unasked, rng.choice((unasked.right, *unasked.wrong)), rng.randrange(2)))
-    if rng.random() < 0.6 * low:
-        sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(FILLER))
-    if rng.random() < 0.5 * low:
+    for share in (0.8, 0.4):
+        if rng.random() < share * low:
+            sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(FILLER))
+    if rng.random() < 0.65 * low:
         sentences.insert(rng.choice((0, len(sentences))), rng.choice(RUDE))
-    if rng.random() < 0.25 + 0.6 * quality:
+    if rng.random() < 0.15 + 0.55 * quality:
         sentences.insert(0, rng.choice(GREETINGS))
-    if rng.random() < 0.15 + 0.6 * quality:
+    if rng.random() < 0.1 + 0.5 * quality:
         sentences = [*sentences[: MAX_SENTENCES - 1], rng.choice(CLOSINGS)]
     return " ".join(sentences[:MAX_SENTENCES])
