@@ -85,8 +85,6 @@ class ExportSection(Section):
 
     out: str
     """Preference records (JSONL), read by `reward` and `ppo`."""
-    mode: Literal["majority"] = "majority"
-    """How several judgements of one item are resolved."""
     who: Literal["everyone", "people", "simulated"] = "everyone"
     """Whose judgements count."""
     heldout_share: Share = 0.1

@@ -18,21 +18,11 @@ from workbench.run.sections import (
     PositiveInt,
     RunSection,
     Share,
+    StartSection,
     TrackingSection,
 )
 
 METHODS = ("ppo", "dpo", "slic")
-
-
-class StartSection(Section):
-    """The run that post-training starts from; it also says in which form the base was and is."""
-
-    base: str | None = None
-    """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    start: str
-    """The sft run: policy and reference start as copies of its adapter."""
 
 
 class PolicyStartSection(StartSection):

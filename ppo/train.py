@@ -70,17 +70,12 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
     )
     print("roles: " + ", ".join(f"{role} {count:,}" for role, count in roles.parameter_counts().items()))
-    with full_disk_explained(folder.path):
-        try:
-            iterate(config, roles, optimizers, state, prompts, heldout, tracker, folder)
-            results = _evaluate(config, roles, heldout, tracker, config.train.iterations)
-            roles.save_adapter("policy", folder.adapter)
-            save_head(folder.head_path, roles.heads["value"])
-            write_card(folder, about="PPO against a reward model, from a supervised adapter.", results=results)
-        except BaseException:
-            tracker.finish("stopped")
-            raise
-        tracker.finish()
+    with full_disk_explained(folder.path), tracker:
+        iterate(config, roles, optimizers, state, prompts, heldout, tracker, folder)
+        results = _evaluate(config, roles, heldout, tracker, config.train.iterations)
+        roles.save_adapter("policy", folder.adapter)
+        save_head(folder.head_path, roles.heads["value"])
+        write_card(folder, about="PPO against a reward model, from a supervised adapter.", results=results)
     return folder
 
 

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from workbench.run.config import Section
 from workbench.run.sections import (
-    BaseSection,
     CheckpointSection,
     LoraSection,
     NonNegativeFloat,
@@ -14,15 +13,9 @@ from workbench.run.sections import (
     PositiveInt,
     RunSection,
     Share,
+    StartSection,
     TrackingSection,
 )
-
-
-class StartSection(BaseSection):
-    """The run that the reward model starts from."""
-
-    start: str
-    """The sft run: the reward adapter starts as a copy of its adapter, and its answers normalise the scores."""
 
 
 class PairSection(Section):

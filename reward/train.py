@@ -91,7 +91,7 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     tracker = Tracker(
         folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
     )
-    with full_disk_explained(folder.path):
+    with full_disk_explained(folder.path), tracker:
         head, raw_probe = fit(config, spec, start, folder, tracker, tokenizer, data, checkpoint)
         gc.collect()
         results = finish(config, start, folder, tracker, head, raw_probe, data)
@@ -101,7 +101,6 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
             results=results,
             auto_class="AutoModelForSequenceClassification",
         )
-        tracker.finish()
     print(
         f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} on {data.counts['heldout']} pairs, "
         f"calibration error {results['heldout/ece']:.3f}"
@@ -135,7 +134,7 @@ def fit(
     with keep_adapters_float32(model):
         trainer = RewardTrainer(
             model=model,
-            args=_arguments(config, folder),
+            args=_arguments(config, folder, compute_dtype(spec.dtype, default_device())),
             train_dataset=data.train,
             processing_class=tokenizer,
             callbacks=[callback],
@@ -204,7 +203,7 @@ def answer_rows(config: RewardConfig, roles: Roles, prompts: list[Prompt]) -> li
     ]
 
 
-def _arguments(config: RewardConfig, folder: RunFolder) -> TrlConfig:
+def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> TrlConfig:
     return TrlConfig(
         **trainer_arguments(
             folder,
@@ -213,7 +212,7 @@ def _arguments(config: RewardConfig, folder: RunFolder) -> TrlConfig:
             seed=config.run.seed,
             log_every=config.tracking.log_every,
             activation_checkpointing=config.model.activation_checkpointing,
-            dtype=compute_dtype(config.model.dtype, default_device()),
+            dtype=dtype,
         ),
         max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
         center_rewards_coefficient=config.loss.center_coef or None,

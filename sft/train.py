@@ -85,14 +85,13 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
     print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} of LoRA on {len(data.train)} rows")
 
     roles = Roles(model, tokenizer)
-    with full_disk_explained(folder.path):
+    with full_disk_explained(folder.path), tracker:
         if checkpoint is None:
             _report(config, roles, tracker, data, step=0)
         trainer.train(resume_from_checkpoint=checkpoint)
         results = _report(config, roles, tracker, data, step=trainer.state.global_step)
         save_trained_adapter(model, tokenizer, folder.adapter)
         write_card(folder, about="Supervised tuning on demonstrations, loss on the responses only.", results=results)
-        tracker.finish()
     print(f"{folder.path}: validation perplexity {results['validation/perplexity']:.3f}")
     return folder
 

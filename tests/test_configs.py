@@ -32,11 +32,6 @@ READERS = {
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
 }
 """Files that read each class."""
-STILL_UNREAD = {
-    AnnotateConfig: {"export.mode"},  # has one possible value
-    RewardConfig: {"model.revision", "model.quantise"},  # the start run's are used, whatever is written
-}
-"""Keys to be read or removed."""
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 NAMES = [path.relative_to(ROOT / "configs").as_posix() for path in FILES]
 
@@ -128,7 +123,7 @@ def unread_keys(config_class, source, shared):
 def test_no_key_is_read_by_nobody(config_class):
     shared = source_of(("workbench/model/training.py", "workbench/run/folder.py"))
     unread = unread_keys(config_class, source_of(READERS[config_class]), shared)
-    assert set(unread) <= STILL_UNREAD.get(config_class, set())
+    assert not unread
 
 
 def test_a_key_that_nobody_reads_is_noticed():

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Run one verb."""
+    arguments = make_parser().parse_args(argv)
+    arguments.run(arguments)
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The verbs and their options."""
     parser = argparse.ArgumentParser(prog="python -m workbench", description="Tools around the runs of the phases.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -49,9 +56,7 @@ def main(argv: list[str]) -> int:
     report.add_argument("--out", help="file to write (default: report.html beside the first run)")
     report.set_defaults(run=_report)
 
-    arguments = parser.parse_args(argv)
-    arguments.run(arguments)
-    return 0
+    return parser
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -80,18 +80,13 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     base = load_base(spec, tokenizer)
     model = start_training_adapter(base, lora_config(1, 1, 0.0), start.adapter)
     trainer = make_trainer(config, folder, tracker, model, tokenizer, pairs, heldout)
-    with full_disk_explained(folder.path):
-        try:
-            trainer.train(resume_from_checkpoint=checkpoint)
-            found = trainer.evaluate()
-            results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
-            save_trained_adapter(model, tokenizer, folder.adapter)
-            about = f"{config.method.upper()} on preference pairs, from a supervised adapter."
-            write_card(folder, about=about, results=results)
-        except BaseException:
-            tracker.finish("stopped")
-            raise
-        tracker.finish()
+    with full_disk_explained(folder.path), tracker:
+        trainer.train(resume_from_checkpoint=checkpoint)
+        found = trainer.evaluate()
+        results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
+        save_trained_adapter(model, tokenizer, folder.adapter)
+        about = f"{config.method.upper()} on preference pairs, from a supervised adapter."
+        write_card(folder, about=about, results=results)
     print(f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
     return folder
 

@@ -58,6 +58,17 @@ class BaseSection(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
 
+class StartSection(Section):
+    """The run that a phase starts from; it also says in which form the base was and is."""
+
+    base: str | None = None
+    """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    start: str
+    """The sft run (or a later policy) whose adapter is copied."""
+
+
 class LoraSection(Section):
     """The shape of a new LoRA adapter; on all linear layers except the heads."""
 

@@ -55,6 +55,12 @@ class Tracker:
         if self._wandb is not None:
             self._guarded("logging a table", lambda: self._log_table(rows, step))
 
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.finish("finished" if kind is None else "stopped")
+
     def finish(self, status: str = "finished") -> None:
         """Close the files and the W&B run, and note the status in run.json."""
         for file in (self._metrics, self._samples):

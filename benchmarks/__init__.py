@@ -1,0 +1,1 @@
+"""One script a claim; results as JSON under results/."""
