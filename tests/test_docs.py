@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.__main__ import make_parser
+from workbench.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,7 +69,7 @@ def documented_metrics() -> set[str]:
 
 @pytest.mark.parametrize("phase", ["sft", "reward"])
 def test_every_logged_metric_is_documented(phase, request):
-    rows = request.getfixturevalue(f"{phase}_run").read_metrics()
+    rows = RunFolder.open(request.getfixturevalue(f"{phase}_run")).read_metrics()
     logged = {name for row in rows for name in row} - {"step", "seconds"}
     assert len(logged) > 5
     assert logged <= documented_metrics()

@@ -2,7 +2,7 @@
 
     total = facts + completeness + courtesy + padding + ended ≤ 1        (n = number of facts asked for)
 
-* `facts`: +0.3/n for each asked fact stated rightly, −0.15/n for each stated wrongly.
+* `facts`: +0.3/n for each asked fact stated rightly, −0.2/n for each stated wrongly.
 * `completeness`: +0.2/n for each asked fact answered with one value, right or wrong.
 * `courtesy`: +0.25 for a greeting as the first sentence, +0.25 for a closing as the last, −0.4 for each rude sentence
   (at most two count).
@@ -23,7 +23,7 @@ from workbench.tiny.facts import Fact, normalised, read_statement, split_sentenc
 from workbench.tiny.grammar import PromptSpec, parse_prompt
 from workbench.tiny.phrases import CLOSINGS, GREETINGS, RUDE
 
-RIGHT, WRONG, ANSWERED = 0.3, 0.15, 0.2
+RIGHT, WRONG, ANSWERED = 0.3, 0.2, 0.2
 COURTESY, RUDENESS, RUDE_COUNTED = 0.25, 0.4, 2
 SUPERFLUOUS, REPEATED, PADDING_MOST = 0.15, 0.2, 1.0
 NOT_ENDED = 0.2
@@ -39,7 +39,7 @@ class Gold:
 
     total: float
     facts: float
-    """Right and wrong statements of what was asked, −0.15 … 0.3."""
+    """Right and wrong statements of what was asked, −0.2 … 0.3."""
     courtesy: float
     """Greeting, closing, rudeness, −0.8 … 0.5."""
     completeness: float
