@@ -105,12 +105,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 prompts=resolve_data(_prompts(arguments.prompts, folder)),
                 demonstrations=resolve_data(demonstrations) if demonstrations else None,
                 reward_run=Path(arguments.reward) if arguments.reward else None,
-                against=Path(arguments.against) if arguments.against else None,
+                against=_opponent(arguments.against, folder),
                 gold=gold_reward,
                 sampling=sampling,
                 base=arguments.base,
             )
         print(_line(folder, result))
+
+
+def _opponent(given: str | None, folder: "RunFolder") -> Path | None:
+    """The run to win against; no run is compared with itself."""
+    return Path(given) if given and Path(given).resolve() != folder.path.resolve() else None
 
 
 def _embedded(folder: "RunFolder", name: str) -> str | None:
