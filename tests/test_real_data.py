@@ -1,0 +1,58 @@
+"""The three phases on real material by overrides alone: a real pretrained Llama, real instructions, human preferences."""
+
+from pathlib import Path
+
+import pytest
+
+from ppo.__main__ import main as ppo
+from reward.__main__ import main as reward
+from sft.__main__ import main as sft
+from workbench.run.folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+DATA = (ROOT / "../shared/data").resolve()
+CONFIGS = ROOT / "configs/tiny"
+BASE = DATA / "models/stories260K"
+QUIET = ["tracking.wandb=disabled", "run.threads=1"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BASE.is_dir(), reason="no real material beside the project")]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real") / "sft"
+    words = [f"model.base={BASE}", f"data.train={DATA / 'instructions/alpaca_1k.jsonl'}", "data.validation=null"]
+    small = ["data.max_length=256", "train.max_steps=4", "sample.max_new_tokens=16", f"run.dir={folder}"]
+    assert sft([str(CONFIGS / "sft.yaml"), *words, *small, *QUIET]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("pairs", ["llmbar", "oasst_en_100"])
+def test_sft_reward_and_ppo_run_to_the_end_on_real_files(tuned, tmp_path, pairs):
+    small = ["data.max_length=256", "train.max_steps=2", "normalise.answers=16", "normalise.max_new_tokens=16"]
+    words = [
+        f"model.start={tuned}",
+        f"data.train={DATA / 'pairs' / f'{pairs}.jsonl'}",
+        f"run.dir={tmp_path / 'reward'}",
+    ]
+    assert reward([str(CONFIGS / "reward.yaml"), *words, *small, *QUIET]) == 0
+    measured = RunFolder.open(tmp_path / "reward").read_metrics()[-1]
+    assert 0 <= measured["heldout/accuracy"] <= 1
+
+    prompts = DATA / "instructions/self_instruct_seed_175.jsonl"
+    words = [
+        f"model.start={tuned}",
+        f"model.reward={tmp_path / 'reward'}",
+        f"data.train={prompts}",
+        "data.heldout=null",
+    ]
+    small = ["data.max_prompt_length=128", "rollout.batch_size=8", "rollout.max_new_tokens=16", "train.iterations=2"]
+    small += [
+        "train.minibatch_size=8",
+        "train.micro_batch_size=4",
+        "train.value_only_iterations=0",
+        "evaluation.prompts=4",
+    ]
+    assert ppo([str(CONFIGS / "ppo.yaml"), *words, *small, f"run.dir={tmp_path / 'ppo'}", *QUIET]) == 0
+    assert RunFolder.open(tmp_path / "ppo").finished
+    assert (tmp_path / "ppo/adapter/adapter_model.safetensors").is_file()
