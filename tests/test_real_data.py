@@ -1,4 +1,4 @@
-"""The three phases on real material by overrides alone: a real pretrained Llama, real instructions, human preferences."""
+"""The three phases on real material by overrides alone: a real Llama, real instructions, human preferences."""
 
 from pathlib import Path
 
