@@ -67,7 +67,7 @@ def readme_table(seeds: dict[str, Any]) -> str:
     return (
         text + f"\nReward model: {shown(reward['accuracy'])} of held-out pairs ordered as labelled (noise ceiling "
         f"{shown(reward['noise_ceiling'])}), calibration error {shown(reward['ece'])}. Gold reward is at most 1, on "
-        f"400 held-out prompts, seed {summary['seed']}; other seeds are in [docs/experiments.md](docs/experiments.md).\n"
+        f"400 held-out prompts, seed {summary['seed']}; other seeds: [docs/experiments.md](docs/experiments.md).\n"
         f"The largest process took {summary['peak_rss_gib']:.2f} GiB.\n"
     )
 
