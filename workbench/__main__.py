@@ -145,12 +145,10 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from workbench.evaluate.collect import find_runs
     from workbench.evaluate.report import build_report
 
-    runs: list[Path] = []
-    for name in arguments.runs:
-        inside = sorted(path.parent for path in Path(name).glob("*/run.json"))
-        runs += inside if inside and not (Path(name) / "run.json").is_file() else [Path(name)]
+    runs = [run for name in arguments.runs for run in find_runs(Path(name))]
     out = Path(arguments.out) if arguments.out else runs[0].parent / "report.html"
     print(build_report(runs, out))
 
