@@ -43,21 +43,18 @@ def load_prompts(
         WorkbenchError: from the readers; nothing is left on one side; a held-out prompt is also a training prompt.
     """
     records = read_prompts(train)
-    if heldout is not None:
-        held_out = read_prompts(heldout)
-        if heldout != train:
-            both = {p.prompt for p in records} & {p.prompt for p in held_out}
-            if both:
-                raise WorkbenchError(
-                    heldout,
-                    f"{len(both)} of its prompts are also in {train}",
-                    expected="held-out prompts that are never trained on",
-                    remedy="leave data.heldout out to split the training prompts",
-                )
-        else:
-            records, held_out = split_by_group(records, heldout_share, seed)
-    else:
+    if heldout is None or heldout == train:
         records, held_out = split_by_group(records, heldout_share, seed)
+    else:
+        held_out = read_prompts(heldout)
+        both = {p.prompt for p in records} & {p.prompt for p in held_out}
+        if both:
+            raise WorkbenchError(
+                heldout,
+                f"{len(both)} of its prompts are also in {train}",
+                expected="held-out prompts that are never trained on",
+                remedy="leave data.heldout out to split the training prompts",
+            )
     if not records or not held_out:
         raise WorkbenchError(
             train,
