@@ -28,8 +28,16 @@ METHODS = ("ppo", "dpo", "slic")
 class PolicyStartSection(StartSection):
     """The runs that PPO starts from."""
 
-    reward: str
-    """The reward run: it scores, and the value model starts as a copy of it."""
+    reward: str | tuple[str, ...]
+    """The reward run, or several on one base: the score is their mean. The value model starts as the first one's copy."""
+    value: Literal["adapter", "head"] = "adapter"
+    """`adapter`: a value model of its own on the shared base. `head`: a scalar head on the policy's hidden states, one
+    forward and backward pass less, from 0."""
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The reward runs."""
+        return (self.reward,) if isinstance(self.reward, str) else self.reward
 
 
 class PromptSection(Section):
@@ -42,6 +50,8 @@ class PromptSection(Section):
     heldout_share: Share = 0.05
     max_prompt_length: PositiveInt = 512
     """Tokens; longer prompts are left out, and counted."""
+    demonstrations: str | None = None
+    """Demonstrations to imitate beside the reward (`train.ptx_coef`), in any form of docs/architecture.md."""
 
 
 class RolloutSection(Section):
@@ -53,6 +63,12 @@ class RolloutSection(Section):
     """Responses sampled, and scored, at one time."""
     max_new_tokens: PositiveInt = 128
     temperature: PositiveFloat = 1.0
+    responses_per_prompt: PositiveInt = 1
+    """Responses to each prompt, in one iteration; `train.advantage` rloo and grpo need at least 2."""
+    engine: Literal["transformers", "continuous", "merged", "vllm"] = "transformers"
+    """What samples; see docs/decisions/ for what was measured. `continuous`: transformers' continuous batching.
+    `merged`: a merged copy of the policy. `vllm`: a vLLM server at `vllm_url`."""
+    vllm_url: str = "http://127.0.0.1:8000"
 
 
 class RewardSection(Section):
@@ -60,6 +76,10 @@ class RewardSection(Section):
 
     kl_coef: NonNegativeFloat = 0.05
     """Weight of the per-token KL penalty against the reference."""
+    kl_in: Literal["reward", "loss"] = "reward"
+    """`reward`: a penalty on each token, which advantages see. `loss`: a term of the policy's loss."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    """Of the KL at a sampled token; see ppo/kl.py. A loss needs k2 or k3."""
     kl_target: NonNegativeFloat = 0.0
     """KL in nats per response that an adaptive coefficient aims at; 0 keeps the coefficient fixed."""
     kl_horizon: PositiveFloat = 10_000.0
@@ -68,6 +88,13 @@ class RewardSection(Section):
     """Score of a response without an end; null leaves the model's score."""
     score_clip: NonNegativeFloat = 5.0
     """Largest magnitude of a score; 0 clips nothing."""
+    scale: Literal["reference", "running"] = "reference"
+    """`reference`: scores as the reward run normalised them. `running`: divided by their deviation so far, too."""
+    spread_coef: NonNegativeFloat = 0.0
+    """Deviations over the reward models that are taken off the mean score: caution where they disagree."""
+    length_penalty: NonNegativeFloat = 0.0
+    """Price of a response token beyond `free_length`, in score units."""
+    free_length: NonNegativeInt = 0
     sign: Literal[1, -1] = 1
     """−1 trains against the reward model: a negative control."""
     whiten: bool = False
@@ -80,6 +107,8 @@ class PpoSection(Section):
     """The updates."""
 
     iterations: PositiveInt = 100
+    advantage: Literal["gae", "rloo", "grpo"] = "gae"
+    """`gae`: with a value model. `rloo`, `grpo`: against the other responses to the prompt, without one."""
     ppo_epochs: PositiveInt = 2
     """Passes over each rollout."""
     minibatch_size: PositiveInt = 64
@@ -96,12 +125,26 @@ class PpoSection(Section):
     """First iterations that train the value model alone: its explained variance starts far below 0."""
     clip_range: PositiveFloat = 0.2
     value_clip_range: PositiveFloat = 0.2
+    value_coef: NonNegativeFloat = 0.1
+    """With `model.value: head`: weight of the value loss in the shared trunk; 0 trains the head alone."""
     entropy_coef: NonNegativeFloat = 0.0
+    ptx_coef: NonNegativeFloat = 0.0
+    """Weight of the likelihood of `data.demonstrations` in the policy's loss; 0: none."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of a moving average of the policy over optimizer steps, which is then evaluated and saved; 0: none."""
     target_kl: NonNegativeFloat = 0.0
     """Stop an iteration's updates when approx_kl exceeds it; 0 never stops."""
     max_grad_norm: PositiveFloat = 1.0
     adam_eps: PositiveFloat = 1e-5
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class PpoCheckpointSection(CheckpointSection):
+    """How often a run is saved, and what of it is kept."""
+
+    keep_best: NonNegativeInt = 0
+    """Checkpoints kept for the best held-out reward (score less KL penalty), besides the last ones. Each holds the
+    policy as a plain adapter."""
 
 
 class EvaluationSection(Section):
@@ -131,7 +174,7 @@ class PpoConfig(Section):
     reward: RewardSection = RewardSection()
     train: PpoSection = PpoSection()
     evaluation: EvaluationSection = EvaluationSection()
-    checkpoint: CheckpointSection = CheckpointSection()
+    checkpoint: PpoCheckpointSection = PpoCheckpointSection()
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 

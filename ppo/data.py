@@ -1,4 +1,4 @@
-"""Prompts as token ids, and which of them an iteration answers."""
+"""Prompts as token ids, which of them an iteration answers, and demonstrations to imitate beside."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from workbench.data.batching import encode_prompts
-from workbench.data.readers import read_prompts
+from workbench.data.batching import encode_demonstrations, encode_prompts
+from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
 from workbench.data.splits import split_by_group
+from workbench.model.rows import Rows
 from workbench.run.errors import WorkbenchError
 
 
@@ -73,15 +74,54 @@ def _encode(tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: in
     return PromptSet([records[i] for i in encoded.kept], [row["prompt_ids"] for row in encoded.rows])
 
 
-def prompts_of_iteration(prompts: PromptSet, iteration: int, batch_size: int, seed: int) -> PromptSet:
+@dataclass(frozen=True)
+class Demonstrations:
+    """Demonstrations to imitate beside the reward (`train.ptx_coef`)."""
+
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    number: int
+    """Drawn for each optimizer step."""
+    pad_id: int
+    device: torch.device
+
+    def take(self, generator: torch.Generator) -> Rows:
+        """Random ones."""
+        index = torch.randint(len(self.prompts), (self.number,), generator=generator).tolist()
+        return Rows.of([self.prompts[i] for i in index], [self.responses[i] for i in index], self.pad_id, self.device)
+
+
+def load_demonstrations(
+    tokenizer: PreTrainedTokenizerBase, path: Path, *, max_length: int, number: int, device: torch.device
+) -> Demonstrations:
+    """Read and encode them; those longer than `max_length` tokens are left out, and counted.
+
+    Raises:
+        WorkbenchError: from the readers; all are too long.
+    """
+    rows = encode_demonstrations(tokenizer, read_demonstrations(path), max_length=max_length, place=path).rows
+    split = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
+    return Demonstrations(
+        [row["input_ids"][:n] for row, n in zip(rows, split, strict=True)],
+        [row["input_ids"][n:] for row, n in zip(rows, split, strict=True)],
+        number,
+        tokenizer.pad_token_id,
+        device,
+    )
+
+
+def prompts_of_iteration(
+    prompts: PromptSet, iteration: int, batch_size: int, seed: int, responses_per_prompt: int = 1
+) -> PromptSet:
     """The prompts that one iteration answers: a new shuffle each pass over the set, no prompt left out of a pass.
 
-    A function of its arguments alone, so a resumed run meets the same prompts.
+    Each is there `responses_per_prompt` times in a row. A function of its arguments alone, so a resumed run meets the
+    same prompts.
     """
-    indices = []
-    for position in range(iteration * batch_size, (iteration + 1) * batch_size):
+    number, indices = batch_size // responses_per_prompt, []
+    for position in range(iteration * number, (iteration + 1) * number):
         epoch, place = divmod(position, len(prompts))
-        indices.append(_shuffle(len(prompts), seed, epoch)[place])
+        indices += [_shuffle(len(prompts), seed, epoch)[place]] * responses_per_prompt
     return prompts.take(indices)
 
 

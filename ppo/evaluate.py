@@ -3,32 +3,40 @@
 from typing import Any
 
 from ppo.data import PromptSet
-from ppo.rewards import kl_k1
+from ppo.engines import Engine
+from ppo.kl import kl_k1
 from ppo.rollout import collect
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 
 
 def evaluate(
     roles: Roles,
+    engine: Engine,
     prompts: PromptSet,
     *,
+    role: str,
     max_new_tokens: int,
     temperature: float,
     micro_batch_size: int,
     seed: int,
+    processes: Processes,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Answer held-out prompts.
+    """Answer held-out prompts with the policy, or with its moving average.
 
     Returns:
         metrics: `heldout/…` means over responses. rows: for samples.jsonl, with `score` and `kl` of each response.
     """
     rollout = collect(
         roles,
+        engine,
         prompts,
+        role=role,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         micro_batch_size=micro_batch_size,
         seed=seed,
+        processes=processes,
     )
     kl = kl_k1(rollout.old_logprobs, rollout.reference_logprobs).sum(dim=1)
     rows = [

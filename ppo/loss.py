@@ -7,6 +7,8 @@ that accumulating micro-batches of different lengths equals one large batch.
 import torch
 from torch import Tensor
 
+from ppo.kl import ESTIMATORS
+
 
 def policy_loss(
     new_logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, *, clip_range: float, tokens: int
@@ -70,6 +72,27 @@ def value_loss(
     with torch.no_grad():
         stats = {"clip_fraction": ((limited_error > error) & mask).sum().float()}
     return loss, stats
+
+
+def kl_loss(new_logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, *, estimator: str, tokens: int) -> Tensor:
+    """KL to the reference as a loss of its own, instead of a penalty in the reward.
+
+        L = Σ k(log π_new, log ρ) / tokens
+
+    Source: Shao et al. 2024, arXiv:2402.03300, eq. 4 (k3); k2, whose gradient is that of KL(π ‖ ρ): see `ppo.kl`.
+
+    Args:
+        new_logprobs: (b, R) float, with gradient.
+        reference_logprobs: (b, R) float.
+        mask: (b, R) bool.
+        estimator: `k2` or `k3`.
+        tokens: real tokens of the minibatch.
+
+    Returns:
+        scalar.
+    """
+    assert estimator != "k1", "the gradient of k1 is 0 on average"
+    return (ESTIMATORS[estimator](new_logprobs, reference_logprobs) * mask).sum() / tokens
 
 
 def explained_variance(values: Tensor, value_targets: Tensor, mask: Tensor) -> float:

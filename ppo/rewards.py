@@ -3,69 +3,102 @@
 Shapes: B = batch, R = response tokens (right-padded). Masks: True on real response tokens, EOS included.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 
-def effective_scores(scores: Tensor, ended: Tensor, *, missing_eos_score: float | None, score_clip: float) -> Tensor:
-    """What PPO is given for each response: the clipped score, or a fixed score where the response has no end.
+def effective_scores(
+    scores: Tensor,
+    ended: Tensor,
+    lengths: Tensor,
+    *,
+    missing_eos_score: float | None,
+    score_clip: float,
+    length_penalty: float = 0.0,
+    free_length: int = 0,
+) -> Tensor:
+    """What PPO is given for each response: the clipped score less a price of its length, or a fixed score without EOS.
 
-        s = clip(score, ±score_clip), or missing_eos_score where the response did not end
+        s = clip(score, ±score_clip) − length_penalty · max(0, length − free_length),
+        or missing_eos_score where the response did not end
 
     Source: Huang et al. 2024 (N+ implementation details), arXiv:2403.17031, detail 'EOS trick': −1 for a missing EOS,
-    on scores normalised to deviation 1.
+    on scores normalised to deviation 1. The price per token: Singhal et al. 2023, arXiv:2310.03716, section 4.
 
     Args:
         scores: (B,) float, normalised scores.
         ended: (B,) bool, True where the response has an EOS.
+        lengths: (B,) int, response tokens.
         missing_eos_score: replaces the score of a response without EOS; None leaves it.
         score_clip: largest magnitude; 0 clips nothing.
+        length_penalty: price of a token beyond the free ones, in score units.
+        free_length: tokens that cost nothing.
 
     Returns:
         (B,) float.
     """
-    assert scores.shape == ended.shape
+    assert scores.shape == ended.shape == lengths.shape
     clipped = scores.clamp(-score_clip, score_clip) if score_clip > 0 else scores
+    priced = clipped - length_penalty * (lengths - free_length).clamp(min=0)
     if missing_eos_score is None:
-        return clipped
-    return torch.where(ended, clipped, torch.full_like(clipped, missing_eos_score))
+        return priced
+    return torch.where(ended, priced, torch.full_like(priced, missing_eos_score))
 
 
-def kl_k1(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """The k1 estimate of KL(policy ‖ reference) of each sampled token: log π − log ρ, in nats; any shape.
+@dataclass(frozen=True)
+class Moments:
+    """Running mean and variance of scores, merged batch by batch.
 
-    Source: Schulman 2020, "Approximating KL divergence", estimator k1. Its dropped gradient has mean 0, which is why
-    it, not k3, goes into the reward.
+    Source: Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
-    return logprobs - reference_logprobs
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of squared distances from the mean."""
+
+    @property
+    def std(self) -> float:
+        """Standard deviation (biased), or 1 before two different scores were seen."""
+        return math.sqrt(self.squares / self.count) if self.squares > 0 else 1.0
+
+    def merged(self, scores: Tensor) -> "Moments":
+        """With another batch of scores (B,)."""
+        values = scores.double()
+        mine, theirs = self.count, values.numel()
+        distance = float(values.mean()) - self.mean
+        total = mine + theirs
+        return Moments(
+            total,
+            self.mean + distance * theirs / total,
+            self.squares + float(((values - values.mean()) ** 2).sum()) + distance**2 * mine * theirs / total,
+        )
 
 
-def token_rewards(
-    scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, response_mask: Tensor, *, kl_coef: float
-) -> Tensor:
+def token_rewards(scores: Tensor, penalties: Tensor, response_mask: Tensor) -> Tensor:
     """Reward of each token: the KL penalty, and the score on the last real token (EOS where there is one).
 
-        r_t = −kl_coef · (log π_old(t) − log ρ(t)) + 1[t = last]·score
+        r_t = −penalty_t + 1[t = last]·score,   penalty_t = β · k1(t) by default
 
     Source: Ziegler et al. 2019, arXiv:1909.08593, eq. 2. Differs from TRL ≤ 0.29: the score is on the EOS token, not
     one slot after it.
 
     Args:
         scores: (B,) float, detached.
-        logprobs: (B, R) float, of the policy that sampled, detached.
-        reference_logprobs: (B, R) float.
+        penalties: (B, R) float, the weighted KL estimate of each token, in score units; whatever on padding.
         response_mask: (B, R) bool; each row is a non-empty prefix.
-        kl_coef: weight of the penalty, in score units per nat.
 
     Returns:
         (B, R) float, 0 on padding.
     """
-    assert logprobs.shape == reference_logprobs.shape == response_mask.shape
+    assert penalties.shape == response_mask.shape
     assert response_mask.dtype == torch.bool
-    rewards = -kl_coef * kl_k1(logprobs, reference_logprobs) * response_mask
     last = response_mask.long().sum(dim=1) - 1
     at_last = torch.arange(response_mask.shape[1], device=last.device) == last.unsqueeze(1)
-    return rewards + at_last * scores.unsqueeze(1)
+    return at_last * scores.unsqueeze(1) - torch.where(response_mask, penalties, 0.0)
 
 
 def whiten(values: Tensor, mask: Tensor, *, keep_mean: bool) -> Tensor:
@@ -90,21 +123,3 @@ def whiten(values: Tensor, mask: Tensor, *, keep_mean: bool) -> Tensor:
     if keep_mean:
         whitened = whitened + mean
     return whitened * mask
-
-
-def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, episodes: int) -> float:
-    """The next KL coefficient of a controller that holds the KL near a target.
-
-        β ← β · (1 + clip(kl/target − 1, ±0.2) · episodes/horizon)
-
-    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2.
-
-    Args:
-        kl_coef: β now.
-        kl: mean KL of the last rollout, nats per response.
-        target: wished KL, nats per response.
-        horizon: episodes over which a persistent error of 20 % changes β by 20 %.
-        episodes: responses in the last rollout.
-    """
-    error = min(max(kl / target - 1, -0.2), 0.2)
-    return kl_coef * (1 + error * episodes / horizon)

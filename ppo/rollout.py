@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ppo.data import PromptSet
+from ppo.engines import Engine
 from workbench.data.tokenise import decode_response
-from workbench.model.generate import generate
 from workbench.model.logprobs import token_kl, token_logprobs
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 
@@ -26,7 +27,9 @@ class Rollout:
     ended: Tensor
     """(B,) bool: the response has an EOS."""
     scores: Tensor
-    """(B,) float, the reward model's normalised scores, as they are."""
+    """(B,) float, normalised scores as they are; the mean over the reward models where there are several."""
+    score_spread: Tensor
+    """(B,) float, standard deviation over the reward models; 0 where there is one."""
     old_logprobs: Tensor
     """(B, R) float, of the policy that sampled."""
     reference_logprobs: Tensor
@@ -36,7 +39,7 @@ class Rollout:
     entropy: Tensor
     """(B, R) float, of the policy, nats."""
     values: Tensor
-    """(B, R) float, value before each token."""
+    """(B, R) float, value before each token; 0 without a value model."""
 
     @property
     def mask(self) -> Tensor:
@@ -58,55 +61,90 @@ class Rollout:
 
 def collect(
     roles: Roles,
+    engine: Engine,
     prompts: PromptSet,
     *,
+    role: str = "policy",
     max_new_tokens: int,
     temperature: float,
     micro_batch_size: int,
     seed: int,
+    processes: Processes,
 ) -> Rollout:
-    """Sample a response to each prompt with the policy, then let every role read it."""
-    responses: list[list[int]] = []
-    done: list[bool] = []
-    for start in range(0, len(prompts), micro_batch_size):
-        sampled = generate(
-            roles,
-            "policy",
-            prompts.ids[start : start + micro_batch_size],
+    """Sample a response to each prompt, then let every role read it.
+
+    Prompts of similar length are sampled together; each such batch has a seed of its own, so that the responses do not
+    depend on how many processes share the work.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts.ids[i]))
+    batches = [order[start : start + micro_batch_size] for start in range(0, len(order), micro_batch_size)]
+    found: dict[int, list[int]] = {}
+    for place, batch in processes.mine(batches):
+        sampled = engine.sample(
+            [prompts.ids[i] for i in batch],
+            role=role,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            seed=seed + start,
+            seed=seed + place,
         )
-        responses += [ids[real].tolist() for ids, real in zip(sampled.ids, sampled.mask, strict=True)]
-        done += sampled.ended.tolist()
+        found.update(zip(batch, sampled, strict=True))
+    responses = [response for _, response in sorted(processes.together(found).items())]
     rows = Rows.of(prompts.ids, responses, roles.tokenizer.pad_token_id, roles.device)
+    done = torch.tensor([r[-1] == roles.tokenizer.eos_token_id for r in responses], device=roles.device)
     return read(
-        roles, prompts, rows, torch.tensor(done, device=roles.device), temperature=temperature, size=micro_batch_size
+        roles,
+        prompts,
+        rows,
+        done,
+        role=role,
+        temperature=temperature,
+        size=micro_batch_size,
+        processes=processes,
     )
 
 
-def read(roles: Roles, prompts: PromptSet, rows: Rows, ended: Tensor, *, temperature: float, size: int) -> Rollout:
-    """Score, value and log-probabilities of finished responses, `size` rows at a time."""
+def read(
+    roles: Roles,
+    prompts: PromptSet,
+    rows: Rows,
+    ended: Tensor,
+    *,
+    role: str = "policy",
+    temperature: float,
+    size: int,
+    processes: Processes,
+) -> Rollout:
+    """Scores, values and log-probabilities of finished responses, `size` rows at a time."""
     shape = rows.response_mask.shape
     old, reference, kl, entropy, values = (torch.zeros(shape, device=roles.device) for _ in range(5))
-    scores = torch.zeros(len(rows), device=roles.device)
-    for index, batch in rows.micro_batches(size):
+    reward_models = [name for name in roles.names if name.startswith("reward_")]
+    scores = torch.zeros(len(reward_models), len(rows), device=roles.device)
+    for _, (index, batch) in processes.mine(list(rows.micro_batches(size))):
         real, width = batch.response_mask, batch.response_mask.shape[1]
         targets = batch.response_ids[real]
         hidden = {}
-        for role in ("policy", "reference", "value"):
-            with roles.use(role) as forward:
-                hidden[role] = batch.predicting(forward(batch.ids, batch.mask))[real]
-        ours, uncertainty = token_logprobs(hidden["policy"], roles.lm_head, targets, temperature=temperature)
+        for name in (role, "reference", *(["value"] if "value" in roles.names else [])):
+            with roles.use(name) as forward:
+                hidden[name] = batch.predicting(forward(batch.ids, batch.mask))[real]
+        ours, uncertainty = token_logprobs(hidden[role], roles.lm_head, targets, temperature=temperature)
         theirs, _ = token_logprobs(hidden["reference"], roles.lm_head, targets, temperature=temperature)
-        exact = token_kl(hidden["policy"], hidden["reference"], roles.lm_head, temperature=temperature)
+        exact = token_kl(hidden[role], hidden["reference"], roles.lm_head, temperature=temperature)
         old[index, :width] = spread(ours, real)
         reference[index, :width] = spread(theirs, real)
         kl[index, :width] = spread(exact, real)
         entropy[index, :width] = spread(uncertainty, real)
-        values[index, :width] = spread(roles.heads["value"](hidden["value"]).detach(), real)
-        scores[index] = roles.scores("reward", batch.ids, batch.mask)
-    return Rollout(prompts, rows, ended, scores, old, reference, kl, entropy, values)
+        if "value" in roles.heads:
+            trunk = hidden.get("value", hidden[role])
+            values[index, :width] = spread(roles.heads["value"](trunk).detach(), real)
+        for number, name in enumerate(reward_models):
+            scores[number, index] = roles.scores(name, batch.ids, batch.mask)
+    processes.add_up(old, reference, kl, entropy, values, scores)
+    return Rollout(prompts, rows, ended, scores.mean(dim=0), _spread_of(scores), old, reference, kl, entropy, values)
+
+
+def _spread_of(scores: Tensor) -> Tensor:
+    """Standard deviation (B,) over the reward models' scores (K, B); 0 for one."""
+    return scores.std(dim=0, unbiased=True) if len(scores) > 1 else torch.zeros_like(scores[0])
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -3,176 +3,203 @@
 for each iteration:   collect → rewards → advantages → update → log
 """
 
-import random
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy
 import torch
 
-from ppo.advantages import gae
-from ppo.checks import FrozenWatch, check_policy_is_reference, check_reference_is_not_base
+from ppo.checks import FrozenWatch, check_policy_is_reference
 from ppo.config import PpoConfig
-from ppo.data import PromptSet, load_prompts, prompts_of_iteration
+from ppo.data import Demonstrations, PromptSet, load_demonstrations, load_prompts, prompts_of_iteration
+from ppo.engines import Engine, open_engine
 from ppo.evaluate import evaluate
-from ppo.loss import explained_variance
-from ppo.rewards import adapted_kl_coef, effective_scores, kl_k1, token_rewards, whiten
+from ppo.kl import adapted_kl_coef
+from ppo.open import open_roles, reward_names
 from ppo.rollout import Rollout, collect
-from ppo.update import Optimizers, Targets, update
+from ppo.state import State, resume, save
+from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollout_metrics, targets_of
+from ppo.update import Objective, Optimizers, update
+from ppo.watch import warnings
 from workbench.data.embedded import resolve_data
 from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec
 from workbench.model.heads import save_head
-from workbench.model.open import base_of, new_value_head, open_runs
+from workbench.model.open import base_of
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.card import write_card
-from workbench.run.checkpoints import full_disk_explained, latest_checkpoint, save_checkpoint
+from workbench.run.checkpoints import full_disk_explained
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.progress import progress
-from workbench.run.tracking import Tracker
+from workbench.run.tracking import NoTracker, Tracker
 
 
 @dataclass
-class State:
-    """What changes from iteration to iteration, besides adapters and optimizers."""
+class Run:
+    """What the loop works with."""
 
-    iteration: int
-    """The next one to run."""
-    kl_coef: float
-    episodes: int = 0
+    config: PpoConfig
+    folder: RunFolder
+    roles: Roles
+    engine: Engine
+    optimizers: Optimizers
+    state: State
+    prompts: PromptSet
+    heldout: PromptSet
+    demonstrations: Demonstrations | None
+    tracker: Tracker | NoTracker
+    processes: Processes
 
 
 def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     """Run the phase: load the roles, check them, iterate, save."""
-    _check_sizes(config)
+    _check_values(config)
+    processes = Processes()
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    start = RunFolder.open(config.model.start, phase=("sft", "ppo"))
-    reward = RunFolder.open(config.model.reward, phase="reward")
-    spec = base_of(start.require_finished(), config.model.base)
-    folder = RunFolder.create(config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume)
+    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
+    rewards = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.rewards]
+    folder = processes.once(
+        lambda: RunFolder.create(
+            config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume
+        )
+    )
     if folder.finished:
         print(f"{folder.path}: this ppo run is finished already")
         return folder
-    roles = open_roles(
-        start, reward, base=config.model.base, activation_checkpointing=config.model.activation_checkpointing
-    )
-    prompts, heldout = _load_prompts(config, roles, folder, spec)
-    optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
-    state = State(iteration=0, kl_coef=config.reward.kl_coef)
-    if resume:
-        state = _resume(folder, roles, optimizers, state)
-    tracker = Tracker(
-        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
-    )
-    print("roles: " + ", ".join(f"{role} {count:,}" for role, count in roles.parameter_counts().items()))
-    with full_disk_explained(folder.path), tracker:
-        iterate(config, roles, optimizers, state, prompts, heldout, tracker, folder)
-        results = _evaluate(config, roles, heldout, tracker, config.train.iterations)
-        roles.save_adapter("policy", folder.adapter)
-        save_head(folder.head_path, roles.heads["value"])
-        write_card(folder, about="PPO against a reward model, from a supervised adapter.", results=results)
+    run = _open(config, folder, start, rewards, processes, again=resume)
+    with full_disk_explained(folder.path), run.tracker:
+        iterate(run)
+        results = _evaluate(run, config.train.iterations)
+        if processes.first:
+            _finish(run, results)
     return folder
 
 
-def open_roles(start: RunFolder, reward: RunFolder, *, base: str | None, activation_checkpointing: bool) -> Roles:
-    """Reference and reward from their runs; policy a copy of the reference, value a copy of the reward model."""
-    roles = open_runs({"reference": start.path, "reward": reward.path}, base=base)
-    check_reference_is_not_base(roles)
-    roles.copy("reference", "policy")
-    roles.copy("reward", "value")
-    roles.heads["value"] = new_value_head(roles.heads["reward"])
-    if activation_checkpointing:
-        roles.checkpoint_activations()
-    return roles
-
-
-def iterate(
-    config: PpoConfig,
-    roles: Roles,
-    optimizers: Optimizers,
-    state: State,
-    prompts: PromptSet,
-    heldout: PromptSet,
-    tracker: Tracker,
-    folder: RunFolder,
-) -> None:
+def iterate(run: Run) -> None:
     """The loop."""
-    watch, first = FrozenWatch(roles, ("reference", "reward")), state.iteration
-    bar = progress(total=config.train.iterations, initial=state.iteration, description="ppo", unit="iteration")
-    for iteration in range(state.iteration, config.train.iterations):
+    config, state, roles = run.config, run.state, run.roles
+    watch, first = FrozenWatch(roles, ("reference", *reward_names(len(config.model.rewards)))), state.iteration
+    iterations = config.train.iterations
+    bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
+    for iteration in range(first, iterations):
         if iteration == 0 or _due(iteration, config.evaluation.every):
-            _evaluate(config, roles, heldout, tracker, iteration)
-        clock = Clock()
-        rollout = collect(
-            roles,
-            prompts_of_iteration(prompts, iteration, config.rollout.batch_size, config.run.seed),
-            max_new_tokens=config.rollout.max_new_tokens,
-            temperature=config.rollout.temperature,
-            micro_batch_size=config.rollout.micro_batch_size,
-            seed=_seed(config, iteration, 0),
-        )
-        clock.mark("rollout")
+            _evaluate(run, iteration)
+        clock = Clock(roles.device)
+        rollout = _collect(run, iteration)
+        clock.mark("rollout", rollout.tokens)
         if iteration == 0:
             check_policy_is_reference(rollout)
-        targets, reward_metrics = _targets(config, rollout, state.kl_coef)
-        metrics = update_policy_and_value(config, roles, optimizers, rollout, targets, iteration)
-        clock.mark("update")
+        rewards, targets = _targets(run, rollout)
+        learned = _update(run, rollout, targets, iteration)
+        clock.mark("update", rollout.tokens * config.train.ppo_epochs)
         if iteration == first:
             watch.check()
 
-        kl = float(kl_k1(rollout.old_logprobs, rollout.reference_logprobs).sum(dim=1).mean())
+        metrics = rollout_metrics(rollout, rewards, targets, kl_coef=state.kl_coef) | learned
         if config.reward.kl_target > 0:
             state.kl_coef = adapted_kl_coef(
                 state.kl_coef,
-                kl,
+                kl_per_response(rollout),
                 target=config.reward.kl_target,
                 horizon=config.reward.kl_horizon,
                 episodes=len(rollout.rows),
             )
         state.iteration, state.episodes = iteration + 1, state.episodes + len(rollout.rows)
-        if _due(iteration, config.tracking.log_every) or state.iteration == config.train.iterations:
-            tracker.log(
-                {**reward_metrics, **metrics, **clock.metrics(rollout.tokens), "objective/episodes": state.episodes},
-                iteration,
-            )
-        bar.set_postfix_str(f"score {reward_metrics['objective/score']:.2f} kl {kl:.2f}")
+        _warn(run, metrics, iteration)
+        if _due(iteration, config.tracking.log_every) or state.iteration == iterations:
+            run.tracker.log(metrics | clock.metrics() | {"objective/episodes": state.episodes}, iteration)
+        bar.set_postfix_str(f"score {metrics['objective/score']:.2f} kl {metrics['objective/kl']:.2f}")
         bar.update()
-        if _due(state.iteration, config.checkpoint.every) and state.iteration < config.train.iterations:
-            _save(folder, roles, optimizers, state, keep_last=config.checkpoint.keep_last)
+        if run.processes.first and _due(state.iteration, config.checkpoint.every) and state.iteration < iterations:
+            keep_last, keep_best = config.checkpoint.keep_last, config.checkpoint.keep_best
+            save(run.folder, roles, run.optimizers, state, keep_last=keep_last, keep_best=keep_best)
     bar.close()
     watch.check()
 
 
-def update_policy_and_value(
-    config: PpoConfig, roles: Roles, optimizers: Optimizers, rollout: Rollout, targets: Targets, iteration: int
-) -> dict[str, float]:
-    """The epochs over one rollout, at this iteration's learning rates."""
-    section = config.train
-    factor = learning_rate_factor(iteration, section.iterations, section.warmup_iterations)
-    optimizers.set_learning_rates(section.lr * factor, section.value_lr * factor)
-    metrics = update(
-        roles,
-        optimizers,
+def _collect(run: Run, iteration: int) -> Rollout:
+    section = run.config.rollout
+    run.engine.refresh()
+    return collect(
+        run.roles,
+        run.engine,
+        prompts_of_iteration(
+            run.prompts, iteration, section.batch_size, run.config.run.seed, section.responses_per_prompt
+        ),
+        max_new_tokens=section.max_new_tokens,
+        temperature=section.temperature,
+        micro_batch_size=section.micro_batch_size,
+        seed=_seed(run.config, iteration, 0),
+        processes=run.processes,
+    )
+
+
+def _targets(run: Run, rollout: Rollout) -> tuple[torch.Tensor, Targets]:
+    section, state = run.config.reward, run.state
+    state.moments = state.moments.merged(rollout.scores)
+    rule = RewardRule(
+        kl_in=section.kl_in,
+        kl_estimator=section.kl_estimator,
+        missing_eos_score=section.missing_eos_score,
+        score_clip=section.score_clip,
+        length_penalty=section.length_penalty,
+        free_length=section.free_length,
+        spread_coef=section.spread_coef,
+        sign=section.sign,
+        whiten=section.whiten,
+    )
+    scale = state.moments if section.scale == "running" else None
+    rewards = rewards_of(rollout, rule, kl_coef=state.kl_coef, scale=scale)
+    targets = targets_of(
         rollout,
-        targets,
+        rewards,
+        method=run.config.train.advantage,
+        gamma=section.gamma,
+        gae_lambda=section.gae_lambda,
+        responses_per_prompt=run.config.rollout.responses_per_prompt,
+    )
+    return rewards, targets
+
+
+def _update(run: Run, rollout: Rollout, targets: Targets, iteration: int) -> dict[str, float]:
+    """The epochs over one rollout, at this iteration's learning rates."""
+    section, reward = run.config.train, run.config.reward
+    factor = learning_rate_factor(iteration, section.iterations, section.warmup_iterations)
+    run.optimizers.set_learning_rates(section.lr * factor, section.value_lr * factor)
+    objective = Objective(
         ppo_epochs=section.ppo_epochs,
         minibatch_size=section.minibatch_size,
         micro_batch_size=section.micro_batch_size,
-        temperature=config.rollout.temperature,
+        temperature=run.config.rollout.temperature,
         clip_range=section.clip_range,
         value_clip_range=section.value_clip_range,
+        value_coef=section.value_coef,
         entropy_coef=section.entropy_coef,
+        kl_loss_coef=run.state.kl_coef if reward.kl_in == "loss" else 0.0,
+        kl_estimator=reward.kl_estimator,
+        ptx_coef=section.ptx_coef,
         target_kl=section.target_kl,
         max_grad_norm=section.max_grad_norm,
-        train_policy=iteration >= section.value_only_iterations,
-        seed=_seed(config, iteration, 1),
+        average_decay=section.average_decay,
     )
-    return metrics | {"policy/learning_rate": section.lr * factor, "value/learning_rate": section.value_lr * factor}
+    metrics = update(
+        run.roles,
+        run.optimizers,
+        rollout,
+        targets,
+        objective,
+        train_policy=iteration >= section.value_only_iterations,
+        seed=_seed(run.config, iteration, 1),
+        processes=run.processes,
+        demonstrations=run.demonstrations,
+    )
+    rates = {"policy/learning_rate": section.lr * factor}
+    if run.optimizers.value is not None:
+        rates["value/learning_rate"] = section.value_lr * factor
+    return metrics | rates
 
 
 def learning_rate_factor(iteration: int, iterations: int, warmup: int) -> float:
@@ -181,73 +208,111 @@ def learning_rate_factor(iteration: int, iterations: int, warmup: int) -> float:
     return min(rise, 1 - iteration / iterations)
 
 
-def _targets(config: PpoConfig, rollout: Rollout, kl_coef: float) -> tuple[Targets, dict[str, float]]:
-    """Rewards and advantages of a rollout, and the `objective/` metrics."""
-    section = config.reward
-    given = effective_scores(
-        section.sign * rollout.scores,
-        rollout.ended,
-        missing_eos_score=section.missing_eos_score,
-        score_clip=section.score_clip,
-    )
-    rewards = token_rewards(given, rollout.old_logprobs, rollout.reference_logprobs, rollout.mask, kl_coef=kl_coef)
-    if section.whiten:
-        rewards = whiten(rewards, rollout.mask, keep_mean=True)
-    advantages, value_targets = gae(
-        rewards, rollout.values, rollout.mask, gamma=section.gamma, gae_lambda=section.gae_lambda
-    )
-    lengths = rollout.mask.sum(dim=1).float()
-    metrics = {
-        "objective/score": float(rollout.scores.mean()),
-        "objective/score_std": float(rollout.scores.std()),
-        "objective/kl": float(kl_k1(rollout.old_logprobs, rollout.reference_logprobs).sum(dim=1).mean()),
-        "objective/kl_exact": float(rollout.kl.sum(dim=1).mean()),
-        "objective/reward": float(rewards.sum(dim=1).mean()),
-        "objective/entropy": float(rollout.entropy.sum() / rollout.tokens),
-        "objective/kl_coef": kl_coef,
-        "response/length": float(lengths.mean()),
-        "response/eos_rate": float(rollout.ended.float().mean()),
-        "value/explained_variance": explained_variance(rollout.values, value_targets, rollout.mask),
-    }
-    return Targets(whiten(advantages, rollout.mask, keep_mean=False), value_targets), metrics
-
-
 class Clock:
-    """Seconds of an iteration's stages."""
+    """Seconds and tokens of an iteration's stages, and the peak memory."""
 
-    def __init__(self) -> None:
-        self.last, self.seconds = time.monotonic(), dict[str, float]()
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.last, self.found = device, time.monotonic(), dict[str, float]()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
-    def mark(self, stage: str) -> None:
-        """The stage that ends now."""
+    def mark(self, stage: str, tokens: int) -> None:
+        """The stage that ends now, and the response tokens it went over."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         now = time.monotonic()
-        self.seconds[stage], self.last = now - self.last, now
+        seconds, self.last = now - self.last, now
+        self.found |= {f"speed/{stage}_seconds": seconds, f"speed/{stage}_tokens_per_second": tokens / seconds}
 
-    def metrics(self, tokens: int) -> dict[str, float]:
-        """By metric name; `tokens` are the rollout's response tokens."""
-        total = sum(self.seconds.values())
-        stages = {f"speed/{stage}_seconds": value for stage, value in self.seconds.items()}
-        return {**stages, "speed/tokens_per_second": tokens / total}
+    def metrics(self) -> dict[str, float]:
+        """By metric name."""
+        if self.device.type == "cuda":
+            self.found["speed/peak_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return self.found
 
 
-def _evaluate(config: PpoConfig, roles: Roles, heldout: PromptSet, tracker: Tracker, step: int) -> dict[str, float]:
+def _warn(run: Run, metrics: dict[str, float], iteration: int) -> None:
+    """Say each kind of warning once, in the terminal and in run.json."""
+    run.state.recent = [*run.state.recent[-3:], metrics]
+    if not run.state.first:
+        run.state.first = metrics
+    for kind, text in warnings(run.state.first, run.state.recent, iteration):
+        if kind not in run.state.warned:
+            run.state.warned.add(kind)
+            if run.processes.first:
+                print(f"\nwarning, iteration {iteration}: {text}")
+                known = run.folder.record().get("warnings", [])
+                run.folder.update_record(warnings=[*known, {"iteration": iteration, "kind": kind, "text": text}])
+
+
+def _evaluate(run: Run, step: int) -> dict[str, float]:
+    config = run.config
+    run.engine.refresh()
     metrics, rows = evaluate(
-        roles,
-        heldout.take(list(range(min(config.evaluation.prompts, len(heldout))))),
+        run.roles,
+        run.engine,
+        run.heldout.take(list(range(min(config.evaluation.prompts, len(run.heldout))))),
+        role="average" if "average" in run.roles.names else "policy",
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
         micro_batch_size=config.rollout.micro_batch_size,
         seed=config.run.seed,
+        processes=run.processes,
     )
-    tracker.log(metrics, step)
-    tracker.samples(rows, step)
+    run.state.heldout[step] = metrics["heldout/score"] - run.state.kl_coef * metrics["heldout/kl"]
+    run.tracker.log(metrics, step)
+    run.tracker.samples(rows, step)
     return metrics
 
 
-def _load_prompts(config: PpoConfig, roles: Roles, folder: RunFolder, spec: BaseSpec) -> tuple[PromptSet, PromptSet]:
-    files = {"train": resolve_data(config.data.train)}
-    if config.data.heldout is not None:
-        files["heldout"] = resolve_data(config.data.heldout)
+def _open(
+    config: PpoConfig,
+    folder: RunFolder,
+    start: RunFolder,
+    rewards: list[RunFolder],
+    processes: Processes,
+    *,
+    again: bool,
+) -> Run:
+    """Everything that the loop needs, in the state in which it goes on."""
+    spec = base_of(start, config.model.base)
+    roles = open_roles(
+        start,
+        rewards,
+        base=config.model.base,
+        value=config.model.value if config.train.advantage == "gae" else "none",
+        average=config.train.average_decay > 0,
+        activation_checkpointing=config.model.activation_checkpointing,
+    )
+    prompts, heldout, demonstrations = _load_data(config, roles, folder, spec, processes)
+    optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
+    state = State(iteration=0, kl_coef=config.reward.kl_coef)
+    if again:
+        state = resume(folder, roles, optimizers, state)
+        processes.once(lambda: folder.rewind_rows(state.iteration - 1))
+    engine = open_engine(
+        config.rollout.engine,
+        roles,
+        dtype=roles.lm_head.dtype,
+        url=config.rollout.vllm_url,
+        folder=folder.path / "vllm",
+    )
+    project, mode = config.tracking.project, config.tracking.wandb
+    tracker = (
+        Tracker(folder, project=project, mode=mode, config=config.model_dump(mode="json"))
+        if processes.first
+        else NoTracker()
+    )
+    if processes.first:
+        print(roles.summary())
+    return Run(config, folder, roles, engine, optimizers, state, prompts, heldout, demonstrations, tracker, processes)
+
+
+def _load_data(
+    config: PpoConfig, roles: Roles, folder: RunFolder, spec: BaseSpec, processes: Processes
+) -> tuple[PromptSet, PromptSet, Demonstrations | None]:
+    names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
+    files = processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
     prompts, heldout = load_prompts(
         roles.tokenizer,
         train=files["train"],
@@ -256,60 +321,67 @@ def _load_prompts(config: PpoConfig, roles: Roles, folder: RunFolder, spec: Base
         max_prompt_length=config.data.max_prompt_length,
         seed=config.run.seed,
     )
-    folder.record_lineage(
-        parents={"start": config.model.start, "reward": config.model.reward},
-        data=files,
-        base=spec.as_record(),
-        chat_template=template_hash(roles.tokenizer),
-        seed=config.run.seed,
-        method=config.method,
-    )
-    return prompts, heldout
+    demonstrations = None
+    if config.train.ptx_coef > 0:
+        demonstrations = load_demonstrations(
+            roles.tokenizer,
+            files["demonstrations"],
+            max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
+            number=config.train.minibatch_size,
+            device=roles.device,
+        )
+    if processes.first:
+        parents = {"start": config.model.start}
+        parents |= dict(zip(reward_names(len(config.model.rewards)), config.model.rewards, strict=True))
+        folder.record_lineage(
+            parents=parents,
+            data=files,
+            base=spec.as_record(),
+            chat_template=template_hash(roles.tokenizer),
+            seed=config.run.seed,
+            method=config.method,
+        )
+    return prompts, heldout, demonstrations
 
 
-def _save(folder: RunFolder, roles: Roles, optimizers: Optimizers, state: State, *, keep_last: int) -> None:
-    """Everything that the next iteration depends on; sampling and shuffles depend on seed and iteration alone."""
-    content: dict[str, Any] = {
-        "state": vars(state),
-        "adapters": {role: roles.adapter_state(role) for role in ("policy", "value")},
-        "value_head": roles.heads["value"].state_dict(),
-        "optimizers": {"policy": optimizers.policy.state_dict(), "value": optimizers.value.state_dict()},
-        "rng": {"torch": torch.get_rng_state(), "numpy": numpy.random.get_state(), "python": random.getstate()},
-    }
-
-    def write(hidden: Path) -> None:
-        torch.save(content, hidden / "state.pt")
-
-    save_checkpoint(folder.checkpoints, state.iteration, write, keep_last=keep_last)
+def _finish(run: Run, results: dict[str, float]) -> None:
+    role = "average" if "average" in run.roles.names else "policy"
+    run.roles.save_adapter(role, run.folder.adapter)
+    if "value" in run.roles.heads:
+        save_head(run.folder.head_path, run.roles.heads["value"])
+    write_card(run.folder, about="PPO against a reward model, from a supervised adapter.", results=results)
 
 
-def _resume(folder: RunFolder, roles: Roles, optimizers: Optimizers, fresh: State) -> State:
-    """Put back the newest checkpoint, or start over where there is none."""
-    checkpoint = latest_checkpoint(folder.checkpoints)
-    if checkpoint is None:
-        folder.rewind_rows(-1)
-        return fresh
-    content = torch.load(checkpoint / "state.pt", map_location=roles.device, weights_only=False)
-    for role, weights in content["adapters"].items():
-        roles.load_adapter_state(role, weights)
-    roles.heads["value"].load_state_dict(content["value_head"])
-    optimizers.policy.load_state_dict(content["optimizers"]["policy"])
-    optimizers.value.load_state_dict(content["optimizers"]["value"])
-    torch.set_rng_state(content["rng"]["torch"].cpu())
-    numpy.random.set_state(content["rng"]["numpy"])
-    random.setstate(content["rng"]["python"])
-    state = State(**content["state"])
-    folder.rewind_rows(state.iteration - 1)
-    return state
-
-
-def _check_sizes(config: PpoConfig) -> None:
+def _check_values(config: PpoConfig) -> None:
+    rollout, section = config.rollout, config.train
     for key, small, large_key, large in (
-        ("train.minibatch_size", config.train.minibatch_size, "rollout.batch_size", config.rollout.batch_size),
-        ("train.micro_batch_size", config.train.micro_batch_size, "train.minibatch_size", config.train.minibatch_size),
+        ("train.minibatch_size", section.minibatch_size, "rollout.batch_size", rollout.batch_size),
+        ("train.micro_batch_size", section.micro_batch_size, "train.minibatch_size", section.minibatch_size),
+        ("rollout.responses_per_prompt", rollout.responses_per_prompt, "rollout.batch_size", rollout.batch_size),
     ):
         if large % small:
             raise WorkbenchError(key, f"{small} does not divide {large_key} {large}", remedy=f"{key}={large}")
+    if section.advantage != "gae" and rollout.responses_per_prompt < 2:
+        raise WorkbenchError(
+            "rollout.responses_per_prompt",
+            f"is {rollout.responses_per_prompt}, but train.advantage={section.advantage} compares responses",
+            expected="2 or more",
+            remedy="rollout.responses_per_prompt=4, or train.advantage=gae",
+        )
+    if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
+        raise WorkbenchError(
+            "reward.kl_estimator",
+            "k1 has no gradient on average, so as a loss it would hold nothing back",
+            expected="k2 or k3 with reward.kl_in=loss",
+            remedy="reward.kl_estimator=k2",
+        )
+    if section.ptx_coef > 0 and config.data.demonstrations is None:
+        raise WorkbenchError(
+            "data.demonstrations",
+            "is missing, but train.ptx_coef asks for demonstrations to imitate",
+            expected="a file of demonstrations",
+            remedy="data.demonstrations=FILE, or train.ptx_coef=0",
+        )
 
 
 def _due(iteration: int, every: int) -> bool:

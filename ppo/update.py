@@ -4,14 +4,19 @@ The policy's backward pass runs before the value role is used: one role at a tim
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ppo.loss import policy_loss, value_loss
+from ppo.data import Demonstrations
+from ppo.loss import kl_loss, policy_loss, value_loss
 from ppo.rollout import Rollout, spread
+from ppo.targets import Targets
 from workbench.model.logprobs import token_logprobs
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 
@@ -21,31 +26,55 @@ class Optimizers:
     """Adam for each trained role. The learning rates are set anew each iteration."""
 
     policy: torch.optim.Optimizer
-    value: torch.optim.Optimizer
+    value: torch.optim.Optimizer | None
+    """None without a value model."""
 
     @classmethod
     def of(cls, roles: Roles, *, beta2: float, eps: float) -> "Optimizers":
         """Parameter groups chosen by role name."""
-        return cls(
-            *(
-                torch.optim.AdamW(roles.parameters(role), lr=0.0, betas=(0.9, beta2), eps=eps, weight_decay=0.0)
-                for role in ("policy", "value")
-            )
-        )
+
+        def adam(role: str) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(roles.parameters(role), lr=0.0, betas=(0.9, beta2), eps=eps, weight_decay=0.0)
+
+        for parameter in roles.heads["value"].parameters() if "value" in roles.heads else ():
+            parameter.requires_grad_(True)
+        return cls(adam("policy"), adam("value") if "value" in roles.heads else None)
 
     def set_learning_rates(self, policy: float, value: float) -> None:
         """For the coming iteration."""
         for optimizer, lr in ((self.policy, policy), (self.value, value)):
-            for group in optimizer.param_groups:
+            for group in optimizer.param_groups if optimizer is not None else ():
                 group["lr"] = lr
+
+    def states(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: each.state_dict() for name, each in vars(self).items() if each is not None}
+
+    def load_states(self, states: dict[str, Any]) -> None:
+        """Put back what `states` gave."""
+        for name, state in states.items():
+            getattr(self, name).load_state_dict(state)
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What the losses compare against, (B, R) float each, 0 on padding."""
+class Objective:
+    """What an update minimises, and in which steps; see `ppo.config.PpoSection` for each."""
 
-    advantages: Tensor
-    value_targets: Tensor
+    ppo_epochs: int
+    minibatch_size: int
+    micro_batch_size: int
+    temperature: float
+    clip_range: float
+    value_clip_range: float
+    value_coef: float
+    entropy_coef: float
+    kl_loss_coef: float
+    """Weight of the KL as a loss; 0 where it is in the reward."""
+    kl_estimator: str
+    ptx_coef: float
+    target_kl: float
+    max_grad_norm: float
+    average_decay: float
 
 
 class RatioNotOne(RuntimeError):
@@ -61,29 +90,25 @@ def update(
     optimizers: Optimizers,
     rollout: Rollout,
     targets: Targets,
+    objective: Objective,
     *,
-    ppo_epochs: int,
-    minibatch_size: int,
-    micro_batch_size: int,
-    temperature: float,
-    clip_range: float,
-    value_clip_range: float,
-    entropy_coef: float,
-    target_kl: float,
-    max_grad_norm: float,
     train_policy: bool,
     seed: int,
+    processes: Processes,
+    demonstrations: Demonstrations | None = None,
 ) -> dict[str, float]:
     """Run the epochs over one rollout.
 
     Args:
-        roles: with roles policy and value.
-        optimizers: one each.
+        roles: with the role policy, and a value head where there is one.
+        optimizers: of both.
         rollout: B responses.
-        targets: advantages (whitened) and value targets.
+        targets: advantages and value targets.
+        objective: the losses and the sizes.
         train_policy: False trains the value model alone.
         seed: of the minibatch order.
-        (others): see `ppo.config.PpoSection`.
+        processes: that share the micro-batches; their gradients are added up before each step.
+        demonstrations: to imitate beside, where `ptx_coef` > 0.
 
     Returns:
         Means over the real tokens of all minibatches, by metric name.
@@ -93,132 +118,162 @@ def update(
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, float] = defaultdict(float)
-    stop_policy = not train_policy
-    first = True
-    for _ in range(ppo_epochs):
-        for index in torch.randperm(len(rollout.rows), generator=generator).split(minibatch_size):
+    step = MinibatchStep(roles, optimizers, rollout, targets, objective, processes)
+    for _ in range(objective.ppo_epochs):
+        for index in torch.randperm(len(rollout.rows), generator=generator).split(objective.minibatch_size):
             index = index.to(roles.device)
-            tokens = int(rollout.mask[index].sum())
-            if not stop_policy:
-                kl_before = sums["policy/approx_kl"]
-                _policy_step(
-                    roles,
-                    optimizers.policy,
-                    rollout,
-                    targets.advantages,
-                    index,
-                    sums,
-                    micro_batch_size=micro_batch_size,
-                    temperature=temperature,
-                    clip_range=clip_range,
-                    entropy_coef=entropy_coef,
-                    max_grad_norm=max_grad_norm,
-                    check_ratio=first,
-                )
-                first = False
-                stop_policy = 0 < target_kl < (sums["policy/approx_kl"] - kl_before) / tokens
-            _value_step(
-                roles,
-                optimizers.value,
-                rollout,
-                targets.value_targets,
-                index,
-                sums,
-                micro_batch_size=micro_batch_size,
-                value_clip_range=value_clip_range,
-                max_grad_norm=max_grad_norm,
-            )
+            found: dict[str, float] = defaultdict(float)
+            if train_policy:
+                step.policy(index, found, check_ratio="policy/tokens" not in sums)
+                if objective.ptx_coef > 0 and demonstrations is not None:
+                    step.imitate(demonstrations.take(generator), found)
+                found["policy/grad_norm"] += step.take_policy_step()
+            if targets.value_targets is not None and optimizers.value is not None:
+                if not (step.shared_trunk and train_policy):  # else its gradients came with the policy's
+                    step.value(index, found)
+                found["value/grad_norm"] += step.take_value_step()
+            for name, value in step.over_processes(found).items():
+                sums[name] += value
+            approx_kl = found["policy/approx_kl"] / max(found["policy/tokens"], 1)
+            train_policy = train_policy and not 0 < objective.target_kl < approx_kl
     return _means(sums)
 
 
-def _policy_step(
-    roles: Roles,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    advantages: Tensor,
-    index: Tensor,
-    sums: dict[str, float],
-    *,
-    micro_batch_size: int,
-    temperature: float,
-    clip_range: float,
-    entropy_coef: float,
-    max_grad_norm: float,
-    check_ratio: bool,
-) -> None:
-    tokens = int(rollout.mask[index].sum())
-    for part in index.split(micro_batch_size):
-        rows = rollout.rows.select(part)
+@dataclass(frozen=True)
+class MinibatchStep:
+    """One optimizer step of policy and value on a minibatch, micro-batch by micro-batch, each role on its own."""
+
+    roles: Roles
+    optimizers: Optimizers
+    rollout: Rollout
+    targets: Targets
+    objective: Objective
+    processes: Processes
+
+    def policy(self, index: Tensor, found: dict[str, float], *, check_ratio: bool) -> None:
+        """Gradients of the policy on the responses of an index; sums of statistics into `found`."""
+        tokens = int(self.rollout.mask[index].sum())
+        for part, rows in self._parts(index):
+            width = rows.response_mask.shape[1]
+            old, theirs = self.rollout.old_logprobs[part, :width], self.rollout.reference_logprobs[part, :width]
+            with self.roles.use("policy", train=True) as forward:
+                hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                new, entropy = _logprobs(self.roles, rows, hidden, self.objective.temperature)
+                loss, stats = policy_loss(
+                    new,
+                    old,
+                    self.targets.advantages[part, :width],
+                    rows.response_mask,
+                    clip_range=self.objective.clip_range,
+                    tokens=tokens,
+                )
+                if self.objective.entropy_coef > 0:
+                    loss = loss - self.objective.entropy_coef * entropy.sum() / tokens
+                if self.objective.kl_loss_coef > 0:
+                    estimator = self.objective.kl_estimator
+                    kl = kl_loss(new, theirs, rows.response_mask, estimator=estimator, tokens=tokens)
+                    loss = loss + self.objective.kl_loss_coef * kl
+                total = loss
+                if self.shared_trunk:
+                    coef = self.objective.value_coef
+                    trunk = hidden if coef > 0 else hidden.detach()
+                    total = loss + (coef if coef > 0 else 1.0) * self._value_loss(trunk, part, rows, found, tokens)
+                total.backward()
+            if check_ratio:
+                _check_ratio(new.detach(), old, self.roles.lm_head.dtype)
+            found["policy/loss"] += float(loss.detach()) * tokens
+            for name, value in stats.items():
+                found[f"policy/{name}"] += float(value)
+        found["policy/tokens"], found["policy/steps"] = tokens, 1
+        if self.shared_trunk:
+            found["value/tokens"], found["value/steps"] = tokens, 1
+
+    def imitate(self, rows: Rows, found: dict[str, float]) -> None:
+        """Gradients of the likelihood of demonstrations, added to the policy's (Ouyang et al. 2022, eq. 2: γ)."""
+        tokens = int(rows.response_mask.sum())
+        every = torch.arange(len(rows), device=rows.ids.device)
+        for _, part in self.processes.mine(every.split(self.objective.micro_batch_size)):
+            batch = rows.select(part)
+            with self.roles.use("policy", train=True) as forward:
+                hidden = batch.predicting(forward(batch.ids, batch.mask))[batch.response_mask]
+                logprobs, _ = _logprobs(self.roles, batch, hidden, 1.0)
+                loss = -logprobs.sum() / tokens
+                (self.objective.ptx_coef * loss).backward()
+            found["ptx/loss"] += float(loss.detach()) * tokens
+        found["ptx/tokens"] = tokens
+
+    def value(self, index: Tensor, found: dict[str, float]) -> None:
+        """Gradients of the value model on the responses of an index."""
+        tokens = int(self.rollout.mask[index].sum())
+        for part, rows in self._parts(index):
+            if self.shared_trunk:
+                with self.roles.use("policy") as forward:
+                    hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                self._value_loss(hidden, part, rows, found, tokens).backward()
+            else:
+                with self.roles.use("value", train=True) as forward:
+                    hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                    self._value_loss(hidden, part, rows, found, tokens).backward()
+        found["value/tokens"], found["value/steps"] = tokens, 1
+
+    @property
+    def shared_trunk(self) -> bool:
+        """The value is a head on the policy's hidden states."""
+        return "value" in self.roles.heads and "value" not in self.roles.names
+
+    def _value_loss(self, hidden: Tensor, part: Tensor, rows: Rows, found: dict[str, float], tokens: int) -> Tensor:
+        assert self.targets.value_targets is not None
         width = rows.response_mask.shape[1]
-        old = rollout.old_logprobs[part, :width]
-        with roles.use("policy", train=True) as forward:
-            new, entropy = _logprobs(roles, rows, forward(rows.ids, rows.mask), temperature)
-            loss, stats = policy_loss(
-                new, old, advantages[part, :width], rows.response_mask, clip_range=clip_range, tokens=tokens
-            )
-            if entropy_coef > 0:
-                loss = loss - entropy_coef * entropy.sum() / tokens
-            loss.backward()
-        if check_ratio:
-            _check_ratio(new.detach(), old, roles.lm_head.dtype)
-        sums["policy/loss"] += float(loss.detach()) * tokens
+        loss, stats = value_loss(
+            spread(self.roles.heads["value"](hidden), rows.response_mask),
+            self.rollout.values[part, :width],
+            self.targets.value_targets[part, :width],
+            rows.response_mask,
+            value_clip_range=self.objective.value_clip_range,
+            tokens=tokens,
+        )
+        found["value/loss"] += float(loss.detach()) * tokens
         for name, value in stats.items():
-            sums[f"policy/{name}"] += float(value)
-    sums["policy/tokens"] += tokens
-    sums["policy/grad_norm"] += _step(roles.parameters("policy"), optimizer, max_grad_norm)
-    sums["policy/steps"] += 1
+            found[f"value/{name}"] += float(value)
+        return loss
+
+    def take_policy_step(self) -> float:
+        """Step on the gradients of all processes; the moving average follows. Returns the norm before clipping."""
+        norm = self._take("policy", self.optimizers.policy)
+        if "average" in self.roles.names:
+            self.roles.move_towards("average", "policy", decay=self.objective.average_decay)
+        return norm
+
+    def take_value_step(self) -> float:
+        """Likewise for the value model."""
+        assert self.optimizers.value is not None
+        return self._take("value", self.optimizers.value)
+
+    def over_processes(self, found: dict[str, float]) -> dict[str, float]:
+        """Sums over this process's rows → sums over all rows; counts and norms are the same in all processes."""
+        same = {name for name in found if name.endswith(("/tokens", "/steps", "/grad_norm"))}
+        added = self.processes.add_up_numbers({name: value for name, value in found.items() if name not in same})
+        found.update(added)
+        return found
+
+    def _parts(self, index: Tensor) -> Iterator[tuple[Tensor, Rows]]:
+        for _, part in self.processes.mine(index.split(self.objective.micro_batch_size)):
+            yield part, self.rollout.rows.select(part)
+
+    def _take(self, role: str, optimizer: torch.optim.Optimizer) -> float:
+        parameters = self.roles.parameters(role)
+        self.processes.add_up_gradients(parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.objective.max_grad_norm))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
 
 
-def _value_step(
-    roles: Roles,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    value_targets: Tensor,
-    index: Tensor,
-    sums: dict[str, float],
-    *,
-    micro_batch_size: int,
-    value_clip_range: float,
-    max_grad_norm: float,
-) -> None:
-    tokens = int(rollout.mask[index].sum())
-    for part in index.split(micro_batch_size):
-        rows = rollout.rows.select(part)
-        width = rows.response_mask.shape[1]
-        with roles.use("value", train=True) as forward:
-            hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
-            new = spread(roles.heads["value"](hidden), rows.response_mask)
-            loss, stats = value_loss(
-                new,
-                rollout.values[part, :width],
-                value_targets[part, :width],
-                rows.response_mask,
-                value_clip_range=value_clip_range,
-                tokens=tokens,
-            )
-            loss.backward()
-        sums["value/loss"] += float(loss.detach()) * tokens
-        for name, value in stats.items():
-            sums[f"value/{name}"] += float(value)
-    sums["value/tokens"] += tokens
-    sums["value/grad_norm"] += _step(roles.parameters("value"), optimizer, max_grad_norm)
-    sums["value/steps"] += 1
-
-
-def _logprobs(roles: Roles, rows: Rows, states: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (b, R) and entropies (b, R) of the response tokens, 0 on padding."""
+def _logprobs(roles: Roles, rows: Rows, hidden: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies (b, R) of the response tokens, 0 on padding; `hidden` (n, D) is before them."""
     real = rows.response_mask
-    logprobs, entropy = token_logprobs(
-        rows.predicting(states)[real], roles.lm_head, rows.response_ids[real], temperature=temperature
-    )
+    logprobs, entropy = token_logprobs(hidden, roles.lm_head, rows.response_ids[real], temperature=temperature)
     return spread(logprobs, real), spread(entropy, real)
-
-
-def _step(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, max_grad_norm: float) -> float:
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
 
 
 def _check_ratio(new: Tensor, old: Tensor, dtype: torch.dtype) -> None:
@@ -236,7 +291,7 @@ def _means(sums: dict[str, float]) -> dict[str, float]:
     means = {}
     for name, value in sums.items():
         role, _, metric = name.partition("/")
-        if metric in ("tokens", "steps"):
+        if metric in ("tokens", "steps") or not sums[f"{role}/tokens"]:
             continue
         means[name] = value / sums[f"{role}/{'steps' if metric == 'grad_norm' else 'tokens'}"]
     return means

@@ -9,9 +9,10 @@ import torch
 
 from ppo.config import PpoConfig
 from ppo.data import PromptSet, load_prompts
+from ppo.open import open_roles
 from ppo.rollout import Rollout, read
-from ppo.train import open_roles
 from tests.conftest import load_phase
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 from workbench.run.folder import RunFolder
@@ -56,17 +57,24 @@ def ppo_config(tmp_path: Path, sft_run: Path, reward_run: Path, prompt_file: Pat
 
 
 @pytest.fixture
-def open_again(sft_run: Path, reward_run: Path) -> Callable[[], Roles]:
+def open_again(sft_run: Path, reward_run: Path) -> Callable[..., Roles]:
     """Opens policy, reference, value and reward as PPO does, the same each time."""
 
-    def opened() -> Roles:
-        return open_roles(RunFolder(sft_run), RunFolder(reward_run), base=None, activation_checkpointing=False)
+    def opened(value: str = "adapter", average: bool = False, rewards: int = 1) -> Roles:
+        return open_roles(
+            RunFolder(sft_run),
+            [RunFolder(reward_run)] * rewards,
+            base=None,
+            value=value,
+            average=average,
+            activation_checkpointing=False,
+        )
 
     return opened
 
 
 @pytest.fixture
-def roles(open_again: Callable[[], Roles]) -> Roles:
+def roles(open_again: Callable[..., Roles]) -> Roles:
     """All four roles, of this test alone."""
     return open_again()
 
@@ -103,4 +111,4 @@ def read_responses(roles: Roles, prompts: PromptSet, responses: list[list[int]],
     answered = prompts.take(list(range(len(responses))))
     rows = Rows.of(answered.ids, responses, roles.tokenizer.pad_token_id, roles.device)
     ended = torch.tensor([ids[-1] == roles.tokenizer.eos_token_id for ids in responses])
-    return read(roles, answered, rows, ended, temperature=1.0, size=size)
+    return read(roles, answered, rows, ended, temperature=1.0, size=size, processes=Processes())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, tmp_
         train(ppo_config(f"model.reward={reward}"), resume=False)
 
 
-@pytest.mark.parametrize("role", ["reference", "reward"])
+@pytest.mark.parametrize("role", ["reference", "reward_1"])
 def test_a_frozen_adapter_that_moves(ppo_config, monkeypatch, role):
     original = ppo.train.update
 
@@ -83,7 +84,13 @@ def test_a_frozen_adapter_that_moves(ppo_config, monkeypatch, role):
 
 def test_an_update_at_another_temperature(ppo_config, monkeypatch):
     original = ppo.train.update
-    monkeypatch.setattr(ppo.train, "update", lambda *a, **options: original(*a, **(options | {"temperature": 0.7})))
+    monkeypatch.setattr(
+        ppo.train,
+        "update",
+        lambda roles, optimizers, rollout, targets, objective, **options: original(
+            roles, optimizers, rollout, targets, replace(objective, temperature=0.7), **options
+        ),
+    )
     with pytest.raises(RatioNotOne):
         train(ppo_config(), resume=False)
 

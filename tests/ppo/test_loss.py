@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import explained_variance_score
 
-from ppo.loss import explained_variance, policy_loss, value_loss
+from ppo.loss import explained_variance, kl_loss, policy_loss, value_loss
 from tests.reference.ppo_loss import policy_loss_by_cases, value_loss_by_cases
 from tests.reference.tolerances import EXACT
 
@@ -165,3 +165,25 @@ def test_explained_variance_by_hand_and_by_scikit_learn(minibatch):
     expected = explained_variance_score(targets[mask].numpy(), values[mask].numpy())
     assert explained_variance(values, targets, mask) == pytest.approx(expected, rel=1e-12)
     assert math.isnan(explained_variance(values, torch.ones_like(values), mask))
+
+
+def test_kl_loss_by_hand_and_over_micro_batches():
+    # k2 of differences 2, −1 and, on padding, 9: (½·4 + ½·1) / 2 tokens.
+    new, reference = torch.tensor([[-1.0, -3.0, -1.0]]), torch.tensor([[-3.0, -2.0, -10.0]])
+    mask = torch.tensor([[True, True, False]])
+    assert float(kl_loss(new, reference, mask, estimator="k2", tokens=2)) == pytest.approx(1.25)
+    assert float(kl_loss(new, reference, mask, estimator="k2", tokens=5)) == pytest.approx(0.5)
+    # k3: e^−2 − 1 + 2 and e^1 − 1 − 1.
+    expected = (math.exp(-2) + 1 + math.e - 2) / 2
+    assert float(kl_loss(new, reference, mask, estimator="k3", tokens=2)) == pytest.approx(expected)
+
+
+def test_kl_loss_pulls_towards_the_reference():
+    new = torch.tensor([[-1.0, -3.0]], requires_grad=True)
+    kl_loss(new, torch.tensor([[-2.0, -2.0]]), torch.ones(1, 2).bool(), estimator="k2", tokens=2).backward()
+    assert new.grad.tolist() == [[0.5, -0.5]]
+
+
+def test_kl_loss_refuses_the_estimator_without_gradient():
+    with pytest.raises(AssertionError, match="k1"):
+        kl_loss(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1).bool(), estimator="k1", tokens=1)

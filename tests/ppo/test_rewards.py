@@ -3,11 +3,17 @@
 import pytest
 import torch
 
-from ppo.rewards import adapted_kl_coef, effective_scores, kl_k1, token_rewards, whiten
+from ppo.kl import kl_k1
+from ppo.rewards import Moments, effective_scores, token_rewards, whiten
 from tests.reference.rewards import token_rewards_by_definition, whiten_by_definition
 from tests.reference.tolerances import EXACT, RECORDED
 
 LENGTHS = [6, 4, 1]
+
+
+def penalised(scores, logprobs, reference_logprobs, mask, *, kl_coef):
+    """Token rewards with the default penalty, β · k1."""
+    return token_rewards(scores, kl_coef * kl_k1(logprobs, reference_logprobs), mask)
 
 
 @pytest.fixture
@@ -24,30 +30,30 @@ def sampled():
 def test_effective_scores_by_hand():
     # Clipped to ±5: 7 → 5, −7 → −5, .5 stays; the last one has no end: −1, whatever its score.
     scores, ended = torch.tensor([7.0, -7.0, 0.5, 3.0]), torch.tensor([True, True, True, False])
-    found = effective_scores(scores, ended, missing_eos_score=-1.0, score_clip=5.0)
+    found = effective_scores(scores, ended, torch.ones_like(ended).long(), missing_eos_score=-1.0, score_clip=5.0)
     assert found.tolist() == [5.0, -5.0, 0.5, -1.0]
 
 
 def test_effective_scores_leave_what_they_are_told_to_leave():
     scores, ended = torch.tensor([7.0, -7.0]), torch.tensor([True, False])
-    assert effective_scores(scores, ended, missing_eos_score=None, score_clip=0.0).tolist() == [7.0, -7.0]
-    assert effective_scores(scores, ended, missing_eos_score=None, score_clip=2.0).tolist() == [2.0, -2.0]
-    assert effective_scores(scores, ended, missing_eos_score=-1.0, score_clip=0.0).tolist() == [7.0, -1.0]
-    assert effective_scores(scores, ended, missing_eos_score=-9.0, score_clip=2.0).tolist() == [2.0, -9.0]
+    assert effective_scores(
+        scores, ended, torch.ones_like(ended).long(), missing_eos_score=None, score_clip=0.0
+    ).tolist() == [7.0, -7.0]
+    assert effective_scores(
+        scores, ended, torch.ones_like(ended).long(), missing_eos_score=None, score_clip=2.0
+    ).tolist() == [2.0, -2.0]
+    assert effective_scores(
+        scores, ended, torch.ones_like(ended).long(), missing_eos_score=-1.0, score_clip=0.0
+    ).tolist() == [7.0, -1.0]
+    assert effective_scores(
+        scores, ended, torch.ones_like(ended).long(), missing_eos_score=-9.0, score_clip=2.0
+    ).tolist() == [2.0, -9.0]
     assert scores.tolist() == [7.0, -7.0]
-
-
-def test_k1_by_hand_and_its_mean_is_the_kl():
-    assert kl_k1(torch.tensor([-1.0]), torch.tensor([-3.0])).tolist() == [2.0]
-    # Over all tokens, weighted by the policy: Σ p (log p − log q) is the KL, of which torch has its own formula.
-    p, q = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.2, 0.3, 0.5]).double()
-    expected = torch.nn.functional.kl_div(q.log(), p, reduction="sum")
-    torch.testing.assert_close((p * kl_k1(p.log(), q.log())).sum(), expected, **EXACT)
 
 
 def test_token_rewards_by_hand():
     # β = .5, log π − log ρ = [−1 + 2, −2 + 1.5] = [1, −.5]; penalties [−.5, +.25]; score 2 on the last: [−.5, 2.25]
-    rewards = token_rewards(
+    rewards = penalised(
         torch.tensor([2.0]),
         torch.tensor([[-1.0, -2.0]]),
         torch.tensor([[-2.0, -1.5]]),
@@ -59,7 +65,7 @@ def test_token_rewards_by_hand():
 
 def test_token_rewards_match_the_objective(sampled):
     scores, logprobs, reference, mask = sampled
-    ours = token_rewards(scores, logprobs, reference, mask, kl_coef=0.3)
+    ours = penalised(scores, logprobs, reference, mask, kl_coef=0.3)
     theirs = token_rewards_by_definition(scores.tolist(), logprobs.tolist(), reference.tolist(), LENGTHS, 0.3)
     for row, length in enumerate(LENGTHS):
         torch.testing.assert_close(ours[row, :length], torch.tensor(theirs[row], dtype=torch.float64), **EXACT)
@@ -70,8 +76,8 @@ def test_token_rewards_match_the_objective(sampled):
 
 def test_the_score_is_on_the_end_token_and_nowhere_else(sampled):
     scores, logprobs, reference, mask = sampled
-    with_score = token_rewards(scores, logprobs, reference, mask, kl_coef=0.3)
-    without = token_rewards(torch.zeros(3).double(), logprobs, reference, mask, kl_coef=0.3)
+    with_score = penalised(scores, logprobs, reference, mask, kl_coef=0.3)
+    without = penalised(torch.zeros(3).double(), logprobs, reference, mask, kl_coef=0.3)
     for row, length in enumerate(LENGTHS):
         added = (with_score - without)[row]
         assert added.nonzero().flatten().tolist() == [length - 1]
@@ -81,8 +87,8 @@ def test_the_score_is_on_the_end_token_and_nowhere_else(sampled):
 def test_equal_policies_and_a_zero_coefficient_leave_the_score_alone(sampled):
     scores, logprobs, reference, mask = sampled
     for rewards in (
-        token_rewards(scores, logprobs, logprobs, mask, kl_coef=0.3),
-        token_rewards(scores, logprobs, reference, mask, kl_coef=0.0),
+        penalised(scores, logprobs, logprobs, mask, kl_coef=0.3),
+        penalised(scores, logprobs, reference, mask, kl_coef=0.0),
     ):
         assert torch.equal(rewards.sum(1), scores)
         assert (rewards != 0).sum() == 3
@@ -90,11 +96,11 @@ def test_equal_policies_and_a_zero_coefficient_leave_the_score_alone(sampled):
 
 def test_padding_is_zero_and_rows_do_not_see_each_other(sampled):
     scores, logprobs, reference, mask = sampled
-    together = token_rewards(scores, logprobs, reference, mask, kl_coef=0.3)
+    together = penalised(scores, logprobs, reference, mask, kl_coef=0.3)
     assert (together[~mask] == 0).all()
     for row, length in enumerate(LENGTHS):
         narrow = (x[row : row + 1, :length] for x in (logprobs, reference, mask))
-        alone = token_rewards(scores[row : row + 1], *narrow, kl_coef=0.3)
+        alone = penalised(scores[row : row + 1], *narrow, kl_coef=0.3)
         torch.testing.assert_close(together[row : row + 1, :length], alone, **EXACT)
 
 
@@ -133,24 +139,22 @@ def test_whitening_of_equal_values_is_finite():
     assert equal.tolist() == [[0.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize(
-    ("kl", "expected"),
-    [
-        (12.0, 0.151536),  # 12/6 − 1 = 1, limited to .2: .15·(1 + .2·512/10000)
-        (3.0, 0.148464),  # 3/6 − 1 = −.5, limited to −.2
-        (6.0, 0.15),
-        (6.6, 0.150768),  # .1, not limited: .15·(1 + .1·.0512)
-        (5.7, 0.149616),  # −.05: .15·(1 − .05·.0512)
-    ],
-)
-def test_adaptive_coefficient_by_hand(kl, expected):
-    found = adapted_kl_coef(0.15, kl, target=6.0, horizon=10_000, episodes=512)
-    assert found == pytest.approx(expected, rel=1e-12)
+def test_length_has_a_price_beyond_the_free_tokens():
+    # .1 a token beyond 10: 12 tokens cost .2, 8 cost nothing; what did not end keeps its fixed score.
+    scores, lengths = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([12, 8, 30])
+    ended = torch.tensor([True, True, False])
+    options = {"missing_eos_score": -1.0, "score_clip": 5.0, "length_penalty": 0.1, "free_length": 10}
+    assert effective_scores(scores, ended, lengths, **options).tolist() == pytest.approx([0.8, 1.0, -1.0])
+    unclipped = effective_scores(torch.tensor([9.0]), ended[:1], lengths[:1], **options)
+    assert unclipped.tolist() == pytest.approx([4.8]), "the price is taken off the clipped score"
 
 
-def test_adaptive_coefficient_holds_a_kl_that_falls_with_it():
-    # A policy whose KL is 1/β settles where 1/β is the target.
-    coefficient = 0.05
-    for _ in range(2000):
-        coefficient = adapted_kl_coef(coefficient, 1 / coefficient, target=4.0, horizon=1000, episodes=100)
-    assert 1 / coefficient == pytest.approx(4.0, rel=1e-3)
+def test_moments_are_those_of_all_batches_together():
+    values = torch.randn(30, generator=torch.Generator().manual_seed(2)).double() * 3 + 7
+    moments = Moments()
+    for batch in values.split([1, 12, 17]):
+        moments = moments.merged(batch)
+    assert moments.count == 30
+    assert moments.mean == pytest.approx(float(values.mean()), rel=1e-12)
+    assert moments.std == pytest.approx(float(values.std(unbiased=False)), rel=1e-12)
+    assert Moments().merged(torch.tensor([4.0])).std == 1, "one score has no deviation"

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from ppo.data import PromptSet
+from ppo.engines import InProcess
 from ppo.rollout import collect, spread
 from tests.ppo.conftest import LENGTHS, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows
+from workbench.model.processes import Processes
 
 FIELDS = ("scores", "old_logprobs", "reference_logprobs", "values", "entropy")
 
@@ -45,21 +47,21 @@ def test_logprobs_are_those_of_the_language_model(roles, prompts, rollout):
 def test_scores_are_read_at_the_last_token_of_the_response(roles, prompts, rollout):
     for row, response in enumerate(random_responses(roles)):
         ids, mask = pad_rows([prompts.ids[row] + response], roles.tokenizer.pad_token_id)
-        torch.testing.assert_close(rollout.scores[row : row + 1], roles.scores("reward", ids, mask), **SHAPES)
+        torch.testing.assert_close(rollout.scores[row : row + 1], roles.scores("reward_1", ids, mask), **SHAPES)
         if len(response) > 1:
             shorter, its_mask = pad_rows([prompts.ids[row] + response[:-1]], roles.tokenizer.pad_token_id)
-            assert abs(float(rollout.scores[row] - roles.scores("reward", shorter, its_mask))) > 1e-4
+            assert abs(float(rollout.scores[row] - roles.scores("reward_1", shorter, its_mask))) > 1e-4
 
 
 def test_values_start_as_the_scores_of_what_was_written_so_far(roles, prompts, rollout):
     # The value before token 0 is what the reward model says of the prompt alone.
     ids, mask = pad_rows(prompts.take(list(range(8))).ids, roles.tokenizer.pad_token_id)
-    torch.testing.assert_close(rollout.values[:, 0], roles.scores("reward", ids, mask), **SHAPES)
+    torch.testing.assert_close(rollout.values[:, 0], roles.scores("reward_1", ids, mask), **SHAPES)
 
 
 def test_collect_is_a_function_of_its_seed(roles, prompts):
-    options = {"max_new_tokens": 6, "temperature": 1.0, "micro_batch_size": 4}
-    one, two, other = (collect(roles, prompts, seed=seed, **options) for seed in (1, 1, 2))
+    options = {"max_new_tokens": 6, "temperature": 1.0, "micro_batch_size": 4, "processes": Processes()}
+    one, two, other = (collect(roles, InProcess(roles), prompts, seed=seed, **options) for seed in (1, 1, 2))
     assert torch.equal(one.rows.ids, two.rows.ids)
     assert torch.equal(one.old_logprobs, two.old_logprobs)
     assert not torch.equal(one.rows.response_ids, other.rows.response_ids)
@@ -78,7 +80,8 @@ def test_a_response_ends_with_its_first_end_token(roles, prompts):
         return sequences
 
     roles.model.generate = ends_at_once
-    found = collect(roles, many, max_new_tokens=5, temperature=1.0, micro_batch_size=4, seed=0)
+    options = {"max_new_tokens": 5, "temperature": 1.0, "micro_batch_size": 4, "seed": 0}
+    found = collect(roles, InProcess(roles), many, **options, processes=Processes())
     assert found.tokens == 4
     assert found.rows.response_ids.tolist() == [[end]] * 4
     assert found.ended.all()

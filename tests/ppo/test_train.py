@@ -37,7 +37,7 @@ def lasting(rows):
 def test_files_of_a_finished_run(finished):
     record = finished.record()
     assert (record["status"], record["phase"], record["method"]) == ("finished", "ppo", "ppo")
-    assert set(record["parents"]) == {"start", "reward"}
+    assert set(record["parents"]) == {"start", "reward_1"}
     assert checkpoint_steps(finished.checkpoints) == [2, 4]
     assert (finished.adapter / "adapter_model.safetensors").is_file()
     head, probe = load_head(finished.head_path)

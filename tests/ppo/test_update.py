@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from ppo.advantages import gae
+from ppo.data import Demonstrations
+from ppo.kl import kl_k1
 from ppo.rewards import token_rewards, whiten
-from ppo.update import Optimizers, RatioNotOne, Targets, update
+from ppo.targets import Targets
+from ppo.update import Objective, Optimizers, RatioNotOne, update
 from tests.ppo.conftest import random_responses, read_responses
 from tests.reference.tolerances import SHAPES
+from workbench.model.processes import Processes
 
 OPTIONS = {
     "ppo_epochs": 2,
@@ -16,26 +20,49 @@ OPTIONS = {
     "temperature": 1.0,
     "clip_range": 0.2,
     "value_clip_range": 0.2,
+    "value_coef": 0.1,
     "entropy_coef": 0.0,
+    "kl_loss_coef": 0.0,
+    "kl_estimator": "k2",
+    "ptx_coef": 0.0,
     "target_kl": 0.0,
     "max_grad_norm": 1.0,
-    "train_policy": True,
-    "seed": 0,
+    "average_decay": 0.5,
 }
 
 
 def targets_of(rollout):
-    rewards = token_rewards(
-        rollout.scores, rollout.old_logprobs, rollout.reference_logprobs, rollout.mask, kl_coef=0.05
-    )
+    penalties = 0.05 * kl_k1(rollout.old_logprobs, rollout.reference_logprobs)
+    rewards = token_rewards(rollout.scores, penalties, rollout.mask)
     advantages, value_targets = gae(rewards, rollout.values, rollout.mask, gamma=1.0, gae_lambda=0.95)
     return Targets(whiten(advantages, rollout.mask, keep_mean=False), value_targets)
 
 
-def run_update(roles, rollout, *, lr=1e-3, value_lr=1e-3, targets=None, **changes):
-    optimizers = Optimizers.of(roles, beta2=0.95, eps=1e-5)
+def run_update(
+    roles,
+    rollout,
+    *,
+    lr=1e-3,
+    value_lr=1e-3,
+    targets=None,
+    optimizers=None,
+    train_policy=True,
+    demonstrations=None,
+    **changes,
+):
+    optimizers = optimizers or Optimizers.of(roles, beta2=0.95, eps=1e-5)
     optimizers.set_learning_rates(lr, value_lr)
-    return update(roles, optimizers, rollout, targets or targets_of(rollout), **(OPTIONS | changes))
+    return update(
+        roles,
+        optimizers,
+        rollout,
+        targets or targets_of(rollout),
+        Objective(**(OPTIONS | changes)),
+        train_policy=train_policy,
+        seed=0,
+        processes=Processes(),
+        demonstrations=demonstrations,
+    )
 
 
 def snapshot(roles):
@@ -124,8 +151,7 @@ def test_dropout_is_noticed(roles, rollout):
 def test_target_kl_stops_the_policy_and_not_the_value_model(roles, rollout):
     # The first step is made at ratio 1; the second minibatch finds the policy too far, and its step is the last.
     optimizers = Optimizers.of(roles, beta2=0.95, eps=1e-5)
-    optimizers.set_learning_rates(0.01, 0.01)
-    update(roles, optimizers, rollout, targets_of(rollout), **(OPTIONS | {"ppo_epochs": 3, "target_kl": 1e-9}))
+    run_update(roles, rollout, lr=0.01, value_lr=0.01, optimizers=optimizers, ppo_epochs=3, target_kl=1e-9)
     steps = [int(next(iter(o.state.values()))["step"]) for o in (optimizers.policy, optimizers.value)]
     assert steps == [2, 6]
 
@@ -149,3 +175,87 @@ def test_the_entropy_bonus_raises_entropy(open_again, prompts, rollout):
         entropy.append(float(read_responses(roles, prompts, random_responses(roles)).entropy.sum()))
     assert entropy[0] == pytest.approx(float(rollout.entropy.sum()), rel=1e-6)
     assert entropy[1] > entropy[0] + 1e-3
+
+
+def test_a_value_head_on_the_policys_trunk_learns_with_the_policy(open_again, prompts, rollout):
+    roles = open_again(value="head")
+    assert "value" not in roles.names
+    read = read_responses(roles, prompts, random_responses(roles))
+    assert (read.values == 0).all()
+    before, targets = snapshot(roles), targets_of(rollout)
+    found = run_update(roles, read, targets=targets)
+    changed = moved(before, snapshot(roles))
+    assert changed == {n for n in before if "lora_" in n and ".policy." in n} | {"head value weight", "head value bias"}
+    read = read_responses(roles, prompts, random_responses(roles))
+    run_update(roles, read, targets=targets, lr=0.0, value_lr=0.05, value_clip_range=10.0, ppo_epochs=40)
+    again = read_responses(roles, prompts, random_responses(roles))
+    error = [((r.values - targets.value_targets)[r.mask] ** 2).mean() for r in (read, again)]
+    assert error[1] < 0.8 * error[0]
+    assert found["value/loss"] > 0
+
+
+def test_a_value_head_alone_leaves_the_trunk_to_the_policys_loss(open_again, prompts, rollout):
+    """Weight 0 in the trunk: the policy moves exactly as without any value loss."""
+    targets, states = targets_of(rollout), []
+    for head in ("head", "none"):
+        roles = open_again(value=head)
+        read = read_responses(roles, prompts, random_responses(roles))
+        own = targets if head == "head" else Targets(targets.advantages, None)
+        run_update(roles, read, targets=own, value_coef=0.0, max_grad_norm=1e9)
+        states.append(roles.adapter_state("policy"))
+    for name, weight in states[0].items():
+        torch.testing.assert_close(states[1][name], weight, **SHAPES)
+
+
+def test_value_only_iterations_train_the_head_alone(open_again, prompts, rollout):
+    roles = open_again(value="head")
+    read = read_responses(roles, prompts, random_responses(roles))
+    before = snapshot(roles)
+    run_update(roles, read, targets=targets_of(rollout), train_policy=False)
+    assert moved(before, snapshot(roles)) == {"head value weight", "head value bias"}
+
+
+def test_without_a_value_model_there_is_none_to_train(open_again, prompts, rollout):
+    roles = open_again(value="none")
+    optimizers = Optimizers.of(roles, beta2=0.95, eps=1e-5)
+    assert optimizers.value is None
+    read = read_responses(roles, prompts, random_responses(roles))
+    targets = Targets(targets_of(rollout).advantages, None)
+    found = run_update(roles, read, targets=targets, optimizers=optimizers)
+    assert not any(name.startswith("value/") for name in found)
+
+
+def test_the_kl_as_a_loss_pulls_the_policy_back(open_again, prompts, rollout):
+    roles = open_again()
+    with torch.no_grad():
+        for weight in roles.parameters("policy"):
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    away = read_responses(roles, prompts, random_responses(roles))
+    nothing = Targets(torch.zeros_like(away.old_logprobs), away.values)
+    run_update(roles, away, targets=nothing, kl_loss_coef=1.0, lr=0.01, ppo_epochs=10)
+    back = read_responses(roles, prompts, random_responses(roles))
+    assert float(back.kl.sum()) < 0.7 * float(away.kl.sum())
+
+
+def test_imitation_raises_the_likelihood_of_demonstrations_and_0_does_nothing(open_again, prompts, rollout):
+    nothing = Targets(torch.zeros_like(rollout.old_logprobs), rollout.values)
+    likelihood = []
+    for coefficient in (0.0, 2.0):
+        roles = open_again()
+        shown = Demonstrations(prompts.ids[:2], random_responses(roles)[5:7], 4, 0, roles.device)
+        run_update(roles, rollout, targets=nothing, ptx_coef=coefficient, demonstrations=shown, lr=0.01, ppo_epochs=4)
+        after = read_responses(roles, prompts.take([0, 1]), random_responses(roles)[5:7])
+        likelihood.append(float(after.old_logprobs.sum()))
+    before = read_responses(open_again(), prompts.take([0, 1]), random_responses(roles)[5:7])
+    assert likelihood[0] == pytest.approx(float(before.old_logprobs.sum()), rel=1e-5)
+    assert likelihood[1] > likelihood[0] + 0.5
+
+
+def test_the_moving_average_follows_the_policy(open_again, rollout):
+    roles = open_again(average=True)
+    start = {name: weight.clone() for name, weight in roles.adapter_state("policy").items()}
+    run_update(roles, rollout, ppo_epochs=1, minibatch_size=8, micro_batch_size=8, average_decay=0.75)
+    policy, average = roles.adapter_state("policy"), roles.adapter_state("average")
+    for name, first in start.items():
+        torch.testing.assert_close(average[name], 0.75 * first + 0.25 * policy[name], rtol=1e-5, atol=1e-7)
+        assert not torch.equal(average[name], first)

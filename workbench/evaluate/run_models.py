@@ -148,7 +148,7 @@ def evaluate_policy_run(
     sampling = sampling or Sampling()
     folder = RunFolder.open(run, phase=("sft", "ppo")).require_finished()
     parents = {role: Path(path) for role, path in folder.record().get("parents", {}).items()}
-    start, reward_run = parents.get("start"), reward_run or parents.get("reward")
+    start, reward_run = parents.get("start"), reward_run or parents.get("reward_1")
     against = against or start
     records = read_prompts(prompts)
     opened = {"policy": folder.path, "reference": start, "reward": reward_run}

@@ -6,9 +6,11 @@ No top-k, top-p or minimum length: they would make the sampled distribution anot
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from workbench.data.records import Prompt
 from workbench.data.tokenise import decode_response, encode_prompt
@@ -27,6 +29,10 @@ class Responses:
     """(B, R) bool, True on real tokens, EOS included."""
     ended: Tensor
     """(B,) bool: has an EOS."""
+
+    def lists(self) -> list[list[int]]:
+        """B responses as lists of token ids, EOS included."""
+        return [ids[real].tolist() for ids, real in zip(self.ids, self.mask, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,34 @@ def generate(
         temperature: of the softmax, > 0.
         seed: of the sampling; the global random state is left as it was.
     """
-    tokenizer = roles.tokenizer
+    with roles.use(role):
+        return generate_with(
+            roles.model,
+            roles.tokenizer,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            device=roles.device,
+        )
+
+
+def generate_with(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    device: torch.device,
+) -> Responses:
+    """`generate` with a model that is in eval mode already, whatever it is."""
     input_ids, mask = pad_rows([list(prompt) for prompt in prompts], tokenizer.pad_token_id, side="left")
-    input_ids, mask = input_ids.to(roles.device), mask.to(roles.device)
-    devices = [roles.device] if roles.device.type == "cuda" else []
-    with roles.use(role), torch.random.fork_rng(devices=devices):
+    input_ids, mask = input_ids.to(device), mask.to(device)
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        sequences = roles.model.generate(
+        sequences = model.generate(
             input_ids=input_ids,
             attention_mask=mask.long(),
             position_ids=position_ids(mask),

@@ -11,6 +11,7 @@ that know peft. Shapes: B = batch, T = tokens, D = hidden.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,16 +73,17 @@ class Roles:
     @property
     def lm_head(self) -> Tensor:
         """(V, D) weight of the base's LM head."""
-        weight: Tensor = self._causal_model.get_output_embeddings().weight
+        weight: Tensor = self.causal_model.get_output_embeddings().weight
         return weight
 
     @property
-    def _causal_model(self) -> Any:
+    def causal_model(self) -> Any:
+        """The causal model inside, its layers carrying every adapter."""
         return self.model.base_model.model
 
     def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
         """Load another adapter (in peft format) under a role's name, frozen."""
-        self.model.add_adapter(role, _frozen_config(adapter, self._causal_model))
+        self.model.add_adapter(role, _frozen_config(adapter, self.causal_model))
         _load_lora(self.model, role, _read_lora(adapter), place=adapter)
         self._finish_adding(role)
         if head is not None:
@@ -135,7 +137,7 @@ class Roles:
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Final hidden states (B, T, D) of the active role."""
-        decoder = self._causal_model.model
+        decoder = self.causal_model.model
         hidden: Tensor = decoder(
             input_ids=input_ids,
             attention_mask=attention_mask.long(),
@@ -182,7 +184,13 @@ class Roles:
 
     def checkpoint_activations(self) -> None:
         """Recompute activations during backward passes in train mode."""
-        self._causal_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.causal_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def move_towards(self, average: str, source: str, *, decay: float) -> None:
+        """average ← decay · average + (1 − decay) · source, weight by weight (an exponential moving average)."""
+        with torch.no_grad():
+            for mine, theirs in zip(self._adapter_weights(average), self._adapter_weights(source), strict=True):
+                mine.lerp_(theirs, 1 - decay)
 
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
@@ -193,7 +201,46 @@ class Roles:
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each role's adapter and head."""
-        return {role: sum(p.numel() for p in self.parameters(role)) for role in self.names}
+        heads = [role for role in self.heads if role not in self.names]
+        return {role: sum(p.numel() for p in self.parameters(role)) for role in (*self.names, *heads)}
+
+    def base_bytes(self) -> int:
+        """Memory of the frozen base, as it is stored: two parameters in one byte where it is NF4, and their scales."""
+        adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
+        total = 0
+        for parameter in {id(p): p for p in self.model.parameters()}.values():
+            if id(parameter) not in adapters:
+                total += parameter.numel() * parameter.element_size() + _scale_bytes(parameter)
+        return total
+
+    def summary(self) -> str:
+        """A table of the roles: parameters and memory of each, beside the base's."""
+        rows = [("base, shared", f"{self.base_parameters():,}", self.base_bytes())]
+        rows += [(role, f"{count:,}", 4 * count) for role, count in self.parameter_counts().items()]
+        width = max(len(row[0]) for row in rows)
+        lines = [f"  {name:<{width}}  {count:>15}  {size / 2**20:>10,.1f} MiB" for name, count, size in rows]
+        return "\n".join([f"  {'role':<{width}}  {'parameters':>15}  {'memory':>14}", *lines])
+
+    def base_parameters(self) -> int:
+        """Parameters of the base, before quantisation."""
+        adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
+        unique = {id(p): p for p in self.model.parameters() if id(p) not in adapters}
+        return sum(_full_size(parameter) for parameter in unique.values())
+
+
+def _full_size(parameter: nn.Parameter) -> int:
+    """Elements before quantisation."""
+    state = getattr(parameter, "quant_state", None)
+    return math.prod(state.shape) if state is not None else parameter.numel()
+
+
+def _scale_bytes(parameter: nn.Parameter) -> int:
+    """Memory of an NF4 weight's scales: one byte a block of 64, and their own float32 scales a block of 256."""
+    state = getattr(parameter, "quant_state", None)
+    if state is None:
+        return 0
+    scales = [state.absmax, *([state.state2.absmax] if state.nested else [])]
+    return sum(scale.numel() * scale.element_size() for scale in scales)
 
 
 def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Path | None = None) -> PeftModel:

@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from workbench.run.errors import WorkbenchError
@@ -17,8 +17,10 @@ from workbench.run.errors import WorkbenchError
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
-def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, keep_last: int) -> Path:
-    """Let `write` fill a hidden folder, publish it as `root/step-N`, delete all but the newest `keep_last`.
+def save_checkpoint(
+    root: Path, step: int, write: Callable[[Path], None], *, keep_last: int, keep: Collection[int] = ()
+) -> Path:
+    """Let `write` fill a hidden folder, publish it as `root/step-N`, delete all but the newest `keep_last` and `keep`.
 
     Raises:
         WorkbenchError: the disk is full; as after any failure, the hidden folder is removed and older checkpoints stay
@@ -35,7 +37,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
-    prune_checkpoints(root, keep_last)
+    prune_checkpoints(root, keep_last, keep)
     return published
 
 
@@ -47,9 +49,9 @@ def publish_checkpoint(written: Path, root: Path, step: int) -> Path:
     return final
 
 
-def prune_checkpoints(root: Path, keep_last: int) -> None:
-    """Delete the oldest checkpoints and whatever a killed process left half-written."""
-    for step in checkpoint_steps(root)[:-keep_last]:
+def prune_checkpoints(root: Path, keep_last: int, keep: Collection[int] = ()) -> None:
+    """Delete the oldest checkpoints, but not those to `keep`, and whatever a killed process left half-written."""
+    for step in set(checkpoint_steps(root)[:-keep_last]) - set(keep):
         (root / f"step-{step}").rename(root / f".writing-deleted-{step}")  # half of a checkpoint never bears its name
     for leftover in root.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)

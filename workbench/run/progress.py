@@ -14,8 +14,9 @@ def progress(
     description: str = "",
     unit: str = "it",
     initial: int = 0,
+    quiet: bool = False,
 ) -> "tqdm[Any]":
-    """A bar on standard error; where that is no terminal, a line every ten seconds."""
+    """A bar on standard error; where that is no terminal, a line every ten seconds. `quiet`: none."""
     terminal = sys.stderr.isatty()
     return tqdm(
         iterable,
@@ -23,6 +24,7 @@ def progress(
         desc=description,
         unit=unit,
         initial=initial,
+        disable=quiet,
         dynamic_ncols=terminal,
         ncols=None if terminal else 100,
         mininterval=0.2 if terminal else 10.0,

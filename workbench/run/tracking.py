@@ -133,6 +133,22 @@ class Tracker:
         return float(rows[-1]["seconds"]) if rows else 0.0
 
 
+class NoTracker:
+    """Of the other processes of a run that was launched with several: the first one tracks for all."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoTracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        pass
+
+
 def _finite(value: float) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None

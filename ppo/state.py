@@ -1,0 +1,85 @@
+"""What a PPO run carries from iteration to iteration, and its checkpoints, which hold all that the next one depends on.
+
+Sampling, shuffles and minibatch orders are functions of seed and iteration, so the prompt cursor is the iteration.
+"""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from ppo.rewards import Moments
+from ppo.update import Optimizers
+from workbench.model.roles import Roles
+from workbench.run.checkpoints import latest_checkpoint, save_checkpoint
+from workbench.run.folder import RunFolder
+
+
+@dataclass
+class State:
+    """What changes from iteration to iteration, besides adapters and optimizers."""
+
+    iteration: int
+    """The next one to run."""
+    kl_coef: float
+    episodes: int = 0
+    moments: Moments = field(default_factory=Moments)
+    """Of all scores so far."""
+    heldout: dict[int, float] = field(default_factory=dict)
+    """Held-out reward (score less KL penalty) by iteration."""
+    warned: set[str] = field(default_factory=set)
+    """Kinds of warnings that were given."""
+    first: dict[str, float] = field(default_factory=dict)
+    """Metrics of the first iteration."""
+    recent: list[dict[str, float]] = field(default_factory=list)
+    """Metrics of the last iterations; with the first one's, what warnings are drawn from."""
+
+
+def trained_roles(roles: Roles) -> list[str]:
+    """The adapters that change: policy, and value and moving average where they have one."""
+    return [name for name in ("policy", "value", "average") if name in roles.names]
+
+
+def save(
+    folder: RunFolder, roles: Roles, optimizers: Optimizers, state: State, *, keep_last: int, keep_best: int
+) -> None:
+    """Write `checkpoints/step-N`: state.pt to resume from, and the policy as a plain adapter."""
+    content: dict[str, Any] = {
+        "state": vars(state),
+        "adapters": {role: roles.adapter_state(role) for role in trained_roles(roles)},
+        "value_head": roles.heads["value"].state_dict() if "value" in roles.heads else None,
+        "optimizers": optimizers.states(),
+        "rng": {"torch": torch.get_rng_state(), "numpy": numpy.random.get_state(), "python": random.getstate()},
+    }
+    if torch.cuda.is_available():
+        content["rng"]["cuda"] = torch.cuda.get_rng_state_all()
+
+    def write(hidden: Path) -> None:
+        torch.save(content, hidden / "state.pt")
+        roles.save_adapter("average" if "average" in roles.names else "policy", hidden / "adapter")
+
+    best = sorted(state.heldout, key=lambda step: state.heldout[step], reverse=True)[:keep_best]
+    save_checkpoint(folder.checkpoints, state.iteration, write, keep_last=keep_last, keep=best)
+
+
+def resume(folder: RunFolder, roles: Roles, optimizers: Optimizers, fresh: State) -> State:
+    """Put back the newest checkpoint, or start over where there is none."""
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        return fresh
+    content = torch.load(checkpoint / "state.pt", map_location=roles.device, weights_only=False)
+    for role, weights in content["adapters"].items():
+        roles.load_adapter_state(role, weights)
+    if content["value_head"] is not None:
+        roles.heads["value"].load_state_dict(content["value_head"])
+    optimizers.load_states(content["optimizers"])
+    rng = content["rng"]
+    torch.set_rng_state(rng["torch"].cpu())
+    numpy.random.set_state(rng["numpy"])
+    random.setstate(rng["python"])
+    if "cuda" in rng and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in rng["cuda"]])
+    return State(**content["state"])

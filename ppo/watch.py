@@ -1,0 +1,77 @@
+"""Warnings while PPO runs: what goes wrong most often, seen in the metrics, with what to do about it. Pure.
+
+The thresholds are rules of thumb, from the runs that Huang et al. 2024 (arXiv:2403.17031) and Zheng et al. 2023
+(arXiv:2307.04964) report as failed; each sentence carries its numbers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+KL_MOST = 10.0
+"""Nats per response."""
+ENTROPY_LEAST = 0.3
+"""Share of the first iteration's entropy."""
+LENGTH_MOST = 1.5
+"""Times the first iteration's length, or its reciprocal."""
+EOS_LEAST = 0.8
+WINDOW = 3
+"""Iterations that must agree."""
+PATIENCE = 20
+"""Iterations that the value model has to become better than a constant."""
+
+Metrics = Mapping[str, float]
+
+
+def warnings(first: Metrics, recent: Sequence[Metrics], iteration: int) -> Iterator[tuple[str, str]]:
+    """What the last iterations give reason for.
+
+    Args:
+        first: metrics of the first iteration.
+        recent: metrics of the last iterations, newest last; fewer than WINDOW give no reason.
+        iteration: the newest one's number.
+
+    Yields:
+        (kind, sentence with numbers and advice).
+    """
+    if len(recent) < WINDOW:
+        return
+    rows = recent[-WINDOW:]
+    least = {name: min(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
+    most = {name: max(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
+    if least["objective/kl"] > KL_MOST:
+        yield (
+            "kl",
+            f"KL to the reference is {least['objective/kl']:.1f} nats a response (above {KL_MOST:.0f}): the reward "
+            "model no longer knows such answers. Raise reward.kl_coef, set reward.kl_target, or lower train.lr.",
+        )
+    if most["objective/entropy"] < ENTROPY_LEAST * first["objective/entropy"]:
+        yield (
+            "entropy",
+            f"entropy fell from {first['objective/entropy']:.2f} to {most['objective/entropy']:.2f} nats a token: the "
+            "policy says the same thing always. Raise reward.kl_coef or train.entropy_coef, or lower train.lr.",
+        )
+    if least["response/length"] > LENGTH_MOST * first["response/length"]:
+        yield (
+            "length",
+            f"responses grew from {first['response/length']:.0f} to {least['response/length']:.0f} tokens: check that "
+            "the reward model does not pay for length (python -m workbench evaluate); reward.length_penalty makes "
+            "tokens cost.",
+        )
+    if most["response/length"] * LENGTH_MOST < first["response/length"]:
+        yield (
+            "length",
+            f"responses shrank from {first['response/length']:.0f} to {most['response/length']:.0f} tokens: check what "
+            "the reward model pays for (python -m workbench evaluate).",
+        )
+    if most["response/eos_rate"] < EOS_LEAST:
+        yield (
+            "eos",
+            f"only {most['response/eos_rate']:.0%} of the responses end: raise rollout.max_new_tokens, or lower "
+            "reward.missing_eos_score so that an end is worth more.",
+        )
+    variance = most.get("value/explained_variance")
+    if variance is not None and variance < 0 and iteration >= PATIENCE:
+        yield (
+            "value",
+            f"the value model explains nothing after {iteration + 1} iterations (explained variance {variance:.2f}): "
+            "raise train.value_lr or train.value_only_iterations, or use train.advantage=rloo.",
+        )

@@ -1,0 +1,91 @@
+"""From a rollout to its targets: what each rule does to the rewards."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ppo.rewards import Moments
+from ppo.targets import RewardRule, kl_per_response, rewards_of, rollout_metrics, targets_of
+
+RULE = RewardRule(
+    kl_in="reward",
+    kl_estimator="k1",
+    missing_eos_score=None,
+    score_clip=0.0,
+    length_penalty=0.0,
+    free_length=0,
+    spread_coef=0.0,
+    sign=1,
+    whiten=False,
+)
+
+
+@pytest.fixture
+def moved(rollout):
+    """The rollout of a policy that is .5 nats a token surer than its reference."""
+    return replace(rollout, reference_logprobs=(rollout.old_logprobs - 0.5) * rollout.mask)
+
+
+def test_penalty_and_score_add_up_to_the_objective(moved):
+    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    lengths = moved.mask.sum(dim=1)
+    torch.testing.assert_close(rewards.sum(dim=1), moved.scores - 0.1 * 0.5 * lengths)
+    assert kl_per_response(moved) == pytest.approx(0.5 * float(lengths.float().mean()), rel=1e-5)
+
+
+def test_another_estimator_is_another_penalty(moved):
+    # ½·.5² and e^−.5 − 1 + .5 a token.
+    for name, nats in (("k2", 0.125), ("k3", 0.10653066)):
+        rewards = rewards_of(moved, replace(RULE, kl_estimator=name), kl_coef=0.1, scale=None)
+        expected = moved.scores - 0.1 * nats * moved.mask.sum(dim=1)
+        torch.testing.assert_close(rewards.sum(dim=1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_as_a_loss_the_kl_leaves_the_rewards_alone(moved):
+    rewards = rewards_of(moved, replace(RULE, kl_in="loss", kl_estimator="k2"), kl_coef=0.1, scale=None)
+    torch.testing.assert_close(rewards.sum(dim=1), moved.scores)
+
+
+def test_the_running_scale_divides_scores(moved):
+    scale = Moments(count=4, mean=1.0, squares=16.0)
+    assert scale.std == 2
+    rewards = rewards_of(moved, RULE, kl_coef=0.0, scale=scale)
+    torch.testing.assert_close(rewards.sum(dim=1), moved.scores / 2)
+
+
+def test_disagreement_of_reward_models_is_taken_off(moved):
+    unsure = replace(moved, score_spread=torch.arange(len(moved.rows)).float())
+    rewards = rewards_of(unsure, replace(RULE, spread_coef=0.25), kl_coef=0.0, scale=None)
+    torch.testing.assert_close(rewards.sum(dim=1), moved.scores - 0.25 * unsure.score_spread)
+    metrics = rollout_metrics(unsure, rewards, targets(unsure, rewards), kl_coef=0.0)
+    assert metrics["objective/score_spread"] == pytest.approx(3.5)
+
+
+def targets(rollout, rewards, method="gae"):
+    return targets_of(rollout, rewards, method=method, gamma=1.0, gae_lambda=0.95, responses_per_prompt=2)
+
+
+def test_group_baselines_need_no_value_model(moved):
+    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    for method in ("rloo", "grpo"):
+        found = targets(moved, rewards, method)
+        assert found.value_targets is None
+        pairs = found.advantages[:, 0].reshape(-1, 2)
+        torch.testing.assert_close(pairs.sum(dim=1), torch.zeros(4), rtol=0, atol=1e-5)
+        assert "value/explained_variance" not in rollout_metrics(moved, rewards, found, kl_coef=0.1)
+
+
+def test_metrics_are_means_over_responses_or_over_real_tokens(moved):
+    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    found = targets(moved, rewards)
+    metrics = rollout_metrics(moved, rewards, found, kl_coef=0.1)
+    assert metrics["objective/score"] == pytest.approx(float(moved.scores.mean()))
+    assert metrics["objective/entropy"] == pytest.approx(float(moved.entropy[moved.mask].mean()), rel=1e-5)
+    assert metrics["response/length"] == pytest.approx(float(moved.mask.sum()) / len(moved.rows))
+    assert metrics["response/eos_rate"] == 0.5
+    assert metrics["objective/reward"] == pytest.approx(float(rewards.sum()) / len(moved.rows), rel=1e-5)
+    assert "objective/score_spread" not in metrics
+    error = (moved.values - found.value_targets)[moved.mask]
+    explained = 1 - float(error.var(unbiased=False) / found.value_targets[moved.mask].var(unbiased=False))
+    assert metrics["value/explained_variance"] == pytest.approx(explained, rel=1e-4)

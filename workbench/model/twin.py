@@ -1,0 +1,62 @@
+"""A copy of base and adapter in one set of plain weights, for sampling: no dequantisation and no adapter's extra steps.
+
+It needs the memory of the unquantised base (13 GB for a 7B in bfloat16). The weights that are copied are what the NF4
+base stands for, dequantised, so the twin is the policy up to the rounding of `dtype`; the NF4 base itself is never
+merged into, which would drift further with every round.
+"""
+
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from workbench.model.roles import Roles
+
+
+class Twin:
+    """The merged copy of one role.
+
+    Args:
+        roles: the base with its adapters.
+        role: whose adapter is merged; `refresh` before sampling.
+        dtype: of the copy.
+    """
+
+    def __init__(self, roles: Roles, role: str, *, dtype: torch.dtype) -> None:
+        self.roles, self.role = roles, role
+        config: Any = AutoConfig.for_model(**roles.causal_model.config.to_dict())
+        config.quantization_config = None
+        self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).to(roles.device).eval()
+        self.model.generation_config = roles.causal_model.generation_config
+        self.model.requires_grad_(False)
+        self._layers = [
+            (self._own(name), layer)
+            for name, layer in roles.causal_model.named_modules()
+            if isinstance(layer, LoraLayer)
+        ]
+        weights = {n: p for n, p in roles.causal_model.named_parameters() if "lora_" not in n and "base_layer" not in n}
+        for name, weight in weights.items():
+            self._own(name).copy_(weight)
+
+    def _own(self, name: str) -> Tensor:
+        """This copy's weight of a module or parameter of the base, as a tensor to write to."""
+        parameters = dict(self.model.named_parameters())
+        found: nn.Parameter = parameters[name] if name in parameters else parameters[f"{name}.weight"]
+        return found.data
+
+    def refresh(self) -> None:
+        """Take over the adapter's present weights."""
+        with torch.no_grad():
+            layer: Any
+            for own, layer in self._layers:
+                base: Any = layer.get_base_layer()
+                whole = dequantize_4bit(base.weight.data, base.weight.quant_state) if _is_nf4(base) else base.weight
+                own.copy_(whole.float() + layer.get_delta_weight(self.role).float())
+
+
+def _is_nf4(layer: nn.Module) -> bool:
+    return isinstance(layer, Linear4bit)
