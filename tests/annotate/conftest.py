@@ -8,6 +8,7 @@ import pytest
 from annotate.items import load_items
 from annotate.statements import Annotator
 from annotate.store import Store
+from tests.annotate.postgres import Server, missing
 from workbench.data.records import Item, Message, Response
 
 
@@ -37,9 +38,31 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    server = Server()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store.open(tmp_path / "labels.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store in each of the databases; tests take it as `store`."""
+    if request.param == "sqlite":
+        url: str | Path = tmp_path / "labels.sqlite"
+    else:
+        url = request.getfixturevalue("postgres_server").empty_database()
+    opened = Store.open(url)
     yield opened
     opened.close()
 
