@@ -50,12 +50,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the annotator and everybody are."""
+    """How far the annotator is."""
 
     mine: int
     open_for_me: int
-    given: int
-    wanted: int
     seconds_each: float | None
     """Median time of the annotator's newest judgements; None without any."""
 
@@ -227,13 +225,12 @@ class Queue:
             return _card_of(transaction, who, item_pk)
 
     def progress(self, who: Annotator) -> Progress:
-        """How far the annotator and everybody are."""
+        """How far the annotator is."""
         with self.store.read() as transaction:
             unfinished, had = transaction.open_items(who)
-            _, wanted, given = transaction.totals(simulated=who.simulated)
             seconds = transaction.recent_seconds(who.id, _PACE_OVER)
             pace = statistics.median(seconds) if seconds else None
-            return Progress(transaction.judged_by(who.id), unfinished - had, given, wanted, pace)
+            return Progress(transaction.judged_by(who.id), unfinished - had, pace)
 
 
 def _counts(given: Assignment) -> int:
