@@ -132,7 +132,6 @@ class Queue:
                 raise Refused("this item was not given to you")
             texts = [response.text for response in transaction.responses(given.item)]
             check(submission, len(texts))
-            transaction.lock_item(given.item)
             saved = self._after(transaction, who, given, submission.choice, now)
             transaction.add_judgement(
                 item=given.item,
@@ -160,6 +159,7 @@ class Queue:
 
     def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
         """Whether an item that this annotator does not hold takes another judgement. Planted ones always do."""
+        transaction.lock_item(item_pk)
         item = transaction.item(item_pk, simulated=who.simulated)
         assert item is not None
         leases = transaction.live_leases(item_pk, simulated=who.simulated, now=now)
@@ -186,7 +186,6 @@ class Queue:
             return _card_of(transaction, who, item_pk)
 
     def _withdraw(self, transaction: Transaction, who: Annotator, item_pk: int, client_key: str, now: float) -> None:
-        transaction.lock_item(item_pk)
         given = transaction.assignment(item_pk, who.id)
         assert given is not None
         # A surplus or skipped item that others have taken is given back without a lease: it must not be kept from them.

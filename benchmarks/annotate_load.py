@@ -4,7 +4,9 @@ Bounded (about four minutes) and on the loopback only. Parts: store alone (16 th
 with think time against `python -m annotate serve`; the same while the server is killed with -9 every few seconds and
 each annotator sends again what was not acknowledged, as the page does.
 
-    python -m benchmarks.annotate_load
+    [LABELS_URL=postgresql://…] python -m benchmarks.annotate_load
+
+With LABELS_URL, which must be an empty database, the first part runs on it too.
 """
 
 import http.client
@@ -189,6 +191,8 @@ def main() -> None:
             "crowd": lambda: crowd(folder / "crowd", seconds=40, think=THINK_SECONDS, disturb=undisturbed),
             "crowd_with_kills": lambda: crowd(folder / "kills", seconds=60, think=(0.3, 1.0), disturb=killed),
         }
+        if "LABELS_URL" in os.environ:
+            parts["store_postgresql"] = lambda: throughput(Store.open(os.environ["LABELS_URL"]))
         content: dict[str, Any] = {
             "commit": git_commit(),
             "hardware": {"cpus": os.cpu_count(), "load_before": os.getloadavg()[0], "machine": platform.machine()},

@@ -37,14 +37,15 @@ def _user() -> pwd.struct_passwd | None:
 class Server:
     """A running cluster."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         user = _user() if os.getuid() == 0 else None
         self._as = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         if user is not None:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         self._run("initdb", "-D", "data", "-U", "tester", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        settings = ("listen_addresses=", "unix_socket_directories=.", "fsync=off", "max_connections=200")
+        sync = "on" if durable else "off"
+        settings = ("listen_addresses=", "unix_socket_directories=.", f"fsync={sync}", "max_connections=200")
         options = [word for setting in settings for word in ("-c", setting)]
         command = [_program("postgres") or "", "-D", "data", *options]
         with (self.folder / "server.log").open("wb") as log:

@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from annotate.store import Store
 from tests.annotate.conftest import make_item
 from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
 
 
 def _pragma(path: Path, name: str) -> object:
@@ -95,3 +99,43 @@ def test_a_bad_address_is_explained_without_its_password(url: str, problem: str)
     with pytest.raises(WorkbenchError, match=problem) as caught:
         Store.open(url)
     assert "secret" not in str(caught.value)
+
+
+LABELLER = """
+import sys
+from annotate.queue import Card, Queue, Submission
+from annotate.store import Store
+
+store = Store.open(sys.argv[1])
+with store.read() as transaction:
+    who = transaction.annotator("ann")
+queue = Queue(store, lease_seconds=60)
+while isinstance(card := queue.next(who), Card):
+    key = f"key-{card.item:06}"
+    queue.submit(who, Submission(card.item, "compared", key, strength=1))
+    print(key, flush=True)
+"""
+
+
+def test_every_acknowledged_judgement_survives_a_kill(store: Store, tmp_path: Path) -> None:
+    load_items(store, [make_item(f"i{number}") for number in range(3000)], overlap=1, overlap_share=0)
+    with store.write() as transaction:
+        transaction.add_annotator("ann", "annotator", 0.0)
+    acknowledged: list[str] = []
+    for _ in range(2):
+        command = [sys.executable, "-c", LABELLER, str(tmp_path / "labels.sqlite")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            acknowledged += [process.stdout.readline().strip() for _ in range(40)]
+            process.kill()
+            # What it had written to the pipe before was acknowledged as well; the last line may be cut.
+            acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
+    reopened = Store.open(tmp_path / "labels.sqlite")
+    with reopened.read() as transaction:
+        rows = list(transaction.all_judgements())
+        done = sum(item.done for item in transaction.items())
+    reopened.close()
+    assert len(acknowledged) >= 80
+    assert len(set(acknowledged)) == len(acknowledged)
+    assert set(acknowledged) <= {row["client_key"] for row in rows}
+    assert len(rows) == done == len({row["item"] for row in rows})
