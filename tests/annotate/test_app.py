@@ -1,59 +1,16 @@
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
-from annotate import people
-from annotate.app import create_app, listen, login_needed
+from annotate.app import listen, login_needed
 from annotate.items import load_items
-from annotate.people import Brake, Sessions, add_account, check_password, has_accounts
-from annotate.queue import Queue
+from annotate.people import add_account, check_password, has_accounts
+from annotate.sessions import Brake, Sessions
 from annotate.store import Store
-from tests.annotate.conftest import make_item
+from tests.annotate.conftest import PASSWORD, client_of, make_item
 from workbench.run.errors import WorkbenchError
-
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_hashes() -> Iterator[None]:
-    """Argon2 as it is, with less work: hundreds of hashes are made here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        people._hash_of_nobody.cache_clear()
-        yield
-        people._hash_of_nobody.cache_clear()
-
-
-def _client(store: Store, *, login: bool) -> TestClient:
-    app = create_app(store, Queue(store, lease_seconds=60), title="Which <b>?", login=login)
-    return TestClient(app, base_url="http://localhost", follow_redirects=False)
-
-
-@pytest.fixture
-def filled(store: Store) -> Store:
-    add_account(store, "ann", "annotator", PASSWORD)
-    add_account(store, "bea", "annotator", PASSWORD)
-    load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=1, overlap_share=0)
-    return store
-
-
-@pytest.fixture
-def client(filled: Store) -> Iterator[TestClient]:
-    with _client(filled, login=True) as client:
-        yield client
-
-
-@pytest.fixture
-def log_in(client: TestClient) -> Callable[..., None]:
-    def enter(name: str = "ann") -> None:
-        client.cookies.clear()
-        reply = client.post("/login", data={"name": name, "password": PASSWORD})
-        assert (reply.status_code, reply.headers["location"]) == (303, "/label/")
-
-    return enter
 
 
 def test_without_a_login_there_is_only_the_form(client: TestClient) -> None:
@@ -66,20 +23,27 @@ def test_without_a_login_there_is_only_the_form(client: TestClient) -> None:
     assert "Which &lt;b&gt;?" in form.text
 
 
-def test_login_label_undo_logout(client: TestClient, log_in: Callable[..., None]) -> None:
+def test_login_label_undo_logout(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:
     log_in()
     assert client.get("/label/").status_code == 200
-    assert client.post("/api/v1/me").json() == {"name": "ann", "role": "annotator", "login": True}
+    assert client.post("/api/v1/me").json() == {
+        "name": "ann",
+        "role": "annotator",
+        "state": "active",
+        "login": True,
+    }
     first = client.post("/api/v1/next").json()
     answer = {"item": first["card"]["item"], "choice": "compared", "strength": 2, "client_key": "key-0001"}
     second = client.post("/api/v1/submit", json=answer).json()
     assert second["card"]["item"] != first["card"]["item"]
-    assert second["progress"] == {"mine": 1, "open_for_me": 4}
+    assert second["progress"] == {"mine": 1, "open_for_me": 4, "seconds_each": None}
     again = client.post("/api/v1/submit", json=answer).json()
     assert (again["repeated"], again["progress"]["mine"]) == (True, 1)
     back = client.post("/api/v1/undo", json={"client_key": "key-0002"}).json()
     assert back["card"]["previous"] == {"choice": "compared", "strength": 2}
     assert back["card"]["left"] == first["card"]["left"]
+    with filled.read() as transaction:
+        assert [event["kind"] for event in transaction.events()].count("logged in") == 1
     client.post("/logout")
     assert client.post("/api/v1/next").status_code == 401
 
@@ -113,7 +77,7 @@ def test_the_cookie_survives_a_restart_and_is_closed_to_scripts(
     header = reply.headers["set-cookie"].lower()
     assert "httponly" in header
     assert "samesite=lax" in header
-    with _client(filled, login=True) as restarted:
+    with client_of(filled, login=True) as restarted:
         restarted.cookies.set("annotate_session", client.cookies["annotate_session"])
         assert restarted.post("/api/v1/me").json()["name"] == "ann"
 
@@ -192,14 +156,19 @@ def test_gradios_own_ways_in_are_closed(client: TestClient, log_in: Callable[...
 
 def test_large_and_unmeasured_bodies_are_refused(client: TestClient, log_in: Callable[..., None]) -> None:
     log_in()
-    assert client.post("/api/v1/submit", content=b"x" * 70_000).status_code == 413
+    assert client.post("/api/v1/submit", content=b"x" * 300_000).status_code == 413
     assert client.post("/api/v1/submit", content=iter([b"x"])).status_code == 411
 
 
 def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
     load_items(store, [make_item("a")], overlap=1, overlap_share=0)
-    with _client(store, login=False) as client:
-        assert client.post("/api/v1/me").json() == {"name": "local", "role": "admin", "login": False}
+    with client_of(store, login=False) as client:
+        assert client.post("/api/v1/me").json() == {
+            "name": "local",
+            "role": "admin",
+            "state": "active",
+            "login": False,
+        }
         assert client.get("/label/").status_code == 200
         # A page elsewhere that points its own name at 127.0.0.1 sends that name.
         assert client.post("/api/v1/next", headers={"Host": "evil.example"}).status_code == 403
