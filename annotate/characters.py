@@ -1,0 +1,60 @@
+"""Characters that a reader cannot see, or that would make text look like another text: which they are, and their names."""
+
+import re
+import unicodedata
+
+_ALWAYS = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # zero width, direction
+    "\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
+)
+_IN_WRITING = "\u200c\u200d\ufe00-\ufe0f"  # joiners and variation selectors: ordinary parts of scripts and emoji
+_SPACES = "\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+
+HIDING = re.compile(f"[{_ALWAYS}]|(?:^|(?<=\\s))[{_IN_WRITING}]+|[{_IN_WRITING}]+(?=\\s|$)|[{_IN_WRITING}]{{2,}}")
+"""What formatted text names: everything invisible that is not a working part of a word or an emoji."""
+
+UNSEEN = re.compile(f"[{_ALWAYS}{_IN_WRITING}{_SPACES}]| +(?=[\r\n]|\\Z)")
+"""What exact text names: everything that is not a plain mark or a single plain space within a line."""
+
+_SHORT = {
+    "\t": "TAB",
+    "\r": "CR",
+    "\x00": "NUL",
+    "\x1b": "ESC",
+    "\xa0": "NBSP",
+    "\xad": "SHY",
+    "\u061c": "ALM",
+    "\u200b": "ZWSP",
+    "\u200c": "ZWNJ",
+    "\u200d": "ZWJ",
+    "\u200e": "LRM",
+    "\u200f": "RLM",
+    "\u202a": "LRE",
+    "\u202b": "RLE",
+    "\u202c": "PDF",
+    "\u202d": "LRO",
+    "\u202e": "RLO",
+    "\u2060": "WJ",
+    "\u2066": "LRI",
+    "\u2067": "RLI",
+    "\u2068": "FSI",
+    "\u2069": "PDI",
+    "\u202f": "NNBSP",
+    "\ufeff": "BOM",
+}
+
+
+def label(characters: str) -> str:
+    """A short name of each of these characters: ZWSP, NBSP, or U+2003; spaces at the end of a line are counted."""
+    if set(characters) == {" "}:
+        return f"{len(characters)}×SP" if len(characters) > 1 else "SP"
+    return " ".join(_SHORT.get(character, f"U+{ord(character):04X}") for character in characters)
+
+
+def full_name(characters: str) -> str:
+    """Their names in Unicode."""
+    if set(characters) == {" "}:
+        return "spaces at the end of a line"
+    return ", ".join(unicodedata.name(character, "control character").lower() for character in characters)
