@@ -91,17 +91,20 @@ def serve(argv: list[str]) -> None:
     if config is None:
         return
     from annotate.app import create_app, listen, login_needed, run
+    from annotate.contents import read_contents, remember_guidelines
     from annotate.queue import Queue
 
     server = config.server
+    contents = read_contents(server.title, **config.page.model_dump())
     store = _open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
     listener = listen(server.host, server.port)
     queue = Queue(store, lease_seconds=config.queue.lease_seconds, seed=config.queue.seed)
+    remember_guidelines(store, contents)
     app = create_app(
         store,
         queue,
-        title=server.title,
+        contents,
         login=login,
         https=server.https,
         session_days=server.session_days,

@@ -1,9 +1,7 @@
 """The web application: our login, API and assets around a mounted Gradio page. The rules are `annotate.queue`'s."""
 
 import hashlib
-import html
 import socket
-from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
@@ -13,17 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from annotate.page import PATH, mount_page
+from annotate.contents import PageContents
+from annotate.page import PATH, login_html, mount_page
+from annotate.page_routes import page_routes
 from annotate.people import Brake, Sessions, check_password, has_accounts, local_annotator
-from annotate.queue import Answer, Card, Choice, Nothing, Queue, Refused, Submission
-from annotate.render import as_markdown, as_source
+from annotate.queue import Card, Choice, Nothing, Queue, Refused, Submission
 from annotate.security import LOCAL_HOSTS, Gate
+from annotate.shown import shown_card, shown_progress
 from annotate.statements import Annotator
 from annotate.store import Store
 from annotate.submission import Flag
+from annotate.texts import ASSETS
 from workbench.run.errors import WorkbenchError
 
-_ASSETS = Path(__file__).with_name("assets")
 _COOKIE = "annotate_session"
 
 
@@ -85,8 +85,8 @@ class Access:
 def create_app(
     store: Store,
     queue: Queue,
+    contents: PageContents,
     *,
-    title: str,
     login: bool,
     https: bool = False,
     session_days: int = 14,
@@ -95,20 +95,22 @@ def create_app(
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine."""
     access = Access(store, login=login, days=session_days)
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.include_router(_api(queue, access))
-    app.include_router(_login(store, access, title, https))
-    app.mount("/assets", StaticFiles(directory=_ASSETS))
-    mount_page(app, title=title, version=_version(), user=access.name, host=host, port=port)
+    app.include_router(page_routes(queue, contents, access.required))
+    app.include_router(_login(store, access, contents, https))
+    app.mount(_assets(), StaticFiles(directory=ASSETS))
+    mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
     app.add_middleware(CORSMiddleware, allow_origins=[])
     app.add_middleware(Gate, page=PATH, user=access.name, hosts=None if login else LOCAL_HOSTS)
     return app
 
 
-def _version() -> str:
-    content = b"".join(path.read_bytes() for path in sorted(_ASSETS.iterdir()))
-    return hashlib.sha256(content).hexdigest()[:12]
+def _assets() -> str:
+    """The folder of assets as browsers see it: a new address for each version, also for what scripts import."""
+    content = b"".join(path.read_bytes() for path in sorted(ASSETS.iterdir()))
+    return f"/assets/{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def _api(queue: Queue, access: Access) -> APIRouter:
@@ -116,13 +118,7 @@ def _api(queue: Queue, access: Access) -> APIRouter:
     Who = Annotated[Annotator, Depends(access.required)]
 
     def reply(who: Annotator, card: Card | Nothing, **more: Any) -> dict[str, Any]:
-        progress = queue.progress(who)
-        return {
-            "card": _shown(card) if isinstance(card, Card) else None,
-            "nothing": card.reason if isinstance(card, Nothing) else None,
-            "progress": {"mine": progress.mine, "open_for_me": progress.open_for_me},
-            **more,
-        }
+        return {**shown_card(card), "progress": shown_progress(queue.progress(who)), **more}
 
     @router.post("/me")
     def me(who: Who) -> dict[str, Any]:
@@ -155,26 +151,7 @@ def _api(queue: Queue, access: Access) -> APIRouter:
     return router
 
 
-def _shown(card: Card) -> dict[str, Any]:
-    """What the page is told of a card: texts, and nothing of where they come from."""
-
-    def text(content: str) -> dict[str, str]:
-        return {"html": as_markdown(content), "source": as_source(content)}
-
-    def answer(side: Answer) -> dict[str, str]:
-        return text(side.text)
-
-    return {
-        "item": card.item,
-        "prompt": [{"role": turn["role"], **text(turn["content"])} for turn in card.prompt],
-        "answers": [answer(side) for side in card.answers],
-        "left": answer(card.left),
-        "right": answer(card.right),
-        "previous": card.previous,
-    }
-
-
-def _login(store: Store, access: Access, title: str, https: bool) -> APIRouter:
+def _login(store: Store, access: Access, contents: PageContents, https: bool) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     brake = Brake(failures=5, seconds=60)
 
@@ -184,29 +161,29 @@ def _login(store: Store, access: Access, title: str, https: bool) -> APIRouter:
 
     @router.get("/manifest.json")
     def manifest() -> dict[str, Any]:
-        icon = {"src": "/assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}
-        return {"name": title, "short_name": title, "start_url": "/", "icons": [icon]}
+        icon = {"src": f"{_assets()}/icon.svg", "sizes": "any", "type": "image/svg+xml"}
+        return {"name": contents.title, "short_name": contents.title, "start_url": "/", "icons": [icon]}
 
     @router.get("/favicon.ico")
     def icon() -> Response:
-        return RedirectResponse("/assets/icon.svg")
+        return RedirectResponse(f"{_assets()}/icon.svg")
 
     @router.get("/login")
     def form(request: Request) -> Response:
         if access.account(request) is not None:
             return RedirectResponse(PATH + "/", 303)
-        return _form(title)
+        return _form(contents, 200)
 
     @router.post("/login")
     def login(request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()]) -> Response:
         keys = (f"name {name[:64]}", f"from {request.client.host if request.client else ''}")
         wait = brake.wait(*keys)
         if wait > 0:
-            return _form(title, f"Too many attempts. Try again in {wait:.0f} seconds.", 429)
+            return _form(contents, 429, "login.wait", seconds=f"{wait:.0f}")
         account = check_password(store, name, password)
         if account is None:
             brake.failed(*keys)
-            return _form(title, "Name or password is wrong.", 403)
+            return _form(contents, 403, "login.wrong")
         response = RedirectResponse(PATH + "/", 303)
         response.set_cookie(
             _COOKIE,
@@ -227,22 +204,9 @@ def _login(store: Store, access: Access, title: str, https: bool) -> APIRouter:
     return router
 
 
-def _form(title: str, problem: str = "", status: int = 200) -> Response:
-    wrong = f'<p class="wrong" role="alert">{html.escape(problem)}</p>' if problem else ""
-    return HTMLResponse(
-        f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in · {html.escape(title)}</title><link rel="icon" href="/assets/icon.svg">
-<link rel="stylesheet" href="/assets/page.css?v={_version()}"></head>
-<body><script>document.body.classList.toggle("dark", (localStorage.getItem("annotate.theme") ||
-(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark")</script>
-<main id="login"><form method="post" action="/login"><h1>{html.escape(title)}</h1>{wrong}
-<label>Name<input name="name" autocomplete="username" required autofocus maxlength="64"></label>
-<label>Password<input name="password" type="password" autocomplete="current-password" required maxlength="1000"></label>
-<button>Log in</button></form></main></body></html>""",
-        status,
-        headers={"Cache-Control": "no-store"},
-    )
+def _form(contents: PageContents, status: int, problem: str | None = None, **values: object) -> Response:
+    text = login_html(contents, _assets(), problem, **values)
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})
 
 
 def login_needed(store: Store, *, host: str, require_login: bool) -> bool:

@@ -1,7 +1,12 @@
-"""Characters that a reader cannot see, or that would make text look like another text: which they are, and their names."""
+"""Characters that nobody can see, or that make a text look like another: which they are, and their names.
+
+Also the tree of a text (`Node`), in which each of them is an element of its own.
+"""
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
 
 _ALWAYS = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters
@@ -58,3 +63,34 @@ def full_name(characters: str) -> str:
     if set(characters) == {" "}:
         return "spaces at the end of a line"
     return ", ".join(unicodedata.name(character, "control character").lower() for character in characters)
+
+
+class Element(TypedDict, total=False):
+    """An element to build: its `tag`, its class (`kind`), and what names an unseen character (`label`, `title`)."""
+
+    tag: str
+    kind: str
+    label: str
+    title: str
+    children: "list[Node]"
+
+
+Node = str | Element
+
+
+def named(text: str, unseen: re.Pattern[str]) -> Iterator[Node]:
+    """The text, with an element around each character that must be named."""
+    at = 0
+    for found in unseen.finditer(text):
+        if found.start() > at:
+            yield text[at : found.start()]
+        seen = found.group()
+        yield Element(tag="span", kind="unseen", label=label(seen), title=full_name(seen), children=[seen])
+        at = found.end()
+    if at < len(text):
+        yield text[at:]
+
+
+def text_of(nodes: Sequence[Node]) -> str:
+    """The characters of a tree, in order."""
+    return "".join(node if isinstance(node, str) else text_of(node["children"]) for node in nodes)

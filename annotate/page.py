@@ -18,9 +18,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 from fastapi import FastAPI, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from annotate.guidelines import PageContents
+from annotate.contents import PageContents
 from annotate.texts import Texts
 
 PATH = "/label"
@@ -102,10 +101,9 @@ def card_html(contents: PageContents) -> str:
         "language": contents.language,
         "guidelines": contents.guidelines_version,
     }
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("card.html").render(
-        t=Texts(contents.language),
-        title=contents.title,
+    return _template(
+        "card.html",
+        contents,
         settings=json.dumps(settings, ensure_ascii=False),
         guidelines=contents.guidelines is not None,
         version=contents.guidelines_version or "",
@@ -113,20 +111,12 @@ def card_html(contents: PageContents) -> str:
     )
 
 
-def login_html(title: str, assets: str, problem: str = "") -> str:
-    """The login form."""
-    wrong = Markup('<p class="wrong" role="alert">{}</p>').format(problem) if problem else ""
-    return str(
-        Markup(
-            """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in · {title}</title><link rel="icon" href="{assets}/icon.svg">
-<link rel="stylesheet" href="{assets}/page.css"></head>
-<body><script>document.body.classList.toggle("dark", (localStorage.getItem("annotate.theme") ||
-(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark")</script>
-<main id="login"><form method="post" action="/login"><h1>{title}</h1>{wrong}
-<label>Name<input name="name" autocomplete="username" required autofocus maxlength="64"></label>
-<label>Password<input name="password" type="password" autocomplete="current-password" required maxlength="1000"></label>
-<button>Log in</button></form></main></body></html>"""
-        ).format(title=title, assets=assets, wrong=wrong)
-    )
+def login_html(contents: PageContents, assets: str, problem: str | None = None, **values: object) -> str:
+    """The login form; `problem` names a text that says why it is shown again."""
+    text = Texts(contents.language)(problem, **values) if problem else ""
+    return _template("login.html", contents, assets=assets, problem=text)
+
+
+def _template(name: str, contents: PageContents, **values: object) -> str:
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(name).render(t=Texts(contents.language), title=contents.title, **values)

@@ -11,14 +11,13 @@ cannot be found is shown as it stands: a misread loses an emphasis, never a char
 import re
 import string
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
-from annotate.characters import HIDING, UNSEEN, full_name, label
+from annotate.characters import HIDING, UNSEEN, Element, Node, named
 
 LONGEST_FORMATTED = 50_000
 """Longer texts, in characters, are shown without formatting."""
@@ -33,21 +32,6 @@ _BLOCKS = {
 }
 _EMPHASIS = {"strong_open": "strong", "em_open": "em", "s_open": "s"}
 _MATH = re.compile(r"\$\$.+?\$\$|\$(?![\s$])[^$\n]*?(?<!\s)\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
-
-
-class Element(TypedDict, total=False):
-    """An element to build: `tag` is one of TAGS; `kind` its class; `label` and `title` name an unseen character."""
-
-    tag: str
-    kind: str
-    label: str
-    title: str
-    children: "list[Node]"
-
-
-Node = str | Element
-TAGS = ("p", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "em", "strong", "s", "span", "hr")
-TAGS += ("ul", "ol", "li", "table", "tbody", "tr", "td")
 
 
 def _escape(state: StateInline, silent: bool) -> bool:
@@ -88,7 +72,7 @@ _PARSER = _parser()
 def as_markdown(text: str) -> list[Node]:
     """The tree of a text read as markdown."""
     if len(text) > LONGEST_FORMATTED:
-        return list(_name(text, HIDING))
+        return list(named(text, HIDING))
     # Same length, so that places agree: what markdown-it would rewrite before it reads.
     plain = text.replace("\r\n", " \n").replace("\r", "\n").replace("\x00", "\ufffd")
     return _Walk(text, plain).tree(_PARSER.parse(plain))
@@ -96,27 +80,7 @@ def as_markdown(text: str) -> list[Node]:
 
 def as_source(text: str) -> list[Node]:
     """The tree of the exact characters."""
-    return list(_name(text, UNSEEN))
-
-
-def text_of(nodes: Sequence[Node]) -> str:
-    """The characters of a tree, in order."""
-    return "".join(node if isinstance(node, str) else text_of(node.get("children", [])) for node in nodes)
-
-
-def _name(text: str, unseen: re.Pattern[str]) -> Iterator[Node]:
-    """The text with an element around each character that must be named."""
-    at = 0
-    for found in unseen.finditer(text):
-        if found.start() > at:
-            yield text[at : found.start()]
-        characters = found.group()
-        yield Element(
-            tag="span", kind="unseen", label=label(characters), title=full_name(characters), children=[characters]
-        )
-        at = found.end()
-    if at < len(text):
-        yield text[at:]
+    return list(named(text, UNSEEN))
 
 
 class _Walk:
@@ -170,7 +134,7 @@ class _Walk:
         if not passed:
             return
         self._at = end
-        nodes = list(_name(passed, HIDING))
+        nodes = list(named(passed, HIDING))
         if sign and passed.strip():
             nodes = [Element(tag="span", kind="sign", children=nodes)]
         self._open[-1].extend(nodes)
@@ -271,8 +235,7 @@ class _Walk:
     def _cells(self, start: int, end: int) -> list[int]:
         """Where each cell of a row ends: before the next bar; bars at the row's edges belong to the outer cells."""
         row = self._plain[start:end]
-        bars = [found.start() for found in re.finditer(r"(?<!\\)(?:\\\\)*\|", row)]
-        bars = [bar + len(re.match(r"\\*", row[bar:]).group()) for bar in bars]  # type: ignore[union-attr]
+        bars = [found.start() for found in re.finditer(r"\\.|\|", row) if found.group() == "|"]
         inner = [bar for bar in bars if row[:bar].strip(" \t>") and row[bar + 1 :].strip()]
         return [*(start + bar for bar in inner), end]
 

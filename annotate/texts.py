@@ -40,8 +40,6 @@ def languages() -> list[str]:
 
 def _read(language: str) -> dict[str, str]:
     if language not in languages():
-        raise WorkbenchError(
-            "page.language", f"no texts in {language!r}", expected=f"one of {', '.join(languages())}"
-        )
+        raise WorkbenchError("page.language", f"no texts in {language!r}", expected=f"one of {', '.join(languages())}")
     texts: dict[str, str] = json.loads((ASSETS / f"texts.{language}.json").read_text(encoding="utf-8"))
     return texts

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from annotate import people
 from annotate.app import create_app, listen, login_needed
+from annotate.contents import PageContents
 from annotate.items import load_items
 from annotate.people import Brake, Sessions, add_account, check_password, has_accounts
 from annotate.queue import Queue
@@ -28,7 +29,7 @@ def _quick_hashes() -> Iterator[None]:
 
 
 def _client(store: Store, *, login: bool) -> TestClient:
-    app = create_app(store, Queue(store, lease_seconds=60), title="Which <b>?", login=login)
+    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 
