@@ -1,85 +1,30 @@
-"""The web application: our login, API and assets around a mounted Gradio page. The rules are `annotate.queue`'s."""
+"""The web application: login, API and assets around a mounted Gradio page. The rules are `annotate.queue`'s."""
 
+import functools
 import hashlib
 import socket
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
+from annotate.access import Access
+from annotate.api import api_routes
 from annotate.contents import PageContents
-from annotate.page import PATH, login_html, mount_page
+from annotate.items import Intake
+from annotate.login import login_routes
+from annotate.manage import manage_routes
+from annotate.page import PATH, mount_page
 from annotate.page_routes import page_routes
-from annotate.people import Brake, Sessions, check_password, has_accounts, local_annotator
-from annotate.queue import Card, Choice, Nothing, Queue, Refused, Submission
+from annotate.people import has_accounts
+from annotate.queue import Queue
 from annotate.security import LOCAL_HOSTS, Gate
-from annotate.shown import shown_card, shown_progress
-from annotate.statements import Annotator
 from annotate.store import Store
-from annotate.submission import Flag
 from annotate.texts import ASSETS
 from workbench.run.errors import WorkbenchError
-
-_COOKIE = "annotate_session"
-
-
-Text = Annotated[str, Field(max_length=50_000)]
-
-
-class SubmissionBody(BaseModel):
-    """An answer to a card; see `annotate.submission.Submission`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    item: int
-    choice: Choice
-    client_key: Annotated[str, Field(min_length=8, max_length=64)]
-    strength: Annotated[int, Field(ge=-3, le=3)] | None = None
-    ranking: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=100)] | None = None
-    rubric: dict[str, Annotated[int, Field(ge=-3, le=3)]] | None = None
-    flag: Flag | None = None
-    comment: Text | None = None
-    reason: Text | None = None
-    edited_text: Text | None = None
-    edited_response: Annotated[int, Field(ge=0)] | None = None
-    guidelines_version: Annotated[str, Field(max_length=64)] | None = None
-    seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
-
-
-class Withdrawal(BaseModel):
-    """Takes back the last answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    client_key: Annotated[str, Field(min_length=8, max_length=64)]
-
-
-class Access:
-    """Who sends a request: by cookie, or the one person on this machine."""
-
-    def __init__(self, store: Store, *, login: bool, days: int) -> None:
-        self.sessions = Sessions(store, days=days)
-        self.local = None if login else local_annotator(store)
-
-    def account(self, request: Request) -> Annotator | None:
-        """The account, or None."""
-        return self.local or self.sessions.account(request.cookies.get(_COOKIE))
-
-    def name(self, request: Request) -> str | None:
-        """The account's name, or None."""
-        account = self.account(request)
-        return account.name if account else None
-
-    def required(self, request: Request) -> Annotator:
-        """The account; without one the request ends here."""
-        account = self.account(request)
-        if account is None:
-            raise HTTPException(401, "log in first")
-        return account
 
 
 def create_app(
@@ -92,13 +37,17 @@ def create_app(
     session_days: int = 14,
     host: str = "127.0.0.1",
     port: int = 7860,
+    intake: Intake | None = None,
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine."""
     access = Access(store, login=login, days=session_days)
     app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
-    app.include_router(_api(queue, access))
-    app.include_router(page_routes(queue, contents, access.required))
-    app.include_router(_login(store, access, contents, https))
+    app.add_exception_handler(WorkbenchError, _explain)
+    app.include_router(_entrance(contents.title))
+    app.include_router(login_routes(store, access, contents, page=PATH + "/", assets=_assets(), https=https))
+    app.include_router(api_routes(queue, access))
+    app.include_router(manage_routes(store, access, intake or Intake()))
+    app.include_router(page_routes(contents, access))
     app.mount(_assets(), StaticFiles(directory=ASSETS))
     mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
@@ -107,53 +56,19 @@ def create_app(
     return app
 
 
+@functools.cache
 def _assets() -> str:
     """The folder of assets as browsers see it: a new address for each version, also for what scripts import."""
     content = b"".join(path.read_bytes() for path in sorted(ASSETS.iterdir()))
     return f"/assets/{hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def _api(queue: Queue, access: Access) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", tags=["label"])
-    Who = Annotated[Annotator, Depends(access.required)]
-
-    def reply(who: Annotator, card: Card | Nothing, **more: Any) -> dict[str, Any]:
-        return {**shown_card(card), "progress": shown_progress(queue.progress(who)), **more}
-
-    @router.post("/me")
-    def me(who: Who) -> dict[str, Any]:
-        """Who you are."""
-        return {"name": who.name, "role": who.role, "login": access.local is None}
-
-    @router.post("/next")
-    def next_card(who: Who) -> dict[str, Any]:
-        """The pair to judge now: the one you have open, or a new one. Renews your lease."""
-        return reply(who, queue.next(who))
-
-    @router.post("/submit")
-    def submit(body: SubmissionBody, who: Who) -> dict[str, Any]:
-        """Store an answer and get the next pair. The same `client_key` again stores nothing more."""
-        try:
-            saved = queue.submit(who, Submission(**body.model_dump()))
-        except Refused as refusal:
-            raise HTTPException(409, str(refusal)) from None
-        return reply(who, queue.next(who), revision=saved.revision, repeated=saved.repeated)
-
-    @router.post("/undo")
-    def undo(withdrawal: Withdrawal, who: Who) -> dict[str, Any]:
-        """Withdraw your last answer and get its pair back."""
-        try:
-            card = queue.undo(who, client_key=withdrawal.client_key)
-        except Refused as refusal:
-            raise HTTPException(409, str(refusal)) from None
-        return reply(who, card or queue.next(who), undone=card is not None)
-
-    return router
+def _explain(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 422)
 
 
-def _login(store: Store, access: Access, contents: PageContents, https: bool) -> APIRouter:
+def _entrance(title: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    brake = Brake(failures=5, seconds=60)
 
     @router.get("/")
     def root() -> Response:
@@ -162,51 +77,13 @@ def _login(store: Store, access: Access, contents: PageContents, https: bool) ->
     @router.get("/manifest.json")
     def manifest() -> dict[str, Any]:
         icon = {"src": f"{_assets()}/icon.svg", "sizes": "any", "type": "image/svg+xml"}
-        return {"name": contents.title, "short_name": contents.title, "start_url": "/", "icons": [icon]}
+        return {"name": title, "short_name": title, "start_url": "/", "icons": [icon]}
 
     @router.get("/favicon.ico")
     def icon() -> Response:
         return RedirectResponse(f"{_assets()}/icon.svg")
 
-    @router.get("/login")
-    def form(request: Request) -> Response:
-        if access.account(request) is not None:
-            return RedirectResponse(PATH + "/", 303)
-        return _form(contents, 200)
-
-    @router.post("/login")
-    def login(request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()]) -> Response:
-        keys = (f"name {name[:64]}", f"from {request.client.host if request.client else ''}")
-        wait = brake.wait(*keys)
-        if wait > 0:
-            return _form(contents, 429, "login.wait", seconds=f"{wait:.0f}")
-        account = check_password(store, name, password)
-        if account is None:
-            brake.failed(*keys)
-            return _form(contents, 403, "login.wrong")
-        response = RedirectResponse(PATH + "/", 303)
-        response.set_cookie(
-            _COOKIE,
-            access.sessions.issue(account),
-            max_age=access.sessions.seconds,
-            httponly=True,
-            samesite="lax",
-            secure=https,
-        )
-        return response
-
-    @router.post("/logout")
-    def logout() -> Response:
-        response = RedirectResponse("/login", 303)
-        response.delete_cookie(_COOKIE)
-        return response
-
     return router
-
-
-def _form(contents: PageContents, status: int, problem: str | None = None, **values: object) -> Response:
-    text = login_html(contents, _assets(), problem, **values)
-    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})
 
 
 def login_needed(store: Store, *, host: str, require_login: bool) -> bool:
@@ -223,7 +100,7 @@ def login_needed(store: Store, *, host: str, require_login: bool) -> bool:
             "server",
             f"{reason}, and the label store {store.place} has no account",
             expected="accounts, or server.host=127.0.0.1 (one person, no login)",
-            remedy="python -m annotate users CONFIG.yaml add NAME --role admin",
+            remedy="python -m annotate annotator CONFIG.yaml add NAME --role admin",
         )
     return accounts
 

@@ -12,6 +12,7 @@ import re
 import string
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
@@ -81,6 +82,11 @@ def as_markdown(text: str) -> list[Node]:
 def as_source(text: str) -> list[Node]:
     """The tree of the exact characters."""
     return list(named(text, UNSEEN))
+
+
+def shown_text(text: str) -> dict[str, Any]:
+    """A text as a browser is told of it: as it is, and the two trees."""
+    return {"text": text, "formatted": as_markdown(text), "exact": as_source(text)}
 
 
 class _Walk:

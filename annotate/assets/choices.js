@@ -3,7 +3,6 @@
 
 import { change, draft } from "./draft.js";
 import * as keys from "./keys.js";
-import { textOf } from "./text.js";
 import { letter, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -146,7 +145,7 @@ export function back() {
 }
 
 const better = () => (draft.strength === null || draft.strength === 0 ? null : draft.strength < 0 ? 0 : 1);
-const original = () => textOf(card.answers[better()].exact);
+const original = () => card.answers[better()].text;
 
 const placed = () => draft.ranks.flat().length;
 const order = () => draft.ranks.map((group) => group.map(letter).join(" = ")).join(" > ");

@@ -3,7 +3,7 @@
 import * as keys from "./keys.js";
 import * as kept from "./kept.js";
 import * as outbox from "./outbox.js";
-import { call } from "./server.js";
+import { ask, call } from "./server.js";
 import { build } from "./text.js";
 import { t } from "./words.js";
 
@@ -29,7 +29,7 @@ export function setUp() {
 }
 
 // Resolves with the value of the button that was pressed; undefined where none was.
-function ask(id) {
+function choose(id) {
   const dialog = $(id);
   dialog.returnValue = "closed";
   dialog.showModal();
@@ -42,12 +42,12 @@ function ask(id) {
 
 export async function askSkip() {
   $("skip-other").value = "";
-  const reason = await ask("skip");
+  const reason = await choose("skip");
   return reason === undefined ? undefined : $("skip-other").value.trim() || reason;
 }
 
 export async function askFlag() {
-  const flag = await ask("flag");
+  const flag = await choose("flag");
   return flag === "none" ? null : flag;
 }
 
@@ -129,7 +129,7 @@ export async function openHistory(choose) {
   $("history").showModal();
   let given = [];
   try {
-    given = await call("/page/history", {});
+    given = await ask("/api/v1/mine?limit=50");
     $("history-intro").textContent = t(given.length + unsent.length ? "history.intro" : "history.none");
   } catch {
     $("history-intro").textContent = t("offline.load");
@@ -154,7 +154,7 @@ function line(prompt, what, choose) {
     button.addEventListener("click", choose);
   }
   const first = document.createElement("span");
-  first.textContent = prompt;
+  first.textContent = prompt.slice(0, 200);
   first.dir = "auto";
   const second = document.createElement("small");
   second.textContent = what;

@@ -5,13 +5,13 @@ export class Refusal extends Error {}
 const RETRY_MS = [500, 1000, 2000, 4000, 8000, 15000];
 let failures = 0;
 
-export async function call(path, body = {}) {
-  const reply = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    credentials: "same-origin",
-    body: JSON.stringify(body),
-  });
+export const ask = (path) => request(path, {});
+
+export const call = (path, body = {}) =>
+  request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+async function request(path, options) {
+  const reply = await fetch(path, { credentials: "same-origin", ...options });
   if (reply.status === 401) {
     location.assign("/login");
     return new Promise(() => {});

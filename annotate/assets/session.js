@@ -6,8 +6,7 @@ import * as choices from "./choices.js";
 import * as drafts from "./draft.js";
 import * as kept from "./kept.js";
 import * as outbox from "./outbox.js";
-import { Refusal, call, pause } from "./server.js";
-import { textOf } from "./text.js";
+import { Refusal, ask, call, pause } from "./server.js";
 import { t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -93,7 +92,7 @@ async function fetchAhead() {
   if (fetching || behind.length || outbox.waiting().length || revisiting) return;
   fetching = true;
   try {
-    const { card } = await call("/page/ahead");
+    const { card } = await call("/api/v1/ahead");
     if (card && current && card.item !== current.item && !behind.length) behind = [card];
   } catch {
     // Offline: the card is asked for when it is needed, and that says so.
@@ -157,7 +156,7 @@ export async function undo() {
 
 function keep(path, body) {
   try {
-    outbox.put(path, body, current ? textOf(current.prompt.at(-1).exact).slice(0, 160) : "");
+    outbox.put(path, body, current ? current.prompt.at(-1).text.slice(0, 160) : "");
     return true;
   } catch {
     notice(t("storage.full"), true);
@@ -209,7 +208,7 @@ export async function revisit(item) {
   if (busy) return;
   setBusy(true);
   try {
-    const { card } = await call("/page/again", { item });
+    const { card } = await ask(`/api/v1/mine/${item}`);
     if (current && !revisiting) behind.unshift(current);
     revisiting = true;
     show(card);

@@ -20,6 +20,3 @@ export function build(nodes) {
   }
   return fragment;
 }
-
-export const textOf = (nodes) =>
-  nodes.map((node) => (typeof node === "string" ? node : textOf(node.children))).join("");
