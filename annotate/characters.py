@@ -14,13 +14,16 @@ _ALWAYS = (
     "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # zero width, direction
     "\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
 )
-_IN_WRITING = "\u200c\u200d\ufe00-\ufe0f"  # joiners and variation selectors: ordinary parts of scripts and emoji
+_JOINERS = "\u200c\u200d"  # ordinary parts of scripts and emoji, as are variation selectors
+_VARIATIONS = "\ufe00-\ufe0f"
 _SPACES = "\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
 
-HIDING = re.compile(f"[{_ALWAYS}]|(?:^|(?<=\\s))[{_IN_WRITING}]+|[{_IN_WRITING}]+(?=\\s|$)|[{_IN_WRITING}]{{2,}}")
+HIDING = re.compile(
+    f"[{_ALWAYS}]|(?:^|(?<=\\s))[{_JOINERS}{_VARIATIONS}]+|[{_JOINERS}]+(?=\\s|$)|[{_JOINERS}]{{2,}}|[{_VARIATIONS}]{{2,}}"
+)
 """What formatted text names: everything invisible that is not a working part of a word or an emoji."""
 
-UNSEEN = re.compile(f"[{_ALWAYS}{_IN_WRITING}{_SPACES}]| +(?=[\r\n]|\\Z)")
+UNSEEN = re.compile(f"[{_ALWAYS}{_JOINERS}{_VARIATIONS}{_SPACES}]| +(?=[\r\n]|\\Z)")
 """What exact text names: everything that is not a plain mark or a single plain space within a line."""
 
 _SHORT = {
