@@ -20,6 +20,8 @@ from markdown_it.token import Token
 
 from annotate.characters import HIDING, UNSEEN, Element, Node, named
 
+MOST_COLUMNS = 10
+"""Wider tables are shown line by line, as code is: their columns would not fit beside one another."""
 LONGEST_FORMATTED = 50_000
 """Longer texts, in characters, are shown without formatting."""
 
@@ -223,6 +225,12 @@ class _Walk:
     def _table(self, token: Token) -> None:
         assert token.map is not None
         first, last = token.map
+        starts = self._lines[first:last]
+        if max(len(self._cells(start, self._line_after(start))) for start in starts) > MOST_COLUMNS:
+            self._begin("pre", "", starts[0])
+            self._pass(self._end(token), sign=False)
+            self._finish()
+            return
         self._begin("table", "", self._lines[first])
         self._begin("tbody")
         for number in range(first, last):

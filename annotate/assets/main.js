@@ -140,9 +140,6 @@ async function start() {
   document.addEventListener("keydown", onKey);
   $("rank-back").addEventListener("click", () => choices.back());
   $("look-again").addEventListener("click", () => session.load());
-  $("skip-other").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.isComposing) event.preventDefault(), $("skip").close("");
-  });
   const [me, guidelines] = await first(() => Promise.all([call("/api/v1/me"), panels.setUpGuidelines()]));
   $("who").textContent = me.name;
   $("who").hidden = $("leave").hidden = !me.login;

@@ -28,15 +28,14 @@ export function setUp() {
   });
 }
 
-// Resolves with the value of the button that was pressed; undefined where none was.
+// Resolves with the value of the button that was pressed; undefined where none was. At once, not with the event
+// `close`, which comes later than the next key.
 function choose(id) {
   const dialog = $(id);
-  dialog.returnValue = "closed";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "closed" ? undefined : dialog.returnValue);
-    }, { once: true });
+    dialog.querySelector("form").onsubmit = (event) => resolve(event.submitter.value);
+    dialog.onclose = () => dialog.open || resolve(undefined); // an old event may find it open again
   });
 }
 

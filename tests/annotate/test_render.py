@@ -96,6 +96,12 @@ def test_cells_are_split_at_bars_that_are_not_escaped() -> None:
     ]
 
 
+def test_a_table_too_wide_to_stand_in_columns_is_shown_by_lines() -> None:
+    text = "|a" * 11 + "|\n" + "|-" * 11 + "|"
+    assert texts_of(text, "pre") == [text]
+    assert "table" not in tags(text)
+
+
 def test_what_nobody_can_see_is_named() -> None:
     def labels(nodes: Sequence[Node]) -> list[str]:
         return [element["label"] for element in elements(nodes) if element.get("kind") == "unseen"]

@@ -104,7 +104,7 @@ def test_a_ranking_and_a_rubric_by_keyboard(strange: Server, opened: Callable[..
     assert reader.page.text_content("#order") == "Best first: C > A = D > B"  # the draft was kept
     reader.answer("Enter")
 
-    reader.press("6", "2", "Enter", "7", "Backspace", "5")
+    reader.press("6", "2", "7", "Backspace", "5")  # overall, helpful, honest; back to helpful
     reader.page.check("#rubric .dimension:nth-of-type(2) input[value='0']")
     reader.answer("f", "1", "Enter")
     ranked, compared = reader.judgements()
