@@ -106,8 +106,7 @@ def _load(store: Store, body: bytes, intake: Intake) -> dict[str, Any]:
         try:
             return asdict(load_file(store, path, intake))
         except WorkbenchError as error:
-            place = error.place.replace(str(path), "items")
-            raise WorkbenchError(place, error.problem, expected=error.expected, remedy=error.remedy) from None
+            raise HTTPException(422, str(error).replace(str(path), "items")) from None
 
 
 def _lines(store: Store) -> Iterator[str]:
