@@ -127,8 +127,15 @@ def serve(argv: list[str]) -> None:
     from annotate.contents import read_contents, remember_guidelines
     from annotate.queue import Queue
 
-    server = config.server
-    contents = read_contents(server.title, **config.page.model_dump())
+    server, page = config.server, config.page
+    contents = read_contents(
+        server.title,
+        guidelines=page.guidelines,
+        rubric=page.rubric,
+        edit=page.edit,
+        ask_before_saving=page.ask_before_saving,
+        language=page.language,
+    )
     store = _open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
     listener = listen(server.host, server.port)

@@ -49,6 +49,7 @@ def create_app(
     app.include_router(manage_routes(store, access, intake or Intake()))
     app.include_router(page_routes(contents, access))
     app.mount(_assets(), StaticFiles(directory=ASSETS))
+    app.mount("/assets", StaticFiles(directory=ASSETS))
     mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -76,12 +77,12 @@ def _entrance(title: str) -> APIRouter:
 
     @router.get("/manifest.json")
     def manifest() -> dict[str, Any]:
-        icon = {"src": f"{_assets()}/icon.svg", "sizes": "any", "type": "image/svg+xml"}
+        icon = {"src": "/assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}
         return {"name": title, "short_name": title, "start_url": "/", "icons": [icon]}
 
     @router.get("/favicon.ico")
     def icon() -> Response:
-        return RedirectResponse(f"{_assets()}/icon.svg")
+        return RedirectResponse("/assets/icon.svg")
 
     return router
 

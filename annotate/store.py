@@ -57,6 +57,9 @@ class Store:
                 expected="an SQLite file that this program made, a name that is free, or a database that answers",
                 remedy="give another store.url",
             ) from None
+        except WorkbenchError:
+            store.close()
+            raise
         return store
 
     def _prepare(self) -> None:

@@ -141,6 +141,7 @@ async function start() {
   $("rank-back").addEventListener("click", () => choices.back());
   $("look-again").addEventListener("click", () => session.load());
   const [me, guidelines] = await first(() => Promise.all([call("/api/v1/me"), panels.setUpGuidelines()]));
+  $("lead").hidden = me.role === "annotator";
   $("who").textContent = me.name;
   $("who").hidden = $("leave").hidden = !me.login;
   await session.start(me, guidelines && guidelines.version);

@@ -72,7 +72,7 @@ def test_every_route_is_documented(store: Store) -> None:
     assert len(schema["paths"]) >= 12
     for path, methods in schema["paths"].items():
         assert re.sub(r"\{.*?\}", "", path) in text, path
-        assert all(operation["description"] for operation in methods.values())
+        assert all(operation["description"] and operation["security"] for operation in methods.values())
 
 
 @pytest.fixture

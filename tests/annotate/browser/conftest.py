@@ -137,7 +137,7 @@ class Reader:
         return self.server.judgements(self.name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not for the session: while the driver lives, asyncio.run is refused
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
@@ -148,7 +148,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not for the session: while the driver lives, asyncio.run is refused
 def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Many plain pairs, each to be judged once."""
     items = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(250)]
