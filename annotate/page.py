@@ -26,6 +26,7 @@ PATH = "/label"
 """Where the page is mounted."""
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_STYLES = ("page", "text", "answer", "dialogs")
 _ACTIONS = [("bad", "both_bad"), ("skip", "skip"), ("flag", "flag"), ("comment", "comment"), ("undo", "undo")]
 
 
@@ -84,11 +85,11 @@ def _theme() -> Any:
 
 
 def _head(assets: str) -> str:
+    styles = "".join(f'<link rel="stylesheet" href="{assets}/{name}.css">' for name in _STYLES)
     return (
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" type="image/svg+xml" href="{assets}/icon.svg">'
-        f'<link rel="stylesheet" href="{assets}/page.css">'
-        f'<script type="module" src="{assets}/main.js"></script>'
+        f'{styles}<script type="module" src="{assets}/main.js"></script>'
     )
 
 

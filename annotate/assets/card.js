@@ -18,7 +18,7 @@ export function showCard(card) {
     return section;
   }));
   $("answers").replaceChildren(...card.answers.map((answer, at) => answerBlock(answer, at)));
-  $("answers").className = `answers of${Math.min(card.answers.length, 3)}`;
+  $("answers").className = `answers of${Math.min(card.answers.length, 5)}`;
 }
 
 function answerBlock(answer, at) {

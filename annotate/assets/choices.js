@@ -64,6 +64,8 @@ export function begin(given) {
   $("scale").hidden = ranking();
   $("ranks").hidden = !ranking();
   $("rubric").hidden = ranking() || !settings.rubric.length;
+  const edit = document.querySelector("#choices [data-action=edit]");
+  if (edit) edit.hidden = ranking();
   const bad = document.querySelector("#choices [data-action=bad] span");
   bad.textContent = t(ranking() ? "all_bad" : "both_bad");
   if (ranking()) {

@@ -28,6 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PASSWORD = "correct horse battery"
 PEOPLE = 40
+LEAD = "lead"
 
 
 class Server:
@@ -43,6 +44,7 @@ class Server:
             patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
             for number in range(PEOPLE):
                 add_account(opened, f"p{number}", "annotator", PASSWORD)
+            add_account(opened, LEAD, "admin", PASSWORD)
         opened.close()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -163,10 +165,10 @@ def opened(browser: Any) -> Iterator[Callable[..., Reader]]:
     """Opens a page of somebody at a server; the options are a browser context's."""
     contexts: list[Any] = []
 
-    def open_page(server: Server, **options: Any) -> Reader:
+    def open_page(server: Server, name: str | None = None, **options: Any) -> Reader:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
-        reader = Reader(context.new_page(), server, server.somebody())
+        reader = Reader(context.new_page(), server, name or server.somebody())
         reader.log_in()
         return reader
 
