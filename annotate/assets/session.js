@@ -66,7 +66,7 @@ export async function load() {
 function show(card) {
   setBusy(true);
   current = card;
-  behind = behind.filter((other) => other.item !== card.item);
+  wait(behind.filter((other) => other.item !== card.item));
   drafts.take(card);
   $("pair").hidden = $("choices").hidden = false;
   $("nothing").hidden = true;
@@ -88,12 +88,18 @@ function showNothing(reason) {
   setBusy(false);
 }
 
+// The cards behind the one that is shown, in order.
+function wait(cards) {
+  behind = cards;
+  $("annotate").dataset.ahead = cards.length;
+}
+
 async function fetchAhead() {
   if (fetching || behind.length || outbox.waiting().length || revisiting) return;
   fetching = true;
   try {
     const { card } = await call("/api/v1/ahead");
-    if (card && current && card.item !== current.item && !behind.length) behind = [card];
+    if (card && current && card.item !== current.item && !behind.length) wait([card]);
   } catch {
     // Offline: the card is asked for when it is needed, and that says so.
   } finally {
@@ -142,7 +148,7 @@ export async function answer(choice, reason) {
   drafts.discard(answered.item);
   current = null;
   revisiting = false;
-  if (behind.length) show(behind.shift());
+  if (behind.length) show(behind[0]);
   await settle();
   tabs.postMessage({ name: me.name, item: answered.item });
 }
@@ -172,7 +178,7 @@ async function settle() {
   progress(last.reply.progress);
   if (last.path.endsWith("undo")) {
     say(t(last.reply.undone ? "undone" : "undo.nothing"));
-    if (current && last.reply.undone) behind.unshift(current);
+    if (current && last.reply.undone) wait([current, ...behind]);
     revisiting = false;
     if (last.reply.card && (last.reply.undone || !current)) show(last.reply.card);
     else if (!current) showNothing(last.reply.nothing);
@@ -195,10 +201,10 @@ function refused(why, path) {
 }
 
 function answeredElsewhere(item) {
-  behind = behind.filter((card) => card.item !== item);
+  wait(behind.filter((card) => card.item !== item));
   if (!current || current.item !== item || revisiting) return;
   current = null;
-  if (behind.length) show(behind.shift());
+  if (behind.length) show(behind[0]);
   else load();
 }
 
@@ -209,7 +215,7 @@ export async function revisit(item) {
   setBusy(true);
   try {
     const { card } = await ask(`/api/v1/mine/${item}`);
-    if (current && !revisiting) behind.unshift(current);
+    if (current && !revisiting) wait([current, ...behind]);
     revisiting = true;
     show(card);
     say(t("again"));
@@ -225,6 +231,6 @@ export function leaveEarlier() {
   revisiting = false;
   current = null;
   say("");
-  if (behind.length) show(behind.shift());
+  if (behind.length) show(behind[0]);
   else load();
 }

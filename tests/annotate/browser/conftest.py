@@ -102,6 +102,7 @@ class Reader:
     def log_in(self) -> None:
         """By keyboard."""
         self.page.goto(self.server.url)
+        self.page.wait_for_function("() => document.activeElement.name === 'name'")
         self.page.keyboard.type(self.name)
         self.page.keyboard.press("Tab")
         self.page.keyboard.type(PASSWORD)
@@ -128,10 +129,14 @@ class Reader:
             arg=before,
         )
 
+    def fetched_ahead(self) -> None:
+        """Wait until the browser has the card after this one."""
+        self.page.wait_for_selector("#annotate[aria-busy=false][data-ahead='1']", timeout=30_000)
+
     def saved(self) -> None:
         """Wait until the server has acknowledged everything."""
         self.page.wait_for_function(
-            "() => !Object.keys(localStorage).some(name => name.startsWith('annotate.outbox.'))", timeout=40_000
+            "() => !Object.keys(localStorage).some(name => name.startsWith('annotate.outbox.'))", timeout=60_000
         )
 
     def judgements(self) -> list[sqlite3.Row]:

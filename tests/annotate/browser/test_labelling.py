@@ -157,7 +157,7 @@ def test_views(reader: Reader) -> None:
 def test_the_next_card_does_not_wait_for_the_server(reader: Reader) -> None:
     reader.answer("1")
     reader.saved()
-    reader.page.wait_for_timeout(300)  # the card after next is being fetched
+    reader.fetched_ahead()
     held: list[Any] = []
     reader.page.route("**/api/v1/submit", lambda route: held.append(route))
     reader.answer("2")
