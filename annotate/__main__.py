@@ -124,18 +124,28 @@ def serve(argv: list[str]) -> None:
     if config is None:
         return
     from annotate.app import create_app, listen, login_needed, run
+    from annotate.contents import read_contents, remember_guidelines
     from annotate.queue import Queue
 
-    server = config.server
+    server, page = config.server, config.page
+    contents = read_contents(
+        server.title,
+        guidelines=page.guidelines,
+        rubric=page.rubric,
+        edit=page.edit,
+        ask_before_saving=page.ask_before_saving,
+        language=page.language,
+    )
     store = _open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
     listener = listen(server.host, server.port)
+    remember_guidelines(store, contents)
     section = config.queue
     queue = Queue(store, lease_seconds=section.lease_seconds, seed=section.seed, planting=section.planting)
     app = create_app(
         store,
         queue,
-        title=server.title,
+        contents,
         login=login,
         https=server.https,
         session_days=server.session_days,

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotate.access import IN_OPENAPI, Access
-from annotate.queue import Answer, Card, Choice, Nothing, Queue, Refused, Submission
-from annotate.render import as_markdown, as_source
+from annotate.queue import Card, Choice, Nothing, Queue, Refused, Submission
+from annotate.render import shown_text
 from annotate.statements import Annotator, GivenJudgement
 from annotate.submission import Flag
 
@@ -130,21 +130,11 @@ def shown(card: Card | Nothing) -> dict[str, Any]:
     """What a client is told of a card: texts, and nothing of where they come from."""
     if isinstance(card, Nothing):
         return {"card": None, "nothing": card.reason}
-
-    def text(content: str) -> dict[str, str]:
-        return {"text": content, "html": as_markdown(content), "source": as_source(content)}
-
-    def answer(side: Answer) -> dict[str, str]:
-        return text(side.text)
-
-    answers = [answer(side) for side in card.answers]
     return {
         "card": {
             "item": card.item,
-            "prompt": [{"role": turn["role"], **text(turn["content"])} for turn in card.prompt],
-            "answers": answers,
-            "left": answers[0],
-            "right": answers[1],
+            "prompt": [{"role": turn["role"], **shown_text(turn["content"])} for turn in card.prompt],
+            "answers": [shown_text(answer.text) for answer in card.answers],
             "previous": card.previous,
         },
         "nothing": None,

@@ -1,8 +1,8 @@
 """The web application: login, API and assets around a mounted Gradio page. The rules are `annotate.queue`'s."""
 
+import functools
 import hashlib
 import socket
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -13,24 +13,25 @@ from starlette.staticfiles import StaticFiles
 
 from annotate.access import Access
 from annotate.api import api_routes
+from annotate.contents import PageContents
 from annotate.items import Intake
 from annotate.login import login_routes
 from annotate.manage import manage_routes
 from annotate.page import PATH, mount_page
+from annotate.page_routes import page_routes
 from annotate.people import has_accounts
 from annotate.queue import Queue
 from annotate.security import LOCAL_HOSTS, Gate
 from annotate.store import Store
+from annotate.texts import ASSETS
 from workbench.run.errors import WorkbenchError
-
-_ASSETS = Path(__file__).with_name("assets")
 
 
 def create_app(
     store: Store,
     queue: Queue,
+    contents: PageContents,
     *,
-    title: str,
     login: bool,
     https: bool = False,
     session_days: int = 14,
@@ -40,23 +41,27 @@ def create_app(
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine."""
     access = Access(store, login=login, days=session_days)
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.add_exception_handler(WorkbenchError, _explain)
-    app.include_router(_entrance(title))
-    app.include_router(login_routes(store, access, title=title, page=PATH + "/", version=_version(), https=https))
+    app.include_router(_entrance(contents.title))
+    app.include_router(login_routes(store, access, contents, page=PATH + "/", assets=_assets(), https=https))
     app.include_router(api_routes(queue, access))
     app.include_router(manage_routes(store, access, intake or Intake()))
-    app.mount("/assets", StaticFiles(directory=_ASSETS))
-    mount_page(app, title=title, version=_version(), user=access.name, host=host, port=port)
+    app.include_router(page_routes(contents, access))
+    app.mount(_assets(), StaticFiles(directory=ASSETS))
+    app.mount("/assets", StaticFiles(directory=ASSETS))
+    mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
     app.add_middleware(CORSMiddleware, allow_origins=[])
     app.add_middleware(Gate, page=PATH, user=access.name, hosts=None if login else LOCAL_HOSTS)
     return app
 
 
-def _version() -> str:
-    content = b"".join(path.read_bytes() for path in sorted(_ASSETS.iterdir()))
-    return hashlib.sha256(content).hexdigest()[:12]
+@functools.cache
+def _assets() -> str:
+    """The folder of assets as browsers see it: a new address for each version, also for what scripts import."""
+    content = b"".join(path.read_bytes() for path in sorted(ASSETS.iterdir()))
+    return f"/assets/{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def _explain(_request: Request, error: Exception) -> Response:

@@ -92,6 +92,21 @@ class ServerSection(Section):
     """A login lasts so long."""
 
 
+class PageSection(Section):
+    """What annotators see besides prompt and answers, and what they are asked."""
+
+    guidelines: str | None = None
+    """Markdown file, shown beside the card. Its version is stored with each answer."""
+    rubric: tuple[str, ...] = ()
+    """Dimensions to judge besides the overall answer, such as helpful, honest, harmless."""
+    edit: bool = True
+    """Whether annotators may make the better answer better still."""
+    ask_before_saving: bool = False
+    """Whether Enter must follow the key of an answer. Always so with a rubric."""
+    language: str = "en"
+    """Of the page's own words: annotate/assets/texts.LANGUAGE.json."""
+
+
 class SimulateSection(Section):
     """The simulated annotators of the embedded default."""
 
@@ -122,6 +137,7 @@ class AnnotateConfig(Section):
     store: StoreSection = StoreSection()
     queue: QueueSection = QueueSection()
     server: ServerSection = ServerSection()
+    page: PageSection = PageSection()
     simulate: SimulateSection = SimulateSection()
     export: ExportSection
 

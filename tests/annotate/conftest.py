@@ -8,6 +8,7 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from annotate import people
+from annotate.contents import PageContents
 from annotate.items import load_items
 from annotate.people import add_account
 from annotate.queue import Card, Queue, Submission
@@ -123,7 +124,7 @@ def _quick_hashes() -> Iterator[None]:
 def client_of(store: Store, *, login: bool) -> TestClient:
     from annotate.app import create_app  # gradio takes seconds to load: only where it is used
 
-    app = create_app(store, Queue(store, lease_seconds=60), title="Which <b>?", login=login)
+    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 

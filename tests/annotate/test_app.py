@@ -41,7 +41,7 @@ def test_login_label_undo_logout(client: TestClient, filled: Store, log_in: Call
     assert (again["repeated"], again["progress"]["mine"]) == (True, 1)
     back = client.post("/api/v1/undo", json={"client_key": "key-0002"}).json()
     assert back["card"]["previous"] == {"choice": "compared", "strength": 2}
-    assert back["card"]["left"] == first["card"]["left"]
+    assert back["card"]["answers"] == first["card"]["answers"]
     with filled.read() as transaction:
         assert [event["kind"] for event in transaction.events()].count("logged in") == 1
     client.post("/logout")
@@ -112,7 +112,7 @@ def test_bad_answers_are_refused(client: TestClient, log_in: Callable[..., None]
 
 def test_headers_on_every_reply(client: TestClient, log_in: Callable[..., None]) -> None:
     log_in()
-    for path in ("/login", "/label/", "/assets/card.js", "/api/v1/openapi.json", "/nowhere"):
+    for path in ("/login", "/label/", "/manifest.json", "/api/v1/openapi.json", "/nowhere"):
         headers = client.get(path).headers
         policy = headers["content-security-policy"]
         for part in ("frame-ancestors 'none'", "img-src 'self' data:", "connect-src 'self'", "form-action 'self'"):

@@ -1,0 +1,236 @@
+// The flow: which card is shown, which one waits behind it, and what becomes of an answer. An answer goes into the
+// outbox and the next card is shown at once; the server is told meanwhile.
+
+import { showCard } from "./card.js";
+import * as choices from "./choices.js";
+import * as drafts from "./draft.js";
+import * as kept from "./kept.js";
+import * as outbox from "./outbox.js";
+import { Refusal, ask, call, pause } from "./server.js";
+import { t } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const RENEW_EVERY_MS = 240_000;
+const HELD_MS = 200; // a card takes no answer before anybody can have seen it
+
+const tabs = new BroadcastChannel("annotate");
+const clock = { since: 0, visible: 0 };
+let me = null;
+let version = null;
+let current = null;
+let revisiting = false;
+let behind = [];
+let busy = true;
+let fetching = false;
+
+export const isBusy = () => busy || !current;
+export const isRevisiting = () => revisiting;
+
+export async function start(account, guidelines) {
+  me = account;
+  version = guidelines;
+  outbox.open(me.name, { failed: offline, refused, changed: countUnsaved });
+  drafts.open(me.name);
+  countUnsaved();
+  tabs.onmessage = ({ data }) => data.name === me.name && answeredElsewhere(data.item);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clock.visible += performance.now() - clock.since;
+    else clock.since = performance.now();
+  });
+  setInterval(() => {
+    if (!document.hidden && current) call("/api/v1/next").catch(() => {}); // a lease that lapses is taken care of
+  }, RENEW_EVERY_MS);
+  await outbox.send();
+  await load();
+}
+
+// Showing
+
+export async function load() {
+  setBusy(true);
+  for (;;) {
+    try {
+      const reply = await call("/api/v1/next");
+      notice("");
+      progress(reply.progress);
+      if (reply.card) show(reply.card);
+      else showNothing(reply.nothing);
+      return;
+    } catch (error) {
+      notice(error instanceof Refusal ? error.message : t("offline.load"), true);
+      await pause();
+    }
+  }
+}
+
+function show(card) {
+  setBusy(true);
+  current = card;
+  wait(behind.filter((other) => other.item !== card.item));
+  drafts.take(card);
+  $("pair").hidden = $("choices").hidden = false;
+  $("nothing").hidden = true;
+  showCard(card);
+  choices.begin(card);
+  clock.since = performance.now();
+  clock.visible = 0;
+  window.scrollTo(0, 0);
+  $("prompt").focus({ preventScroll: true });
+  setTimeout(() => setBusy(false), HELD_MS);
+  fetchAhead();
+}
+
+function showNothing(reason) {
+  current = null;
+  $("pair").hidden = $("choices").hidden = true;
+  $("nothing").hidden = false;
+  $("reason").textContent = reason;
+  setBusy(false);
+}
+
+// The cards behind the one that is shown, in order.
+function wait(cards) {
+  behind = cards;
+  $("annotate").dataset.ahead = cards.length;
+}
+
+async function fetchAhead() {
+  if (fetching || behind.length || outbox.waiting().length || revisiting) return;
+  fetching = true;
+  try {
+    const { card } = await call("/api/v1/ahead");
+    if (card && current && card.item !== current.item && !behind.length) wait([card]);
+  } catch {
+    // Offline: the card is asked for when it is needed, and that says so.
+  } finally {
+    fetching = false;
+  }
+}
+
+function setBusy(value) {
+  busy = value;
+  $("annotate").setAttribute("aria-busy", value);
+}
+
+function progress({ mine, open_for_me: open, seconds_each: seconds }) {
+  $("count").textContent = t("count", { mine: mine.toLocaleString("en"), open: open.toLocaleString("en") });
+  $("pace").textContent = seconds ? `· ${t("pace", { hour: Math.round(3600 / Math.max(seconds, 1)) })}` : "";
+  const share = mine + open ? Math.round((100 * mine) / (mine + open)) : 0;
+  $("meter").firstElementChild.style.width = `${share}%`;
+  $("meter").setAttribute("aria-valuenow", share);
+}
+
+function countUnsaved() {
+  const count = outbox.waiting().length;
+  $("unsaved").textContent = count === 1 ? t("unsaved.one") : t("unsaved.many", { count });
+  $("unsaved").hidden = count === 0;
+}
+
+export function notice(text, warning = false) {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+  $("notice").classList.toggle("warning", warning);
+}
+
+export const say = (text) => ($("saved").textContent = text);
+
+// Answers
+
+export async function answer(choice, reason) {
+  if (isBusy()) return;
+  const seconds = Math.round((clock.visible + performance.now() - clock.since) / 100) / 10;
+  const answered = current;
+  const body = { item: current.item, client_key: kept.newKey(), seconds, ...choices.body(choice, reason) };
+  if (version) body.guidelines_version = version;
+  if (!keep("/api/v1/submit", body)) return;
+  setBusy(true);
+  say(choices.saved(body));
+  drafts.discard(answered.item);
+  current = null;
+  revisiting = false;
+  if (behind.length) show(behind[0]);
+  await settle();
+  tabs.postMessage({ name: me.name, item: answered.item });
+}
+
+export async function undo() {
+  if (busy) return;
+  if (!keep("/api/v1/undo", { client_key: kept.newKey() })) return;
+  setBusy(true);
+  await settle();
+}
+
+function keep(path, body) {
+  try {
+    outbox.put(path, body, current ? current.prompt.at(-1).text.slice(0, 160) : "");
+    return true;
+  } catch {
+    notice(t("storage.full"), true);
+    return false;
+  }
+}
+
+// Sends what waits, then goes by the server's last word.
+async function settle() {
+  const last = await outbox.send();
+  if (!last) return current ? setBusy(false) : load();
+  notice("");
+  progress(last.reply.progress);
+  if (last.path.endsWith("undo")) {
+    say(t(last.reply.undone ? "undone" : "undo.nothing"));
+    if (current && last.reply.undone) wait([current, ...behind]);
+    revisiting = false;
+    if (last.reply.card && (last.reply.undone || !current)) show(last.reply.card);
+    else if (!current) showNothing(last.reply.nothing);
+    else setBusy(false);
+  } else if (!current) {
+    if (last.reply.card) show(last.reply.card);
+    else showNothing(last.reply.nothing);
+  } else {
+    fetchAhead();
+  }
+}
+
+function offline() {
+  notice(t("offline"), true);
+}
+
+function refused(why, path) {
+  notice(t("refused", { why }), true);
+  if (path.endsWith("undo")) setBusy(false);
+}
+
+function answeredElsewhere(item) {
+  wait(behind.filter((card) => card.item !== item));
+  if (!current || current.item !== item || revisiting) return;
+  current = null;
+  if (behind.length) show(behind[0]);
+  else load();
+}
+
+// Earlier answers
+
+export async function revisit(item) {
+  if (busy) return;
+  setBusy(true);
+  try {
+    const { card } = await ask(`/api/v1/mine/${item}`);
+    if (current && !revisiting) wait([current, ...behind]);
+    revisiting = true;
+    show(card);
+    say(t("again"));
+  } catch (error) {
+    notice(error instanceof Refusal ? error.message : t("offline.load"), true);
+    setBusy(false);
+  }
+}
+
+export function leaveEarlier() {
+  if (!revisiting || busy) return;
+  drafts.discard(current.item);
+  revisiting = false;
+  current = null;
+  say("");
+  if (behind.length) show(behind[0]);
+  else load();
+}
