@@ -195,7 +195,7 @@ def users(argv: list[str]) -> None:
         with Store.open(config.store_url).read() as transaction:
             for account in transaction.annotators():
                 kind = "simulated" if account.simulated else account.role
-                print(f"{account.name}  {kind}{'' if account.active else '  (paused)'}")
+                print(f"{account.name}  {kind}{'' if account.active else f'  ({account.state})'}")
     elif len(words) == 2 and words[0] == "add":
         add_account(Store.open(config.store_url), words[1], role, _password())
         print(f"{words[1]} can log in ({role})")

@@ -15,30 +15,39 @@ from starlette.staticfiles import StaticFiles
 
 from annotate.page import PATH, mount_page
 from annotate.people import Brake, Sessions, check_password, has_accounts, local_annotator
-from annotate.queue import Answer, Card, Choice, Nothing, Queue, Refused
+from annotate.queue import Answer, Card, Choice, Nothing, Queue, Refused, Submission
 from annotate.render import as_markdown, as_source
 from annotate.security import LOCAL_HOSTS, Gate
 from annotate.statements import Annotator
 from annotate.store import Store
+from annotate.submission import Flag
 from workbench.run.errors import WorkbenchError
 
 _ASSETS = Path(__file__).with_name("assets")
 _COOKIE = "annotate_session"
 
 
-class Submission(BaseModel):
-    """An answer to a card."""
+Text = Annotated[str, Field(max_length=50_000)]
+
+
+class SubmissionBody(BaseModel):
+    """An answer to a card; see `annotate.submission.Submission`."""
 
     model_config = ConfigDict(extra="forbid")
 
     item: int
     choice: Choice
-    strength: Annotated[int, Field(ge=-3, le=3)] | None = None
-    """With `compared`: -3 (left much better) … 0 (equal) … 3 (right much better)."""
     client_key: Annotated[str, Field(min_length=8, max_length=64)]
-    """Any text that is new for each answer: sent again, it counts once."""
+    strength: Annotated[int, Field(ge=-3, le=3)] | None = None
+    ranking: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=100)] | None = None
+    rubric: dict[str, Annotated[int, Field(ge=-3, le=3)]] | None = None
+    flag: Flag | None = None
+    comment: Text | None = None
+    reason: Text | None = None
+    edited_text: Text | None = None
+    edited_response: Annotated[int, Field(ge=0)] | None = None
+    guidelines_version: Annotated[str, Field(max_length=64)] | None = None
     seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
-    reason: Annotated[str, Field(max_length=500)] | None = None
 
 
 class Withdrawal(BaseModel):
@@ -126,18 +135,10 @@ def _api(queue: Queue, access: Access) -> APIRouter:
         return reply(who, queue.next(who))
 
     @router.post("/submit")
-    def submit(submission: Submission, who: Who) -> dict[str, Any]:
+    def submit(body: SubmissionBody, who: Who) -> dict[str, Any]:
         """Store an answer and get the next pair. The same `client_key` again stores nothing more."""
         try:
-            saved = queue.submit(
-                who,
-                submission.item,
-                submission.choice,
-                client_key=submission.client_key,
-                strength=submission.strength,
-                seconds=submission.seconds,
-                reason=submission.reason,
-            )
+            saved = queue.submit(who, Submission(**body.model_dump()))
         except Refused as refusal:
             raise HTTPException(409, str(refusal)) from None
         return reply(who, queue.next(who), revision=saved.revision, repeated=saved.repeated)
@@ -166,6 +167,7 @@ def _shown(card: Card) -> dict[str, Any]:
     return {
         "item": card.item,
         "prompt": [{"role": turn["role"], **text(turn["content"])} for turn in card.prompt],
+        "answers": [answer(side) for side in card.answers],
         "left": answer(card.left),
         "right": answer(card.right),
         "previous": card.previous,

@@ -52,7 +52,7 @@ def add_account(store: Store, name: str, role: str, password: str) -> None:
 def has_accounts(store: Store) -> bool:
     """Whether anybody can log in."""
     with store.read() as transaction:
-        return any(account.password_hash and account.active for account in transaction.annotators())
+        return any(account.password_hash and not account.removed for account in transaction.annotators())
 
 
 def local_annotator(store: Store) -> Annotator:
@@ -69,7 +69,7 @@ def check_password(store: Store, name: str, password: str) -> Annotator | None:
     """The account that name and password belong to; takes as long for a name that does not exist."""
     with store.read() as transaction:
         account = transaction.annotator(name)
-    usable = account is not None and account.active and account.password_hash is not None
+    usable = account is not None and not account.removed and account.password_hash is not None
     stored = account.password_hash if account is not None and usable else None
     try:
         _hasher.verify(stored or _hash_of_nobody(), password)
@@ -102,7 +102,7 @@ class Sessions:
             return None
         with self._store.read() as transaction:
             account = transaction.annotator(name)
-        if account is None or not account.active or account.session_version != version:
+        if account is None or account.removed or account.session_version != version:
             return None
         return account
 

@@ -1,56 +1,39 @@
 """The rules of the queue: who is given which item, and what becomes of an answer. Page, API and simulation use it.
 
 Each call is one transaction. A lease keeps an item for the annotator who opened it; what is judged plus what is
-leased never exceeds an item's overlap, and nobody is given an item again that they judged or skipped.
+leased never exceeds an item's overlap, and nobody is given an item again that they judged or skipped, except as a
+planted repeat.
 """
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
+from annotate.cards import Answer, Card, Nothing, make_card, why_nothing
 from annotate.items import unit_hash
-from annotate.statements import Annotator, Assignment, StoredItem, Transaction
+from annotate.planting import Planting
+from annotate.statements import Annotator, Assignment, GivenJudgement, StoredItem, Transaction
 from annotate.store import Store
+from annotate.submission import Choice, Refused, Submission, check, check_key, in_own_order
 
-Choice = Literal["compared", "both_bad", "skipped"]
-_STATES = {"compared": "done", "both_bad": "done", "skipped": "skipped"}
+__all__ = [
+    "Answer",
+    "Card",
+    "Choice",
+    "Nothing",
+    "Planting",
+    "Progress",
+    "Queue",
+    "Refused",
+    "Saved",
+    "Submission",
+]
 
-
-class Refused(Exception):
-    """An answer that cannot be taken: not this annotator's item, or a value out of range."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One side of a card."""
-
-    text: str
-    ended: bool
-    """Whether the model stopped by itself (not shown)."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What an annotator is asked."""
-
-    item: int
-    """Key of the item in the store."""
-    item_id: str
-    prompt: list[dict[str, str]]
-    """Messages."""
-    left: Answer
-    right: Answer
-    previous: dict[str, Any] | None = None
-    """`choice` and `strength` (as shown) of the answer that was withdrawn; None for a new card."""
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """There is no item for this annotator now."""
-
-    reason: str
+_STATES = {"compared": "done", "ranked": "done", "both_bad": "done", "skipped": "skipped"}
+_PACE_OVER = 50
+"""Newest judgements over which an annotator's pace is taken."""
 
 
 @dataclass(frozen=True)
@@ -73,107 +56,126 @@ class Progress:
     open_for_me: int
     given: int
     wanted: int
+    seconds_each: float | None
+    """Median time of the annotator's newest judgements; None without any."""
 
 
 class Queue:
     """The queue of one store."""
 
     def __init__(
-        self, store: Store, *, lease_seconds: float, seed: int = 0, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        *,
+        lease_seconds: float,
+        seed: int = 0,
+        planting: Planting | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.lease_seconds, self._seed, self._clock = store, lease_seconds, seed, clock
+        self._planting = planting or Planting()
 
     def next(self, who: Annotator) -> Card | Nothing:
-        """The card to answer now: the annotator's own live lease first, renewed; else a new one."""
+        """The card to answer now: what the annotator has open, renewed; else a new one."""
+        return self._card_at(who, 0)
+
+    def ahead(self, who: Annotator) -> Card | Nothing:
+        """The card that comes after the open one, leased already, so that it can be shown without waiting."""
+        return self._card_at(who, 1)
+
+    def _card_at(self, who: Annotator, place: int) -> Card | Nothing:
         now = self._clock()
         with self.store.write() as transaction:
-            given = transaction.live_lease(who.id, now)
-            if given is not None:
-                transaction.put_assignment(given._replace(expires_at=now + self.lease_seconds))
-                item = transaction.item(given.item, simulated=who.simulated)
+            transaction.lock_annotator(who.id)
+            live = transaction.live_leases_of(who.id, now)
+            if live:
+                transaction.renew_leases(who.id, now, now + self.lease_seconds)
+            if len(live) > place:
+                item = transaction.item(live[place].item, simulated=who.simulated)
                 assert item is not None  # a foreign key
-                return _card(transaction, who, item, given)
-            item = transaction.open_item(who, now)
-            if item is None:
-                return Nothing(_why_nothing(transaction, who))
-            return _card(transaction, who, item, self._lease(transaction, who, item, now))
+                return make_card(transaction, who, item, live[place])
+            open_item = transaction.open_item(who, now) if who.active else None
+            if open_item is None:
+                return Nothing(why_nothing(transaction, who))
+            item = self._planting.due(transaction, who, now) or open_item
+            return make_card(transaction, who, item, self._lease(transaction, who, item, now))
 
     def _lease(self, transaction: Transaction, who: Annotator, item: StoredItem, now: float) -> Assignment:
         expires = now + self.lease_seconds
-        lapsed = transaction.assignment(item.id, who.id)
-        if lapsed is not None:
-            renewed = lapsed._replace(leased_at=now, expires_at=expires)
+        given = transaction.assignment(item.id, who.id)
+        if given is not None:
+            renewed = given._replace(leased_at=now, expires_at=expires)
             transaction.put_assignment(renewed)
             return renewed
-        swapped = unit_hash(self._seed, "sides", item.item_id, who.name) < 0.5
-        transaction.add_lease(item.id, who, swapped=swapped, now=now, expires=expires)
-        return Assignment(0, item.id, "leased", swapped, now, expires, 0, False)
+        answers, order, swapped = transaction.count_responses(item.id), None, False
+        if answers == 2:
+            swapped = unit_hash(self._seed, "sides", item.item_id, who.name) < 0.5
+        else:
+            keys = [unit_hash(self._seed, "sides", item.item_id, who.name, str(place)) for place in range(answers)]
+            order = json.dumps(sorted(range(answers), key=keys.__getitem__))
+        transaction.add_lease(item.id, who, swapped=swapped, display_order=order, now=now, expires=expires)
+        return Assignment(0, item.id, "leased", swapped, now, expires, 0, False, order)
 
-    def submit(
-        self,
-        who: Annotator,
-        item_pk: int,
-        choice: Choice,
-        *,
-        client_key: str,
-        strength: int | None = None,
-        seconds: float | None = None,
-        reason: str | None = None,
-    ) -> Saved:
-        """Store an answer; the same `client_key` again changes nothing. `strength`: -3 (left much better) … 3.
+    def submit(self, who: Annotator, submission: Submission) -> Saved:
+        """Store an answer; the same `client_key` again changes nothing.
 
         Raises:
             Refused: the item was never given to this annotator, the key is somebody else's, or a bad value.
         """
-        _check(choice, strength, client_key)
+        check_key(submission.client_key)
         now = self._clock()
         with self.store.write() as transaction:
-            before = _stored(transaction, who, client_key)
+            transaction.lock_annotator(who.id)
+            before = _stored(transaction, who, submission.client_key)
             if before is not None:
                 return before
-            given = transaction.assignment(item_pk, who.id)
+            given = transaction.assignment(submission.item, who.id)
             if given is None:
                 raise Refused("this item was not given to you")
-            saved = self._after(transaction, who, given, choice, now)
+            texts = [response.text for response in transaction.responses(given.item)]
+            check(submission, len(texts))
+            transaction.lock_item(given.item)
+            saved = self._after(transaction, who, given, submission.choice, now)
             transaction.add_judgement(
-                item=item_pk,
+                item=given.item,
                 annotator=who.id,
                 revision=saved.revision,
-                client_key=client_key,
-                choice=choice,
-                strength=_in_own_order(strength, given.swapped),
-                swapped=given.swapped,
-                seconds=seconds,
-                reason=reason,
+                client_key=submission.client_key,
                 created_at=now,
+                **in_own_order(submission, given, texts),
             )
             transaction.put_assignment(saved)
             change = _counts(saved) - _counts(given)
             if change:
-                transaction.add_done(item_pk, change, simulated=who.simulated)
-        return Saved(item_pk, saved.revision, saved.surplus, repeated=False)
+                transaction.add_done(given.item, change, simulated=who.simulated)
+        return Saved(given.item, saved.revision, saved.surplus, repeated=False)
 
     def _after(
-        self, transaction: Transaction, who: Annotator, given: Assignment, choice: Choice, now: float
+        self, transaction: Transaction, who: Annotator, given: Assignment, choice: str, now: float
     ) -> Assignment:
         """The assignment as it stands once the answer is in."""
         state, surplus = _STATES[choice], given.surplus
         held = given.state == "done" or (given.state == "leased" and given.expires_at > now)
         if state == "done" and not held:
-            item = transaction.item(given.item, simulated=who.simulated)
-            assert item is not None
-            leases = transaction.live_leases(given.item, simulated=who.simulated, now=now)
-            surplus = item.done + leases >= item.overlap
+            surplus = not self._has_room(transaction, who, given.item, now)
         return given._replace(state=state, revision=given.revision + 1, surplus=surplus)
+
+    def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
+        """Whether an item that this annotator does not hold takes another judgement. Planted ones always do."""
+        item = transaction.item(item_pk, simulated=who.simulated)
+        assert item is not None
+        leases = transaction.live_leases(item_pk, simulated=who.simulated, now=now)
+        return item.kind != "ordinary" or item.done + leases < item.overlap
 
     def undo(self, who: Annotator, *, client_key: str) -> Card | None:
         """Withdraw the annotator's last answer and give the card back; None where there is none.
 
         The same `client_key` again gives the same card back without withdrawing another answer.
         """
-        _check("skipped", None, client_key)
+        check_key(client_key)
         now = self._clock()
         with self.store.write() as transaction:
+            transaction.lock_annotator(who.id)
             before = _stored(transaction, who, client_key)
             if before is None:
                 last = transaction.newest_judgement(who.id)
@@ -183,18 +185,16 @@ class Queue:
                 self._withdraw(transaction, who, item_pk, client_key, now)
             else:
                 item_pk = before.item
-            item = transaction.item(item_pk, simulated=who.simulated)
-            given = transaction.assignment(item_pk, who.id)
-            assert item is not None
-            assert given is not None
-            return _card(transaction, who, item, given)
+            return _card_of(transaction, who, item_pk)
 
     def _withdraw(self, transaction: Transaction, who: Annotator, item_pk: int, client_key: str, now: float) -> None:
+        transaction.lock_item(item_pk)
         given = transaction.assignment(item_pk, who.id)
         assert given is not None
-        # A surplus or skipped item is given back without a lease: it must not keep the item from others.
-        lease = self.lease_seconds if _counts(given) else 0
-        reopened = given._replace(state="leased", leased_at=now, expires_at=now + lease, revision=given.revision + 1)
+        # A surplus or skipped item that others have taken is given back without a lease: it must not be kept from them.
+        keeps = _counts(given) or self._has_room(transaction, who, item_pk, now)
+        expires = now + self.lease_seconds if keeps else now
+        reopened = given._replace(state="leased", leased_at=now, expires_at=expires, revision=given.revision + 1)
         transaction.add_judgement(
             item=item_pk,
             annotator=who.id,
@@ -202,6 +202,7 @@ class Queue:
             client_key=client_key,
             choice="withdrawn",
             swapped=given.swapped,
+            display_order=given.display_order,
             created_at=now,
         )
         transaction.put_assignment(reopened._replace(surplus=False))
@@ -209,32 +210,34 @@ class Queue:
             transaction.add_done(item_pk, -1, simulated=who.simulated)
         transaction.add_event("withdrawn", now, who.id, item=item_pk, revision=given.revision)
 
+    def history(self, who: Annotator, *, limit: int = 20, before: float | None = None) -> list[GivenJudgement]:
+        """The annotator's own judgements, newest first (strengths in the order of the items' answers)."""
+        with self.store.read() as transaction:
+            return transaction.history(who.id, limit=limit, before=before)
+
+    def again(self, who: Annotator, item_pk: int) -> Card:
+        """The card of an item that this annotator has been given, with their answer: to look at it, or to change it.
+
+        Raises:
+            Refused: it was never given to them.
+        """
+        with self.store.read() as transaction:
+            if transaction.assignment(item_pk, who.id) is None:
+                raise Refused("this item was not given to you")
+            return _card_of(transaction, who, item_pk)
+
     def progress(self, who: Annotator) -> Progress:
         """How far the annotator and everybody are."""
         with self.store.read() as transaction:
             unfinished, had = transaction.open_items(who)
             _, wanted, given = transaction.totals(simulated=who.simulated)
-            return Progress(transaction.judged_by(who.id), unfinished - had, given, wanted)
-
-
-def _check(choice: str, strength: int | None, client_key: str) -> None:
-    if not 8 <= len(client_key) <= 64:
-        raise Refused("client_key must be 8 to 64 characters long")
-    if choice not in _STATES:
-        raise Refused(f"choice must be one of {', '.join(_STATES)}, not {choice!r}")
-    if (choice == "compared") != (strength is not None):
-        raise Refused("a strength belongs to a comparison, and to nothing else")
-    if strength is not None and not -3 <= strength <= 3:
-        raise Refused(f"strength must lie in -3 … 3, not {strength}")
+            seconds = transaction.recent_seconds(who.id, _PACE_OVER)
+            pace = statistics.median(seconds) if seconds else None
+            return Progress(transaction.judged_by(who.id), unfinished - had, given, wanted, pace)
 
 
 def _counts(given: Assignment) -> int:
     return int(given.state == "done" and not given.surplus)
-
-
-def _in_own_order(strength: int | None, swapped: bool) -> int | None:
-    """From sides to the order of the item's answers, and back."""
-    return -strength if swapped and strength is not None else strength
 
 
 def _stored(transaction: Transaction, who: Annotator, client_key: str) -> Saved | None:
@@ -248,28 +251,9 @@ def _stored(transaction: Transaction, who: Annotator, client_key: str) -> Saved 
     return Saved(before["item"], before["revision"], given.surplus, repeated=True)
 
 
-def _card(transaction: Transaction, who: Annotator, item: StoredItem, given: Assignment) -> Card:
-    answers = [Answer(response.text, response.ended) for response in transaction.responses(item.id)]
-    left, right = reversed(answers) if given.swapped else answers
-    previous = None
-    if given.revision >= 2:
-        before = transaction.judgement(item.id, who.id, given.revision - 1)
-        assert before is not None
-        strength = _in_own_order(before["strength"], given.swapped)
-        previous = {"choice": before["choice"], "strength": strength}
-    return Card(item.id, item.item_id, json.loads(item.prompt), left, right, previous)
-
-
-def _why_nothing(transaction: Transaction, who: Annotator) -> str:
-    count, _, _ = transaction.totals(simulated=who.simulated)
-    if count == 0:
-        return "no pairs have been loaded yet."
-    unfinished, had = transaction.open_items(who)
-    if unfinished == 0:
-        return f"all {count:,} pairs have the judgements they need."
-    if had == unfinished:
-        pairs = "pair that is still open waits" if had == 1 else f"{had:,} pairs that are still open wait"
-        return f"the {pairs} for other people: you have judged or skipped what there was for you."
-    waiting = unfinished - had
-    pairs = "last open pair is" if waiting == 1 else f"last {waiting:,} open pairs are"
-    return f"the {pairs} before other people just now. What they do not judge comes back: look in again later."
+def _card_of(transaction: Transaction, who: Annotator, item_pk: int) -> Card:
+    item = transaction.item(item_pk, simulated=who.simulated)
+    given = transaction.assignment(item_pk, who.id)
+    assert item is not None
+    assert given is not None
+    return make_card(transaction, who, item, given)

@@ -6,7 +6,7 @@ better, positive when the second is; the side on which each was shown is the `sw
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -26,11 +26,24 @@ annotator = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("password_hash", sa.Text),
     sa.Column("simulated", sa.Boolean, nullable=False),
-    sa.Column("active", sa.Boolean, nullable=False, default=True),
+    sa.Column("state", sa.String(16), nullable=False, server_default="active"),
     sa.Column("session_version", sa.Integer, nullable=False, default=0),
     sa.Column("created_at", sa.Float, nullable=False),
 )
-"""Who judges. `role`: annotator, reviewer, admin. Raising `session_version` ends every login of the account."""
+"""Who judges. `role`: annotator, reviewer, admin. Raising `session_version` ends every login of the account.
+`state`: active; paused (gets no items, keeps its judgements); removed (cannot log in, its judgements do not count)."""
+
+api_token = sa.Table(
+    "api_token",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("annotator", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
+)
+"""Keys for programs. Only the SHA-256 of a token is kept: it has 256 random bits, so nothing can be guessed from it."""
 
 item = sa.Table(
     "item",
@@ -41,7 +54,9 @@ item = sa.Table(
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("kind", sa.String(16), nullable=False, default="ordinary"),
     sa.Column("repeat_of", sa.Integer, sa.ForeignKey("item.id")),
+    sa.Column("only_for", sa.Integer, sa.ForeignKey("annotator.id")),
     sa.Column("known_strength", sa.Integer),
+    sa.Column("campaign", sa.String(200)),
     sa.Column("priority", sa.Float, nullable=False),
     sa.Column("overlap", sa.Integer, nullable=False),
     sa.Column("done_people", sa.Integer, nullable=False, default=0),
@@ -51,7 +66,9 @@ item = sa.Table(
     sa.Column("fingerprint", sa.String(16), nullable=False),
 )
 """What is judged. `prompt` is JSON (messages); `fingerprint` is a hash of prompt and answers.
-`kind`: ordinary, gold (with `known_strength`), repeat (of another).
+`kind`: ordinary; gold (with `known_strength`); repeat (`repeat_of` another, `only_for` one annotator). Gold items and
+repeats have overlap 0: they are not in the common queue, but planted among ordinary items.
+`campaign`: the comparison of runs that owns the item; such judgements are no preferences unless somebody asks for them.
 People and simulated annotators each have `overlap` judgements to give: neither takes an item from the other."""
 
 for _done in (item.c.done_people, item.c.done_simulated):
@@ -63,6 +80,14 @@ for _done in (item.c.done_people, item.c.done_simulated):
         sqlite_where=_done < item.c.overlap,
         postgresql_where=_done < item.c.overlap,
     )
+sa.Index("item_fingerprint", item.c.fingerprint)
+sa.Index(
+    "item_planted",
+    item.c.kind,
+    item.c.repeat_of,
+    sqlite_where=item.c.kind != "ordinary",
+    postgresql_where=item.c.kind != "ordinary",
+)
 
 response = sa.Table(
     "response",
@@ -87,6 +112,7 @@ assignment = sa.Table(
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("state", sa.String(8), nullable=False),
     sa.Column("swapped", sa.Boolean, nullable=False),
+    sa.Column("display_order", sa.Text),
     sa.Column("leased_at", sa.Float, nullable=False),
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False, default=0),
@@ -95,7 +121,8 @@ assignment = sa.Table(
     sa.Index("assignment_of", "annotator", "state"),
 )
 """An item given to somebody. `state`: leased, done (judged), skipped. `revision`: the number of the newest judgement.
-`surplus`: judged after the lease had passed to others, and kept without counting towards the overlap."""
+`surplus`: judged after the lease had passed to others, and kept without counting towards the overlap.
+`swapped`: of two answers, the second stands left. `display_order`: of more, JSON: place -> position of the answer."""
 
 judgement = sa.Table(
     "judgement",
@@ -107,20 +134,41 @@ judgement = sa.Table(
     sa.Column("client_key", sa.String(64), nullable=False, unique=True),
     sa.Column("choice", sa.String(16), nullable=False),
     sa.Column("strength", sa.Integer),
+    sa.Column("ranking", sa.Text),
     sa.Column("swapped", sa.Boolean, nullable=False),
+    sa.Column("display_order", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("comment", sa.Text),
     sa.Column("flag", sa.String(32)),
     sa.Column("rubric", sa.Text),
     sa.Column("edited_text", sa.Text),
+    sa.Column("edited_response", sa.Integer),
     sa.Column("guidelines_version", sa.String(64)),
     sa.Column("seconds", sa.Float),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.UniqueConstraint("item", "annotator", "revision"),
     sa.Index("judgement_by", "annotator", "id"),
 )
-"""Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), both_bad,
-skipped, withdrawn (an undo)."""
+"""Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), ranked (with
+`ranking`, JSON: a rank for each answer, 1 best, ties share one), both_bad, skipped (with `reason`), withdrawn
+(an undo). Like `strength`, all of it is in the order of the item's answers, whatever the sides were: `ranking`, `rubric` (JSON:
+dimension -> -3 … 3) and `edited_response` (position of the answer of which `edited_text` is the better version).
+`flag`: pii, unsafe, broken."""
+
+adjudication = sa.Table(
+    "adjudication",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item", sa.ForeignKey("item.id"), nullable=False),
+    sa.Column("choice", sa.String(16), nullable=False),
+    sa.Column("strength", sa.Integer),
+    sa.Column("ranking", sa.Text),
+    sa.Column("comment", sa.Text),
+    sa.Column("adjudicator", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Index("adjudication_of", "item", "id"),
+)
+"""A reviewer's last word on an item. Append-only; the newest of an item wins over its annotators."""
 
 event = sa.Table(
     "event",

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
 
-MOST_BODY_BYTES = 64 * 1024
+MOST_BODY_BYTES = 256 * 1024
 
 _OPEN_TO_THE_PAGE = (
     "/config",

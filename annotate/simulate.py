@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from annotate.queue import Card, Nothing, Queue
+from annotate.queue import Card, Nothing, Queue, Submission
 from annotate.statements import Annotator
 from annotate.store import Store
 from workbench.data.records import Message
@@ -51,13 +51,8 @@ def simulate(
         if isinstance(card, Nothing):
             turns.popleft()
             continue
-        queue.submit(
-            account,
-            card.item,
-            "compared",
-            client_key=_key(seed, simulated.name, card.item_id),
-            strength=_judge(simulated, card, seed),
-        )
+        key = _key(seed, simulated.name, card.item_id)
+        queue.submit(account, Submission(card.item, "compared", key, strength=_judge(simulated, card, seed)))
         made += 1
         step(1)
         turns.rotate(-1)

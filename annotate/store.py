@@ -5,14 +5,17 @@ SQLite needs stands in `_sqlite_engine`, nowhere else.
 """
 
 import secrets
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from annotate.schema import SCHEMA_VERSION, metadata
+from annotate.migrations import backup_beside, migrate
+from annotate.schema import SCHEMA_VERSION, meta, metadata
 from annotate.statements import Transaction
 from workbench.run.errors import WorkbenchError
 
@@ -22,8 +25,11 @@ _BUSY_SECONDS = 30.0
 class Store:
     """A database of items, annotators and judgements."""
 
-    def __init__(self, engine: sa.Engine, place: str) -> None:
+    def __init__(self, engine: sa.Engine, place: str, path: Path | None = None) -> None:
         self._engine, self.place = engine, place
+        self.path = path
+        """The file of an SQLite store; None for another database."""
+        self._one_writer = threading.Lock() if path is not None else nullcontext()
 
     @classmethod
     def open(cls, url: str | Path, *, durable: bool = True) -> "Store":
@@ -37,17 +43,16 @@ class Store:
         """
         text = str(url)
         if "://" in text and not text.startswith("sqlite:///"):
-            engine, place = sa.create_engine(text), sa.engine.make_url(text).render_as_string()
+            store = cls(*_server_engine(text))
         else:
             path = Path(text.removeprefix("sqlite:///"))
-            engine, place = _sqlite_engine(path, durable), str(path)
-        store = cls(engine, place)
+            store = cls(_sqlite_engine(path, durable), str(path), path)
         try:
             store._prepare()
         except sa.exc.DatabaseError as error:
-            engine.dispose()
+            store.close()
             raise WorkbenchError(
-                place,
+                store.place,
                 f"cannot be used as a label store: {error.orig}",
                 expected="an SQLite file that this program made, or a name that is free",
                 remedy="give another store.url",
@@ -55,20 +60,36 @@ class Store:
         return store
 
     def _prepare(self) -> None:
+        version = self._version()
+        if version is not None and version < SCHEMA_VERSION and self.path is not None:
+            backup_beside(self.path, version)
         with self._begin(write=True) as connection:
-            metadata.create_all(connection)
-            transaction = Transaction(connection)
-            version = transaction.setting("schema_version")
+            Transaction(connection).begin_loading()
+            version = _version_in(connection)
+            self._refuse_newer(version)
             if version is None:
+                metadata.create_all(connection)
+                transaction = Transaction(connection)
                 transaction.put_setting("schema_version", str(SCHEMA_VERSION))
                 transaction.put_setting("cookie_key", secrets.token_urlsafe(32))
-            elif version != str(SCHEMA_VERSION):
-                raise WorkbenchError(
-                    self.place,
-                    f"label store of schema version {version}",
-                    expected=f"version {SCHEMA_VERSION}",
-                    remedy="open it with the version of this program that made it, and export",
-                )
+            elif version < SCHEMA_VERSION:
+                migrate(connection, version)
+                transaction = Transaction(connection)
+                transaction.put_setting("schema_version", str(SCHEMA_VERSION))
+                transaction.add_event("migrated", time.time(), before=version, after=SCHEMA_VERSION)
+
+    def _version(self) -> int | None:
+        with self._begin(write=False) as connection:
+            return _version_in(connection)
+
+    def _refuse_newer(self, version: int | None) -> None:
+        if version is not None and version > SCHEMA_VERSION:
+            raise WorkbenchError(
+                self.place,
+                f"label store of schema version {version}, which is newer than this program",
+                expected=f"version {SCHEMA_VERSION} or older (older ones are brought to {SCHEMA_VERSION})",
+                remedy="open it with the version of this program that made it, and export; or update this program",
+            )
 
     @contextmanager
     def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
@@ -80,7 +101,8 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that holds the write lock from its start; rolled back when an error leaves it."""
-        with self._begin(write=True) as connection:
+        # Threads of this process wait in turn: SQLite's own waiting sleeps, and may let one starve.
+        with self._one_writer, self._begin(write=True) as connection:
             yield Transaction(connection)
 
     @contextmanager
@@ -92,6 +114,30 @@ class Store:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def _version_in(connection: sa.Connection) -> int | None:
+    """The schema version of a store; None where there is none yet."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    version = Transaction(connection).setting("schema_version")
+    return None if version is None else int(version)
+
+
+def _server_engine(url: str) -> tuple[sa.Engine, str]:
+    """Engine and name (without the password) of a database server."""
+    try:
+        address = sa.engine.make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername="postgresql+pg8000")
+        return sa.create_engine(address, pool_size=16, max_overflow=48), address.render_as_string()
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise WorkbenchError(
+            "store.url",
+            f"{url.split('@')[-1]!r} cannot be opened: {error}",
+            expected="a file (SQLite), or postgresql://USER:PASSWORD@HOST/DATABASE",
+            remedy="pip install 'alignment-workbench[postgres]'" if isinstance(error, ModuleNotFoundError) else None,
+        ) from None
 
 
 def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:

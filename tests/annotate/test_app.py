@@ -192,7 +192,7 @@ def test_gradios_own_ways_in_are_closed(client: TestClient, log_in: Callable[...
 
 def test_large_and_unmeasured_bodies_are_refused(client: TestClient, log_in: Callable[..., None]) -> None:
     log_in()
-    assert client.post("/api/v1/submit", content=b"x" * 70_000).status_code == 413
+    assert client.post("/api/v1/submit", content=b"x" * 300_000).status_code == 413
     assert client.post("/api/v1/submit", content=iter([b"x"])).status_code == 411
 
 

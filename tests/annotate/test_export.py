@@ -5,7 +5,7 @@ import pytest
 
 from annotate.export import export, preferences, resolve
 from annotate.items import load_items
-from annotate.queue import Card, Queue
+from annotate.queue import Card, Queue, Submission
 from annotate.statements import Annotator, CurrentJudgement
 from annotate.store import Store
 from tests.annotate.conftest import make_item
@@ -68,10 +68,10 @@ def judge(store: Store, account: Account) -> Callable[..., None]:
             assert card.item_id == item_id
             key = f"{name}-{item_id}-key"
             if isinstance(answer, str):
-                queue.submit(who, card.item, answer, client_key=key)  # type: ignore[arg-type]
+                queue.submit(who, Submission(card.item, answer, client_key=key))  # type: ignore[arg-type]
             else:
                 shown = -answer if card.left.text == "second answer" else answer
-                queue.submit(who, card.item, "compared", strength=shown, client_key=key)
+                queue.submit(who, Submission(card.item, "compared", strength=shown, client_key=key))
 
     return submit
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from annotate.items import load_items
-from annotate.queue import Card, Nothing, Queue, Refused
+from annotate.queue import Card, Nothing, Queue, Refused, Submission
 from annotate.statements import Annotator
 from annotate.store import Store
 from tests.annotate.conftest import Clock, make_item
@@ -27,7 +27,7 @@ def _card(queue: Queue, who: Annotator) -> Card:
 
 def _label(queue: Queue, who: Annotator, strength: int = 1) -> int:
     card = _card(queue, who)
-    queue.submit(who, card.item, "compared", strength=strength, client_key=f"{who.name}-{card.item}-key")
+    queue.submit(who, Submission(card.item, "compared", strength=strength, client_key=f"{who.name}-{card.item}-key"))
     return card.item
 
 
@@ -92,7 +92,7 @@ def test_late_answer_is_kept_as_surplus(store: Store, queue: Queue, account: Acc
     item = _card(queue, ann).item
     clock.now += 61
     _label(queue, bea)
-    saved = queue.submit(ann, item, "compared", strength=2, client_key="late-answer")
+    saved = queue.submit(ann, Submission(item, "compared", strength=2, client_key="late-answer"))
     assert saved.surplus
     with store.read() as transaction:
         assert transaction.totals(simulated=False) == (1, 1, 1)
@@ -106,7 +106,7 @@ def test_late_answer_counts_where_nobody_took_over(
     ann = account("ann")
     item = _card(queue, ann).item
     clock.now += 61
-    assert not queue.submit(ann, item, "compared", strength=2, client_key="late-answer").surplus
+    assert not queue.submit(ann, Submission(item, "compared", strength=2, client_key="late-answer")).surplus
     with store.read() as transaction:
         assert transaction.totals(simulated=False) == (1, 1, 1)
 
@@ -115,8 +115,8 @@ def test_submit_is_idempotent_by_client_key(store: Store, queue: Queue, account:
     load(1)
     ann = account("ann")
     item = _card(queue, ann).item
-    first = queue.submit(ann, item, "compared", strength=3, client_key="the-same-key")
-    again = queue.submit(ann, item, "compared", strength=-3, client_key="the-same-key")
+    first = queue.submit(ann, Submission(item, "compared", strength=3, client_key="the-same-key"))
+    again = queue.submit(ann, Submission(item, "compared", strength=-3, client_key="the-same-key"))
     assert (first.repeated, again.repeated, again.revision) == (False, True, 1)
     assert len(_rows(store, "judgement")) == 1
 
@@ -127,8 +127,8 @@ def test_an_edit_is_a_new_revision_and_the_old_one_stays(
     load(1)
     ann = account("ann")
     item = _card(queue, ann).item
-    queue.submit(ann, item, "compared", strength=3, client_key="first-key")
-    assert queue.submit(ann, item, "both_bad", client_key="second-key").revision == 2
+    queue.submit(ann, Submission(item, "compared", strength=3, client_key="first-key"))
+    assert queue.submit(ann, Submission(item, "both_bad", client_key="second-key")).revision == 2
     assert [row["choice"] for row in _rows(store, "judgement")] == ["compared", "both_bad"]
     with store.read() as transaction:
         (current,) = transaction.current_judgements()
@@ -149,7 +149,7 @@ def test_undo_withdraws_and_gives_the_card_back(store: Store, queue: Queue, acco
     with store.read() as transaction:
         assert transaction.totals(simulated=False)[2] == 1
         assert len(list(transaction.current_judgements())) == 1
-    queue.submit(ann, second, "compared", strength=1, client_key="after-undo")
+    queue.submit(ann, Submission(second, "compared", strength=1, client_key="after-undo"))
     assert _card(queue, ann).item == third
     with store.read() as transaction:
         assert transaction.totals(simulated=False)[2] == 2
@@ -172,11 +172,11 @@ def test_a_skipped_item_goes_to_others_and_can_be_taken_back(
     load(1)
     ann, bea = account("ann"), account("bea")
     item = _card(queue, ann).item
-    queue.submit(ann, item, "skipped", client_key="skip-key-1", reason="not my field")
+    queue.submit(ann, Submission(item, "skipped", client_key="skip-key-1", reason="not my field"))
     assert isinstance(queue.next(ann), Nothing)
     assert queue.undo(ann, client_key="undo-key-1") is not None
     assert _card(queue, ann).item == item
-    queue.submit(ann, item, "skipped", client_key="skip-key-2")
+    queue.submit(ann, Submission(item, "skipped", client_key="skip-key-2"))
     assert _label(queue, bea) == item
     with store.read() as transaction:
         assert transaction.totals(simulated=False) == (1, 1, 1)
@@ -223,7 +223,9 @@ def test_sides_are_random_stored_and_taken_out_of_the_strength(
         swapped = card.left.text == "second answer"
         assert card.left.text != card.right.text
         # Always for the item's first answer, on whichever side it stands.
-        queue.submit(ann, card.item, "compared", strength=2 if swapped else -2, client_key=f"key-{card.item:05}")
+        queue.submit(
+            ann, Submission(card.item, "compared", strength=2 if swapped else -2, client_key=f"key-{card.item:05}")
+        )
     with store.read() as transaction:
         judgements = list(transaction.current_judgements())
     assert {judgement.strength for judgement in judgements} == {-2}
@@ -243,7 +245,7 @@ def test_sides_differ_between_annotators_and_not_between_looks(
             card = _card(queue, who)
             assert _card(queue, who).left == card.left
             sides[name].append(card.left.text)
-            queue.submit(who, card.item, "compared", strength=0, client_key=f"{name}-{card.item:06}")
+            queue.submit(who, Submission(card.item, "compared", strength=0, client_key=f"{name}-{card.item:06}"))
     assert sides["ann"] != sides["bea"]
 
 
@@ -264,7 +266,7 @@ def test_bad_answers_are_refused(
     ann = account("ann")
     item = _card(queue, ann).item
     with pytest.raises(Refused, match=problem):
-        queue.submit(ann, item, choice, strength=strength, client_key=key)  # type: ignore[arg-type]
+        queue.submit(ann, Submission(item, choice, strength=strength, client_key=key))  # type: ignore[arg-type]
 
 
 def test_answers_for_others_are_refused(queue: Queue, account: Account, load: Load) -> None:
@@ -272,10 +274,10 @@ def test_answers_for_others_are_refused(queue: Queue, account: Account, load: Lo
     ann, bea = account("ann"), account("bea")
     item = _card(queue, ann).item
     with pytest.raises(Refused, match="not given to you"):
-        queue.submit(bea, item, "compared", strength=1, client_key="a-good-key")
-    queue.submit(ann, item, "compared", strength=1, client_key="key-of-ann")
+        queue.submit(bea, Submission(item, "compared", strength=1, client_key="a-good-key"))
+    queue.submit(ann, Submission(item, "compared", strength=1, client_key="key-of-ann"))
     with pytest.raises(Refused, match="another annotator"):
-        queue.submit(bea, item, "compared", strength=1, client_key="key-of-ann")
+        queue.submit(bea, Submission(item, "compared", strength=1, client_key="key-of-ann"))
 
 
 def test_progress(queue: Queue, account: Account, load: Load) -> None:
@@ -300,7 +302,7 @@ def test_many_threads_never_over_assign_nor_lose(store: Store, account: Account)
             while isinstance(card := queue.next(who), Card):
                 key = f"{who.name}-{card.item:08}"
                 for _ in range(2):  # every answer is sent twice
-                    queue.submit(who, card.item, "compared", strength=1, client_key=key)
+                    queue.submit(who, Submission(card.item, "compared", strength=1, client_key=key))
                 sent[who.name] += 1
         except BaseException as error:
             errors.append(error)
