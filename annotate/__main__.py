@@ -151,20 +151,17 @@ def export(argv: list[str]) -> None:
     config = _config("export", argv)
     if config is None:
         return
+    from annotate.export import Rules
     from annotate.export import export as write
 
     section = config.export
-    counts = write(
-        _existing_store(config),
-        Path(section.out),
-        who=section.who,
-        heldout_share=section.heldout_share,
-        drop_ties=section.drop_ties,
-        seed=section.seed,
-    )
+    rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
+    demonstrations = Path(section.demonstrations) if section.demonstrations else None
+    counts = write(_existing_store(config), Path(section.out), rules, demonstrations=demonstrations)
     print(
-        f"{section.out}: {counts['exported']:,} preferences ({counts['heldout']:,} held out); left out: "
-        f"{counts['ties']:,} ties, {counts['both_bad']:,} both bad, {counts['skipped']:,} skipped, "
+        f"{section.out}: {counts['exported'] + counts['edited']:,} preferences ({counts['heldout']:,} held out, "
+        f"{counts['edited']:,} of improved answers); left out: {counts['ties']:,} ties, {counts['both_bad']:,} both "
+        f"bad, {counts['flagged']:,} flagged, {counts['left_out']:,} by a reviewer, {counts['skipped']:,} skipped, "
         f"{counts['not_judged']:,} not judged"
     )
 

@@ -89,8 +89,18 @@ class ExportSection(Section):
     """Whose judgements count."""
     heldout_share: Share = 0.1
     """Share of the prompts (chosen by hash of group) whose pairs are marked `heldout`."""
+    resolve: Literal["majority", "dawid-skene", "single"] = "majority"
+    """How several judgements of one comparison become a label; see `annotate.resolve`."""
     drop_ties: bool = True
-    """Leave out items without a majority; else they are kept with strength 0 and weight 0."""
+    """Leave out ties; else they are kept with strength 0 and weight 0."""
+    drop_flags: tuple[Literal["pii", "unsafe", "broken"], ...] = ("pii", "broken")
+    """Leave out items that somebody flagged so, unless a reviewer has decided them."""
+    edits: bool = True
+    """Answers that an annotator improved become pairs: improved > original, and improved > other."""
+    demonstrations: str | None = None
+    """Also write the improved answers as demonstrations (JSONL), read by `sft`."""
+    campaign: str | None = None
+    """Export the judgements of this comparison of runs instead of the ordinary ones."""
     seed: NonNegativeInt = 0
     """Of the split."""
 

@@ -95,9 +95,7 @@ Vote = tuple[int, bool, bool, float]
 """Strength, both bad, flipped, seconds."""
 
 
-def _votes(
-    judgement: CurrentJudgement, pairs: Mapping[tuple[int, int], int]
-) -> Iterator[tuple[tuple[int, int], Vote]]:
+def _votes(judgement: CurrentJudgement, pairs: Mapping[tuple[int, int], int]) -> Iterator[tuple[tuple[int, int], Vote]]:
     seconds = float("nan") if judgement.seconds is None else judgement.seconds
     shown = json.loads(judgement.display_order) if judgement.display_order else None
     bad = judgement.choice == "both_bad"
@@ -117,9 +115,7 @@ def strengths(
     return [(pair, strength or 0) for pair in pairs]
 
 
-def decided(
-    votes: Votes, adjudications: Mapping[int, Adjudication]
-) -> dict[int, tuple[Adjudication, int]]:
+def decided(votes: Votes, adjudications: Mapping[int, Adjudication]) -> dict[int, tuple[Adjudication, int]]:
     """Comparisons (by index) on which a reviewer has the last word: the adjudication and its strength."""
     found: dict[int, tuple[Adjudication, int]] = {}
     for index, comparison in enumerate(votes.comparisons):

@@ -3,55 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from annotate.export import export, preferences, resolve
+from annotate.export import EDITED, Rules, export, preferences
 from annotate.items import load_items
 from annotate.queue import Card, Queue, Submission
-from annotate.statements import Annotator, CurrentJudgement
+from annotate.statements import Annotator
 from annotate.store import Store
 from tests.annotate.conftest import make_item
 from workbench.data.readers import read_preferences
 from workbench.run.errors import WorkbenchError
 
 Account = Callable[..., Annotator]
-
-
-def _judgements(*choices: int | str) -> list[CurrentJudgement]:
-    return [
-        CurrentJudgement(1, f"person-{n}", False, "compared", choice, False, None)
-        if isinstance(choice, int)
-        else CurrentJudgement(1, f"person-{n}", False, choice, None, False, None)
-        for n, choice in enumerate(choices)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("choices", "chosen", "tie", "strength", "agreement"),
-    [
-        ((-2,), 0, False, 2, None),
-        ((3, 1, -2), 1, False, 2, 2 / 3),
-        ((2, 0), 1, False, 1, 3 / 4),  # one vote and a half against a half
-        ((2, -1), 0, True, 1.5, 1 / 2),
-        ((0, 0), 0, True, 0, 1 / 2),
-        ((3, "both_bad", 1), 1, False, 4 / 3, 5 / 6),
-        ((-1, "skipped"), 0, False, 1, None),
-    ],
-)
-def test_majority_by_hand(
-    choices: tuple[int | str, ...], chosen: int, tie: bool, strength: float, agreement: float | None
-) -> None:
-    votes = resolve(_judgements(*choices))
-    assert votes is not None
-    assert (votes.tie, votes.both_bad) == (tie, False)
-    assert tie or votes.chosen == chosen
-    assert votes.strength == pytest.approx(strength)
-    assert votes.agreement == (None if agreement is None else pytest.approx(agreement))
-
-
-def test_both_bad_when_half_say_so_and_nothing_when_all_skip() -> None:
-    votes = resolve(_judgements("both_bad", 3))
-    assert votes is not None
-    assert votes.both_bad
-    assert resolve(_judgements("skipped", "skipped")) is None
 
 
 @pytest.fixture
@@ -77,8 +38,7 @@ def judge(store: Store, account: Account) -> Callable[..., None]:
 
 
 def _export(store: Store, out: Path, **changes: object) -> dict[str, int]:
-    settings = {"who": "everyone", "heldout_share": 0.0, "drop_ties": True, "seed": 0} | changes
-    return export(store, out, **settings)  # type: ignore[arg-type]
+    return export(store, out, Rules(**{"heldout_share": 0.0, **changes}))  # type: ignore[arg-type]
 
 
 def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
@@ -90,7 +50,9 @@ def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callabl
     judge("d", ann="both_bad", bea="both_bad")
     out = tmp_path / "preferences.jsonl"
     counts = _export(store, out)
-    assert counts == {"exported": 2, "ties": 1, "both_bad": 1, "skipped": 0, "not_judged": 1, "heldout": 0}
+    expected = {"exported": 2, "ties": 1, "both_bad": 1, "skipped": 0, "not_judged": 1, "heldout": 0}
+    assert {name: counts[name] for name in expected} == expected
+    assert (counts["judgements"], counts["edited"], counts["flagged"]) == (8, 0, 0)
     first, second = read_preferences(out)
     assert (first.chosen_text, first.rejected_text) == ("second answer", "first answer")
     assert (first.chosen_run, first.rejected_run, first.round) == ("runs/two", "runs/one", 2)
@@ -127,7 +89,7 @@ def test_the_split_never_crosses_a_group_and_keeps_its_share(store: Store, judge
     load_items(store, items, overlap=1, overlap_share=1)
     for item in items:
         judge(item.id, ann=1)
-    records, _ = preferences(store, who="everyone", heldout_share=0.3, drop_ties=True, seed=1)
+    records = preferences(store, Rules(heldout_share=0.3, seed=1)).preferences
     splits: dict[str, set[str | None]] = {}
     for record in records:
         splits.setdefault(record.group, set()).add(record.split)
