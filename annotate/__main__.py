@@ -174,8 +174,8 @@ def status(argv: list[str]) -> None:
     from annotate.status import render
     from annotate.status import status as report
 
-    found = report(_existing_store(config))
-    print(json.dumps(found, indent=2) if "--json" in argv else render(found))
+    store = _existing_store(config)
+    print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
 
 
 def users(argv: list[str]) -> None:

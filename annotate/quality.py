@@ -50,7 +50,7 @@ def dawid_skene(
     known: ArrayLike | None = None,
     classes: int = CLASSES,
     pooling: float = 0.0,
-    iterations: int = 500,
+    iterations: int = 300,
     tolerance: float = 1e-5,
 ) -> DawidSkene:
     """Classes of items and mistakes of annotators, estimated together.
@@ -78,62 +78,68 @@ def dawid_skene(
     assert rows.shape == people.shape == answers.shape
     assert answers.size == 0 or (answers.min() >= 0 and answers.max() < classes)
     fixed = np.full(int(rows.max(initial=-1)) + 1, -1) if known is None else np.asarray(known, dtype=np.int64)
-    given = _Given(rows, people, answers, np.zeros(len(rows), bool) if flips is None else np.asarray(flips), classes)
-    return _expect_and_maximise(given, fixed, pooling, iterations, tolerance)
+    seen = np.zeros(len(rows), bool) if flips is None else np.asarray(flips, dtype=bool)
+    return _expect_and_maximise(_places(rows, people, answers, seen, classes), fixed, pooling, iterations, tolerance)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """The judgements, and two sums over them."""
+class _Places:
+    """Where each judgement and class (M, C) stand in the flattened tables."""
 
     rows: Integers
-    people: Integers
-    answers: Integers
-    flips: NDArray[np.bool_]
-    classes: int
+    """(M,) item."""
+    in_items: Integers
+    """(M, C) into (N, C)."""
+    in_mistakes: Integers
+    """(M, C) into (A, C, C): by annotator, class as a side, answer as a side."""
+    votes: Floats
+    """(N, C) how many judgements say each class."""
+    people: int
 
-    def per_item(self, values: Floats, count: int) -> Floats:
-        """(N, C) sums of (M, C) values."""
-        columns = [np.bincount(self.rows, weights=column, minlength=count) for column in values.T]
-        return np.stack(columns, axis=1)
 
-    def seen_classes(self, values: Floats) -> Floats:
-        """(M, C) values by class, reordered to the sides that the annotator saw; its own inverse."""
-        return np.where(self.flips[:, None], values[:, ::-1], values)
-
-    @property
-    def seen_answers(self) -> Integers:
-        """(M,) labels as sides."""
-        return np.where(self.flips, self.classes - 1 - self.answers, self.answers)
+def _places(rows: Integers, people: Integers, answers: Integers, flips: NDArray[np.bool_], size: int) -> _Places:
+    classes = np.arange(size)
+    sides = np.where(flips[:, None], size - 1 - classes, classes)
+    said = np.where(flips, size - 1 - answers, answers)
+    items = int(rows.max(initial=-1)) + 1
+    return _Places(
+        rows,
+        rows[:, None] * size + classes,
+        (people[:, None] * size + sides) * size + said[:, None],
+        np.bincount(rows * size + answers, minlength=items * size).reshape(items, size).astype(float),
+        int(people.max(initial=-1)) + 1,
+    )
 
 
 def _expect_and_maximise(
-    given: _Given, known: Integers, pooling: float, iterations: int, tolerance: float
+    places: _Places, known: Integers, pooling: float, iterations: int, tolerance: float
 ) -> DawidSkene:
-    items, people, size = len(known), int(given.people.max(initial=-1)) + 1, given.classes
-    votes = given.per_item(np.eye(size)[given.answers], items)
+    items, size = len(known), places.in_items.shape[1]
+    votes = np.zeros((items, size))
+    votes[: len(places.votes)] = places.votes
     teaching = (votes.sum(1) >= 2) | (known >= 0)
-    teaches = teaching[given.rows]
+    teaches = teaching[places.rows]
     posteriors = _with_known(votes / np.maximum(votes.sum(1, keepdims=True), 1), known)
-    prior, confusion, changed, done = np.full(size, 1 / size), np.full((people, size, size), 1 / size), np.inf, 0
-    while done < iterations and changed > tolerance and len(given.rows):
+    prior, confusion = np.full(size, 1 / size), np.full((places.people, size, size), 1 / size)
+    changed, done = np.inf, 0
+    while done < iterations and changed > tolerance and len(places.rows):
         if teaching.any():
             prior = posteriors[teaching].mean(0)
-            confusion = _mistakes(given, posteriors[given.rows], teaches, people, pooling)
-        likelihoods = np.log(confusion)[given.people, :, given.seen_answers]
-        logs = given.per_item(given.seen_classes(likelihoods), items) + np.log(np.maximum(prior, _LEAST))
+            confusion = _mistakes(places, posteriors, teaches, pooling)
+        likelihoods = np.log(confusion).ravel()[places.in_mistakes]
+        logs = np.bincount(places.in_items.ravel(), weights=likelihoods.ravel(), minlength=items * size)
+        logs = logs.reshape(items, size) + np.log(np.maximum(prior, _LEAST))
         new = np.exp(logs - logs.max(1, keepdims=True))
         new = _with_known(new / new.sum(1, keepdims=True), known)
         changed, posteriors, done = float(np.abs(new - posteriors).max()), new, done + 1
     return DawidSkene(posteriors, prior, confusion, done, changed <= tolerance)
 
 
-def _mistakes(given: _Given, posteriors: Floats, teaches: NDArray[np.bool_], people: int, pooling: float) -> Floats:
-    size = given.classes
-    seen = given.seen_classes(posteriors)[teaches]
-    places = (given.people * size + given.seen_answers)[teaches]
-    columns = [np.bincount(places, weights=column, minlength=people * size) for column in seen.T]
-    counts = np.stack(columns).reshape(size, people, size).transpose(1, 0, 2)  # annotator, class, answer
+def _mistakes(places: _Places, posteriors: Floats, teaches: NDArray[np.bool_], pooling: float) -> Floats:
+    people, size = places.people, posteriors.shape[1]
+    weights = posteriors[places.rows] * teaches[:, None]
+    flat = np.bincount(places.in_mistakes.ravel(), weights=weights.ravel(), minlength=people * size * size)
+    counts = flat.reshape(people, size, size)  # annotator, class, answer
     together = np.maximum(counts.sum(0), _LEAST)
     lent = pooling * together / together.sum(1, keepdims=True)
     counts = np.maximum(counts + lent, _LEAST)
