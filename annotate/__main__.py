@@ -1,10 +1,11 @@
-"""`python -m annotate pairs|serve|simulate|export|status|users CONFIG.yaml [a.b=value …] [--dry-run]`.
+"""`python -m annotate VERB CONFIG.yaml [a.b=value …] [--dry-run]`.
 
 Each verb imports what it needs when it runs: only `pairs` ever imports torch.
 """
 
 import getpass
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,12 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   pairs      sample answers from a run and write them as pairs to label
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
-  export     write the judgements as preference records
+  load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
+  export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
   status     print progress and agreement (--json for programs)
-  users      CONFIG.yaml list | add NAME [--role annotator|reviewer|admin]: accounts of the page"""
+  backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
+  annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
+             resume NAME | remove NAME | token NAME [PURPOSE]: who may use the page and the API"""
 
 
 def _config(verb: str, argv: list[str]) -> AnnotateConfig | None:
@@ -57,32 +61,63 @@ def pairs(argv: list[str]) -> None:
 
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
-    """The store, holding the items of the pairs file."""
-    from annotate.items import load_items
-    from workbench.data.readers import read_items
+    """The store, holding the items of the pairs file; without such a file, what was loaded before."""
+    from annotate.load import load_file, loaded_text
 
-    path, queue = Path(config.pairs.out), config.queue
-    if not path.is_file():
-        raise WorkbenchError(
-            path,
-            "there are no pairs to label yet",
-            expected="the items that `pairs` writes (pairs.out)",
-            remedy="python -m annotate pairs CONFIG.yaml",
-        )
-    items = read_items(path)
-    store = Store.open(config.store_url, durable=durable)
-    loaded = load_items(
-        store,
-        items,
-        overlap=queue.overlap,
-        overlap_share=queue.overlap_share,
-        priority=queue.priority,
-        seed=queue.seed,
-        place=str(path),
+    path = Path(config.pairs.out)
+    if path.is_file():
+        store = Store.open(config.store_url, durable=durable)
+        loaded = load_file(store, path, config.queue.intake)
+        print(f"{store.place}: {loaded_text(loaded)}")
+        return store
+    if "://" in config.store_url or Path(config.store_url).is_file():
+        store = Store.open(config.store_url, durable=durable)
+        with store.read() as transaction:
+            if transaction.totals(simulated=False)[0]:
+                return store
+        store.close()
+    raise WorkbenchError(
+        path,
+        "there are no pairs to label yet",
+        expected="the items that `pairs` writes (pairs.out), or items loaded from a file",
+        remedy="python -m annotate pairs CONFIG.yaml, or python -m annotate load CONFIG.yaml FILE",
     )
-    same = f"; {loaded.identical:,} left out: both answers are the same" if loaded.identical else ""
-    print(f"{store.place}: {loaded.new:,} new pairs, {loaded.known:,} known{same}")
-    return store
+
+
+def load(argv: list[str]) -> None:
+    """Load a file of items."""
+    gold, words, rest = "--gold" in argv, *_words([a for a in argv if a != "--gold"])
+    config = _config("load", rest)
+    if config is None:
+        return
+    if len(words) != 1:
+        raise WorkbenchError("load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold]")
+    from annotate.load import load_file, loaded_text
+
+    store = Store.open(config.store_url)
+    loaded = load_file(store, words[0], config.queue.intake, gold=gold)
+    print(f"{store.place}: {loaded_text(loaded)}")
+    store.close()
+
+
+def backup(argv: list[str]) -> None:
+    """Copy the store."""
+    words, rest = _words(argv)
+    config = _config("backup", rest)
+    if config is None:
+        return
+    if len(words) != 1:
+        raise WorkbenchError("backup", f"cannot read {' '.join(argv)!r}", expected="backup CONFIG.yaml OUT.sqlite")
+    store = _existing_store(config)
+    store.backup(Path(words[0]))
+    store.close()
+    print(f"{words[0]}: {Path(words[0]).stat().st_size:,} bytes")
+
+
+def _words(argv: list[str]) -> tuple[list[str], list[str]]:
+    """A verb's own words, and the arguments without them: configuration, overrides, options."""
+    rest = [a for a in argv if a.startswith("-") or a.endswith((".yaml", ".yml")) or _OVERRIDE.match(a)]
+    return [a for a in argv if a not in rest], rest
 
 
 def serve(argv: list[str]) -> None:
@@ -97,7 +132,8 @@ def serve(argv: list[str]) -> None:
     store = _open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
     listener = listen(server.host, server.port)
-    queue = Queue(store, lease_seconds=config.queue.lease_seconds, seed=config.queue.seed)
+    section = config.queue
+    queue = Queue(store, lease_seconds=section.lease_seconds, seed=section.seed, planting=section.planting)
     app = create_app(
         store,
         queue,
@@ -107,6 +143,7 @@ def serve(argv: list[str]) -> None:
         session_days=server.session_days,
         host=server.host,
         port=server.port,
+        intake=section.intake,
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
     print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)
@@ -147,9 +184,15 @@ def _existing_store(config: AnnotateConfig) -> Store:
 
 
 def export(argv: list[str]) -> None:
-    """Write preference records."""
+    """Write preference records, or the raw judgements."""
+    raw, argv = _option(argv, "--raw", "")
     config = _config("export", argv)
     if config is None:
+        return
+    if raw:
+        from annotate.raw_export import export_raw
+
+        print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
         return
     from annotate.export import Rules
     from annotate.export import export as write
@@ -178,30 +221,58 @@ def status(argv: list[str]) -> None:
     print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
 
 
-def users(argv: list[str]) -> None:
-    """List or add accounts."""
-    from annotate.people import add_account
-
-    role, rest = _option(argv, "--role", "annotator")
-    action = next((i for i, argument in enumerate(rest) if argument in ("add", "list")), len(rest))
-    words, rest = rest[action : action + 2], rest[:action] + rest[action + 2 :]
-    config = _config("users", rest)
+def annotator(argv: list[str]) -> None:
+    """List, add and change accounts."""
+    role, argv = _option(argv, "--role", "annotator")
+    words, rest = _words(argv)
+    config = _config("annotator", rest)
     if config is None:
         return
-    if words == ["list"]:
-        with Store.open(config.store_url).read() as transaction:
-            for account in transaction.annotators():
-                kind = "simulated" if account.simulated else account.role
-                print(f"{account.name}  {kind}{'' if account.active else f'  ({account.state})'}")
-    elif len(words) == 2 and words[0] == "add":
-        add_account(Store.open(config.store_url), words[1], role, _password())
-        print(f"{words[1]} can log in ({role})")
-    else:
+    if not words or len(words) not in _ANNOTATOR_WORDS.get(words[0], ()):
         raise WorkbenchError(
-            "users",
+            "annotator",
             f"cannot read {' '.join(argv)!r}",
-            expected="users CONFIG.yaml list, or users CONFIG.yaml add NAME [--role ROLE]",
+            expected="annotator CONFIG.yaml list, or one of add, password, pause, resume, remove, token with a NAME",
         )
+    from annotate import people
+
+    store, (action, *names) = Store.open(config.store_url), words
+    if action == "list":
+        _list_annotators(store)
+    elif action == "add":
+        people.add_account(store, names[0], role, _password())
+        print(f"{names[0]} can log in ({role})")
+    elif action == "password":
+        people.set_password(store, names[0], _password())
+        print(f"{names[0]} has a new password; older logins have ended")
+    elif action == "token":
+        print(people.make_token(store, names[0], names[1] if names[1:] else "command line"))
+    else:
+        state, effect = _STATES[action]
+        people.set_state(store, names[0], state)
+        print(f"{names[0]} is {state}: {effect}")
+    store.close()
+
+
+_ANNOTATOR_WORDS = {
+    "list": (1,),
+    "token": (2, 3),
+    **dict.fromkeys(("add", "password", "pause", "resume", "remove"), (2,)),
+}
+"""How many words each action of `annotator` has."""
+_STATES = {
+    "pause": ("paused", "gets no items; judgements count"),
+    "resume": ("active", "gets items; judgements count"),
+    "remove": ("removed", "cannot log in; judgements count no more, and their items are handed out again"),
+}
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+
+
+def _list_annotators(store: Store) -> None:
+    with store.read() as transaction:
+        for account in transaction.annotators():
+            kind = "simulated" if account.simulated else account.role
+            print(f"{account.name}  {kind}{'' if account.active else f'  ({account.state})'}")
 
 
 def _option(argv: list[str], name: str, default: str) -> tuple[str, list[str]]:
@@ -228,9 +299,11 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "pairs": pairs,
     "serve": serve,
     "simulate": simulate,
+    "load": load,
     "export": export,
     "status": status,
-    "users": users,
+    "backup": backup,
+    "annotator": annotator,
 }
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from annotate.items import Intake
+from annotate.planting import Planting
 from workbench.run.config import Section
 from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Share
 
@@ -51,9 +53,27 @@ class QueueSection(Section):
     lease_seconds: PositiveInt = 900
     """How long an item is kept for the person who opened it."""
     priority: int = 0
-    """Of the items loaded now: higher ones are handed out first."""
+    """Of items loaded without one of their own: higher ones are handed out first."""
+    compare: Literal["pairs", "ranking"] = "pairs"
+    """Items with more than two answers: judged in pairs, or ranked all at once."""
+    gold_share: Share = 0.0
+    """Of the items that a person is given, the share whose answer is known (loaded with `known_strength`)."""
+    repeat_share: Share = 0.0
+    """Of the items that a person is given, the share that they have judged before."""
+    repeat_after: PositiveInt = 20
+    """A repeat comes after at least so many other items."""
     seed: NonNegativeInt = 0
-    """Of the sides (left, right) and of the choice of overlapping items."""
+    """Of the sides (left, right), of the choice of overlapping items, and of what is planted."""
+
+    @property
+    def intake(self) -> Intake:
+        """What becomes of items that are loaded."""
+        return Intake(self.overlap, self.overlap_share, self.priority, self.compare, self.seed)
+
+    @property
+    def planting(self) -> Planting:
+        """How often gold items and repeats are planted."""
+        return Planting(self.gold_share, self.repeat_share, self.repeat_after, self.seed)
 
 
 class ServerSection(Section):

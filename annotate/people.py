@@ -1,33 +1,40 @@
-"""Accounts and logins: passwords (argon2), signed cookies that outlive a restart, a brake on guessing."""
+"""Accounts: who may label, review and administer; passwords (argon2), API tokens, pausing and removing."""
 
 import functools
+import hashlib
 import re
+import secrets
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from annotate.statements import Annotator
+from annotate.statements import Annotator, Token, Transaction
 from annotate.store import Store
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import WorkbenchError, did_you_mean
 
 Role = Literal["annotator", "reviewer", "admin"]
-ROLES: tuple[Role, ...] = ("annotator", "reviewer", "admin")
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may do what those before it may: label; see everybody's judgements, adjudicate, export; manage people, load."""
+State = Literal["active", "paused", "removed"]
+STATES: tuple[State, ...] = get_args(State)
 LOCAL = "local"
 """The name in the store of the one person who labels on this machine without a login."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_SHORTEST_PASSWORD = 8
+_SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 1000
 _hasher = PasswordHasher()
 
 
 @functools.cache
 def _hash_of_nobody() -> str:
     return _hasher.hash("no account has this password")
+
+
+def may(account: Annotator, role: Role) -> bool:
+    """Whether an account has a role, or one above it."""
+    return account.role in ROLES and ROLES.index(account.role) >= ROLES.index(role)
 
 
 def add_account(store: Store, name: str, role: str, password: str) -> None:
@@ -40,13 +47,79 @@ def add_account(store: Store, name: str, role: str, password: str) -> None:
         raise WorkbenchError("name", f"{name!r} cannot be a name", expected="1 to 64 letters, digits, and . _ @ -")
     if role not in ROLES:
         raise WorkbenchError("--role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
-    if len(password) < _SHORTEST_PASSWORD:
-        raise WorkbenchError("password", "is too short", expected=f"at least {_SHORTEST_PASSWORD} characters")
+    password_hash = _hash(password)
     with store.write() as transaction:
         if transaction.annotator(name) is not None:
             raise WorkbenchError(store.place, f"already has an annotator {name!r}", remedy="take another name")
-        transaction.add_annotator(name, role, time.time(), password_hash=_hasher.hash(password))
+        transaction.add_annotator(name, role, time.time(), password_hash=password_hash)
         transaction.add_event("account added", time.time(), name=name, role=role)
+
+
+def _hash(password: str) -> str:
+    if len(password) < _SHORTEST_PASSWORD:
+        raise WorkbenchError("password", "is too short", expected=f"at least {_SHORTEST_PASSWORD} characters")
+    if len(password) > _LONGEST_PASSWORD:
+        raise WorkbenchError("password", "is too long", expected=f"at most {_LONGEST_PASSWORD} characters")
+    return _hasher.hash(password)
+
+
+def _account(transaction: Transaction, store: Store, name: str) -> Annotator:
+    account = transaction.annotator(name)
+    if account is None:
+        names = [known.name for known in transaction.annotators()]
+        remedy = did_you_mean(name, names) if names else "add one: annotator CONFIG.yaml add NAME"
+        raise WorkbenchError(store.place, f"has no annotator {name!r}", remedy=remedy)
+    return account
+
+
+def set_password(store: Store, name: str, password: str) -> None:
+    """Give an account a new password, and end its logins.
+
+    Raises:
+        WorkbenchError: no such account, or a bad password.
+    """
+    password_hash = _hash(password)
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.simulated:
+            raise WorkbenchError(store.place, f"{name!r} is a simulated annotator: it cannot log in")
+        transaction.change_annotator(
+            account.id, password_hash=password_hash, session_version=account.session_version + 1
+        )
+        transaction.add_event("password set", time.time(), name=name)
+
+
+def set_state(store: Store, name: str, state: str, *, by: Annotator | None = None) -> None:
+    """Make an account active, paused or removed.
+
+    A paused one gets no items; what it has open goes back. A removed one cannot log in either, and its judgements
+    leave exports and agreement: the items it judged are handed out again. Nothing is deleted; active again undoes it.
+
+    Raises:
+        WorkbenchError: no such account or state, or the last administrator.
+    """
+    if state not in STATES:
+        raise WorkbenchError("state", f"unknown state {state!r}", expected=f"one of {', '.join(STATES)}")
+    now = time.time()
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.state == state:
+            return
+        if state != "active":
+            _keep_an_administrator(transaction, account)
+            transaction.end_leases_of(account.id, now)
+        if "removed" in (state, account.state):
+            transaction.recount(account, -1 if state == "removed" else 1)
+        transaction.change_annotator(account.id, state=state)
+        transaction.add_event("state changed", now, by.id if by else None, name=name, before=account.state, after=state)
+
+
+def _keep_an_administrator(transaction: Transaction, leaving: Annotator) -> None:
+    admins = [a for a in transaction.annotators() if a.role == "admin" and a.password_hash and a.state == "active"]
+    if [a.id for a in admins] == [leaving.id]:
+        raise WorkbenchError(
+            f"annotator {leaving.name!r}", "is the only administrator", remedy="add another administrator first"
+        )
 
 
 def has_accounts(store: Store) -> bool:
@@ -72,63 +145,52 @@ def check_password(store: Store, name: str, password: str) -> Annotator | None:
     usable = account is not None and not account.removed and account.password_hash is not None
     stored = account.password_hash if account is not None and usable else None
     try:
-        _hasher.verify(stored or _hash_of_nobody(), password)
+        _hasher.verify(stored or _hash_of_nobody(), password[: _LONGEST_PASSWORD + 1])
     except (VerificationError, InvalidHashError):
         return None
     return account if usable else None
 
 
-class Sessions:
-    """Signed cookies: who is logged in is in the cookie, and the key that signs it is in the store."""
+def make_token(store: Store, name: str, purpose: str) -> str:
+    """A new API token of an account. It is shown this once: the store keeps only its hash.
 
-    def __init__(self, store: Store, *, days: int) -> None:
-        self._store, self.seconds = store, days * 86400
-        with store.read() as transaction:
-            key = transaction.setting("cookie_key")
-        assert key is not None  # written when the store is made
-        self._serializer = URLSafeTimedSerializer(key, salt="session")
-
-    def issue(self, account: Annotator) -> str:
-        """A cookie value for this account."""
-        return self._serializer.dumps([account.name, account.session_version])
-
-    def account(self, cookie: str | None) -> Annotator | None:
-        """Whom a cookie belongs to; None for a forged, old or revoked one."""
-        if not cookie:
-            return None
-        try:
-            name, version = self._serializer.loads(cookie, max_age=self.seconds)
-        except (BadSignature, ValueError):
-            return None
-        with self._store.read() as transaction:
-            account = transaction.annotator(name)
-        if account is None or account.removed or account.session_version != version:
-            return None
-        return account
+    Raises:
+        WorkbenchError: no such account, a bad purpose, or an account that cannot use one.
+    """
+    if not 1 <= len(purpose) <= 64:
+        raise WorkbenchError("token", "needs a name", expected="1 to 64 characters that say what it is for")
+    token = "aw_" + secrets.token_urlsafe(32)
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.removed or account.simulated:
+            raise WorkbenchError(f"annotator {name!r}", "cannot use the API", expected="an account of a person")
+        transaction.add_token(account.id, purpose, _token_hash(token), time.time())
+        transaction.add_event("token made", time.time(), account.id, purpose=purpose)
+    return token
 
 
-class Brake:
-    """Slows down guessing: so many failures of one key in a time, then refusal until the time has passed."""
+def check_token(store: Store, token: str) -> Annotator | None:
+    """The account that a token belongs to; None for a wrong or revoked one, and for a removed account."""
+    with store.read() as transaction:
+        account = transaction.annotator_by_token(_token_hash(token))
+    return None if account is None or account.removed else account
 
-    def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._seconds, self._clock = failures, seconds, clock
-        self._failed: dict[str, deque[float]] = {}
 
-    def wait(self, *keys: str) -> float:
-        """Seconds until another try is allowed; 0 now."""
-        now = self._clock()
-        waits = [0.0]
-        for key in keys:
-            times = self._failed.get(key, deque())
-            while times and times[0] <= now - self._seconds:
-                times.popleft()
-            if len(times) >= self._most:
-                waits.append(times[0] + self._seconds - now)
-            elif not times:
-                self._failed.pop(key, None)
-        return max(waits)
+def revoke_token(store: Store, name: str, token_id: int) -> Token:
+    """End one of an account's tokens.
 
-    def failed(self, *keys: str) -> None:
-        """Note a failure."""
-        for key in keys:
-            self._failed.setdefault(key, deque()).append(self._clock())
+    Raises:
+        WorkbenchError: the account has no such token.
+    """
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        own = {token.id: token for token in transaction.tokens(account.id)}
+        if token_id not in own:
+            raise WorkbenchError(f"annotator {name!r}", f"has no token {token_id}", expected=f"one of {sorted(own)}")
+        transaction.revoke_token(token_id, time.time())
+        transaction.add_event("token revoked", time.time(), account.id, token=token_id)
+    return own[token_id]
+
+
+def _token_hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -151,9 +151,9 @@ judgement = sa.Table(
 )
 """Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), ranked (with
 `ranking`, JSON: a rank for each answer, 1 best, ties share one), both_bad, skipped (with `reason`), withdrawn
-(an undo). Like `strength`, all of it is in the order of the item's answers, whatever the sides were: `ranking`, `rubric` (JSON:
-dimension -> -3 … 3) and `edited_response` (position of the answer of which `edited_text` is the better version).
-`flag`: pii, unsafe, broken."""
+(an undo). Like `strength`, all of it is in the order of the item's answers, whatever the sides were: `ranking`,
+`rubric` (JSON: dimension -> -3 … 3) and `edited_response` (position of the answer that `edited_text`
+improves). `flag`: pii, unsafe, broken."""
 
 adjudication = sa.Table(
     "adjudication",

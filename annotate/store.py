@@ -1,7 +1,7 @@
 """The label store: opening it, and its transactions. SQLite by default; another database by URL.
 
-Every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a power cut. What only
-SQLite needs stands in `_sqlite_engine`, nowhere else.
+On SQLite every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a power cut.
+PostgreSQL lets several write at once; the statements lock the rows that they decide about (`annotate.statements`).
 """
 
 import secrets
@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from annotate.migrations import backup_beside, migrate
+from annotate.migrations import backup_beside, copy_sqlite, migrate
 from annotate.schema import SCHEMA_VERSION, meta, metadata
 from annotate.statements import Transaction
 from workbench.run.errors import WorkbenchError
@@ -96,6 +96,8 @@ class Store:
         with self._engine.connect() as connection:
             connection = connection.execution_options(immediate=write)
             with connection.begin():
+                if connection.dialect.name == "postgresql" and not write:
+                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 yield connection
 
     @contextmanager
@@ -110,6 +112,26 @@ class Store:
         """A transaction that sees one state of the store."""
         with self._begin(write=False) as connection:
             yield Transaction(connection)
+
+    def backup(self, target: Path) -> None:
+        """Write a consistent copy to `target`, also while people label.
+
+        Raises:
+            WorkbenchError: the target exists, or the store is not an SQLite file.
+        """
+        if self.path is None:
+            raise WorkbenchError(
+                self.place,
+                "is not an SQLite file",
+                expected="a copy by the database's own program",
+                remedy=f"pg_dump --format=custom --file={target} DATABASE",
+            )
+        if target.exists():
+            raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        copy_sqlite(self.path, partial)
+        partial.replace(target)
 
     def close(self) -> None:
         """Give all connections back."""

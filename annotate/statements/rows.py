@@ -1,5 +1,6 @@
 """What statements return: one named tuple a kind of row."""
 
+import json
 from typing import NamedTuple
 
 
@@ -108,6 +109,11 @@ class GivenJudgement(NamedTuple):
     strength: int | None
     swapped: bool
     created_at: float
+
+    @property
+    def last_message(self) -> str:
+        """What the answers answer."""
+        return str(json.loads(self.prompt)[-1]["content"])
 
 
 class Adjudication(NamedTuple):

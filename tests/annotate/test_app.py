@@ -8,8 +8,9 @@ from fastapi.testclient import TestClient
 from annotate import people
 from annotate.app import create_app, listen, login_needed
 from annotate.items import load_items
-from annotate.people import Brake, Sessions, add_account, check_password, has_accounts
+from annotate.people import add_account, check_password, has_accounts
 from annotate.queue import Queue
+from annotate.sessions import Brake, Sessions
 from annotate.store import Store
 from tests.annotate.conftest import make_item
 from workbench.run.errors import WorkbenchError
@@ -69,12 +70,17 @@ def test_without_a_login_there_is_only_the_form(client: TestClient) -> None:
 def test_login_label_undo_logout(client: TestClient, log_in: Callable[..., None]) -> None:
     log_in()
     assert client.get("/label/").status_code == 200
-    assert client.post("/api/v1/me").json() == {"name": "ann", "role": "annotator", "login": True}
+    assert client.post("/api/v1/me").json() == {
+        "name": "ann",
+        "role": "annotator",
+        "state": "active",
+        "login": True,
+    }
     first = client.post("/api/v1/next").json()
     answer = {"item": first["card"]["item"], "choice": "compared", "strength": 2, "client_key": "key-0001"}
     second = client.post("/api/v1/submit", json=answer).json()
     assert second["card"]["item"] != first["card"]["item"]
-    assert second["progress"] == {"mine": 1, "open_for_me": 4}
+    assert second["progress"] == {"mine": 1, "open_for_me": 4, "seconds_each": None}
     again = client.post("/api/v1/submit", json=answer).json()
     assert (again["repeated"], again["progress"]["mine"]) == (True, 1)
     back = client.post("/api/v1/undo", json={"client_key": "key-0002"}).json()
@@ -199,7 +205,12 @@ def test_large_and_unmeasured_bodies_are_refused(client: TestClient, log_in: Cal
 def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
     load_items(store, [make_item("a")], overlap=1, overlap_share=0)
     with _client(store, login=False) as client:
-        assert client.post("/api/v1/me").json() == {"name": "local", "role": "admin", "login": False}
+        assert client.post("/api/v1/me").json() == {
+            "name": "local",
+            "role": "admin",
+            "state": "active",
+            "login": False,
+        }
         assert client.get("/label/").status_code == 200
         # A page elsewhere that points its own name at 127.0.0.1 sends that name.
         assert client.post("/api/v1/next", headers={"Host": "evil.example"}).status_code == 403

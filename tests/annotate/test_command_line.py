@@ -73,7 +73,7 @@ def test_from_items_to_preferences(tmp_path: Path, arguments: list[str], capsys:
 
 
 @pytest.mark.parametrize("name", ["tiny", "llama-7b"])
-@pytest.mark.parametrize("verb", ["pairs", "serve", "simulate", "export", "status", "users"])
+@pytest.mark.parametrize("verb", ["pairs", "serve", "simulate", "load", "export", "status", "backup", "annotator"])
 def test_shipped_configurations_are_read(name: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / f"configs/{name}/annotate.yaml"
     assert path.read_text().startswith("#")
@@ -120,8 +120,8 @@ def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> No
         (["status"], "no such label store"),
         (["status", "queue.overlapp=2"], "did you mean queue.overlap"),
         (["simulate", "queue.overlap=0"], "greater than 0"),
-        (["users"], "cannot read"),
-        (["users", "add", "ann", "--role"], "has no value"),
+        (["annotator"], "cannot read"),
+        (["annotator", "add", "ann", "--role"], "has no value"),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], argv: list[str], problem: str) -> None:
@@ -145,6 +145,6 @@ def test_accounts_from_the_command_line(
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     monkeypatch.setattr("sys.stdin.readline", passwords("a long password"), raising=False)
-    assert main(["users", *arguments, "add", "ann", "--role", "admin"]) == 0
-    assert main(["users", *arguments, "list"]) == 0
+    assert main(["annotator", *arguments, "add", "ann", "--role", "admin"]) == 0
+    assert main(["annotator", *arguments, "list"]) == 0
     assert "ann  admin" in capsys.readouterr().out

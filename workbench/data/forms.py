@@ -1,6 +1,7 @@
 """The forms of records that people have, each with what makes our record of a row. Knows no file format."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -34,6 +35,7 @@ from workbench.run.errors import nearest
 RecordT = TypeVar("RecordT", bound=BaseModel)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Messages = tuple[Message, ...]
+_ITEM_EXTRAS = ("round", "priority", "known_strength")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,31 @@ def _labelled(row: Row) -> LabelledText:
     return LabelledText(id=_id(row, content_id([text])), text=text, label=str(label))
 
 
+def _item(row: Row, texts: Sequence[str]) -> Item:
+    """An item of plain texts; what the file does not say is made from the contents."""
+    prompt = prompt_of(row, "prompt")
+    group = str(row.fields.get("group") or prompt_id(prompt))
+    fields: dict[str, Any] = {name: row.fields[name] for name in _ITEM_EXTRAS if str(row.fields.get(name, "")).strip()}
+    fields |= {"id": _id(row, content_id([prompt_id(prompt), *texts])), "group": group, "prompt": prompt}
+    fields["responses"] = tuple({"id": str(number), "text": text} for number, text in enumerate(texts))
+    return _validated(Row(row.place, fields), Item)
+
+
+def _listed_responses(row: Row) -> list[str]:
+    """`responses` as a list of texts, or of objects with a `text`; in CSV the list may be written as JSON."""
+    listed = row.fields["responses"]
+    if isinstance(listed, str):
+        try:
+            listed = json.loads(listed)
+        except json.JSONDecodeError:
+            raise row.fail(f"'responses' is text: {listed[:60]!r}", expected="a list of texts") from None
+    if isinstance(listed, list | tuple):
+        texts = [entry.get("text") if isinstance(entry, Mapping) else entry for entry in listed]
+        if len(texts) >= 2 and all(isinstance(text, str) for text in texts):
+            return [str(text) for text in texts]
+    raise row.fail(f"'responses' is {str(listed)[:60]!r}", expected="a list of at least two texts")
+
+
 def _validated(row: Row, model: type[ModelT]) -> ModelT:
     """A record of our own form; columns it does not know are left out, unless one looks misspelt."""
     known = set(model.model_fields)
@@ -168,6 +195,15 @@ def _validated(row: Row, model: type[ModelT]) -> ModelT:
         first: Any = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or model.__name__.lower()
         raise row.fail(f"{place!r}: {first['msg']}, found {str(first['input'])[:60]!r}") from None
+
+
+def _own_item(row: Row) -> Item:
+    """An item as our own programs write it; texts alone are taken too."""
+    listed = row.fields["responses"]
+    ours = isinstance(listed, list | tuple) and all(isinstance(entry, Mapping) and "id" in entry for entry in listed)
+    if ours and not isinstance(row.fields["prompt"], str):
+        return _validated(row, Item)
+    return _item(row, _listed_responses(row))
 
 
 DEMONSTRATION_FORMS: tuple[Form[Demonstration], ...] = (
@@ -203,7 +239,13 @@ PROMPT_FORMS: tuple[Form[Prompt], ...] = (
 LABELLED_FORMS: tuple[Form[LabelledText], ...] = (Form(("text", "label"), _labelled, ("id",)),)
 
 ITEM_FORMS: tuple[Form[Item], ...] = (
-    Form(("prompt", "responses", "id", "group"), lambda row: _validated(row, Item), ("round",)),
+    Form(("prompt", "responses", "id", "group"), _own_item, ("round", "priority", "known_strength")),
+    Form(
+        ("prompt", "response_a", "response_b"),
+        lambda row: _item(row, [text_of(row, "response_a"), text_of(row, "response_b")]),
+        ("id", "group", *_ITEM_EXTRAS),
+    ),
+    Form(("prompt", "responses"), lambda row: _item(row, _listed_responses(row)), ("id", "group", *_ITEM_EXTRAS)),
 )
 
 TEXT_FORMS: tuple[Form[LabelledText], ...] = (

@@ -70,18 +70,22 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 
 
 def read_items(path: str | Path) -> list[Item]:
-    """Prompts with the responses to label.
+    """Prompts with the responses to label: our records, prompt/response_a/response_b, prompt with a list of texts.
 
     Raises:
-        WorkbenchError: the file or a row of it is bad, or two items have the same id.
+        WorkbenchError: the file or a row of it is bad, or two different items have the same id.
     """
     records = _read(path, ITEM_FORMS, "items")
-    seen: set[str] = set()
+    distinct: dict[str, Item] = {}
     for record in records:
-        if record.id in seen:
-            raise WorkbenchError(path, f"two items have the id {record.id!r}", expected="an id for each item")
-        seen.add(record.id)
-    return records
+        if distinct.setdefault(record.id, record) != record:
+            places = [row.place for row in read_rows(path) if str(row.fields.get("id")) == record.id]
+            raise WorkbenchError(
+                places[-1], f"another item has the id {record.id!r} ({places[0]})", expected="an id for each item"
+            )
+    if len(distinct) < len(records):
+        _log.warning("%s: %d of %d items repeat an earlier one", path, len(records) - len(distinct), len(records))
+    return list(distinct.values())
 
 
 def read_labelled_texts(path: str | Path) -> list[LabelledText]:

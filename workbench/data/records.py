@@ -71,6 +71,16 @@ class Item(Prompt):
     group: NonEmpty
     responses: Annotated[tuple[Response, ...], Field(min_length=2)]
     round: int = 0
+    priority: float | None = None
+    """Higher ones are labelled first; None: as all others of their file."""
+    known_strength: Annotated[int, Field(ge=-3, le=3)] | None = None
+    """The right answer of an item that tests annotators: -3 (first response much better) … 3. None: not known."""
+
+    @model_validator(mode="after")
+    def _known_of_two(self) -> "Item":
+        if self.known_strength is not None and len(self.responses) != 2:
+            raise ValueError(f"known_strength is for 2 responses, not {len(self.responses)}")
+        return self
 
 
 class Preference(Prompt):

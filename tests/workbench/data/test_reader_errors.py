@@ -233,7 +233,9 @@ def test_items(tmp_path: Path) -> None:
         "prompt": [{"role": "user", "content": "Hi"}],
         "responses": [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}],
     }
-    says(refused(read_items, lines(tmp_path / "i.jsonl", item, item)), "two items have the id 'i'")
+    path = lines(tmp_path / "i.jsonl", item, {**item, "group": "other"})
+    says(refused(read_items, path), "line 2: another item has the id 'i'", "line 1")
+    assert len(read_items(lines(tmp_path / "i.jsonl", item, item))) == 1
     path = lines(tmp_path / "i.jsonl", {**item, "responses": item["responses"][:1]})
     says(refused(read_items, path), "line 1: 'responses'", "at least 2")
 
