@@ -1,6 +1,6 @@
 """`python -m annotate VERB CONFIG.yaml [a.b=value …] [--dry-run]`.
 
-Each verb imports what it needs when it runs: only `pairs` ever imports torch.
+Each verb imports what it needs when it runs: only `pairs` and `campaign start` ever import torch.
 """
 
 import getpass
@@ -17,11 +17,13 @@ from workbench.run.errors import WorkbenchError, did_you_mean, run_main
 
 USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run]
 
-  pairs      sample answers from a run and write them as pairs to label
+  pairs      sample answers from a run and write them as pairs to label; with --follow RUN [--passes N] put
+             pairs of its newest weights into the queue, while people label
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
   load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
+  campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
@@ -38,26 +40,40 @@ def _summary(verb: str) -> str:
 
 
 def pairs(argv: list[str]) -> None:
-    """Sample pairs from a run."""
+    """Sample pairs from a run, once, or again and again while people label."""
+    run, argv = _option(argv, "--follow", "")
+    passes, argv = _option(argv, "--passes", "0")
     config = _config("pairs", argv)
     if config is None:
         return
-    from annotate.pairs import Recipe, make_pairs, sampler_of_run
-    from workbench.data.embedded import resolve_data
-    from workbench.data.readers import read_prompts
+    from annotate.answering import follow_run, sample_pairs
 
-    section = config.pairs
-    prompts = read_prompts(resolve_data(section.prompts))
-    recipe = Recipe(**{name: getattr(section, name) for name in Recipe.__dataclass_fields__})
-    out = Path(section.out)
-    counts = make_pairs(prompts[: section.number], out, recipe, sampler_of_run(section.run))
-    if counts.prompts < section.number:
-        print(f"{section.prompts} holds {counts.prompts:,} prompts, not {section.number:,}: all were used")
-    print(
-        f"{out}: {counts.items:,} pairs from {counts.prompts:,} prompts and {counts.sampled:,} answers; "
-        f"{counts.identical:,} answers repeated another, {counts.resampled:,} prompts were sampled again, "
-        f"{counts.dropped:,} dropped because their answers stayed the same"
-    )
+    if not passes.isdigit():
+        raise WorkbenchError("--passes", f"{passes!r} is no number", expected="how often to sample; 0: until stopped")
+    if run:
+        follow_run(config, run, passes=int(passes))
+    else:
+        sample_pairs(config)
+
+
+def campaign(argv: list[str]) -> None:
+    """Compare runs blind."""
+    words, rest = _words([argument for argument in argv if argument != "--json"])
+    config = _config("campaign", rest)
+    if config is None:
+        return
+    if words[:1] not in (["start"], ["report"]) or len(words) > 1 + (words[0] == "report"):
+        raise WorkbenchError(
+            "campaign",
+            f"cannot read {' '.join(argv)!r}",
+            expected="campaign start CONFIG.yaml, or campaign report CONFIG.yaml [NAME]",
+        )
+    from annotate.answering import report_campaigns, start_campaign
+
+    if words == ["start"]:
+        start_campaign(config)
+    else:
+        report_campaigns(_existing_store(config), words[1] if words[1:] else None, as_json="--json" in argv)
 
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
@@ -297,6 +313,7 @@ def _password() -> str:
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "pairs": pairs,
+    "campaign": campaign,
     "serve": serve,
     "simulate": simulate,
     "load": load,

@@ -125,6 +125,41 @@ class ExportSection(Section):
     """Of the split."""
 
 
+class CampaignSection(Section):
+    """A blind comparison of runs by people."""
+
+    name: str = "campaign"
+    """Of this comparison; its judgements are kept apart from the preferences."""
+    runs: tuple[str, ...] = ()
+    """Two or more: run folders, adapters or checkpoints inside one, or files of answers (demonstration records)."""
+    prompts: str = "tiny:prompts_heldout"
+    """File of prompt records that nobody was trained on, or `tiny:prompts_heldout`."""
+    number: PositiveInt = 200
+    """Prompts, from the start of the file; every two runs are compared on each."""
+    overlap: PositiveInt = 1
+    """Judgements wanted for each comparison."""
+    priority: float = 0
+    """Of its items: above that of other items, they are handed out first."""
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: PositiveInt = 128
+    batch_size: PositiveInt = 64
+    seed: NonNegativeInt = 0
+    """Of sampling, and of the order of the two answers."""
+
+
+class FollowSection(Section):
+    """`pairs --follow RUN`: pairs sampled while people label."""
+
+    low: PositiveInt = 50
+    """New pairs are sampled when fewer judgements than this are left to give."""
+    batch: PositiveInt = 32
+    """Prompts in one pass."""
+    poll_seconds: PositiveFloat = 5.0
+    """How often queue and run are looked at."""
+    newer_first: PositiveFloat = 1.0
+    """Pairs of newer weights get a priority that is higher by so much."""
+
+
 class AnnotateConfig(Section):
     """Everything `python -m annotate` reads."""
 
@@ -134,6 +169,8 @@ class AnnotateConfig(Section):
     server: ServerSection = ServerSection()
     simulate: SimulateSection = SimulateSection()
     export: ExportSection
+    campaign: CampaignSection = CampaignSection()
+    follow: FollowSection = FollowSection()
 
     @property
     def store_url(self) -> str:

@@ -74,7 +74,8 @@ def gather(store: Store, rules: Rules) -> Given:
     """Read the items, judgements and adjudications that count."""
     with store.read() as transaction:
         items, responses = transaction.items(kind="ordinary"), transaction.all_responses()
-        standing, adjudications = list(transaction.current_judgements()), transaction.adjudications()
+        standing, words = list(transaction.current_judgements()), transaction.adjudications()
+    adjudications = {pk: word for pk, word in words.items() if word.choice != "withdrawn"}
     counting = [
         judgement
         for judgement in standing
@@ -90,7 +91,11 @@ def gather(store: Store, rules: Rules) -> Given:
 
 def preferences(store: Store, rules: Rules) -> Exported:
     """All records, and how many comparisons became what."""
-    given = gather(store, rules)
+    return made_of(gather(store, rules), rules)
+
+
+def made_of(given: Given, rules: Rules) -> Exported:
+    """The records of what the store holds."""
     votes = collect(given.items, given.responses, given.judgements)
     labels = resolve(votes, given.adjudications, mode=rules.resolve)
     counts: Counter[str] = Counter(exported=0, ties=0, both_bad=0, left_out=0, skipped=0, not_judged=0, edited=0)

@@ -78,7 +78,7 @@ def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -
             transaction.items(),
             transaction.all_responses(),
             [judgement for judgement in transaction.current_judgements() if judgement.simulated == simulated],
-            transaction.adjudications(),
+            {pk: word for pk, word in transaction.adjudications().items() if word.choice != "withdrawn"},
             transaction.annotators(),
         )
     return _survey(store.place, every, simulated, now, resamples)
