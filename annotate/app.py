@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from annotate.access import Access
 from annotate.api import api_routes
 from annotate.items import Intake
+from annotate.lead import lead_routes
 from annotate.login import login_routes
 from annotate.manage import manage_routes
 from annotate.page import PATH, mount_page
@@ -46,6 +47,7 @@ def create_app(
     app.include_router(login_routes(store, access, title=title, page=PATH + "/", version=_version(), https=https))
     app.include_router(api_routes(queue, access))
     app.include_router(manage_routes(store, access, intake or Intake()))
+    app.include_router(lead_routes(store, access, title=title))
     app.mount("/assets", StaticFiles(directory=_ASSETS))
     mount_page(app, title=title, version=_version(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.

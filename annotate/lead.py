@@ -20,10 +20,11 @@ from markupsafe import Markup
 
 from annotate import plots
 from annotate.access import Access
-from annotate.campaign import campaign_names, campaign_report
+from annotate.campaign import Report, campaign_names, campaign_report
 from annotate.export import Rules, preferences
 from annotate.impact import impact_of_removing
 from annotate.people import may, set_state
+from annotate.ratings import Rating
 from annotate.review import adjudicate
 from annotate.statements import Annotator
 from annotate.status import AGREEMENT, number
@@ -86,7 +87,12 @@ class _Pages:
             "messages": json.loads,
             "path": lambda text: quote(text, safe=""),
         }
-        self._environment.globals |= {"plots": _Safe(), "labels": AGREEMENT, "bucket_name": plots.bucket_name}
+        self._environment.globals |= {
+            "plots": _Safe(),
+            "labels": AGREEMENT,
+            "bucket_name": plots.bucket_name,
+            "ranked": _ranked,
+        }
 
     def account(self, request: Request, role: Any = "reviewer") -> Annotator:
         """Who asks, with a role; without a login the login page, without the role a refusal."""
@@ -127,6 +133,11 @@ class _Safe:
         return lambda *arguments, **named: Markup(getattr(plots, name)(*arguments, **named))
 
 
+def _ranked(report: Report) -> list[tuple[str, Rating]]:
+    """Runs with their ratings, best first."""
+    return sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)
+
+
 def _days(days: float | None) -> str:
     if days is None:
         return "unknown: no labels in the last seven days"
@@ -163,6 +174,8 @@ def _reading(router: APIRouter, pages: _Pages) -> None:
     @router.get("/people/{name}")
     def preview(request: Request, name: str, state: str) -> Response:
         who = pages.account(request, "admin")
+        if state not in ("active", "paused", "removed"):
+            raise HTTPException(422, "state is active, paused or removed")
         person = _person(pages.store, name)
         impact = impact_of_removing(pages.store, name, Rules()) if state == "removed" else None
         return pages.show("person.html.jinja", request, who, person=person, state=state, impact=impact)
