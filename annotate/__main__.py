@@ -3,10 +3,8 @@
 Each verb imports what it needs when it runs: only `pairs` and `campaign start` ever import torch.
 """
 
-import getpass
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,51 +242,14 @@ def annotator(argv: list[str]) -> None:
     config = _config("annotator", rest)
     if config is None:
         return
-    if not words or len(words) not in _ANNOTATOR_WORDS.get(words[0], ()):
-        raise WorkbenchError(
-            "annotator",
-            f"cannot read {' '.join(argv)!r}",
-            expected="annotator CONFIG.yaml list, or one of add, password, pause, resume, remove, token with a NAME",
-        )
-    from annotate import people
+    from annotate.accounts import change_accounts
 
-    store, (action, *names) = Store.open(config.store_url), words
-    if action == "list":
-        _list_annotators(store)
-    elif action == "add":
-        people.add_account(store, names[0], role, _password())
-        print(f"{names[0]} can log in ({role})")
-    elif action == "password":
-        people.set_password(store, names[0], _password())
-        print(f"{names[0]} has a new password; older logins have ended")
-    elif action == "token":
-        print(people.make_token(store, names[0], names[1] if names[1:] else "command line"))
-    else:
-        state, effect = _STATES[action]
-        people.set_state(store, names[0], state)
-        print(f"{names[0]} is {state}: {effect}")
+    store = Store.open(config.store_url)
+    change_accounts(store, words, role)
     store.close()
 
 
-_ANNOTATOR_WORDS = {
-    "list": (1,),
-    "token": (2, 3),
-    **dict.fromkeys(("add", "password", "pause", "resume", "remove"), (2,)),
-}
-"""How many words each action of `annotator` has."""
-_STATES = {
-    "pause": ("paused", "gets no items; judgements count"),
-    "resume": ("active", "gets items; judgements count"),
-    "remove": ("removed", "cannot log in; judgements count no more, and their items are handed out again"),
-}
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-
-
-def _list_annotators(store: Store) -> None:
-    with store.read() as transaction:
-        for account in transaction.annotators():
-            kind = "simulated" if account.simulated else account.role
-            print(f"{account.name}  {kind}{'' if account.active else f'  ({account.state})'}")
 
 
 def _option(argv: list[str], name: str, default: str) -> tuple[str, list[str]]:
@@ -299,16 +260,6 @@ def _option(argv: list[str], name: str, default: str) -> tuple[str, list[str]]:
     if at + 1 >= len(argv):
         raise WorkbenchError(name, "has no value")
     return argv[at + 1], argv[:at] + argv[at + 2 :]
-
-
-def _password() -> str:
-    """Asked for twice on a terminal; otherwise the first line of standard input."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    password = getpass.getpass("password: ")
-    if getpass.getpass("again: ") != password:
-        raise WorkbenchError("password", "the two are not the same")
-    return password
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {

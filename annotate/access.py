@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPBearer
 
 from annotate.people import Role, check_token, local_annotator, may
 from annotate.sessions import Sessions
@@ -10,6 +11,8 @@ from annotate.statements import Annotator
 from annotate.store import Store
 
 COOKIE = "annotate_session"
+IN_OPENAPI = [Depends(HTTPBearer(auto_error=False, description="A token of an account; see docs/annotate-api.md."))]
+"""Of the routers of the API: says that tokens are taken. Who may do what is decided by `Access`."""
 
 
 class Access:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from annotate.access import Access
+from annotate.access import IN_OPENAPI, Access
 from annotate.queue import Answer, Card, Choice, Nothing, Queue, Refused, Submission
 from annotate.render import as_markdown, as_source
 from annotate.statements import Annotator, GivenJudgement
@@ -50,7 +50,7 @@ class Withdrawal(BaseModel):
 
 def api_routes(queue: Queue, access: Access) -> APIRouter:
     """The routes of everybody who labels."""
-    router = APIRouter(prefix="/api/v1", tags=["label"])
+    router = APIRouter(prefix="/api/v1", tags=["label"], dependencies=IN_OPENAPI)
     _labelling(router, queue, access)
     _own_judgements(router, queue, access)
     return router

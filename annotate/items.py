@@ -97,6 +97,8 @@ class _Loading:
 
     def add(self, transaction: Transaction, batch: Sequence[Item]) -> None:
         """Put what is new of a batch into the store."""
+        for item in batch:
+            self._check_storable(item)
         marks = [fingerprint(item.prompt, [response.text for response in item.responses]) for item in batch]
         stored = transaction.fingerprints([item.id for item in batch])
         contents = transaction.known_contents(marks)
@@ -112,7 +114,6 @@ class _Loading:
                 self.duplicates += 1
                 self.first_duplicate = self.first_duplicate or (item.id, contents[mark, self._campaign])
             else:
-                self._check_storable(item)
                 stored[item.id], contents[mark, self._campaign] = mark, item.id
                 rows.append(self._row(item, mark))
                 answers.append(_response_rows(item))

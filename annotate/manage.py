@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from annotate.access import Access
+from annotate.access import IN_OPENAPI, Access
 from annotate.items import Intake
 from annotate.load import load_file
 from annotate.people import Role, State, add_account, make_token, revoke_token, set_password, set_state
@@ -50,7 +50,7 @@ class NewToken(_Body):
 
 def manage_routes(store: Store, access: Access, intake: Intake) -> APIRouter:
     """The routes of reviewers and administrators, and of one's own tokens."""
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", dependencies=IN_OPENAPI)
     _items(router, store, access, intake)
     _people(router, store, access)
     _tokens(router, store, access)
@@ -106,8 +106,7 @@ def _load(store: Store, body: bytes, intake: Intake) -> dict[str, Any]:
         try:
             return asdict(load_file(store, path, intake))
         except WorkbenchError as error:
-            place = error.place.replace(str(path), "items")
-            raise WorkbenchError(place, error.problem, expected=error.expected, remedy=error.remedy) from None
+            raise HTTPException(422, str(error).replace(str(path), "items")) from None
 
 
 def _lines(store: Store) -> Iterator[str]:

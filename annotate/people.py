@@ -100,18 +100,18 @@ def set_state(store: Store, name: str, state: str, *, by: Annotator | None = Non
     """
     if state not in STATES:
         raise WorkbenchError("state", f"unknown state {state!r}", expected=f"one of {', '.join(STATES)}")
-    now = time.time()
     with store.write() as transaction:
         account = _account(transaction, store, name)
         if account.state == state:
             return
         if state != "active":
             _keep_an_administrator(transaction, account)
-            transaction.end_leases_of(account.id, now)
+            transaction.end_leases_of(account.id)
         if "removed" in (state, account.state):
             transaction.recount(account, -1 if state == "removed" else 1)
         transaction.change_annotator(account.id, state=state)
-        transaction.add_event("state changed", now, by.id if by else None, name=name, before=account.state, after=state)
+        change = {"name": name, "before": account.state, "after": state}
+        transaction.add_event("state changed", time.time(), by.id if by else None, **change)
 
 
 def _keep_an_administrator(transaction: Transaction, leaving: Annotator) -> None:

@@ -50,12 +50,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the annotator and everybody are."""
+    """How far the annotator is."""
 
     mine: int
     open_for_me: int
-    given: int
-    wanted: int
     seconds_each: float | None
     """Median time of the annotator's newest judgements; None without any."""
 
@@ -134,7 +132,6 @@ class Queue:
                 raise Refused("this item was not given to you")
             texts = [response.text for response in transaction.responses(given.item)]
             check(submission, len(texts))
-            transaction.lock_item(given.item)
             saved = self._after(transaction, who, given, submission.choice, now)
             transaction.add_judgement(
                 item=given.item,
@@ -162,6 +159,7 @@ class Queue:
 
     def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
         """Whether an item that this annotator does not hold takes another judgement. Planted ones always do."""
+        transaction.lock_item(item_pk)
         item = transaction.item(item_pk, simulated=who.simulated)
         assert item is not None
         leases = transaction.live_leases(item_pk, simulated=who.simulated, now=now)
@@ -188,7 +186,6 @@ class Queue:
             return _card_of(transaction, who, item_pk)
 
     def _withdraw(self, transaction: Transaction, who: Annotator, item_pk: int, client_key: str, now: float) -> None:
-        transaction.lock_item(item_pk)
         given = transaction.assignment(item_pk, who.id)
         assert given is not None
         # A surplus or skipped item that others have taken is given back without a lease: it must not be kept from them.
@@ -227,13 +224,12 @@ class Queue:
             return _card_of(transaction, who, item_pk)
 
     def progress(self, who: Annotator) -> Progress:
-        """How far the annotator and everybody are."""
+        """How far the annotator is."""
         with self.store.read() as transaction:
             unfinished, had = transaction.open_items(who)
-            _, wanted, given = transaction.totals(simulated=who.simulated)
             seconds = transaction.recent_seconds(who.id, _PACE_OVER)
             pace = statistics.median(seconds) if seconds else None
-            return Progress(transaction.judged_by(who.id), unfinished - had, given, wanted, pace)
+            return Progress(transaction.judged_by(who.id), unfinished - had, pace)
 
 
 def _counts(given: Assignment) -> int:

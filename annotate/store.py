@@ -49,14 +49,17 @@ class Store:
             store = cls(_sqlite_engine(path, durable), str(path), path)
         try:
             store._prepare()
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             store.close()
             raise WorkbenchError(
                 store.place,
                 f"cannot be used as a label store: {error.orig}",
-                expected="an SQLite file that this program made, or a name that is free",
+                expected="an SQLite file that this program made, a name that is free, or a database that answers",
                 remedy="give another store.url",
             ) from None
+        except WorkbenchError:
+            store.close()
+            raise
         return store
 
     def _prepare(self) -> None:

@@ -51,6 +51,8 @@ def test_every_documented_command_is_one(place, command, monkeypatch, capsys):
         from wandb.cli.cli import cli
 
         assert words[1] in cli.commands
+    elif words[0] == "curl":
+        assert "/api/v1/" in words[-1]  # sent to a real application in tests/annotate/test_api.py
     elif words[:3] == ["python", "-m", "workbench"]:
         assert callable(make_parser().parse_args(words[3:]).run)
     elif words[:2] == ["python", "-m"] and words[2] in PHASES:

@@ -56,15 +56,10 @@ class Accounts(Statements):
         """Set columns of an account."""
         self._connection.execute(sa.update(annotator).where(annotator.c.id == annotator_id).values(**values))
 
-    def end_leases_of(self, annotator_id: int, now: float) -> None:
+    def end_leases_of(self, annotator_id: int) -> None:
         """Give back what this annotator has open."""
-        self._connection.execute(
-            sa.update(assignment)
-            .where(
-                assignment.c.annotator == annotator_id, assignment.c.state == "leased", assignment.c.expires_at > now
-            )
-            .values(expires_at=now)
-        )
+        mine = (assignment.c.annotator == annotator_id, assignment.c.state == "leased")
+        self._connection.execute(sa.update(assignment).where(*mine).values(expires_at=0))
 
     def recount(self, who: Annotator, change: int) -> None:
         """Take all of somebody's counted judgements out of the items' counts (-1), or put them back (+1)."""

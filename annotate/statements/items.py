@@ -56,14 +56,13 @@ class Items(Statements):
         """Insert items, each with its answers."""
         if not rows:
             return
-        self._connection.execute(sa.insert(item), rows)
-        keys: dict[str, int] = {}
-        names = [row["item_id"] for row in rows]
-        for start in range(0, len(names), CHUNK):
-            query = sa.select(item.c.item_id, item.c.id).where(item.c.item_id.in_(names[start : start + CHUNK]))
-            keys.update((row[0], row[1]) for row in self._connection.execute(query))
-        answers = [{**answer, "item": keys[name]} for name, own in zip(names, responses, strict=True) for answer in own]
-        self._connection.execute(sa.insert(response), answers)
+        # With RETURNING, many rows go in one statement also where a driver would send them one by one.
+        made = self._connection.execute(sa.insert(item).returning(item.c.item_id, item.c.id), rows)
+        keys = {row.item_id: row.id for row in made}
+        answers = [
+            {**answer, "item": keys[row["item_id"]]} for row, own in zip(rows, responses, strict=True) for answer in own
+        ]
+        self._connection.execute(sa.insert(response).returning(response.c.id), answers)
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
         """Change the order in which items are handed out, by item id."""

@@ -4,10 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
+from fastapi.testclient import TestClient
 
+from annotate import people
 from annotate.items import load_items
+from annotate.people import add_account
+from annotate.queue import Queue
 from annotate.statements import Annotator
 from annotate.store import Store
+from tests.annotate.postgres import Server, missing
 from workbench.data.records import Item, Message, Response
 
 
@@ -20,6 +26,9 @@ def make_item(name: str, first: str = "first answer", second: str = "second answ
     prompt = (Message(role="user", content=f"Question {name}?"),)
     values = {"id": name, "group": f"group-{name}", "prompt": prompt, "responses": responses, **more}
     return Item.model_validate(values)
+
+
+PASSWORD = "correct horse battery"
 
 
 class Clock:
@@ -37,9 +46,31 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    server = Server()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store.open(tmp_path / "labels.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store in each of the databases; tests take it as `store`."""
+    if request.param == "sqlite":
+        url: str | Path = tmp_path / "labels.sqlite"
+    else:
+        url = request.getfixturevalue("postgres_server").empty_database()
+    opened = Store.open(url)
     yield opened
     opened.close()
 
@@ -63,3 +94,46 @@ def load(store: Store) -> Callable[..., None]:
         load_items(store, items, overlap=overlap, overlap_share=1, priority=priority)
 
     return add
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _quick_hashes() -> Iterator[None]:
+    """Argon2 as it is, with less work: hundreds of hashes are made here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        people._hash_of_nobody.cache_clear()
+        yield
+        people._hash_of_nobody.cache_clear()
+
+
+def client_of(store: Store, *, login: bool) -> TestClient:
+    from annotate.app import create_app  # gradio takes seconds to load: only where it is used
+
+    app = create_app(store, Queue(store, lease_seconds=60), title="Which <b>?", login=login)
+    return TestClient(app, base_url="http://localhost", follow_redirects=False)
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    add_account(store, "ann", "annotator", PASSWORD)
+    add_account(store, "bea", "annotator", PASSWORD)
+    add_account(store, "rev", "reviewer", PASSWORD)
+    add_account(store, "lead", "admin", PASSWORD)
+    load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=1, overlap_share=0)
+    return store
+
+
+@pytest.fixture
+def client(filled: Store) -> Iterator[TestClient]:
+    with client_of(filled, login=True) as client:
+        yield client
+
+
+@pytest.fixture
+def log_in(client: TestClient) -> Callable[..., None]:
+    def enter(name: str = "ann") -> None:
+        client.cookies.clear()
+        reply = client.post("/login", data={"name": name, "password": PASSWORD})
+        assert (reply.status_code, reply.headers["location"]) == (303, "/label/")
+
+    return enter

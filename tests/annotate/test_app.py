@@ -1,60 +1,16 @@
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
-from annotate import people
-from annotate.app import create_app, listen, login_needed
+from annotate.app import listen, login_needed
 from annotate.items import load_items
 from annotate.people import add_account, check_password, has_accounts
-from annotate.queue import Queue
 from annotate.sessions import Brake, Sessions
 from annotate.store import Store
-from tests.annotate.conftest import make_item
+from tests.annotate.conftest import PASSWORD, client_of, make_item
 from workbench.run.errors import WorkbenchError
-
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_hashes() -> Iterator[None]:
-    """Argon2 as it is, with less work: hundreds of hashes are made here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        people._hash_of_nobody.cache_clear()
-        yield
-        people._hash_of_nobody.cache_clear()
-
-
-def _client(store: Store, *, login: bool) -> TestClient:
-    app = create_app(store, Queue(store, lease_seconds=60), title="Which <b>?", login=login)
-    return TestClient(app, base_url="http://localhost", follow_redirects=False)
-
-
-@pytest.fixture
-def filled(store: Store) -> Store:
-    add_account(store, "ann", "annotator", PASSWORD)
-    add_account(store, "bea", "annotator", PASSWORD)
-    load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=1, overlap_share=0)
-    return store
-
-
-@pytest.fixture
-def client(filled: Store) -> Iterator[TestClient]:
-    with _client(filled, login=True) as client:
-        yield client
-
-
-@pytest.fixture
-def log_in(client: TestClient) -> Callable[..., None]:
-    def enter(name: str = "ann") -> None:
-        client.cookies.clear()
-        reply = client.post("/login", data={"name": name, "password": PASSWORD})
-        assert (reply.status_code, reply.headers["location"]) == (303, "/label/")
-
-    return enter
 
 
 def test_without_a_login_there_is_only_the_form(client: TestClient) -> None:
@@ -119,7 +75,7 @@ def test_the_cookie_survives_a_restart_and_is_closed_to_scripts(
     header = reply.headers["set-cookie"].lower()
     assert "httponly" in header
     assert "samesite=lax" in header
-    with _client(filled, login=True) as restarted:
+    with client_of(filled, login=True) as restarted:
         restarted.cookies.set("annotate_session", client.cookies["annotate_session"])
         assert restarted.post("/api/v1/me").json()["name"] == "ann"
 
@@ -204,7 +160,7 @@ def test_large_and_unmeasured_bodies_are_refused(client: TestClient, log_in: Cal
 
 def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
     load_items(store, [make_item("a")], overlap=1, overlap_share=0)
-    with _client(store, login=False) as client:
+    with client_of(store, login=False) as client:
         assert client.post("/api/v1/me").json() == {
             "name": "local",
             "role": "admin",

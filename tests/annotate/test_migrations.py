@@ -9,6 +9,7 @@ from annotate.queue import Card, Queue, Submission
 from annotate.schema import SCHEMA_VERSION, metadata
 from annotate.statements import Transaction
 from annotate.store import Store
+from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
 
 VERSION_1 = Path(__file__).with_name("data") / "store_version_1.sql"
@@ -78,6 +79,31 @@ def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.M
     with pytest.raises(WorkbenchError, match="nowhere"):
         Store.open(old)
     assert _shape(old) == before
+
+
+def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    tables = [
+        statement for statement in VERSION_1.read_text(encoding="utf-8").split(";\n") if statement.startswith("CREATE")
+    ]
+    assert len(tables) > 10
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
+    # Each table after those it refers to.
+    tables.sort(key=lambda statement: (not statement.startswith("CREATE TABLE"), statement.count("REFERENCES")))
+    with engine.begin() as connection:
+        for statement in tables:
+            connection.exec_driver_sql(statement.replace("\tid INTEGER", "\tid SERIAL"))
+        connection.exec_driver_sql("INSERT INTO meta VALUES ('schema_version', '1'), ('cookie_key', 'a-key')")
+        for number, active in ((1, "true"), (2, "false")):
+            values = f"({number}, 'person-{number}', 'annotator', NULL, false, {active}, 0, 1.0)"
+            connection.exec_driver_sql(f"INSERT INTO annotator VALUES {values}")
+    engine.dispose()
+    store = Store.open(url)
+    with store.read() as transaction:
+        assert [account.state for account in transaction.annotators()] == ["active", "paused"]
+        assert transaction.items() == transaction.tokens() == []
+        assert transaction.setting("schema_version") == str(SCHEMA_VERSION)
+    store.close()
 
 
 def test_every_version_has_its_step() -> None:

@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,10 @@ import pytest
 from annotate.items import load_items
 from annotate.store import Store
 from tests.annotate.conftest import make_item
+from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
 
 
 def _pragma(path: Path, name: str) -> object:
@@ -62,55 +67,75 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
         Store.open(path)
 
 
-def test_loading_twice_adds_nothing(store: Store) -> None:
-    items = [make_item("a"), make_item("b")]
-    first = load_items(store, items, overlap=1, overlap_share=0)
-    again = load_items(store, items, overlap=1, overlap_share=0)
-    assert (first.new, first.known) == (2, 0)
-    assert (again.new, again.known) == (0, 2)
-    with store.read() as transaction:
-        assert len(transaction.items()) == 2
-        assert [event["kind"] for event in transaction.events()] == ["items loaded"]
+def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> None:
+    load_items(store, [make_item("a"), make_item("b")], overlap=1, overlap_share=0)
+    with store.write() as transaction:
+        transaction.put_setting("unfinished", "yes")
+        store.backup(tmp_path / "copies" / "labels.sqlite")
+    copy = Store.open(tmp_path / "copies" / "labels.sqlite")
+    with copy.read() as transaction:
+        assert [item.item_id for item in transaction.items()] == ["a", "b"]
+        assert transaction.setting("unfinished") is None
+    copy.close()
+    with pytest.raises(WorkbenchError, match="exists already"):
+        store.backup(tmp_path / "copies" / "labels.sqlite")
 
 
-def test_the_same_id_with_other_texts_is_an_error(store: Store) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=0)
-    with pytest.raises(WorkbenchError, match="'a' has other texts"):
-        load_items(store, [make_item("b"), make_item("a", "changed")], overlap=1, overlap_share=0)
-    with store.read() as transaction:
-        assert len(transaction.items()) == 1  # nothing of the second file
+def test_a_postgresql_store_names_its_own_backup_program(postgres_server: Server, tmp_path: Path) -> None:
+    store = Store.open(postgres_server.empty_database())
+    with pytest.raises(WorkbenchError, match="pg_dump"):
+        store.backup(tmp_path / "labels.sqlite")
+    store.close()
 
 
-def test_identical_answers_are_left_out_and_counted(store: Store) -> None:
-    loaded = load_items(store, [make_item("a", "same", "same"), make_item("b")], overlap=1, overlap_share=0)
-    assert (loaded.new, loaded.identical) == (1, 1)
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("oracle9://somewhere/labels", "cannot be opened"),
+        ("postgresql://ann:secret@127.0.0.1:1/labels", "cannot be used as a label store"),
+    ],
+)
+def test_a_bad_address_is_explained_without_its_password(url: str, problem: str) -> None:
+    with pytest.raises(WorkbenchError, match=problem) as caught:
+        Store.open(url)
+    assert "secret" not in str(caught.value)
 
 
-def test_three_answers_become_three_pairs_of_one_group(store: Store) -> None:
-    item = make_item("a")
-    third = item.responses[0].model_copy(update={"text": "third answer"})
-    three = item.model_copy(update={"responses": (*item.responses, third)})
-    assert load_items(store, [three], overlap=1, overlap_share=0).new == 3
-    with store.read() as transaction:
-        items, answers = transaction.items(), transaction.all_responses()
-    assert {stored.group_id for stored in items} == {"group-a"}
-    assert sorted(tuple(answer.text.split()[0] for answer in answers[stored.id]) for stored in items) == [
-        ("first", "second"),
-        ("first", "third"),
-        ("second", "third"),
-    ]
+LABELLER = """
+import sys
+from annotate.queue import Card, Queue, Submission
+from annotate.store import Store
+
+store = Store.open(sys.argv[1])
+with store.read() as transaction:
+    who = transaction.annotator("ann")
+queue = Queue(store, lease_seconds=60)
+while isinstance(card := queue.next(who), Card):
+    key = f"key-{card.item:06}"
+    queue.submit(who, Submission(card.item, "compared", key, strength=1))
+    print(key, flush=True)
+"""
 
 
-def test_overlap_share_is_kept_and_does_not_depend_on_order(store: Store, tmp_path: Path) -> None:
-    items = [make_item(f"i{number}") for number in range(1000)]
-    other = Store.open(tmp_path / "other.sqlite")
-    load_items(store, items, overlap=3, overlap_share=0.2)
-    load_items(other, reversed(items), overlap=3, overlap_share=0.2)
-    overlaps = []
-    for opened in (store, other):
-        with opened.read() as transaction:
-            overlaps.append({stored.item_id: stored.overlap for stored in transaction.items()})
-    other.close()
-    assert overlaps[0] == overlaps[1]
-    share = sum(value == 3 for value in overlaps[0].values()) / 1000
-    assert share == pytest.approx(0.2, abs=0.05)  # 4 standard deviations of a binomial share
+def test_every_acknowledged_judgement_survives_a_kill(store: Store, tmp_path: Path) -> None:
+    load_items(store, [make_item(f"i{number}") for number in range(3000)], overlap=1, overlap_share=0)
+    with store.write() as transaction:
+        transaction.add_annotator("ann", "annotator", 0.0)
+    acknowledged: list[str] = []
+    for _ in range(2):
+        command = [sys.executable, "-c", LABELLER, str(tmp_path / "labels.sqlite")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            acknowledged += [process.stdout.readline().strip() for _ in range(40)]
+            process.kill()
+            # What it had written to the pipe before was acknowledged as well; the last line may be cut.
+            acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
+    reopened = Store.open(tmp_path / "labels.sqlite")
+    with reopened.read() as transaction:
+        rows = list(transaction.all_judgements())
+        done = sum(item.done for item in transaction.items())
+    reopened.close()
+    assert len(acknowledged) >= 80
+    assert len(set(acknowledged)) == len(acknowledged)
+    assert set(acknowledged) <= {row["client_key"] for row in rows}
+    assert len(rows) == done == len({row["item"] for row in rows})
