@@ -5,6 +5,7 @@ For the roles reviewer and admin; pausing and removing people needs admin. Reque
 """
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,7 +24,7 @@ from annotate.access import Access
 from annotate.campaign import Report, campaign_names, campaign_report
 from annotate.export import Rules, preferences
 from annotate.impact import impact_of_removing
-from annotate.people import may, set_state
+from annotate.people import Role, may, set_state
 from annotate.ratings import Rating
 from annotate.review import adjudicate
 from annotate.statements import Annotator
@@ -35,6 +36,8 @@ from workbench.run.errors import WorkbenchError
 FRESH_SECONDS = 20.0
 PAGE_LENGTH = 20
 """Items on one page of the review."""
+_STRENGTHS = {str(strength) for strength in range(-3, 4)}
+_QUERY = re.compile(r"[a-z0-9=&]{1,40}")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -94,14 +97,18 @@ class _Pages:
             "ranked": _ranked,
         }
 
-    def account(self, request: Request, role: Any = "reviewer") -> Annotator:
-        """Who asks, with a role; without a login the login page, without the role a refusal."""
-        account = self.access.account(request)
-        if account is None:
-            raise HTTPException(303, "log in first", headers={"Location": "/login"})
-        if not may(account, role):
-            raise HTTPException(403, f"this page is for the role {role}")
-        return account
+    def role(self, role: Role) -> Callable[[Request], Annotator]:
+        """A dependency of routes: the account, with a role; without a login the browser goes to the login page."""
+
+        def with_role(request: Request) -> Annotator:
+            account = self.access.account(request)
+            if account is None:
+                raise HTTPException(401, "log in first", headers={"Refresh": "0; url=/login"})
+            if not may(account, role):
+                raise HTTPException(403, f"this page is for the role {role}")
+            return account
+
+        return with_role
 
     def kind(self, request: Request) -> bool:
         """Whether simulated annotators are asked for, or there are no others."""
@@ -149,17 +156,18 @@ def _days(days: float | None) -> str:
 
 
 def _reading(router: APIRouter, pages: _Pages) -> None:
+    Reviewer = Annotated[Annotator, Depends(pages.role("reviewer"))]
+    Admin = Annotated[Annotator, Depends(pages.role("admin"))]
+
     @router.get("")
-    def overview(request: Request) -> Response:
-        who = pages.account(request)
+    def overview(request: Request, who: Reviewer) -> Response:
         simulated = pages.kind(request)
         found, taken = pages.surveys.get(simulated)
         campaigns = [campaign_report(pages.store, name, simulated=simulated) for name in campaign_names(pages.store)]
         return pages.show("lead.html.jinja", request, who, survey=found, taken=taken, campaigns=campaigns)
 
     @router.get("/review")
-    def review(request: Request, page: int = 1, show: str = "open") -> Response:
-        who = pages.account(request)
+    def review(request: Request, who: Reviewer, page: int = 1, show: str = "open") -> Response:
         found, _ = pages.surveys.get(pages.kind(request))
         decided = show == "decided"
         listed = [contested for contested in found.contested if (contested.word is not None) == decided]
@@ -172,8 +180,7 @@ def _reading(router: APIRouter, pages: _Pages) -> None:
         )
 
     @router.get("/people/{name}")
-    def preview(request: Request, name: str, state: str) -> Response:
-        who = pages.account(request, "admin")
+    def preview(request: Request, who: Admin, name: str, state: str) -> Response:
         if state not in ("active", "paused", "removed"):
             raise HTTPException(422, "state is active, paused or removed")
         person = _person(pages.store, name)
@@ -190,9 +197,12 @@ def _person(store: Store, name: str) -> Annotator:
 
 
 def _changing(router: APIRouter, pages: _Pages) -> None:
+    Reviewer = Annotated[Annotator, Depends(pages.role("reviewer"))]
+    Admin = Annotated[Annotator, Depends(pages.role("admin"))]
+
     @router.post("/review/{item}")
     def decide(
-        request: Request,
+        who: Reviewer,
         item: int,
         verdict: Annotated[str, Form()],
         comment: Annotated[str, Form()] = "",
@@ -200,8 +210,7 @@ def _changing(router: APIRouter, pages: _Pages) -> None:
         back: Annotated[str, Form()] = "",
     ) -> Response:
         """`verdict`: a strength from -3 to 3, or one of `annotate.review.VERDICTS`."""
-        who = pages.account(request)
-        compared = verdict.lstrip("-").isdigit()
+        compared = verdict in _STRENGTHS
         adjudicate(
             pages.store,
             who,
@@ -212,11 +221,10 @@ def _changing(router: APIRouter, pages: _Pages) -> None:
             comment=comment,
         )
         pages.surveys.forget()
-        return RedirectResponse("/lead/review" + (f"?{back}" if back and "\n" not in back else ""), 303)
+        return RedirectResponse("/lead/review" + (f"?{back}" if _QUERY.fullmatch(back) else ""), 303)
 
     @router.post("/people/{name}")
-    def change(request: Request, name: str, state: Annotated[str, Form()]) -> Response:
-        who = pages.account(request, "admin")
+    def change(request: Request, who: Admin, name: str, state: Annotated[str, Form()]) -> Response:
         try:
             set_state(pages.store, name, state, by=who)
         except WorkbenchError as error:
@@ -230,16 +238,17 @@ def _changing(router: APIRouter, pages: _Pages) -> None:
 
 
 def _downloads(router: APIRouter, pages: _Pages) -> None:
+    Reviewer = Annotated[Annotator, Depends(pages.role("reviewer"))]
+
     @router.get("/export")
     def download(
-        request: Request,
+        account: Reviewer,
         what: str = "preferences",
         resolve: str = "majority",
         who: str = "everyone",
         ties: bool = False,
     ) -> Response:
         """The file that `python -m annotate export` writes, with these choices."""
-        account = pages.account(request)
         if resolve not in ("majority", "dawid-skene", "single") or who not in ("everyone", "people", "simulated"):
             raise HTTPException(422, "resolve is majority, dawid-skene or single; who is everyone, people or simulated")
         made = preferences(pages.store, Rules(who=who, resolve=resolve, drop_ties=not ties))  # type: ignore[arg-type]

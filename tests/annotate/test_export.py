@@ -5,11 +5,13 @@ import pytest
 
 from annotate.export import EDITED, Rules, export, preferences
 from annotate.items import load_items
+from annotate.people import set_state
 from annotate.queue import Card, Queue, Submission
+from annotate.review import adjudicate
 from annotate.statements import Annotator
 from annotate.store import Store
 from tests.annotate.conftest import make_item
-from workbench.data.readers import read_preferences
+from workbench.data.readers import read_demonstrations, read_preferences
 from workbench.run.errors import WorkbenchError
 
 Account = Callable[..., Annotator]
@@ -96,3 +98,99 @@ def test_the_split_never_crosses_a_group_and_keeps_its_share(store: Store, judge
     assert all(len(split) == 1 for split in splits.values())
     heldout = sum(split == {"heldout"} for split in splits.values()) / 150
     assert heldout == pytest.approx(0.3, abs=0.15)  # 4 standard deviations
+
+
+def _submit(store: Store, who: Annotator, **changes: object) -> None:
+    """Answer the annotator's next card."""
+    queue = Queue(store, lease_seconds=60)
+    card = queue.next(who)
+    assert isinstance(card, Card)
+    place = changes.pop("edit_of", None)
+    if place is not None:
+        changes["edited_response"] = next(n for n, answer in enumerate(card.answers) if answer.text == place)
+    if "ranks" in changes:
+        ranks: dict[str, int] = changes.pop("ranks")  # type: ignore[assignment]
+        changes["ranking"] = tuple(ranks[answer.text] for answer in card.answers)
+    if "for_second" in changes:
+        strength = int(changes.pop("for_second"))  # type: ignore[call-overload]
+        changes["strength"] = -strength if card.left.text == "second answer" else strength
+    queue.submit(who, Submission(card.item, client_key=f"{who.name}-{card.item_id}-key", **changes))  # type: ignore[arg-type]
+
+
+def test_an_improved_answer_is_a_demonstration_and_two_pairs(store: Store, account: Account, tmp_path: Path) -> None:
+    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    _submit(store, account("ann"), choice="compared", for_second=2, edited_text="better yet", edit_of="second answer")
+    out, demonstrations = tmp_path / "out.jsonl", tmp_path / "demonstrations.jsonl"
+    counts = export(store, out, Rules(heldout_share=0.0), demonstrations=demonstrations)
+    assert (counts["exported"], counts["edited"]) == (1, 2)
+    pairs = [(record.chosen_text, record.rejected_text, record.resolution) for record in read_preferences(out)]
+    assert pairs == [
+        ("second answer", "first answer", "majority"),
+        ("better yet", "first answer", "edited"),
+        ("better yet", "second answer", "edited"),
+    ]
+    records = read_preferences(out)
+    assert {record.group for record in records} == {"group-a"}
+    assert {record.split for record in records} == {"train"}
+    assert [record.chosen_run for record in records[1:]] == [EDITED, EDITED]
+    (demonstration,) = read_demonstrations(demonstrations)
+    assert (demonstration.response, demonstration.prompt[-1].content) == ("better yet", "Question a?")
+    assert _export(store, out, edits=False)["edited"] == 0
+
+
+def test_an_improved_answer_that_was_the_worse_one_is_not_set_above_the_other(
+    store: Store, account: Account, tmp_path: Path
+) -> None:
+    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    _submit(store, account("ann"), choice="compared", for_second=-1, edited_text="mended", edit_of="second answer")
+    _export(store, tmp_path / "out.jsonl")
+    pairs = [(record.chosen_text, record.rejected_text) for record in read_preferences(tmp_path / "out.jsonl")]
+    assert pairs == [("first answer", "second answer"), ("mended", "second answer")]
+
+
+def test_flagged_items_stay_out_until_a_reviewer_decides(store: Store, account: Account, tmp_path: Path) -> None:
+    load_items(store, [make_item("a"), make_item("b"), make_item("c")], overlap=1, overlap_share=1)
+    who = account("ann")
+    for flag in ("pii", "unsafe", None):
+        _submit(store, who, choice="compared", for_second=1, flag=flag)
+    counts = _export(store, tmp_path / "out.jsonl")
+    assert (counts["exported"], counts["flagged"]) == (2, 1)
+    assert _export(store, tmp_path / "out.jsonl", drop_flags=())["exported"] == 3
+    assert _export(store, tmp_path / "out.jsonl", drop_flags=("pii", "unsafe"))["exported"] == 1
+    adjudicate(store, who, 1, "compared", strength=-2)
+    assert _export(store, tmp_path / "out.jsonl")["exported"] == 3
+    assert read_preferences(tmp_path / "out.jsonl")[0].chosen_text == "first answer"
+    adjudicate(store, who, 1, "left_out")
+    assert _export(store, tmp_path / "out.jsonl")["left_out"] == 1
+
+
+def test_a_ranking_becomes_pairs_of_one_group(store: Store, account: Account, tmp_path: Path) -> None:
+    item = make_item("a")
+    third = item.responses[0].model_copy(update={"id": "c", "text": "third answer"})
+    ranked = item.model_copy(update={"responses": (*item.responses, third)})
+    load_items(store, [ranked], overlap=2, overlap_share=1, compare="ranking")
+    for name, ranks in (("ann", (3, 1, 2)), ("bea", (2, 1, 2))):
+        texts = ("first answer", "second answer", "third answer")
+        _submit(store, account(name), choice="ranked", ranks=dict(zip(texts, ranks, strict=True)))
+    counts = _export(store, tmp_path / "out.jsonl")
+    assert (counts["exported"], counts["judgements"]) == (3, 6)
+    records = read_preferences(tmp_path / "out.jsonl")
+    assert [(r.chosen_text, r.rejected_text, r.strength, r.agreement) for r in records] == [
+        ("second answer", "first answer", 1.5, 1.0),
+        ("third answer", "first answer", 0.5, 0.75),
+        ("second answer", "third answer", 1.0, 1.0),
+    ]
+    assert {record.group for record in records} == {"group-a"}
+    assert [record.id for record in records] == ["a:0-1", "a:0-2", "a:1-2"]
+
+
+def test_gold_items_and_removed_annotators_are_no_data(
+    store: Store, judge: Callable[..., None], tmp_path: Path
+) -> None:
+    load_items(store, [make_item("a"), make_item("g", known_strength=2)], overlap=2, overlap_share=1)
+    judge("a", ann=3, bea=-3)
+    assert preferences(store, Rules()).counts["ties"] == 1
+    set_state(store, "bea", "removed")
+    (record,) = preferences(store, Rules()).preferences
+    assert (record.chosen_text, record.annotators) == ("second answer", ("ann",))
+    assert preferences(store, Rules()).counts["not_judged"] == 0
