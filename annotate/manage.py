@@ -16,7 +16,7 @@ from annotate.access import IN_OPENAPI, Access
 from annotate.items import Intake
 from annotate.load import load_file
 from annotate.people import Role, State, add_account, make_token, revoke_token, set_password, set_state
-from annotate.raw_export import raw_judgements
+from annotate.raw_export import note_export, raw_judgements
 from annotate.statements import Annotator, Token
 from annotate.store import Store
 from workbench.run.errors import WorkbenchError
@@ -93,6 +93,7 @@ def _items(router: APIRouter, store: Store, access: Access, intake: Intake) -> N
     @router.get("/export/judgements", tags=["lead"])
     def export_judgements(who: Reviewer) -> StreamingResponse:
         """Every judgement as it was made, one JSON object a line; withdrawn and superseded ones too."""
+        note_export(store, "API", who)
         return StreamingResponse(_lines(store), media_type="application/x-ndjson")
 
 

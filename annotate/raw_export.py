@@ -1,10 +1,12 @@
 """Every judgement as it was made, withdrawn and superseded ones too. Resolved preferences are `annotate.export`'s."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from annotate.statements import Annotator
 from annotate.store import Store
 from workbench.data.readers import write_records
 
@@ -30,4 +32,11 @@ def export_raw(store: Store, out: Path) -> int:
     """Write all of them as JSON lines (atomic); returns how many."""
     records = list(raw_judgements(store))
     write_records(out, records)
+    note_export(store, str(out))
     return len(records)
+
+
+def note_export(store: Store, place: str, by: Annotator | None = None) -> None:
+    """Put into the audit trail that the judgements went out."""
+    with store.write() as transaction:
+        transaction.add_event("raw judgements exported", time.time(), by.id if by else None, out=place)

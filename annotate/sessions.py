@@ -24,7 +24,9 @@ class Sessions:
         self._serializer = URLSafeTimedSerializer(key, salt="session")
 
     def issue(self, account: Annotator) -> str:
-        """A cookie value for this account."""
+        """A cookie value for this account, which has just logged in."""
+        with self._store.write() as transaction:
+            transaction.add_event("logged in", time.time(), account.id)
         return self._serializer.dumps([account.name, account.session_version])
 
     def account(self, cookie: str | None) -> Annotator | None:

@@ -29,7 +29,7 @@ class Store:
         self._engine, self.place = engine, place
         self.path = path
         """The file of an SQLite store; None for another database."""
-        self._one_writer = threading.Lock() if path is not None else nullcontext()
+        self._one_writer = threading.RLock() if path is not None else nullcontext()
 
     @classmethod
     def open(cls, url: str | Path, *, durable: bool = True) -> "Store":

@@ -4,7 +4,7 @@ Bounded (about four minutes) and on the loopback only. Parts: store alone (16 th
 with think time against `python -m annotate serve`; the same while the server is killed with -9 every few seconds and
 each annotator sends again what was not acknowledged, as the page does.
 
-    [LABELS_URL=postgresql://…] python -m benchmarks.annotate_load
+    [LABELS_URL=postgresql://…] python -m benchmarks.annotate_load [PART …]
 
 With LABELS_URL, which must be an empty database, the first part runs on it too.
 """
@@ -193,17 +193,15 @@ def main() -> None:
         }
         if "LABELS_URL" in os.environ:
             parts["store_postgresql"] = lambda: throughput(Store.open(os.environ["LABELS_URL"]))
-        content: dict[str, Any] = {
-            "commit": git_commit(),
-            "hardware": {"cpus": os.cpu_count(), "load_before": os.getloadavg()[0], "machine": platform.machine()},
-            "versions": {"python": platform.python_version(), "sqlalchemy": sqlalchemy.__version__},
-        }
         chosen = sys.argv[1:] or list(parts)
+        content = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
         for part in chosen:
-            content[part] = parts[part]()
+            load = round(os.getloadavg()[0], 1)
+            content[part] = {"commit": git_commit(), "load_of_the_machine_before": load, **parts[part]()}
             print(part, json.dumps(content[part]), flush=True)
-    if chosen == list(parts):
-        write_text_atomically(OUT, json.dumps(content, indent=1) + "\n")
+    content["hardware"] = {"cpus": os.cpu_count(), "machine": platform.machine()}
+    content["versions"] = {"python": platform.python_version(), "sqlalchemy": sqlalchemy.__version__}
+    write_text_atomically(OUT, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

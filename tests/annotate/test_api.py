@@ -63,6 +63,10 @@ def test_every_documented_request_is_answered(store: Store) -> None:
     choices = [json.loads(line)["choice"] for line in replies["GET", "/api/v1/export/judgements"].text.splitlines()]
     assert choices == ["compared", "withdrawn"]
     assert replies["POST", "/api/v1/people/bea"].json()["state"] == "paused"
+    with store.read() as transaction:
+        trail = [event["kind"] for event in transaction.events()]
+    assert [trail.count(kind) for kind in ("token made", "token revoked", "withdrawn", "state changed")] == [2, 1, 1, 1]
+    assert "raw judgements exported" in trail
 
 
 def test_every_route_is_documented(store: Store) -> None:
