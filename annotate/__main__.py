@@ -60,18 +60,9 @@ def campaign(argv: list[str]) -> None:
     config = _config("campaign", rest)
     if config is None:
         return
-    if words[:1] not in (["start"], ["report"]) or len(words) > 1 + (words[0] == "report"):
-        raise WorkbenchError(
-            "campaign",
-            f"cannot read {' '.join(argv)!r}",
-            expected="campaign start CONFIG.yaml, or campaign report CONFIG.yaml [NAME]",
-        )
-    from annotate.answering import report_campaigns, start_campaign
+    from annotate.answering import campaign as compare
 
-    if words == ["start"]:
-        start_campaign(config)
-    else:
-        report_campaigns(_existing_store(config), words[1] if words[1:] else None, as_json="--json" in argv)
+    compare(config, words, as_json="--json" in argv)
 
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
@@ -208,19 +199,14 @@ def export(argv: list[str]) -> None:
 
         print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
         return
-    from annotate.export import Rules
+    from annotate.export import Rules, counts_text
     from annotate.export import export as write
 
     section = config.export
     rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
     demonstrations = Path(section.demonstrations) if section.demonstrations else None
     counts = write(_existing_store(config), Path(section.out), rules, demonstrations=demonstrations)
-    print(
-        f"{section.out}: {counts['exported'] + counts['edited']:,} preferences ({counts['heldout']:,} held out, "
-        f"{counts['edited']:,} of improved answers); left out: {counts['ties']:,} ties, {counts['both_bad']:,} both "
-        f"bad, {counts['flagged']:,} flagged, {counts['left_out']:,} by a reviewer, {counts['skipped']:,} skipped, "
-        f"{counts['not_judged']:,} not judged"
-    )
+    print(f"{section.out}: {counts_text(counts)}")
 
 
 def status(argv: list[str]) -> None:

@@ -64,6 +64,29 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
         store.close()
 
 
+def campaign(config: AnnotateConfig, words: Sequence[str], *, as_json: bool) -> None:
+    """`start`, or `report` with or without the name of one.
+
+    Raises:
+        WorkbenchError: other words, or no label store.
+    """
+    if list(words) == ["start"]:
+        start_campaign(config)
+    elif words and words[0] == "report" and len(words) <= 2:
+        url = config.store_url
+        if "://" not in url and not Path(url).is_file():
+            raise WorkbenchError(
+                url, "no such label store", remedy="start a campaign: python -m annotate campaign start CONFIG.yaml"
+            )
+        report_campaigns(Store.open(url), words[1] if words[1:] else None, as_json=as_json)
+    else:
+        raise WorkbenchError(
+            "campaign",
+            f"cannot read {' '.join(words)!r}",
+            expected="campaign start CONFIG.yaml, or campaign report CONFIG.yaml [NAME]",
+        )
+
+
 def start_campaign(config: AnnotateConfig) -> None:
     """Answer held-out prompts with every run, and put the comparisons into the store."""
     section = config.campaign

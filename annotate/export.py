@@ -138,6 +138,16 @@ def export(store: Store, out: Path, rules: Rules, *, demonstrations: Path | None
     return made.counts
 
 
+def counts_text(counts: Mapping[str, int]) -> str:
+    """What an export holds, for the terminal."""
+    return (
+        f"{counts['exported'] + counts['edited']:,} preferences ({counts['heldout']:,} held out, {counts['edited']:,} "
+        f"of improved answers); left out: {counts['ties']:,} ties, {counts['both_bad']:,} both bad, "
+        f"{counts['flagged']:,} flagged, {counts['left_out']:,} by a reviewer, {counts['skipped']:,} skipped, "
+        f"{counts['not_judged']:,} not judged"
+    )
+
+
 _OUTCOMES = {"decided": "exported", "tie": "ties", "both_bad": "both_bad", "left_out": "left_out"}
 
 
