@@ -1,6 +1,6 @@
 """Configuration of reward modelling."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -35,8 +35,15 @@ class PairSection(Section):
 
 
 class LossSection(Section):
-    """The Bradley-Terry loss."""
+    """What the fit maximises."""
 
+    kind: Literal["ordinal", "bradley_terry"] = "ordinal"
+    """`ordinal` reads ties and strengths as levels of one latent gap (Rao & Kupper, Agresti); with neither it is
+    Bradley-Terry. `bradley_terry` reads who won, and leaves ties out."""
+    margin: NonNegativeFloat = 0.0
+    """bradley_terry: logits by which a chosen response shall win, for each level of strength."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """bradley_terry: assumed share of wrong labels."""
     center_coef: NonNegativeFloat = 0.0
     """Weight of (r_chosen + r_rejected)², which keeps raw scores near 0."""
 

@@ -1,9 +1,12 @@
-"""Preference pairs as token rows for the reward trainer."""
+"""Preference pairs as prompt groups of token rows for the reward trainer."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -15,13 +18,22 @@ from workbench.data.records import Preference
 
 @dataclass(frozen=True)
 class RewardData:
-    """Encoded pairs, columns chosen_ids and rejected_ids (prompt and response, EOS last)."""
+    """Encoded pairs."""
 
     train: Dataset
+    """One row a prompt: `ids` of its answers (prompt and response, EOS last), and of each comparison `chosen` and
+    `rejected` (places in `ids`), `level` of strength (0 tie … S) and `weight`."""
     heldout: Dataset
+    """One row a pair: chosen_ids and rejected_ids."""
     train_records: list[Preference]
+    level_shares: list[float]
+    """(S + 1,) share of the training pairs at each level of strength, ties first."""
     counts: dict[str, int]
-    """Pairs on each side, ties and over-long pairs left out."""
+    """Pairs on each side, and the ties and over-long pairs among them that are left out."""
+
+
+LARGEST_GROUP = 16
+"""Answers of one prompt that are read together; a larger group is cut, so that memory stays bounded."""
 
 
 def load_data(
@@ -32,6 +44,7 @@ def load_data(
     heldout_share: float,
     limit: int,
     shuffle_labels: bool,
+    use_ties: bool,
     max_length: int,
     seed: int,
 ) -> RewardData:
@@ -40,21 +53,58 @@ def load_data(
     Raises:
         WorkbenchError: from the readers and the split; or all pairs are too long.
     """
-    split = load_pairs(train, heldout, heldout_share=heldout_share, seed=seed)
+    split = load_pairs(train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties)
     records = split.train[:limit] if limit else split.train
     if shuffle_labels:
         records = swapped_at_random(records, seed)
-    rows = encode_pairs(tokenizer, records, max_length=max_length, place=train)
+    encoded = encode_pairs(tokenizer, records, max_length=max_length, place=train)
     kept_out = encode_pairs(tokenizer, split.heldout, max_length=max_length, place=heldout or train)
+    kept = [records[i] for i in encoded.kept]
+    levels, shares = strength_levels([record.strength for record in kept])
     counts = {
-        "train": len(rows.rows),
+        "train": len(encoded.rows),
         "heldout": len(kept_out.rows),
         "ties": split.ties,
-        "too_long": rows.dropped + kept_out.dropped,
+        "too_long": encoded.dropped + kept_out.dropped,
     }
-    return RewardData(
-        Dataset.from_list(rows.rows), Dataset.from_list(kept_out.rows), [records[i] for i in rows.kept], counts
-    )
+    rows = prompt_groups(encoded.rows, kept, levels)
+    return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), kept, shares, counts)
+
+
+def strength_levels(strengths: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Number the strengths that occur: 0 for ties, then 1 … S; what lies between two of them (an average) in between.
+
+    Returns:
+        levels: of each strength. shares: (S + 1,) share at each level, ties first, averages shared out.
+    """
+    seen = sorted({float(whole) for s in strengths if s > 0 for whole in (math.floor(s), math.ceil(s))} - {0.0})
+    known = [0.0, *seen]
+    levels = np.interp(strengths, known, range(len(known)))
+    shares = np.zeros(len(known))
+    below = np.floor(levels).astype(int)
+    np.add.at(shares, below, 1 - (levels - below))
+    np.add.at(shares, np.ceil(levels).astype(int), levels - below)
+    return levels.tolist(), (shares / shares.sum()).tolist()
+
+
+def prompt_groups(
+    rows: Sequence[dict[str, Any]], records: Sequence[Preference], levels: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Put the comparisons of one prompt together, each of its answers once; see `RewardData.train`."""
+    groups: list[dict[str, Any]] = []
+    newest: dict[str, dict[str, Any]] = {}
+    for row, record, level in zip(rows, records, levels, strict=True):
+        group = newest.get(record.group)
+        if group is None or len(group["ids"]) > LARGEST_GROUP - 2:
+            group = newest[record.group] = {"ids": [], "chosen": [], "rejected": [], "level": [], "weight": []}
+            groups.append(group)
+        for side in ("chosen", "rejected"):
+            if row[f"{side}_ids"] not in group["ids"]:
+                group["ids"].append(row[f"{side}_ids"])
+            group[side].append(group["ids"].index(row[f"{side}_ids"]))
+        group["level"].append(level)
+        group["weight"].append(record.weight)
+    return groups
 
 
 def swapped_at_random(records: Sequence[Preference], seed: int) -> list[Preference]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reward.loss import bradley_terry_loss
+from reward.loss import bradley_terry_log_likelihood
 from workbench.evaluate.metrics import accuracy, expected_calibration_error
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
@@ -35,7 +35,7 @@ def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float) -> dict[s
     """
     gap = (chosen - rejected).double() / raw_gain
     return {
-        "heldout/loss": float(bradley_terry_loss(chosen.double() / raw_gain, rejected.double() / raw_gain)),
+        "heldout/loss": -float(bradley_terry_log_likelihood(gap).mean()),
         "heldout/accuracy": accuracy(gap.numpy()),
         "heldout/ece": expected_calibration_error(gap.numpy()),
         "heldout/margin": float(gap.mean()),

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import RewardConfig as TrlConfig
-from trl import RewardTrainer
 
 from reward.config import RewardConfig
 from reward.data import RewardData, load_data
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
+from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
 from workbench.data.template import template_hash
@@ -47,6 +47,7 @@ METRICS = {
     "accuracy": "reward/accuracy",
     "margin": "reward/margin",
     "mean_reward": "reward/raw_score",
+    "first_threshold": "reward/first_threshold",
     "num_tokens": "reward/tokens",
 }
 """What RewardTrainer logs → what we call it."""
@@ -70,6 +71,7 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
         heldout_share=config.data.heldout_share,
         limit=config.data.limit,
         shuffle_labels=config.data.shuffle_labels,
+        use_ties=config.loss.kind == "ordinal",
         max_length=config.data.max_length,
         seed=config.run.seed,
     )
@@ -126,25 +128,30 @@ def fit(
     """
     base: Any = load_base(spec, tokenizer, head="score")
     hidden_size = base.config.hidden_size
-    with torch.no_grad():
-        base.score.weight.copy_(ScalarHead(hidden_size).weight.unsqueeze(0))
+    first = ScalarHead(hidden_size).weight.detach().unsqueeze(0).to(base.score.weight)
+    base.score = ScoreHead(first, torch.tensor(data.level_shares))
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
     model = start_training_adapter(base, adapter, start.adapter)
     callback = RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
     with keep_adapters_float32(model):
-        trainer = RewardTrainer(
+        trainer = ComparisonTrainer(
+            loss=config.loss.kind,
+            margin=config.loss.margin,
+            label_smoothing=config.loss.label_smoothing,
+            center_coef=config.loss.center_coef,
             model=model,
             args=_arguments(config, folder, compute_dtype(spec.dtype, default_device())),
             train_dataset=data.train,
             processing_class=tokenizer,
+            data_collator=Comparisons(tokenizer.pad_token_id),
             callbacks=[callback],
         )
     trainer.remove_callback(PrinterCallback)
     trainable, frozen = count_parameters(model)
-    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {len(data.train)} pairs")
+    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']} pairs")
     trainer.train(resume_from_checkpoint=checkpoint)
 
-    save_trained_adapter(model, tokenizer, folder.adapter)
+    save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")
     head = ScalarHead(hidden_size)
     with torch.no_grad():
         head.weight.copy_(_score_weight(model))
@@ -215,7 +222,6 @@ def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> T
             dtype=dtype,
         ),
         max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
-        center_rewards_coefficient=config.loss.center_coef or None,
         disable_dropout=True,
     )
 

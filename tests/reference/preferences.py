@@ -13,6 +13,24 @@ def bradley_terry_by_definition(chosen, rejected):
     return -math.fsum(log_sigmoid(c - r) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
 
 
+def ordinal_by_definition(gap, level, thresholds):
+    """log P(level) of a latent gap + logistic noise cut at ±thresholds; between two levels the mean of both."""
+
+    def below(x):
+        """P(gap + noise < x), the logistic distribution function."""
+        return 1 / (1 + math.exp(gap - x))
+
+    def of(category):
+        if category == 0:
+            return math.log(below(thresholds[0]) - below(-thresholds[0]))
+        upper = below(thresholds[category]) if category < len(thresholds) else 1.0
+        return math.log(upper - below(thresholds[category - 1]))
+
+    level = float(level)
+    lower, share = int(level), level - int(level)
+    return of(lower) if share == 0 else (1 - share) * of(lower) + share * of(lower + 1)
+
+
 def dpo_by_definition(pairs, beta):
     """Rafailov et al. 2023, eq. 7; pairs of (policy_chosen, policy_rejected, reference_chosen, reference_rejected)."""
     gaps = [beta * ((pc - rc) - (pr - rr)) for pc, pr, rc, rr in pairs]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reward.data import load_data, swapped_at_random
+from reward.data import LARGEST_GROUP, load_data, prompt_groups, strength_levels, swapped_at_random
 from tests.conftest import user, write_jsonl
 from workbench.data.readers import read_preferences
 from workbench.model.base import load_tokenizer
@@ -17,7 +17,8 @@ def tokenizer(tiny_base):
 
 
 def load(tokenizer, path, **changes):
-    options = {"heldout": None, "heldout_share": 0.2, "limit": 0, "shuffle_labels": False, "max_length": 128, "seed": 0}
+    options = {"heldout": None, "heldout_share": 0.2, "limit": 0, "shuffle_labels": False, "use_ties": False}
+    options |= {"max_length": 128, "seed": 0}
     return load_data(tokenizer, train=path, **(options | changes))
 
 
@@ -37,8 +38,13 @@ def pairs(count, *, long=()):
 def test_both_rows_share_the_prompt_and_end_with_the_end_token(tokenizer, preference_file):
     data = load(tokenizer, preference_file)
     assert data.counts == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
-    for row in [*data.train, *data.heldout]:
-        chosen, rejected = row["chosen_ids"], row["rejected_ids"]
+    trained = [
+        (row["ids"][c], row["ids"][r])
+        for row in data.train
+        for c, r in zip(row["chosen"], row["rejected"], strict=True)
+    ]
+    assert len(trained) == 16
+    for chosen, rejected in [*trained, *((row["chosen_ids"], row["rejected_ids"]) for row in data.heldout)]:
         assert chosen[-1] == rejected[-1] == tokenizer.eos_token_id
         assert chosen[0] == rejected[0] == tokenizer.bos_token_id
         shared = next(n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
@@ -72,6 +78,63 @@ def test_ties_train_nothing_and_are_counted(tokenizer, tmp_path):
     assert (data.counts["train"], data.counts["heldout"], data.counts["ties"]) == (17, 1, 1)
 
 
+def test_ties_are_kept_where_the_loss_reads_them(tokenizer, tmp_path):
+    rows = pairs(20)
+    for n, strength in enumerate((0, 3, 1.5)):
+        rows[n]["strength"] = strength
+    for row in rows:
+        row["split"] = "heldout" if row["id"] in ("x18", "x19") else "train"
+    data = load(tokenizer, write_jsonl(tmp_path / "p.jsonl", rows), use_ties=True)
+    assert (data.counts["train"], data.counts["heldout"], data.counts["ties"]) == (18, 2, 0)
+    levels = {record.id: row["level"] for record, row in zip(data.train_records, data.train, strict=True)}
+    # Strengths 1, 2 (half of the 1.5) and 3 occur: three levels. 18 pairs: one tie, 15.5 at level 1, ½ at 2, one at 3.
+    assert (levels["x0"], levels["x1"], levels["x2"], levels["x3"]) == ([0.0], [3.0], [1.5], [1.0])
+    assert data.level_shares == pytest.approx([1 / 18, 15.5 / 18, 0.5 / 18, 1 / 18])
+
+
+def test_levels_number_the_strengths_that_occur():
+    assert strength_levels([2.0, 2.0, 2.0]) == ([1.0, 1.0, 1.0], [0.0, 1.0])
+    levels, shares = strength_levels([0.0, 1.0, 3.0, 3.0])
+    assert levels == [0.0, 1.0, 2.0, 2.0]
+    assert shares == [0.25, 0.25, 0.5]
+    assert strength_levels([0.5, 1.0])[0] == [0.5, 1.0]
+
+
+def test_the_answers_of_a_prompt_are_read_once_however_many_pairs_they_are_in(tokenizer, tmp_path):
+    texts = ["one", "two", "three"]
+    rows = [
+        {
+            "id": f"{group}-{a}{b}",
+            "group": group,
+            "prompt": user("Where is {}?", group),
+            "chosen": [{"role": "assistant", "content": a}],
+            "rejected": [{"role": "assistant", "content": b}],
+            "weight": 0.5,
+            "split": "heldout" if group == "g9" else "train",
+        }
+        for group in ("g1", "g2", "g9")
+        for a, b in (texts[:2], texts[1:], texts[::2])
+    ]
+    data = load(tokenizer, write_jsonl(tmp_path / "p.jsonl", rows))
+    assert data.counts["train"] == 6
+    assert len(data.train) == 2
+    for row in data.train:
+        assert len(row["ids"]) == 3
+        assert list(zip(row["chosen"], row["rejected"], strict=True)) == [(0, 1), (1, 2), (0, 2)]
+        assert row["weight"] == [0.5] * 3
+
+
+def test_a_large_group_is_cut(tokenizer, preference_file):
+    record = read_preferences(preference_file)[0]
+    rows = [{"chosen_ids": [1, n], "rejected_ids": [2, n]} for n in range(20)]
+    groups = prompt_groups(rows, [record] * 20, [1.0] * 20)
+    assert sum(len(group["chosen"]) for group in groups) == 20
+    assert max(len(group["ids"]) for group in groups) == LARGEST_GROUP
+    for group in groups:
+        for chosen, rejected in zip(group["chosen"], group["rejected"], strict=True):
+            assert group["ids"][chosen][1] == group["ids"][rejected][1]
+
+
 def test_the_limit_takes_the_first(tokenizer, preference_file):
     data = load(tokenizer, preference_file, limit=5)
     assert [record.id for record in data.train_records] == [f"pair{n}" for n in range(5)]
@@ -82,8 +145,8 @@ def test_shuffled_labels_swap_about_half_of_the_training_pairs_only(tokenizer, p
     plain, shuffled = (load(tokenizer, preference_file, shuffle_labels=s) for s in (False, True))
     assert shuffled.heldout.to_list() == plain.heldout.to_list()
     swaps = 0
-    for before, after in zip(plain.train, shuffled.train, strict=True):
-        turned = {"chosen_ids": before["rejected_ids"], "rejected_ids": before["chosen_ids"]}
+    for before, after in zip(plain.train_records, shuffled.train_records, strict=True):
+        turned = before.model_copy(update={"chosen": before.rejected, "rejected": before.chosen})
         assert after in (before, turned)
         swaps += after == turned
     assert 0 < swaps < 16

@@ -2,56 +2,130 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
+from statsmodels.miscmodels.ordinal_model import OrderedModel
 
-from reward.loss import bradley_terry_loss
-from tests.reference.preferences import bradley_terry_by_definition
+from reward.loss import bradley_terry_log_likelihood, first_thresholds, ordinal_log_likelihood, thresholds_of
+from tests.reference.preferences import bradley_terry_by_definition, ordinal_by_definition
 from tests.reference.tolerances import EXACT
+
+THRESHOLDS = torch.tensor([0.3, 1.5, 4.0], dtype=torch.float64)
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.fixture
-def scores():
-    """Random float64 scores of 9 chosen and 9 rejected responses."""
-    g = torch.Generator().manual_seed(3)
-    return torch.randn(2, 9, generator=g, dtype=torch.float64) * 2
+def gaps():
+    """Random float64 gaps of 9 pairs."""
+    return torch.randn(9, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2
 
 
-def test_by_hand():
-    # Equal scores: a coin, ln 2. A gap of ln 3: the chosen one wins with 3/4. Of −ln 3: with 1/4.
-    zero, gap = torch.zeros(1).double(), torch.tensor([math.log(3)], dtype=torch.float64)
-    assert float(bradley_terry_loss(zero, zero)) == pytest.approx(math.log(2), rel=1e-12)
-    assert float(bradley_terry_loss(gap, zero)) == pytest.approx(math.log(4 / 3), rel=1e-12)
-    assert float(bradley_terry_loss(zero, gap)) == pytest.approx(math.log(4), rel=1e-12)
-    both = bradley_terry_loss(torch.cat([gap, zero]), torch.cat([zero, gap]))
-    assert float(both) == pytest.approx((math.log(4 / 3) + math.log(4)) / 2, rel=1e-12)
+def test_bradley_terry_by_hand():
+    # No gap: a coin, ln ½. A gap of ln 3: the chosen one wins with 3/4. Of −ln 3: with 1/4.
+    gap = double(0, math.log(3), -math.log(3))
+    hand = [math.log(1 / 2), math.log(3 / 4), math.log(1 / 4)]
+    assert bradley_terry_log_likelihood(gap).tolist() == pytest.approx(hand, rel=1e-12)
+    # A margin of ln 3 takes the lead away; smoothing by ¼ mixes both outcomes.
+    assert float(bradley_terry_log_likelihood(gap[1:2], margins=gap[1:2])) == pytest.approx(hand[0], rel=1e-12)
+    assert float(bradley_terry_log_likelihood(gap[1:2], margins=math.log(9))) == pytest.approx(hand[2], rel=1e-12)
+    mixed = 0.75 * hand[1] + 0.25 * hand[2]
+    assert float(bradley_terry_log_likelihood(gap[1:2], label_smoothing=0.25)) == pytest.approx(mixed, rel=1e-12)
 
 
-def test_matches_the_definition_and_scikit_learn(scores):
-    ours = float(bradley_terry_loss(*scores))
-    assert ours == pytest.approx(bradley_terry_by_definition(*scores.tolist()), rel=1e-12)
-    claimed = torch.sigmoid(scores[0] - scores[1]).numpy()
-    assert ours == pytest.approx(log_loss([1] * 9, claimed, labels=[0, 1]), rel=1e-10)
+def test_bradley_terry_matches_the_definition_and_scikit_learn(gaps):
+    ours = -float(bradley_terry_log_likelihood(gaps).mean())
+    assert ours == pytest.approx(bradley_terry_by_definition(gaps.tolist(), [0.0] * 9), rel=1e-12)
+    assert ours == pytest.approx(log_loss([1] * 9, torch.sigmoid(gaps).numpy(), labels=[0, 1]), rel=1e-10)
 
 
-def test_only_gaps_count(scores):
-    torch.testing.assert_close(bradley_terry_loss(*(scores + 7)), bradley_terry_loss(*scores), **EXACT)
-
-
-def test_gradient_raises_the_chosen_score_most_where_the_order_is_wrong(scores):
-    scores = scores.clone().requires_grad_()
-    bradley_terry_loss(*scores).backward()
-    gap = (scores[0] - scores[1]).detach()
-    torch.testing.assert_close(scores.grad[0], -torch.sigmoid(-gap) / 9, **EXACT)
-    torch.testing.assert_close(scores.grad[1], torch.sigmoid(-gap) / 9, **EXACT)
+def test_bradley_terry_gradient_is_largest_where_the_order_is_wrong(gaps):
+    gaps = gaps.clone().requires_grad_()
+    bradley_terry_log_likelihood(gaps).sum().backward()
+    torch.testing.assert_close(gaps.grad, torch.sigmoid(-gaps.detach()), **EXACT)
 
 
 def test_large_gaps_stay_finite():
-    far, zero = torch.tensor([200.0]), torch.zeros(1)
-    assert float(bradley_terry_loss(far, zero)) == pytest.approx(0, abs=1e-6)
-    assert float(bradley_terry_loss(zero, far)) == pytest.approx(200)
+    assert bradley_terry_log_likelihood(double(200, -200)).tolist() == pytest.approx([0, -200], abs=1e-6)
+    for level in (0.0, 1.0, 2.0, 2.5, 3.0):
+        far = double(-200, 200).requires_grad_()
+        value = ordinal_log_likelihood(far, double(level, level), THRESHOLDS)
+        value.sum().backward()
+        assert torch.isfinite(value).all()
+        assert torch.isfinite(far.grad).all()
 
 
-def test_a_swapped_label_is_the_other_loss(scores):
-    assert float(bradley_terry_loss(scores[1], scores[0])) != pytest.approx(float(bradley_terry_loss(*scores)))
+def test_ordinal_by_hand():
+    # Gap 0, θ = (ln 3, …): P(strength ≥ 1) = σ(−ln 3) = 1/4, the same for the other side, a tie is the half between.
+    threshold, zero = double(math.log(3)), double(0)
+    assert float(ordinal_log_likelihood(zero, zero, threshold).exp()) == pytest.approx(0.5, rel=1e-12)
+    assert float(ordinal_log_likelihood(zero, double(1), threshold).exp()) == pytest.approx(0.25, rel=1e-12)
+    # θ_2 = ln 7: P(≥ 2) = 1/8, so level 1 has 1/4 − 1/8.
+    two = double(math.log(3), math.log(7))
+    assert float(ordinal_log_likelihood(zero, double(1), two).exp()) == pytest.approx(0.125, rel=1e-12)
+    # Halfway between the levels: the mean of both log-probabilities, here of two eighths.
+    assert float(ordinal_log_likelihood(zero, double(1.5), two)) == pytest.approx(math.log(0.125), rel=1e-12)
+    assert float(ordinal_log_likelihood(zero, double(0.25), two)) == pytest.approx(
+        0.75 * math.log(0.5) + 0.25 * math.log(0.125), rel=1e-12
+    )
+
+
+def test_ordinal_matches_the_definition(gaps):
+    levels = double(0, 1, 2, 3, 0.4, 1.7, 2.2, 3, 0)
+    ours = ordinal_log_likelihood(gaps, levels, THRESHOLDS)
+    expected = [ordinal_by_definition(g, s, THRESHOLDS.tolist()) for g, s in zip(gaps.tolist(), levels, strict=True)]
+    torch.testing.assert_close(ours, double(*expected), **EXACT)
+
+
+def test_ordinal_matches_statsmodels():
+    """Signed levels are ordered categories −3 … 3 of a cumulative logit model with symmetric cuts."""
+    gaps = torch.linspace(-2, 2, 14).double()
+    signed = torch.arange(14) % 7 - 3
+    model = OrderedModel(signed.numpy(), gaps.numpy()[:, None], distr="logit")
+    cuts = torch.cat((-THRESHOLDS.flip(0), THRESHOLDS)).numpy()
+    theirs = model.loglikeobs(np.array([1.0, cuts[0], *np.log(np.diff(cuts))]))  # slope 1, then its form of the cuts
+    ours = ordinal_log_likelihood(torch.where(signed < 0, -gaps, gaps), signed.abs().double(), THRESHOLDS)
+    torch.testing.assert_close(ours, double(*theirs), rtol=1e-9, atol=1e-11)
+
+
+def test_ordinal_probabilities_of_all_outcomes_add_up_to_one(gaps):
+    total = ordinal_log_likelihood(gaps, torch.zeros(9).double(), THRESHOLDS).exp()
+    for level in (1.0, 2.0, 3.0):
+        for side in (gaps, -gaps):
+            total = total + ordinal_log_likelihood(side, torch.full((9,), level).double(), THRESHOLDS).exp()
+    torch.testing.assert_close(total, torch.ones(9).double(), **EXACT)
+
+
+def test_ordinal_without_ties_or_strengths_is_bradley_terry(gaps):
+    ours = ordinal_log_likelihood(gaps, torch.ones(9).double(), double(0))
+    torch.testing.assert_close(ours, bradley_terry_log_likelihood(gaps), **EXACT)
+
+
+def test_ordinal_pulls_a_tie_to_no_gap_and_a_strong_win_further_than_a_weak_one():
+    gap = double(1.0, 1.0, 1.0).requires_grad_()
+    ordinal_log_likelihood(gap, double(0, 1, 3), THRESHOLDS).sum().backward()
+    tie, weak, strong = gap.grad.tolist()
+    assert tie < 0 < weak + 1 < strong + 1
+    assert tie < weak < strong
+
+
+def test_thresholds_ascend_from_zero_or_above():
+    raw = double(-1.0, 0.5, -3.0)
+    with_ties, without = thresholds_of(raw, ties=True), thresholds_of(raw, ties=False)
+    softplus = [math.log1p(math.exp(x)) for x in raw.tolist()]
+    torch.testing.assert_close(with_ties, double(*torch.tensor(softplus).double().cumsum(0)), rtol=1e-6, atol=1e-7)
+    assert without[0] == 0
+    torch.testing.assert_close(without[1:], with_ties, **EXACT)
+
+
+def test_first_thresholds_reproduce_the_shares_at_no_gap():
+    shares = double(0.1, 0.2, 0.4, 0.3)
+    thresholds = first_thresholds(shares)
+    levels = torch.arange(4).double()
+    found = ordinal_log_likelihood(torch.zeros(4).double(), levels, thresholds).exp() * double(1, 2, 2, 2)
+    torch.testing.assert_close(found, shares, **EXACT)
+    assert first_thresholds(double(0, 1))[0] == 0

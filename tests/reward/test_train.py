@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from trl import RewardTrainer
 
 import reward.train as phase
 from reward.config import RewardConfig
 from reward.evaluate import check_same_scores
+from reward.trainer import ComparisonTrainer
 from tests.conftest import load_phase, reward_values
 from tests.reference.tolerances import SHAPES
 from workbench.model.heads import load_head
@@ -77,6 +77,7 @@ def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start
         heldout_share=0.1,
         limit=0,
         shuffle_labels=False,
+        use_ties=True,
         max_length=128,
         seed=0,
     )
@@ -117,13 +118,13 @@ def trainers(monkeypatch):
     """The trainers that the phase constructs, with copies of their parameters before the first step."""
     seen = []
 
-    class Watched(RewardTrainer):
+    class Watched(ComparisonTrainer):
         def train(self, *arguments, **options):
             self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
             seen.append(self)
             return super().train(*arguments, **options)
 
-    monkeypatch.setattr(phase, "RewardTrainer", Watched)
+    monkeypatch.setattr(phase, "ComparisonTrainer", Watched)
     return seen
 
 
@@ -132,7 +133,7 @@ def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
     (trainer,) = trainers
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, trainer.before[n])}
     expected = {n for n in trainer.before if "lora_" in n or n.endswith("score.modules_to_save.default.weight")}
-    assert moved == expected
+    assert moved == expected  # one level of strength and no ties: there are no thresholds to fit
     assert len(expected) == 2 * 2 * 7 + 1
     # The head starts with deviation 1/√(64 + 1) = .124, the adapter as the sft run's, not as a new one.
     head = trainer.before["base_model.model.score.modules_to_save.default.weight"]
@@ -159,7 +160,7 @@ def test_logged_loss_is_bradley_terry_at_the_end_token(configure, trainers):
     gaps = []
     for row in trainer.train_dataset:
         with roles.use("start") as forward:
-            ids = [torch.tensor([row[side]]) for side in ("chosen_ids", "rejected_ids")]
+            ids = [torch.tensor([row["ids"][row[side][0]]]) for side in ("chosen", "rejected")]
             last = [forward(x, torch.ones_like(x).bool())[0, -1] for x in ids]
         gaps.append(float((last[0] - last[1]).double() @ weight[0].double()))
     expected = float(-torch.nn.functional.logsigmoid(torch.tensor(gaps)).mean())
@@ -179,13 +180,13 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypa
     config = configure(*steps)
     trackers, real_tracker = [], phase.Tracker
 
-    class Killed(RewardTrainer):
+    class Killed(ComparisonTrainer):
         def __init__(self, **options):
             super().__init__(**options)
             self.add_callback(Kill())
 
     with monkeypatch.context() as patch:
-        patch.setattr(phase, "RewardTrainer", Killed)
+        patch.setattr(phase, "ComparisonTrainer", Killed)
         patch.setattr(phase, "Tracker", lambda *a, **k: trackers.append(real_tracker(*a, **k)) or trackers[-1])
         with pytest.raises(KeyboardInterrupt):
             phase.train(config, resume=False)

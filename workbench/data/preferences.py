@@ -16,13 +16,16 @@ class PairSplit:
     train: list[Preference]
     heldout: list[Preference]
     ties: int
-    """Ties (strength 0) left out of the training side: they prefer nothing."""
+    """Ties (strength 0) left out of the training side, where they are: they prefer nothing."""
 
 
-def load_pairs(train: Path, heldout: Path | None, *, heldout_share: float, seed: int) -> PairSplit:
+def load_pairs(
+    train: Path, heldout: Path | None, *, heldout_share: float, seed: int, keep_ties: bool = False
+) -> PairSplit:
     """Read and split.
 
-    A held-out file decides; else the records' own `split` marks, where there are any; else a hash of the group.
+    Ties stay out of the held-out side, and out of the training side unless `keep_ties`. A held-out file decides; else
+    the records' own `split` marks, where there are any; else a hash of the group.
 
     Raises:
         WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
@@ -52,4 +55,5 @@ def load_pairs(train: Path, heldout: Path | None, *, heldout_share: float, seed:
             expected="at least one of each",
             remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
         )
-    return PairSplit(decided, judged, len(records) - len(decided))
+    trained = records if keep_ties else decided
+    return PairSplit(trained, judged, len(records) - len(trained))

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -163,11 +165,24 @@ class RunCallback(TrainerCallback):
         prune_checkpoints(self.folder.checkpoints, self.keep_last)
 
 
-def save_trained_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the adapter that a trainer trained, in plain peft format with the tokenizer, atomically."""
+def save_trained_adapter(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, without: str | None = None
+) -> None:
+    """Write the adapter that a trainer trained, in plain peft format with the tokenizer, atomically.
+
+    Args:
+        model: with the adapter `default`.
+        tokenizer: saved beside it.
+        folder: where to.
+        without: part of the name of weights that only training needs.
+    """
+    weights = get_peft_model_state_dict(model, adapter_name="default")
+    kept = {name: weight for name, weight in weights.items() if without is None or without not in name}
 
     def write(hidden: Path) -> None:
         model.save_pretrained(str(hidden), selected_adapters=["default"])
+        if len(kept) < len(weights):
+            save_file({name: w.contiguous() for name, w in kept.items()}, hidden / SAFETENSORS_WEIGHTS_NAME)
         tokenizer.save_pretrained(str(hidden))
 
     publish_folder(folder, write)

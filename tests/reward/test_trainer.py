@@ -1,0 +1,147 @@
+"""The trainer over prompt groups: accumulation, sharing, thresholds, and TRL's own loss where TRL has it."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trl.trainer.reward_trainer import DataCollatorForPreference
+
+import reward.train as phase
+from reward.config import RewardConfig
+from reward.trainer import Comparisons, ComparisonTrainer
+from tests.conftest import load_phase, reward_values, user, write_jsonl
+from tests.reference.tolerances import SHAPES
+from workbench.run.folder import RunFolder
+
+
+@pytest.fixture
+def graded_file(tmp_path):
+    """Eight prompts with 2 to 4 answers compared with each other: ties, strengths and weights."""
+    rows = []
+    for n in range(8):
+        answers = ["Your thing is here", "It is there", "No idea", "Go away"][: 2 + n % 3]
+        for number, (a, b) in enumerate(itertools.combinations(answers, 2)):
+            rows.append(
+                {
+                    "id": f"{n}-{number}",
+                    "group": f"g{n}",
+                    "prompt": user("Where is {}?", f"thing {n}"),
+                    "chosen": [{"role": "assistant", "content": a}],
+                    "rejected": [{"role": "assistant", "content": b}],
+                    "strength": (n + number) % 4,
+                    "weight": 0.5 + number,
+                    "split": "heldout" if n == 7 else "train",
+                }
+            )
+    return write_jsonl(tmp_path / "graded.jsonl", rows)
+
+
+@pytest.fixture
+def fit(tmp_path, sft_run, graded_file, monkeypatch):
+    """Train on the graded file with overrides; gives the trainer and the run."""
+    number = itertools.count()
+
+    def _fit(*overrides):
+        seen = []
+
+        class Watched(ComparisonTrainer):
+            def train(self, *arguments, **options):
+                seen.append(self)
+                self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+                return super().train(*arguments, **options)
+
+        n = next(number)
+        values = reward_values(tmp_path / f"run-{n}", sft_run, graded_file)
+        monkeypatch.setattr(phase, "ComparisonTrainer", Watched)
+        folder = phase.train(load_phase(RewardConfig, tmp_path / f"{n}.yaml", values, *overrides), resume=False)
+        return seen[0], folder
+
+    return _fit
+
+
+def weights(folder):
+    return load_file(RunFolder(folder.path).adapter / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("loss", ["loss.kind=ordinal", "loss.kind=bradley_terry", "loss.center_coef=0.3"])
+def test_accumulating_micro_batches_equals_one_batch(fit, loss):
+    """Groups of one to six pairs with weights: a mean of the micro-batches' means would be another loss."""
+    sizes = ("train.batch_size=6", "train.max_steps=1", "train.warmup_share=0", "train.max_grad_norm=1e9", loss)
+    _, folder = fit(*sizes, "train.micro_batch_size=6")
+    parts, other = fit(*sizes, "train.micro_batch_size=1")
+    assert parts.args.gradient_accumulation_steps == 6
+    logged = [run.read_metrics()[0] for run in (folder, other)]
+    assert logged[0]["reward/loss"] == pytest.approx(logged[1]["reward/loss"], rel=1e-5)
+    assert logged[0]["reward/grad_norm"] == pytest.approx(logged[1]["reward/grad_norm"], rel=1e-4)
+
+
+def test_thresholds_are_fitted_and_stay_ascending(fit):
+    trainer, folder = fit("train.max_steps=6", "train.epochs=6.0")
+    before = trainer.before["base_model.model.score.modules_to_save.default.raw_thresholds"]
+    assert len(before) == 3
+    assert (trainer.head.raw_thresholds != before).all()
+    assert (trainer.head.thresholds.diff() > 0).all()
+    assert folder.read_metrics()[0]["reward/first_threshold"] > 0
+
+
+def test_the_saved_adapter_holds_no_thresholds(fit):
+    """Plain peft: what loads it as a sequence classifier knows no thresholds."""
+    _, folder = fit("train.max_steps=1")
+    assert [name for name in weights(folder) if "score" in name] == ["base_model.model.score.weight"]
+
+
+def test_the_loss_is_the_one_of_trl_where_trl_has_it(fit, monkeypatch):
+    """Bradley-Terry without weights on TRL's batch, margin included: the same number."""
+    trainer, _ = fit("loss.kind=bradley_terry", "loss.margin=0.7", "train.max_steps=1")
+    trainer.model.eval()
+    groups = list(trainer.train_dataset)
+    pairs = [
+        {
+            "chosen_ids": group["ids"][chosen],
+            "rejected_ids": group["ids"][rejected],
+            "margin": 0.7 * level,
+        }
+        for group in groups
+        for chosen, rejected, level in zip(group["chosen"], group["rejected"], group["level"], strict=True)
+    ]
+    theirs = DataCollatorForPreference(trainer.processing_class.pad_token_id)(pairs)
+    ours = Comparisons(trainer.processing_class.pad_token_id)(groups)
+    ours["weight"] = torch.ones_like(ours["weight"])
+    assert len(ours["input_ids"]) < len(theirs["input_ids"])
+    with torch.no_grad():
+        expected = super(ComparisonTrainer, trainer).compute_loss(trainer.model, theirs)
+        found = trainer.compute_loss(trainer.model, ours)
+    torch.testing.assert_close(found, expected, **SHAPES)
+
+
+def test_answers_shared_by_pairs_get_the_gradient_of_all_of_them(fit):
+    trainer, _ = fit("loss.kind=bradley_terry", "train.max_steps=1")
+    (group,) = [row for row in trainer.train_dataset if len(row["ids"]) == 4][:1]
+    apart = [
+        {"ids": [group["ids"][c], group["ids"][r]], "chosen": [0], "rejected": [1], "level": [1.0], "weight": [w]}
+        for c, r, w in zip(group["chosen"], group["rejected"], group["weight"], strict=True)
+    ]
+    collate = Comparisons(trainer.processing_class.pad_token_id)
+    gradients = []
+    for groups in ([group], apart):
+        trainer.model.zero_grad()
+        trainer.compute_loss(trainer.model, collate(groups)).backward()
+        gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], **SHAPES)
+
+
+def test_weights_are_those_of_the_records(fit, graded_file):
+    trainer, _ = fit("train.max_steps=1", "loss.kind=bradley_terry")
+    records = [json.loads(line) for line in graded_file.read_text().splitlines()]
+    trained = [record for record in records if record["split"] == "train" and record["strength"] > 0]
+    batch = Comparisons(0)(list(trainer.train_dataset))
+    assert batch["weight"].tolist() == [record["weight"] for record in trained]
+    light, heavy = (
+        trainer.compute_loss(trainer.model, batch | {"weight": w}) for w in (batch["weight"], batch["weight"] ** 2)
+    )
+    assert light != heavy
+    assert trainer.compute_loss(trainer.model, batch | {"weight": 2 * batch["weight"]}) == light
