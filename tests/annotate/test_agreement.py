@@ -221,6 +221,12 @@ def test_the_interval_is_that_of_drawing_whole_items_again() -> None:
     assert found.low < found.value
 
 
+def test_resamples_in_which_a_statistic_is_undefined_are_left_out() -> None:
+    """Two items, each agreed on: drawing the same one twice leaves nothing to tell from; else alpha is 1."""
+    found = agreement([0, 0, 1, 1], [0, 1, 0, 1], [2, 2, -2, -2])["alpha_nominal"]
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
 def test_undefined_statistics_say_why() -> None:
     nothing = agreement([0, 1], [0, 0], [1, 2])
     assert {statistic.reason for statistic in nothing.values()} == {NOTHING_COMPARED}

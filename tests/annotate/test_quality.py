@@ -93,6 +93,15 @@ def test_single_judgements_teach_nothing_and_known_items_do() -> None:
     assert taught.posteriors[5].argmax() == 0  # she says 2 where 0 is right
 
 
+def test_known_items_teach_even_when_judged_once_and_nobody_outvotes_them() -> None:
+    # Ann alone on items 0 to 3, right; Bea and Cai together on items 4 to 7, wrong.
+    items, who = [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7], [0] * 4 + [1, 2] * 4
+    labels = [0, 2, 0, 2, 2, 2, 0, 0, 2, 2, 0, 0]
+    found = dawid_skene(items, who, labels, known=[0, 2] * 4)
+    assert found.reliability == pytest.approx([1, 0, 0], abs=1e-6)
+    assert found.posteriors == pytest.approx(np.eye(3)[[0, 2] * 4])
+
+
 def test_pooling_lends_the_mistakes_of_everybody() -> None:
     _, items, who, labels, _, _ = crowd(4)
     newcomer = who.max() + 1
