@@ -199,7 +199,7 @@ def main() -> None:
             load = round(os.getloadavg()[0], 1)
             content[part] = {"commit": git_commit(), "load_of_the_machine_before": load, **parts[part]()}
             print(part, json.dumps(content[part]), flush=True)
-    content["hardware"] = {"cpus": os.cpu_count(), "machine": platform.machine()}
+    content["hardware"] = {"cpus": os.cpu_count(), "machine": platform.machine(), "niceness": os.nice(0)}
     content["versions"] = {"python": platform.python_version(), "sqlalchemy": sqlalchemy.__version__}
     write_text_atomically(OUT, json.dumps(content, indent=1) + "\n")
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from annotate import people
 from annotate.items import load_items
 from annotate.people import add_account
-from annotate.queue import Queue
+from annotate.queue import Card, Queue, Submission
 from annotate.statements import Annotator
 from annotate.store import Store
 from tests.annotate.postgres import Server, missing
@@ -39,6 +39,20 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def open_card(queue: Queue, who: Annotator) -> Card:
+    """The card that this annotator gets."""
+    card = queue.next(who)
+    assert isinstance(card, Card), card
+    return card
+
+
+def label(queue: Queue, who: Annotator, strength: int = 1) -> int:
+    """Judge it, and return its item."""
+    card = open_card(queue, who)
+    queue.submit(who, Submission(card.item, "compared", strength=strength, client_key=f"{who.name}-{card.item}-key"))
+    return card.item
 
 
 @pytest.fixture

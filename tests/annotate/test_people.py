@@ -48,6 +48,8 @@ def test_a_new_password_ends_older_logins(store: Store) -> None:
     sessions = Sessions(store, days=1)
     cookie = sessions.issue(_account(store, "ann"))
     assert sessions.account(cookie) is not None
+    with store.read() as transaction:
+        assert transaction.events()[-1]["kind"] == "logged in"
     set_password(store, "ann", "another password")
     assert sessions.account(cookie) is None
     assert check_password(store, "ann", PASSWORD) is None
