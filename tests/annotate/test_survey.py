@@ -220,6 +220,7 @@ def test_what_removing_somebody_would_do_is_what_it_does(store: Store) -> None:
     assert impact.unlabelled == after.counts["not_judged"] - before.counts["not_judged"]
 
 
+@pytest.mark.slow
 def test_fifty_thousand_judgements_are_surveyed_in_less_than_five_seconds(
     store: Store, record_property: Callable[[str, object], None]
 ) -> None:
