@@ -144,9 +144,9 @@ def test_agreement_with_others_by_hand() -> None:
 def test_fifty_thousand_judgements_in_less_than_five_seconds() -> None:
     _, items, who, labels, flips, _ = crowd(5, items=17_000, people=30)
     assert len(items) > 50_000
-    started = time.perf_counter()
+    started = time.process_time()
     statistics = agreement(items, who, 3 * (labels - 1))
     found = dawid_skene(items, who, labels, flips=flips, pooling=2.0)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert found.converged
     assert statistics["alpha_ordinal"].low is not None
