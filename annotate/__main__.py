@@ -1,6 +1,6 @@
 """`python -m annotate VERB CONFIG.yaml [a.b=value …] [--dry-run]`.
 
-Each verb imports what it needs when it runs: only `pairs` ever imports torch.
+Each verb imports what it needs when it runs: only `pairs` and `campaign start` ever import torch.
 """
 
 import json
@@ -15,11 +15,13 @@ from workbench.run.errors import WorkbenchError, did_you_mean, run_main
 
 USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run]
 
-  pairs      sample answers from a run and write them as pairs to label
+  pairs      sample answers from a run and write them as pairs to label; with --follow RUN [--passes N] put
+             pairs of its newest weights into the queue, while people label
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
   load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
+  campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
@@ -36,26 +38,31 @@ def _summary(verb: str) -> str:
 
 
 def pairs(argv: list[str]) -> None:
-    """Sample pairs from a run."""
+    """Sample pairs from a run, once, or again and again while people label."""
+    run, argv = _option(argv, "--follow", "")
+    passes, argv = _option(argv, "--passes", "0")
     config = _config("pairs", argv)
     if config is None:
         return
-    from annotate.pairs import Recipe, make_pairs, sampler_of_run
-    from workbench.data.embedded import resolve_data
-    from workbench.data.readers import read_prompts
+    from annotate.answering import follow_run, sample_pairs
 
-    section = config.pairs
-    prompts = read_prompts(resolve_data(section.prompts))
-    recipe = Recipe(**{name: getattr(section, name) for name in Recipe.__dataclass_fields__})
-    out = Path(section.out)
-    counts = make_pairs(prompts[: section.number], out, recipe, sampler_of_run(section.run))
-    if counts.prompts < section.number:
-        print(f"{section.prompts} holds {counts.prompts:,} prompts, not {section.number:,}: all were used")
-    print(
-        f"{out}: {counts.items:,} pairs from {counts.prompts:,} prompts and {counts.sampled:,} answers; "
-        f"{counts.identical:,} answers repeated another, {counts.resampled:,} prompts were sampled again, "
-        f"{counts.dropped:,} dropped because their answers stayed the same"
-    )
+    if not passes.isdigit():
+        raise WorkbenchError("--passes", f"{passes!r} is no number", expected="how often to sample; 0: until stopped")
+    if run:
+        follow_run(config, run, passes=int(passes))
+    else:
+        sample_pairs(config)
+
+
+def campaign(argv: list[str]) -> None:
+    """Compare runs blind."""
+    words, rest = _words([argument for argument in argv if argument != "--json"])
+    config = _config("campaign", rest)
+    if config is None:
+        return
+    from annotate.answering import campaign as compare
+
+    compare(config, words, as_json="--json" in argv)
 
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
@@ -202,22 +209,14 @@ def export(argv: list[str]) -> None:
 
         print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
         return
+    from annotate.export import Rules, counts_text
     from annotate.export import export as write
 
     section = config.export
-    counts = write(
-        _existing_store(config),
-        Path(section.out),
-        who=section.who,
-        heldout_share=section.heldout_share,
-        drop_ties=section.drop_ties,
-        seed=section.seed,
-    )
-    print(
-        f"{section.out}: {counts['exported']:,} preferences ({counts['heldout']:,} held out); left out: "
-        f"{counts['ties']:,} ties, {counts['both_bad']:,} both bad, {counts['skipped']:,} skipped, "
-        f"{counts['not_judged']:,} not judged"
-    )
+    rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
+    demonstrations = Path(section.demonstrations) if section.demonstrations else None
+    counts = write(_existing_store(config), Path(section.out), rules, demonstrations=demonstrations)
+    print(f"{section.out}: {counts_text(counts)}")
 
 
 def status(argv: list[str]) -> None:
@@ -228,8 +227,8 @@ def status(argv: list[str]) -> None:
     from annotate.status import render
     from annotate.status import status as report
 
-    found = report(_existing_store(config))
-    print(json.dumps(found, indent=2) if "--json" in argv else render(found))
+    store = _existing_store(config)
+    print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
 
 
 def annotator(argv: list[str]) -> None:
@@ -261,6 +260,7 @@ def _option(argv: list[str], name: str, default: str) -> tuple[str, list[str]]:
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "pairs": pairs,
+    "campaign": campaign,
     "serve": serve,
     "simulate": simulate,
     "load": load,

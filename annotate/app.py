@@ -15,6 +15,7 @@ from annotate.access import Access
 from annotate.api import api_routes
 from annotate.contents import PageContents
 from annotate.items import Intake
+from annotate.lead import lead_routes
 from annotate.login import login_routes
 from annotate.manage import manage_routes
 from annotate.page import PATH, mount_page
@@ -48,6 +49,7 @@ def create_app(
     app.include_router(api_routes(queue, access))
     app.include_router(manage_routes(store, access, intake or Intake()))
     app.include_router(page_routes(contents, access))
+    app.include_router(lead_routes(store, access, title=contents.title))
     app.mount(_assets(), StaticFiles(directory=ASSETS))
     app.mount("/assets", StaticFiles(directory=ASSETS))
     mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)

@@ -124,10 +124,55 @@ class ExportSection(Section):
     """Whose judgements count."""
     heldout_share: Share = 0.1
     """Share of the prompts (chosen by hash of group) whose pairs are marked `heldout`."""
+    resolve: Literal["majority", "dawid-skene", "single"] = "majority"
+    """How several judgements of one comparison become a label; see `annotate.resolve`."""
     drop_ties: bool = True
-    """Leave out items without a majority; else they are kept with strength 0 and weight 0."""
+    """Leave out ties; else they are kept with strength 0 and weight 0."""
+    drop_flags: tuple[Literal["pii", "unsafe", "broken"], ...] = ("pii", "broken")
+    """Leave out items that somebody flagged so, unless a reviewer has decided them."""
+    edits: bool = True
+    """Answers that an annotator improved become pairs: improved > original, and improved > other."""
+    demonstrations: str | None = None
+    """Also write the improved answers as demonstrations (JSONL), read by `sft`."""
+    campaign: str | None = None
+    """Export the judgements of this comparison of runs instead of the ordinary ones."""
     seed: NonNegativeInt = 0
     """Of the split."""
+
+
+class CampaignSection(Section):
+    """A blind comparison of runs by people."""
+
+    name: str = "campaign"
+    """Of this comparison; its judgements are kept apart from the preferences."""
+    runs: tuple[str, ...] = ()
+    """Two or more: run folders, adapters or checkpoints inside one, or files of answers (demonstration records)."""
+    prompts: str = "tiny:prompts_heldout"
+    """File of prompt records that nobody was trained on, or `tiny:prompts_heldout`."""
+    number: PositiveInt = 200
+    """Prompts, from the start of the file; every two runs are compared on each."""
+    overlap: PositiveInt = 1
+    """Judgements wanted for each comparison."""
+    priority: float = 0
+    """Of its items: above that of other items, they are handed out first."""
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: PositiveInt = 128
+    batch_size: PositiveInt = 64
+    seed: NonNegativeInt = 0
+    """Of sampling, and of the order of the two answers."""
+
+
+class FollowSection(Section):
+    """`pairs --follow RUN`: pairs sampled while people label."""
+
+    low: PositiveInt = 50
+    """New pairs are sampled when fewer judgements than this are left to give."""
+    batch: PositiveInt = 32
+    """Prompts in one pass."""
+    poll_seconds: PositiveFloat = 5.0
+    """How often queue and run are looked at."""
+    newer_first: PositiveFloat = 1.0
+    """Pairs of newer weights get a priority that is higher by so much."""
 
 
 class AnnotateConfig(Section):
@@ -140,6 +185,8 @@ class AnnotateConfig(Section):
     page: PageSection = PageSection()
     simulate: SimulateSection = SimulateSection()
     export: ExportSection
+    campaign: CampaignSection = CampaignSection()
+    follow: FollowSection = FollowSection()
 
     @property
     def store_url(self) -> str:

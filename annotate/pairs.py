@@ -97,7 +97,7 @@ def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sa
     with progress(total=len(prompts), description="pairs", unit="prompt", initial=counts.prompts) as bar:
         for start in range(counts.prompts, len(prompts), recipe.batch_size):
             batch = prompts[start : start + recipe.batch_size]
-            made = list(_batch(batch, start, recipe, sampler, counts))
+            made = list(batch_of_pairs(batch, start, recipe, sampler, counts))
             items += made
             partial.append(made, counts)
             bar.update(len(batch))
@@ -113,7 +113,10 @@ def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sa
     return counts
 
 
-def _batch(prompts: Sequence[Prompt], start: int, recipe: Recipe, sampler: Sampler, counts: Counts) -> Iterator[Item]:
+def batch_of_pairs(
+    prompts: Sequence[Prompt], start: int, recipe: Recipe, sampler: Sampler, counts: Counts
+) -> Iterator[Item]:
+    """Items of one batch of prompts; `start`, the place of its first prompt, gives the seed."""
     answers: dict[str, dict[str, SampledAnswer]] = {prompt.id: {} for prompt in prompts}
     waiting = list(prompts)
     for attempt in range(recipe.tries):

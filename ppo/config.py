@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError, did_you_mean
@@ -28,16 +28,11 @@ METHODS = ("ppo", "dpo", "slic")
 class PolicyStartSection(StartSection):
     """The runs that PPO starts from."""
 
-    reward: str | tuple[str, ...]
-    """The reward run, or several on one base: the score is their mean. The value model starts as the first one's copy."""
+    reward: Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+    """The reward run, or several on one base: the score is their mean. The value model starts as the first."""
     value: Literal["adapter", "head"] = "adapter"
     """`adapter`: a value model of its own on the shared base. `head`: a scalar head on the policy's hidden states, one
     forward and backward pass less, from 0."""
-
-    @property
-    def rewards(self) -> tuple[str, ...]:
-        """The reward runs."""
-        return (self.reward,) if isinstance(self.reward, str) else self.reward
 
 
 class PromptSection(Section):

@@ -60,7 +60,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-    rewards = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.rewards]
+    rewards = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.reward]
     folder = processes.once(
         lambda: RunFolder.create(
             config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume
@@ -81,7 +81,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
 def iterate(run: Run) -> None:
     """The loop."""
     config, state, roles = run.config, run.state, run.roles
-    watch, first = FrozenWatch(roles, ("reference", *reward_names(len(config.model.rewards)))), state.iteration
+    watch, first = FrozenWatch(roles, ("reference", *reward_names(len(config.model.reward)))), state.iteration
     iterations = config.train.iterations
     bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
     for iteration in range(first, iterations):
@@ -332,7 +332,7 @@ def _load_data(
         )
     if processes.first:
         parents = {"start": config.model.start}
-        parents |= dict(zip(reward_names(len(config.model.rewards)), config.model.rewards, strict=True))
+        parents |= dict(zip(reward_names(len(config.model.reward)), config.model.reward, strict=True))
         folder.record_lineage(
             parents=parents,
             data=files,

@@ -15,10 +15,16 @@ ROOMS = ("run", "data", "model", "evaluate", "tiny")
 
 PURE = (
     "ppo/advantages.py",
+    "ppo/kl.py",
+    "ppo/watch.py",
     "ppo/loss.py",
     "ppo/rewards.py",
     "reward/loss.py",
     "annotate/agreement.py",
+    "annotate/agreement_sums.py",
+    "annotate/pace.py",
+    "annotate/quality.py",
+    "annotate/ratings.py",
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",

@@ -3,55 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from annotate.export import export, preferences, resolve
+from annotate.export import EDITED, Rules, export, preferences
 from annotate.items import load_items
+from annotate.people import set_state
 from annotate.queue import Card, Queue, Submission
-from annotate.statements import Annotator, CurrentJudgement
+from annotate.review import adjudicate
+from annotate.statements import Annotator
 from annotate.store import Store
 from tests.annotate.conftest import make_item
-from workbench.data.readers import read_preferences
+from workbench.data.readers import read_demonstrations, read_preferences
 from workbench.run.errors import WorkbenchError
 
 Account = Callable[..., Annotator]
-
-
-def _judgements(*choices: int | str) -> list[CurrentJudgement]:
-    return [
-        CurrentJudgement(1, f"person-{n}", False, "compared", choice, False, None)
-        if isinstance(choice, int)
-        else CurrentJudgement(1, f"person-{n}", False, choice, None, False, None)
-        for n, choice in enumerate(choices)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("choices", "chosen", "tie", "strength", "agreement"),
-    [
-        ((-2,), 0, False, 2, None),
-        ((3, 1, -2), 1, False, 2, 2 / 3),
-        ((2, 0), 1, False, 1, 3 / 4),  # one vote and a half against a half
-        ((2, -1), 0, True, 1.5, 1 / 2),
-        ((0, 0), 0, True, 0, 1 / 2),
-        ((3, "both_bad", 1), 1, False, 4 / 3, 5 / 6),
-        ((-1, "skipped"), 0, False, 1, None),
-    ],
-)
-def test_majority_by_hand(
-    choices: tuple[int | str, ...], chosen: int, tie: bool, strength: float, agreement: float | None
-) -> None:
-    votes = resolve(_judgements(*choices))
-    assert votes is not None
-    assert (votes.tie, votes.both_bad) == (tie, False)
-    assert tie or votes.chosen == chosen
-    assert votes.strength == pytest.approx(strength)
-    assert votes.agreement == (None if agreement is None else pytest.approx(agreement))
-
-
-def test_both_bad_when_half_say_so_and_nothing_when_all_skip() -> None:
-    votes = resolve(_judgements("both_bad", 3))
-    assert votes is not None
-    assert votes.both_bad
-    assert resolve(_judgements("skipped", "skipped")) is None
 
 
 @pytest.fixture
@@ -77,8 +40,7 @@ def judge(store: Store, account: Account) -> Callable[..., None]:
 
 
 def _export(store: Store, out: Path, **changes: object) -> dict[str, int]:
-    settings = {"who": "everyone", "heldout_share": 0.0, "drop_ties": True, "seed": 0} | changes
-    return export(store, out, **settings)  # type: ignore[arg-type]
+    return export(store, out, Rules(**{"heldout_share": 0.0, **changes}))  # type: ignore[arg-type]
 
 
 def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
@@ -90,7 +52,9 @@ def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callabl
     judge("d", ann="both_bad", bea="both_bad")
     out = tmp_path / "preferences.jsonl"
     counts = _export(store, out)
-    assert counts == {"exported": 2, "ties": 1, "both_bad": 1, "skipped": 0, "not_judged": 1, "heldout": 0}
+    expected = {"exported": 2, "ties": 1, "both_bad": 1, "skipped": 0, "not_judged": 1, "heldout": 0}
+    assert {name: counts[name] for name in expected} == expected
+    assert (counts["judgements"], counts["edited"], counts["flagged"]) == (8, 0, 0)
     first, second = read_preferences(out)
     assert (first.chosen_text, first.rejected_text) == ("second answer", "first answer")
     assert (first.chosen_run, first.rejected_run, first.round) == ("runs/two", "runs/one", 2)
@@ -127,10 +91,106 @@ def test_the_split_never_crosses_a_group_and_keeps_its_share(store: Store, judge
     load_items(store, items, overlap=1, overlap_share=1)
     for item in items:
         judge(item.id, ann=1)
-    records, _ = preferences(store, who="everyone", heldout_share=0.3, drop_ties=True, seed=1)
+    records = preferences(store, Rules(heldout_share=0.3, seed=1)).preferences
     splits: dict[str, set[str | None]] = {}
     for record in records:
         splits.setdefault(record.group, set()).add(record.split)
     assert all(len(split) == 1 for split in splits.values())
     heldout = sum(split == {"heldout"} for split in splits.values()) / 150
     assert heldout == pytest.approx(0.3, abs=0.15)  # 4 standard deviations
+
+
+def _submit(store: Store, who: Annotator, **changes: object) -> None:
+    """Answer the annotator's next card."""
+    queue = Queue(store, lease_seconds=60)
+    card = queue.next(who)
+    assert isinstance(card, Card)
+    place = changes.pop("edit_of", None)
+    if place is not None:
+        changes["edited_response"] = next(n for n, answer in enumerate(card.answers) if answer.text == place)
+    if "ranks" in changes:
+        ranks: dict[str, int] = changes.pop("ranks")  # type: ignore[assignment]
+        changes["ranking"] = tuple(ranks[answer.text] for answer in card.answers)
+    if "for_second" in changes:
+        strength = int(changes.pop("for_second"))  # type: ignore[call-overload]
+        changes["strength"] = -strength if card.left.text == "second answer" else strength
+    queue.submit(who, Submission(card.item, client_key=f"{who.name}-{card.item_id}-key", **changes))  # type: ignore[arg-type]
+
+
+def test_an_improved_answer_is_a_demonstration_and_two_pairs(store: Store, account: Account, tmp_path: Path) -> None:
+    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    _submit(store, account("ann"), choice="compared", for_second=2, edited_text="better yet", edit_of="second answer")
+    out, demonstrations = tmp_path / "out.jsonl", tmp_path / "demonstrations.jsonl"
+    counts = export(store, out, Rules(heldout_share=0.0), demonstrations=demonstrations)
+    assert (counts["exported"], counts["edited"]) == (1, 2)
+    pairs = [(record.chosen_text, record.rejected_text, record.resolution) for record in read_preferences(out)]
+    assert pairs == [
+        ("second answer", "first answer", "majority"),
+        ("better yet", "first answer", "edited"),
+        ("better yet", "second answer", "edited"),
+    ]
+    records = read_preferences(out)
+    assert {record.group for record in records} == {"group-a"}
+    assert {record.split for record in records} == {"train"}
+    assert [record.chosen_run for record in records[1:]] == [EDITED, EDITED]
+    (demonstration,) = read_demonstrations(demonstrations)
+    assert (demonstration.response, demonstration.prompt[-1].content) == ("better yet", "Question a?")
+    assert _export(store, out, edits=False)["edited"] == 0
+
+
+def test_an_improved_answer_that_was_the_worse_one_is_not_set_above_the_other(
+    store: Store, account: Account, tmp_path: Path
+) -> None:
+    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    _submit(store, account("ann"), choice="compared", for_second=-1, edited_text="mended", edit_of="second answer")
+    _export(store, tmp_path / "out.jsonl")
+    pairs = [(record.chosen_text, record.rejected_text) for record in read_preferences(tmp_path / "out.jsonl")]
+    assert pairs == [("first answer", "second answer"), ("mended", "second answer")]
+
+
+def test_flagged_items_stay_out_until_a_reviewer_decides(store: Store, account: Account, tmp_path: Path) -> None:
+    load_items(store, [make_item("a"), make_item("b"), make_item("c")], overlap=1, overlap_share=1)
+    who = account("ann")
+    for flag in ("pii", "unsafe", None):
+        _submit(store, who, choice="compared", for_second=1, flag=flag)
+    counts = _export(store, tmp_path / "out.jsonl")
+    assert (counts["exported"], counts["flagged"]) == (2, 1)
+    assert _export(store, tmp_path / "out.jsonl", drop_flags=())["exported"] == 3
+    assert _export(store, tmp_path / "out.jsonl", drop_flags=("pii", "unsafe"))["exported"] == 1
+    adjudicate(store, who, 1, "compared", strength=-2)
+    assert _export(store, tmp_path / "out.jsonl")["exported"] == 3
+    assert read_preferences(tmp_path / "out.jsonl")[0].chosen_text == "first answer"
+    adjudicate(store, who, 1, "left_out")
+    assert _export(store, tmp_path / "out.jsonl")["left_out"] == 1
+
+
+def test_a_ranking_becomes_pairs_of_one_group(store: Store, account: Account, tmp_path: Path) -> None:
+    item = make_item("a")
+    third = item.responses[0].model_copy(update={"id": "c", "text": "third answer"})
+    ranked = item.model_copy(update={"responses": (*item.responses, third)})
+    load_items(store, [ranked], overlap=2, overlap_share=1, compare="ranking")
+    for name, ranks in (("ann", (3, 1, 2)), ("bea", (2, 1, 2))):
+        texts = ("first answer", "second answer", "third answer")
+        _submit(store, account(name), choice="ranked", ranks=dict(zip(texts, ranks, strict=True)))
+    counts = _export(store, tmp_path / "out.jsonl")
+    assert (counts["exported"], counts["judgements"]) == (3, 6)
+    records = read_preferences(tmp_path / "out.jsonl")
+    assert [(r.chosen_text, r.rejected_text, r.strength, r.agreement) for r in records] == [
+        ("second answer", "first answer", 1.5, 1.0),
+        ("third answer", "first answer", 0.5, 0.75),
+        ("second answer", "third answer", 1.0, 1.0),
+    ]
+    assert {record.group for record in records} == {"group-a"}
+    assert [record.id for record in records] == ["a:0-1", "a:0-2", "a:1-2"]
+
+
+def test_gold_items_and_removed_annotators_are_no_data(
+    store: Store, judge: Callable[..., None], tmp_path: Path
+) -> None:
+    load_items(store, [make_item("a"), make_item("g", known_strength=2)], overlap=2, overlap_share=1)
+    judge("a", ann=3, bea=-3)
+    assert preferences(store, Rules()).counts["ties"] == 1
+    set_state(store, "bea", "removed")
+    (record,) = preferences(store, Rules()).preferences
+    assert (record.chosen_text, record.annotators) == ("second answer", ("ann",))
+    assert preferences(store, Rules()).counts["not_judged"] == 0

@@ -21,6 +21,12 @@ LEADING = {
     ("GET", "/api/v1/people"): "admin",
     ("POST", "/api/v1/people"): "admin",
     ("POST", "/api/v1/people/{name}"): "admin",
+    ("GET", "/lead"): "reviewer",
+    ("GET", "/lead/review"): "reviewer",
+    ("POST", "/lead/review/{item}"): "reviewer",
+    ("GET", "/lead/export"): "reviewer",
+    ("GET", "/lead/people/{name}"): "admin",
+    ("POST", "/lead/people/{name}"): "admin",
 }
 """Routes that need more than the role of an annotator."""
 ALLOWED = {"reviewer": {"reviewer", "admin"}, "admin": {"admin"}}

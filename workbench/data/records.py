@@ -95,6 +95,10 @@ class Preference(Prompt):
     agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the judgements (ties ½) on the side of `chosen`; None where there was only one."""
     weight: Annotated[float, Field(ge=0)] = 1.0
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    """That `chosen` is the better one (ties ½): the target of a soft label; None where nobody said."""
+    resolution: str = ""
+    """How several judgements became this record: majority, dawid-skene, single, adjudicated, edited."""
     chosen_run: str = ""
     rejected_run: str = ""
     round: int = 0
