@@ -340,6 +340,7 @@ def _load_data(
             chat_template=template_hash(roles.tokenizer),
             seed=config.run.seed,
             method=config.method,
+            processes=processes.number,
         )
     return prompts, heldout, demonstrations
 

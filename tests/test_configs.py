@@ -80,7 +80,7 @@ def test_runs_of_one_size_find_one_another():
             assert configs[name].model.start == sft
         for name in ("reward", "dpo", "slic"):
             assert configs[name].data.train == exported
-        assert configs["ppo"].model.reward == configs["reward"].run.dir
+        assert configs["ppo"].model.reward == (configs["reward"].run.dir,)
 
 
 @pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])

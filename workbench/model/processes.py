@@ -20,7 +20,7 @@ class Processes:
     """This process among those that were launched together."""
 
     def __init__(self) -> None:
-        self.state = PartialState()
+        self.state = PartialState(cpu=not torch.cuda.is_available())
         self.rank, self.number = self.state.process_index, self.state.num_processes
 
     @property
