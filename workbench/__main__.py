@@ -51,6 +51,11 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
     evaluate.set_defaults(run=_evaluate)
 
+    roles = verbs.add_parser("roles", help="open a ppo run's roles as training does: parameters and memory of each")
+    roles.add_argument("run_folder", metavar="RUN", help="a ppo run, finished or not")
+    roles.add_argument("--base", help="where the base is now, when not where the run says")
+    roles.set_defaults(run=_roles)
+
     report = verbs.add_parser("report", help="write one self-contained HTML page about some runs")
     report.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or a folder of run folders")
     report.add_argument("--out", help="file to write (default: report.html beside the first run)")
@@ -142,6 +147,19 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
         names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
     shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
     return f"{folder.path}: {shown}"
+
+
+def _roles(arguments: argparse.Namespace) -> None:
+    from workbench.model.open import open_runs
+    from workbench.run.folder import RunFolder
+
+    folder = RunFolder.open(arguments.run_folder, phase="ppo")
+    parents = {role: Path(path) for role, path in folder.record()["parents"].items()}
+    runs = {"reference" if role == "start" else role: path for role, path in parents.items()}
+    if folder.finished:
+        runs["policy"] = folder.path
+    roles = open_runs(runs, base=arguments.base)
+    print(roles.summary())
 
 
 def _report(arguments: argparse.Namespace) -> None:
