@@ -10,6 +10,7 @@ TRL 1.12.0 is fetched once with pip, into a folder that is first on the path of 
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -219,7 +220,7 @@ def our_speed(material: Material, iterations: int, repeat: int) -> dict[str, Any
     values = material.ppo_values(run.path, iterations=iterations, epochs=EPOCHS, minibatch=EPISODES // MINIBATCHES)
     measured = run_phase("ppo", values, material.folder, threads=material.threads)
     rows = [row for row in run.read_metrics() if "policy/loss" in row]
-    seconds = [after["seconds"] - before["seconds"] for before, after in zip(rows, rows[1:], strict=False)]
+    seconds = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(rows)]
     stages = {
         name.removeprefix("speed/"): value
         for name, value in rows[-1].items()
