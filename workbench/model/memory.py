@@ -96,25 +96,27 @@ def kv_bytes(shape: Shape, *, rows: int, length: int, unit: int) -> float:
     return 2 * shape.layers * shape.keys * unit * rows * length
 
 
-def layer_saved_bytes(shape: Shape, r: int, *, unit: int, autocast: bool) -> float:
+def layer_saved_bytes(shape: Shape, r: int, *, unit: int, autocast: bool, mask: int = 0) -> float:
     """What one layer keeps for its backward pass, a token; without activation checkpointing.
 
     Both norms keep their input in float32 (8·D). LoRA keeps the inputs of its A matrices: shared by q, k, v and by
     gate, up under autocast or in float32; a float32 copy for each of the seven maps otherwise. Attention keeps q, k, v,
-    its output and a float32 log-sum a head; the gated unit keeps gate, silu(gate) and up.
+    its output and a float32 log-sum a head, and for padded rows a mask of T numbers; the gated unit keeps gate,
+    silu(gate) and up.
 
     Args:
         shape: of the model.
         r: LoRA rank.
         unit: u.
         autocast: the forward runs under torch.autocast, as trainers of transformers do in bfloat16.
+        mask: T where rows are padded; 0 where no row is.
     """
     d, i, h, k = shape.hidden, shape.intermediate, shape.queries, shape.keys
     norms = 2 * FLOAT32 * d
     shared = (2 * d + i + 7 * r) * unit  # the input of o is the output that attention keeps
     apart = (5 * d + h + i + 7 * r) * FLOAT32
     lora = shared if autocast or unit == FLOAT32 else apart
-    attention = (2 * h + 2 * k) * unit + FLOAT32 * shape.heads
+    attention = (2 * h + 2 * k + mask) * unit + FLOAT32 * shape.heads
     return norms + lora + attention + 3 * i * unit
 
 
@@ -124,27 +126,50 @@ def layer_working_bytes(shape: Shape, *, unit: int, autocast: bool) -> float:
     return (2 * shape.intermediate + 2 * shape.hidden) * unit + casts
 
 
-def update_bytes(
+def kept_bytes(
     shape: Shape, r: int, *, rows: int, length: int, unit: int, autocast: bool, checkpointing: bool
 ) -> float:
-    """Activations and gradients in flight of one forward and backward pass through the layers.
+    """What all layers keep for the backward pass; with activation checkpointing the input of each layer alone."""
+    saved = layer_saved_bytes(shape, r, unit=unit, autocast=autocast, mask=length)
+    return rows * length * shape.layers * (shape.hidden * unit if checkpointing else saved)
 
-    With activation checkpointing each layer keeps its input alone, and one layer at a time is recomputed.
+
+def layers_bytes(
+    shape: Shape, r: int, *, rows: int, length: int, unit: int, autocast: bool, checkpointing: bool
+) -> float:
+    """The largest moment of a backward pass within the layers: what is kept, gradients in flight, and one weight
+    dequantised; with activation checkpointing one layer's own activations besides, recomputed.
     """
-    tokens = rows * length
-    saved = layer_saved_bytes(shape, r, unit=unit, autocast=autocast)
-    kept = shape.layers * shape.hidden * unit + saved if checkpointing else shape.layers * saved
+    kept = kept_bytes(shape, r, rows=rows, length=length, unit=unit, autocast=autocast, checkpointing=checkpointing)
+    recomputed = layer_saved_bytes(shape, r, unit=unit, autocast=autocast, mask=length) if checkpointing else 0.0
     working = layer_working_bytes(shape, unit=unit, autocast=autocast) + shape.hidden * unit
-    largest = max(inputs * outputs for inputs, outputs in shape.linears)
-    return tokens * (kept + working) + largest * unit
+    return kept + rows * length * (recomputed + working) + largest_weight(shape) * unit
 
 
 def forward_bytes(shape: Shape, *, rows: int, length: int, unit: int) -> float:
-    """The largest moment of a forward pass without gradients: the gated unit, and one weight dequantised."""
-    largest = max(inputs * outputs for inputs, outputs in shape.linears)
-    return rows * length * (3 * shape.intermediate + 3 * shape.hidden) * unit + largest * unit
+    """The largest moment of a forward pass without gradients, and one weight dequantised.
+
+    In the gated unit: gate and up as computed, LoRA's addition to up in float32, scaled and not; as much again of D.
+    """
+    token = (shape.intermediate + shape.hidden) * (2 * unit + 2 * FLOAT32)
+    return rows * length * token + largest_weight(shape) * unit
 
 
-def chunk_bytes(shape: Shape, *, tokens: int, chunk: int, copies: int) -> float:
-    """Logits of one chunk of tokens: `copies` float32 tensors of (chunk, V) live at one time."""
+def largest_weight(shape: Shape) -> int:
+    """Parameters of the largest linear map of a layer, which is dequantised while it is used."""
+    return max(inputs * outputs for inputs, outputs in shape.linears)
+
+
+def chunk_bytes(shape: Shape, *, tokens: int, chunk: int, copies: int = 3) -> float:
+    """Log-probabilities in chunks (`workbench.model.logprobs`): so many float32 tensors of (chunk, V) at one time."""
     return min(tokens, chunk) * shape.vocabulary * FLOAT32 * copies
+
+
+def fused_head_bytes(shape: Shape, *, tokens: int, unit: int, tile: tuple[int, int] = (4096, 32768)) -> float:
+    """TRL's fused LM head: one tile of logits, and the float32 gradient of the hidden states."""
+    return min(tokens, tile[0]) * tile[1] * unit + tokens * shape.hidden * (FLOAT32 + unit)
+
+
+def whole_logits_bytes(shape: Shape, *, tokens: int, unit: int) -> float:
+    """Logits held whole, as TRL's CPOTrainer does: as computed, in float32, their log-softmax and their gradient."""
+    return tokens * shape.vocabulary * (unit + 3 * FLOAT32)
