@@ -185,6 +185,9 @@ class Material:
             "prompts": str(self.records.prompts),
             "folder": str(self.folder / "trl"),
             "rollout": EPISODES,
+            "rollout_micro_batch": EPISODES,
+            "micro_batch": EPISODES,  # a minibatch, a part of it, then has an optimizer step of its own
+            "checkpointing": False,
             "response_tokens": RESPONSE,
             "lr": LR,
             "adam_eps": ADAM_EPS,

@@ -49,12 +49,12 @@ def run(job: dict[str, Any], epochs: int) -> dict[str, Any]:
     trainer = PPOTrainer(
         args=PPOConfig(
             output_dir=job["folder"],
-            per_device_train_batch_size=job["rollout"],  # a minibatch is then one micro-batch with its own step
-            gradient_accumulation_steps=1,
+            per_device_train_batch_size=job["micro_batch"],
+            gradient_accumulation_steps=job["rollout"] // job["micro_batch"],
             num_mini_batches=job["minibatches"],
             num_ppo_epochs=epochs,
             total_episodes=job["rollout"] * job["iterations"],
-            local_rollout_forward_batch_size=job["rollout"],
+            local_rollout_forward_batch_size=job["rollout_micro_batch"],
             response_length=job["response_tokens"],
             stop_token="eos",
             temperature=1.0,
@@ -67,7 +67,7 @@ def run(job: dict[str, Any], epochs: int) -> dict[str, Any]:
             adam_epsilon=job["adam_eps"],
             ref_adapter_name="reference",
             num_sample_generations=0,
-            gradient_checkpointing=False,
+            gradient_checkpointing=job["checkpointing"],
             bf16=False,
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",

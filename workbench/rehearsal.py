@@ -26,7 +26,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Records:
-    """Files of random records; each prompt and each response of one exact length in tokens of a byte tokenizer."""
+    """Files of random records; of exact lengths in tokens of a byte tokenizer."""
 
     prompts: Path
     demonstrations: Path
@@ -44,7 +44,14 @@ class Measured:
 
 
 def write_records(
-    folder: Path, base: Path, *, prompt_tokens: int, response_tokens: int, number: int, seed: int = 0
+    folder: Path,
+    base: Path,
+    *,
+    prompt_tokens: int,
+    response_tokens: int,
+    number: int,
+    shortest: int | None = None,
+    seed: int = 0,
 ) -> Records:
     """Records for a base with a byte tokenizer.
 
@@ -54,6 +61,7 @@ def write_records(
         prompt_tokens: of each prompt as the phases encode it, template and BOS included.
         response_tokens: of each response, EOS included.
         number: records in each file.
+        shortest: of each response, where lengths are to vary evenly between this and `response_tokens`.
         seed: of the letters.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +78,7 @@ def write_records(
     rows: dict[str, list[dict[str, Any]]] = {"prompts": [], "demonstrations": [], "preferences": []}
     for i, prompt in enumerate(prompts):
         # A template puts a space before a response and EOS after it.
-        chosen, rejected = letters(response_tokens - 2), letters(response_tokens - 2)
+        chosen, rejected = (letters(rng.randint(shortest or response_tokens, response_tokens) - 2) for _ in range(2))
         rows["prompts"].append({"id": f"p{i}", "prompt": prompt})
         rows["demonstrations"].append({"id": f"d{i}", "prompt": prompt, "response": chosen})
         rows["preferences"].append(
