@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def run_trl(material: Material, trl: Path, job: dict[str, Any]) -> tuple[list[di
     return json.loads(out.read_text(encoding="utf-8")), Measured(**json.loads(peak.read_text(encoding="utf-8")))
 
 
-def compare_losses(material: Material, trl: Path) -> dict[str, Any]:
+def compare_losses(material: Material, trl: Path, steps: Sequence[int] = (1, 2, 3, 4)) -> dict[str, Any]:
     """The same responses, no EOS among them, one minibatch an epoch: means of the losses over the first k steps.
 
     Where a response has an EOS the two differ on purpose: TRL puts the score one slot after it and averages values over
@@ -264,8 +265,7 @@ def compare_losses(material: Material, trl: Path) -> dict[str, Any]:
     material = material.with_prompts(EPISODES)
     responses = material.folder / "responses.json"
     responses.write_text(json.dumps(fixed_responses(material)), encoding="utf-8")
-    steps = list(range(1, EPOCHS + 1))
-    job = material.trl_job(iterations=1, epochs=steps, minibatches=1, responses=str(responses))
+    job = material.trl_job(iterations=1, epochs=list(steps), minibatches=1, responses=str(responses))
     theirs = [result["metrics"][0] for result in run_trl(material, trl, job)[0]]
     ours = [our_losses(material, epochs, responses) for epochs in steps]
     pairs = {
@@ -273,7 +273,7 @@ def compare_losses(material: Material, trl: Path) -> dict[str, Any]:
         "value/loss": "loss/value_avg",
         "policy/approx_kl": "policy/approxkl_avg",
     }
-    content: dict[str, Any] = {"means_over_the_first_steps": steps}
+    content: dict[str, Any] = {"means_over_the_first_steps": list(steps)}
     for mine, other in pairs.items():
         first, second = [row[mine] for row in ours], [row[other] for row in theirs]
         content[mine] = {

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.allocator import peak_of
 from tests.reference.language_model import kl_divergence, logprob_and_entropy
 from tests.reference.tolerances import EXACT, FLOAT32
 from workbench.model.logprobs import token_kl, token_logprobs
@@ -159,3 +160,28 @@ def test_without_gradients_only_one_chunk_of_logits_exists_at_a_time(monkeypatch
     token_logprobs(hidden, head, targets, chunk=4)
     token_kl(hidden, hidden, head, chunk=4)
     assert sizes == [4, 4, 4, 1, 4, 4, 4, 4, 4, 4, 1, 1]
+
+
+@pytest.mark.parametrize("used", ["logprobs", "entropy", "both"])
+def test_peak_memory_does_not_grow_with_vocabulary_times_tokens(used):
+    """Forward and backward, by torch's allocator: one chunk's logits, and what is proportional to tokens alone."""
+
+    def peak(tokens, vocabulary, whole=False):
+        hidden, head = torch.randn(tokens, D, requires_grad=True), torch.randn(vocabulary, D)
+        targets = torch.randint(vocabulary, (tokens,))
+
+        def work():
+            if whole:
+                torch.log_softmax(hidden @ head.T, dim=-1)[torch.arange(tokens), targets].sum().backward()
+                return
+            logprobs, entropy = token_logprobs(hidden, head, targets, chunk=32)
+            {"logprobs": logprobs, "entropy": entropy, "both": logprobs + entropy}[used].sum().backward()
+
+        work()
+        return peak_of(work)
+
+    chunk = 32 * 2000 * 4
+    small, large = peak(256, 2000), peak(1024, 2000)
+    assert small < 5 * chunk
+    assert large - small < 768 * (D + 16) * 4 * 4  # a few tensors of (tokens, D): no (tokens, vocabulary)
+    assert peak(1024, 2000, whole=True) - peak(256, 2000, whole=True) > 768 * 2000 * 4  # the measurement sees one

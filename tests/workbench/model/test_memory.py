@@ -1,14 +1,12 @@
 """The memory of training: numbers worked by hand for Llama-7B, and what torch's allocator says on the CPU."""
 
-import gc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.allocator import peak_of
 from workbench.model import memory
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.logprobs import token_logprobs
@@ -121,19 +119,6 @@ def test_the_loaded_nf4_base_has_the_estimated_bytes(small):
     ]
     estimate = memory.base_bytes(SMALL, nf4=True, unit=4) + memory.embedding_bytes(SMALL, unit=4)
     assert bytes_of([*parameters, *scales]) == pytest.approx(estimate, rel=0.02)
-
-
-def peak_of(work: Callable[[], None]) -> int:
-    """The most bytes that torch's CPU allocator had given out during the work, beside what was there before."""
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        work()
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 def trained_roles(small: Path, dtype, *, checkpointing: bool) -> Roles:

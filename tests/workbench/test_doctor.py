@@ -1,0 +1,125 @@
+"""`workbench doctor`: reads every shipped configuration without a hub, says what fits, and refuses what it must."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench.__main__ import main
+from workbench.doctor import Patient, examine, phase_of, report, source_of
+from workbench.measure import measured_report, rehearse
+from workbench.model.plan import plan_of
+from workbench.model.shapes import KNOWN, read_shape, shape_of
+from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
+LLAMA = ROOT / "configs/llama-7b"
+
+
+def patient(name: str, *overrides: str, shape: str | None = None) -> Patient:
+    return examine(LLAMA / f"{name}.yaml", overrides, shape=shape, device="cuda")
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])
+def test_every_7b_configuration_fits_a_24_gib_card(name):
+    found = patient(name)
+    assert found.method == name
+    assert found.base == "meta-llama/Llama-2-7b-hf"  # for all but sft from the file beside it
+    assert found.shape == KNOWN["llama-7b"]
+    assert found.settings.checkpointing
+    assert found.settings.r == found.settings.reward_r == 16
+    text = report(found, 24.0)
+    assert "3.34  base, NF4" in text
+    assert ": fits" in text
+    assert "largest that fits: train.micro_batch_size=" in text
+
+
+def test_overrides_and_a_smaller_card_change_the_verdict():
+    many = patient("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
+    assert many.settings.micro_batch == 64
+    text = report(many, 24.0)
+    assert "DOES NOT FIT" in text
+    assert "update of the policy  <- largest" in text
+    few = patient("ppo", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
+    assert ": fits" in report(few, 12.0)
+    assert "no train.micro_batch_size at all" in report(few, 4.0)
+
+
+def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not():
+    advised = [line for line in report(patient("ppo"), 24.0).splitlines() if "train.micro_batch_size=" in line]
+    size = int(advised[0].split("=")[1].split()[0])
+    for factor, fits in ((1, True), (2, False)):
+        changed = patient("ppo", f"train.micro_batch_size={size * factor}")
+        plan = plan_of("ppo", changed.shape, changed.settings)
+        assert (plan.needed <= 24 * 2**30) == fits
+
+
+def test_a_base_that_is_not_here_needs_a_shape():
+    with pytest.raises(WorkbenchError, match="--shape NAME"):
+        patient("sft", "model.base=somebody/some-llama")
+    assert patient("sft", "model.base=somebody/some-llama", shape="llama-13b").shape == KNOWN["llama-13b"]
+    with pytest.raises(WorkbenchError, match="did you mean 'llama-7b'"):
+        patient("sft", shape="lama-7b")
+
+
+def test_the_phase_s_own_errors_are_passed_on(capsys):
+    with pytest.raises(WorkbenchError, match=r"did you mean train\.micro_batch_size"):
+        main(["doctor", str(LLAMA / "sft.yaml"), "train.micro_batch=3"])
+    with pytest.raises(WorkbenchError, match="has no `model:`"):
+        main(["doctor", str(LLAMA / "annotate.yaml")])
+    with pytest.raises(WorkbenchError, match="no such configuration file"):
+        main(["doctor", str(LLAMA / "stf.yaml")])
+
+
+def test_a_start_that_nobody_knows(tmp_path):
+    config = tmp_path / "reward.yaml"
+    config.write_text("run: {dir: r}\nmodel: {start: nowhere}\ndata: {train: x.jsonl}\n", encoding="utf-8")
+    assert phase_of(config) == "reward"
+    with pytest.raises(WorkbenchError, match="no finished run"):
+        examine(config, [], shape=None, device="cuda")
+
+
+def test_a_finished_start_run_says_base_and_rank(sft_run, tmp_path):
+    found = source_of(tmp_path / "reward.yaml", str(sft_run))
+    assert found["r"] == 4
+    assert found["quantise"] == "nf4"
+    shape, source = shape_of(found["base"])
+    assert (shape.hidden, shape.layers, shape.tied) == (64, 2, True)
+    assert source.endswith("config.json")
+
+
+def test_a_config_json_that_is_no_llama(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "t5"}), encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="no Llama-like model"):
+        read_shape(path)
+
+
+def test_the_command_prints_the_plan_and_says_that_nothing_was_measured(capsys):
+    main(["doctor", str(LLAMA / "dpo.yaml"), "--gpu-memory", "16", "--measure"])
+    text = capsys.readouterr().out
+    assert "of 17.18 GB (16 GiB)" in text
+    if not torch.cuda.is_available():
+        assert "not measured: this machine has no GPU" in text
+
+
+SMALL = (
+    "rollout.micro_batch_size=4",
+    "train.micro_batch_size=2",
+    "rollout.max_new_tokens=8",
+    "data.max_prompt_length=32",
+)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_of_ppo_runs_all_phases_it_needs():
+    tiny = examine(ROOT / "configs/tiny/ppo.yaml", SMALL, shape=None, device="cpu")
+    measured = rehearse(tiny)
+    assert measured.peak_rss_bytes > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_plan_agrees_with_the_gpu():
+    assert "agrees" in measured_report(patient("sft", "data.max_length=1024"))
