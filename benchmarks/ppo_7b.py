@@ -212,7 +212,8 @@ def trl_run(folder: Path, records: Records, sizes: Sizes) -> dict[str, Any]:
     }
     path.write_text(json.dumps(job), encoding="utf-8")
     run_module("benchmarks.trl_ppo", str(path), out=peak, first_on_path=obtain_trl(cache_folder()))
-    seconds = json.loads(out.read_text(encoding="utf-8"))[0]["seconds"][1:]
+    ends = json.loads(out.read_text(encoding="utf-8"))[0]["ends"]
+    seconds = [after[0] - before[0] for before, after in itertools.pairwise(ends)]
     measured = Measured(**json.loads(peak.read_text(encoding="utf-8")))
     return {"samples_per_second": sizes.episodes * len(seconds) / sum(seconds), **memory_of(measured)}
 

@@ -10,7 +10,6 @@ TRL 1.12.0 is fetched once with pip, into a folder that is first on the path of 
 """
 
 import argparse
-import itertools
 import json
 import os
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import LlamaConfig
 
 from benchmarks.record import RESULTS, spread, write_result
@@ -198,54 +198,63 @@ class Material:
         }
 
 
+MEASURES = ("episodes_per_second", "episodes_per_cpu_second", "peak_rss_mib")
+
+
 def compare_speed(material: Material, trl: Path, repeats: int, iterations: int) -> dict[str, Any]:
-    """Both in turns; the first iteration of each process warms up and is not counted."""
-    ours: list[dict[str, Any]] = []
-    theirs: list[dict[str, Any]] = []
+    """Both in turns; the first iteration of each process warms up and is not counted.
+
+    On a machine that others use at the same time, the ratio of CPU seconds is the one to read.
+    """
+    pairs = []
     for repeat in range(repeats):
-        ours.append(our_speed(material, iterations, repeat))
-        theirs.append(trl_speed(material, trl, iterations))
-        print(f"repeat {repeat}: ours {ours[-1]['episodes_per_second']:.2f} episodes/s, ", end="")
-        print(f"TRL {theirs[-1]['episodes_per_second']:.2f}", flush=True)
-    ratios = [a["episodes_per_second"] / b["episodes_per_second"] for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "ratio": spread(ratios),
-        "ours_episodes_per_second": spread([r["episodes_per_second"] for r in ours]),
-        "trl_episodes_per_second": spread([r["episodes_per_second"] for r in theirs]),
-        "ours_peak_rss_mib": spread([r["peak_rss_mib"] for r in ours]),
-        "trl_peak_rss_mib": spread([r["peak_rss_mib"] for r in theirs]),
-        "ours_stages_seconds": ours[-1]["stages"],
-    }
+        pairs.append((our_speed(material, iterations, repeat), trl_speed(material, trl, iterations)))
+        shown = [f"{side[name]:.2f}" for name in MEASURES for side in pairs[-1]]
+        print(f"repeat {repeat}: ours and TRL, {', '.join(MEASURES)}: {' '.join(shown)}", flush=True)
+    content: dict[str, Any] = {"load_average_after": os.getloadavg()}
+    for name in MEASURES:
+        for side, runs in zip(("ours", "trl"), zip(*pairs, strict=True), strict=True):
+            content[f"{side}_{name}"] = spread([run[name] for run in runs])
+        content[f"ratio_{name}"] = spread([ours[name] / theirs[name] for ours, theirs in pairs])
+    return content | {"ours_stages_seconds": pairs[-1][0]["stages"]}
 
 
 def our_speed(material: Material, iterations: int, repeat: int) -> dict[str, Any]:
-    """One process of ours: seconds between the logged ends of iterations."""
+    """One process of ours."""
     run = RunFolder(material.folder / f"ppo-{repeat}")
     values = material.ppo_values(run.path, iterations=iterations, epochs=EPOCHS, minibatch=EPISODES // MINIBATCHES)
-    measured = run_phase("ppo", values, material.folder, threads=material.threads)
-    rows = [row for row in run.read_metrics() if "policy/loss" in row]
-    seconds = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(rows)]
-    stages = {
-        name.removeprefix("speed/"): value
-        for name, value in rows[-1].items()
-        if name.startswith("speed/") and name.endswith("_seconds")
-    }
-    return speed_of(seconds, measured) | {"stages": stages}
+    ends, measured = run_ours(material, run.path.name, values)
+    last = [row for row in run.read_metrics() if "policy/loss" in row][-1]
+    stages = {name: value for name, value in last.items() if name.startswith("speed/") and name.endswith("_seconds")}
+    return speed_of(ends, measured) | {"stages": stages}
 
 
 def trl_speed(material: Material, trl: Path, iterations: int) -> dict[str, Any]:
     """One process of TRL's."""
     job = material.trl_job(iterations=iterations, epochs=[EPOCHS], minibatches=MINIBATCHES)
     results, measured = run_trl(material, trl, job)
-    return speed_of(results[0]["seconds"][1:], measured)
+    return speed_of(results[0]["ends"], measured)
 
 
-def speed_of(seconds: list[float], measured: Measured) -> dict[str, Any]:
-    """Episodes/s over iterations, and the process's memory."""
+def speed_of(ends: list[tuple[float, float]], measured: Measured) -> dict[str, Any]:
+    """Episodes/s between the end of the first iteration and that of the last, and the process's memory."""
+    episodes = EPISODES * (len(ends) - 1)
+    wall, cpu = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
     return {
-        "episodes_per_second": EPISODES * len(seconds) / sum(seconds),
+        "episodes_per_second": episodes / wall,
+        "episodes_per_cpu_second": episodes / cpu,
         "peak_rss_mib": measured.peak_rss_bytes / 2**20,
     }
+
+
+def run_ours(
+    material: Material, name: str, values: dict[str, Any], *responses: str
+) -> tuple[list[tuple[float, float]], Measured]:
+    """Start our process on a configuration."""
+    config, out, peak = (material.folder / f"{name}{ending}" for ending in (".yaml", "-ends.json", "-peak.json"))
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    run_module("benchmarks.our_ppo", str(config), str(out), *responses, out=peak, threads=material.threads)
+    return json.loads(out.read_text(encoding="utf-8")), Measured(**json.loads(peak.read_text(encoding="utf-8")))
 
 
 def run_trl(material: Material, trl: Path, job: dict[str, Any]) -> tuple[list[dict[str, Any]], Measured]:
@@ -298,14 +307,9 @@ def fixed_responses(material: Material) -> list[tuple[list[int], list[int]]]:
 
 def our_losses(material: Material, epochs: int, responses: Path) -> dict[str, Any]:
     """Metrics of one iteration of ours on the given responses."""
-    import yaml
-
     run = RunFolder(material.folder / f"losses-{epochs}")
     values = material.ppo_values(run.path, iterations=1, epochs=epochs, minibatch=EPISODES)
-    config = material.folder / f"losses-{epochs}.yaml"
-    config.write_text(yaml.safe_dump(values), encoding="utf-8")
-    out = material.folder / "losses-peak.json"
-    run_module("benchmarks.our_ppo", str(config), str(responses), out=out, threads=material.threads)
+    run_ours(material, run.path.name, values, str(responses))
     row: dict[str, Any] = next(row for row in run.read_metrics() if "policy/loss" in row)
     return row
 

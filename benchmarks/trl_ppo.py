@@ -88,25 +88,18 @@ def run(job: dict[str, Any], epochs: int) -> dict[str, Any]:
         ppo_trainer.batch_generation = replay_of(Path(job["responses"]))
     trainer.train()
     logged = [row for row in trainer.state.log_history if "loss/policy_avg" in row]
-    return {"seconds": clock.seconds, "metrics": logged}
+    return {"ends": clock.ends, "metrics": logged}
 
 
 class Clock(TrainerCallback):
-    """Seconds of each iteration."""
+    """Wall and CPU seconds at which each iteration ended."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.last = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """The first iteration starts."""
-        self.last = time.monotonic()
+        self.ends: list[tuple[float, float]] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """An iteration ends."""
-        now = time.monotonic()
-        self.seconds.append(now - self.last)
-        self.last = now
+        self.ends.append((time.monotonic(), time.process_time()))
 
 
 def scorer(job: dict[str, Any], spec: BaseSpec, tokenizer: Any, *, train: bool) -> Any:
