@@ -10,12 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import ppo.rollout
+import ppo.train
 from ppo.config import PpoConfig
-from ppo.train import train
-from workbench.model.generate import Responses
 from workbench.run.config import load_config
 from workbench.run.tracking import Tracker
 
@@ -33,21 +29,23 @@ def main(argv: list[str]) -> None:
 
     Tracker.log = timed  # type: ignore[method-assign, assignment]
     if responses:
-        assert hasattr(ppo.rollout, "generate")
-        ppo.rollout.generate = replay_of(Path(responses[0]))
-    train(load_config(PpoConfig, Path(config))[0], resume=False)
+        ppo.train.open_engine = lambda *_, **__: Replay(Path(responses[0]))
+    ppo.train.train(load_config(PpoConfig, Path(config))[0], resume=False)
     Path(out).write_text(json.dumps(ends) + "\n", encoding="utf-8")
 
 
-def replay_of(path: Path) -> Any:
-    """A stand-in for generation that answers each prompt with the response of a file."""
-    table = {tuple(prompt): response for prompt, response in json.loads(path.read_text(encoding="utf-8"))}
+class Replay:
+    """An engine that answers each prompt with the response of a file."""
 
-    def replay(_: Any, __: str, prompts: Sequence[Sequence[int]], **___: Any) -> Responses:
-        ids = torch.tensor([table[tuple(prompt)] for prompt in prompts])
-        return Responses(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros(len(ids), dtype=torch.bool))
+    def __init__(self, path: Path) -> None:
+        self.table = {tuple(prompt): answer for prompt, answer in json.loads(path.read_text(encoding="utf-8"))}
 
-    return replay
+    def refresh(self) -> None:
+        """Nothing changes."""
+
+    def sample(self, prompts: Sequence[Sequence[int]], **_: Any) -> list[list[int]]:
+        """See `ppo.engines.Engine`."""
+        return [self.table[tuple(prompt)] for prompt in prompts]
 
 
 if __name__ == "__main__":

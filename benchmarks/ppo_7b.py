@@ -137,8 +137,9 @@ def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[
     flop = 5 * forward_flop(shape) * read + 2 * sizes.epochs * read * training_flop(
         shape, checkpointing=sizes.checkpointing
     )
+    on_gpu = torch.cuda.is_available()
     settings = Settings(
-        unit=2 if torch.cuda.is_available() else 4,
+        unit=2 if on_gpu else 4,
         checkpointing=sizes.checkpointing,
         micro_batch=sizes.micro_batch,
         prompt=sizes.prompt,
@@ -154,6 +155,7 @@ def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[
         "flop_per_second": flop / iteration,
         "planned_peak_gib": plan_of("ppo", shape, settings).peak / 2**30,
         **memory_of(measured),
+        "peak_gpu_gib": max((row["speed/peak_gib"] for row in rows), default=None) if on_gpu else None,
     }
 
 

@@ -66,7 +66,7 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
     phase = phase_of(config)
     values = resolved_values(phase, config, overrides)
     method = str(values.get("method", phase))
-    start = source_of(config, values.get("model.start"))
+    start = source_of(config, (values["model.start"],) if "model.start" in values else ())
     base = values.get("model.base") or start.get("base")
     if base is None and shape is None:
         raise WorkbenchError(
@@ -79,7 +79,7 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
         found, source = shape_named(shape), f"--shape {shape}"
     else:
         found, source = shape_of(str(base), values.get("model.revision"))
-    settings = settings_of(method, values, start, source_of(config, values.get("model.reward")), device)
+    settings = settings_of(method, values, start, source_of(config, rewards_of(values)[:1]), device)
     return Patient(config, phase, method, values, str(base or shape), found, source, settings)
 
 
@@ -121,10 +121,17 @@ def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[
     return values
 
 
-def source_of(config: Path, run: str | None) -> dict[str, Any]:
-    """Base, quantisation, dtype and rank of a run: from its folder, or from the configuration beside this one."""
-    if run is None:
+def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """The reward runs of a PPO configuration, which names one or several."""
+    named = values.get("model.reward", ())
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def source_of(config: Path, runs: tuple[str, ...]) -> dict[str, Any]:
+    """Base, quantisation, dtype and rank of a run (the first): from its folder, or from the configuration beside."""
+    if not runs:
         return {}
+    run = runs[0]
     record, adapter = Path(run) / "run.json", Path(run) / "adapter/adapter_config.json"
     if record.is_file() and adapter.is_file():
         base = json.loads(record.read_text(encoding="utf-8")).get("base", {})
@@ -168,6 +175,10 @@ def settings_of(
         prompt=int(values.get("data.max_prompt_length") or max(1, length // 2)),
         response=response,
         rollout_micro_batch=rows,
+        value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
+        reward_models=max(1, len(rewards_of(values))),
+        average=float(values.get("train.average_decay", 0.0)) > 0,
+        merged=values.get("rollout.engine") == "merged",
     )
 
 

@@ -132,7 +132,12 @@ def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
     return {
         "method": "ppo",
         "run": {"dir": str(stage.folder / "ppo")},
-        "model": {"start": str(stage.folder / "sft"), "reward": str(stage.folder / "reward"), **_model(patient)},
+        "model": {
+            "start": str(stage.folder / "sft"),
+            "reward": str(stage.folder / "reward"),
+            "value": str(patient.values["model.value"]),
+            **_model(patient),
+        },
         "data": {"train": str(stage.records.prompts), "heldout_share": 0.2, "max_prompt_length": s.prompt},
         "rollout": {
             "batch_size": minibatch,

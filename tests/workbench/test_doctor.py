@@ -49,6 +49,20 @@ def test_overrides_and_a_smaller_card_change_the_verdict():
     assert "no train.micro_batch_size at all" in report(few, 4.0)
 
 
+def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
+    def resident(*overrides):
+        found = patient("ppo", *overrides)
+        return plan_of("ppo", found.shape, found.settings).resident
+
+    trained, frozen = 16 * 39_976_960, 4 * 39_976_960
+    usual = resident()
+    assert usual - resident("model.value=head") == pytest.approx(trained, rel=1e-3)
+    two = "model.reward=[runs/llama-7b/reward,runs/llama-7b/other]"
+    assert resident(two) - usual == pytest.approx(2 * frozen, rel=1e-3)  # the adapter, and the copy that watches it
+    assert resident("train.average_decay=0.99") - usual == frozen
+    assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
+
+
 def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not():
     advised = [line for line in report(patient("ppo"), 24.0).splitlines() if "train.micro_batch_size=" in line]
     size = int(advised[0].split("=")[1].split()[0])
@@ -84,7 +98,7 @@ def test_a_start_that_nobody_knows(tmp_path):
 
 
 def test_a_finished_start_run_says_base_and_rank(sft_run, tmp_path):
-    found = source_of(tmp_path / "reward.yaml", str(sft_run))
+    found = source_of(tmp_path / "reward.yaml", (str(sft_run),))
     assert found["r"] == 4
     assert found["quantise"] == "nf4"
     shape, source = shape_of(found["base"])

@@ -54,6 +54,13 @@ class Settings:
     """Of a sampled answer."""
     rollout_micro_batch: int = 16
     """Answers sampled at one time."""
+    value: str = "adapter"
+    """ppo: `adapter`, `head` (on the policy's states) or `none`."""
+    reward_models: int = 1
+    average: bool = False
+    """ppo: a moving average of the policy is kept, as another adapter."""
+    merged: bool = False
+    """ppo: a merged copy of the policy samples."""
 
 
 @dataclass(frozen=True)
@@ -224,31 +231,43 @@ def slic(shape: Shape, s: Settings) -> Plan:
 
 
 def ppo(shape: Shape, s: Settings) -> Plan:
-    """PPO: policy and value trained, reference and reward frozen, all on one base."""
-    policy, value = lora_parameters(shape, s.r), lora_parameters(shape, s.reward_r)
+    """PPO: policy and value trained, reference and reward models frozen, all on one base."""
     s = replace(s, length=s.prompt + s.response)
-    responses = s.micro_batch * s.response
-    head = chunk_bytes(shape, tokens=responses, chunk=CHUNK)
     read = s.rollout_micro_batch
     states = 3 * read * s.response * shape.hidden * s.unit
     passes = forward_bytes(shape, rows=read, length=s.length, unit=s.unit)
     compare = chunk_bytes(shape, tokens=read * s.response, chunk=CHUNK, copies=4)
-    return Plan(
-        {
-            **_base(shape, s),
-            **_trained("policy", policy, s),
-            **_trained("value", value + shape.hidden + 1, s),
-            "adapter reference": weight_bytes(policy),
-            "adapter and head reward": weight_bytes(value + shape.hidden + 1),
-            "copies that prove the frozen adapters unchanged": weight_bytes(policy + value),
-        },
-        {
-            "rollout: sampling": _sampling(shape, s, read),
-            "rollout: every role reads the answers": states + max(passes, compare),
-            "update of the policy": _update(shape, s, s.micro_batch, s.r, head, autocast=False),
-            "update of the value model": _update(shape, s, s.micro_batch, s.reward_r, 0.0, autocast=False),
-        },
-    )
+    head = chunk_bytes(shape, tokens=s.micro_batch * s.response, chunk=CHUNK)
+    moments = {
+        "rollout: sampling": _sampling(shape, s, read),
+        "rollout: every role reads the answers": states + max(passes, compare),
+        "update of the policy": _update(shape, s, s.micro_batch, s.r, head, autocast=False),
+    }
+    if s.value == "adapter":
+        moments["update of the value model"] = _update(shape, s, s.micro_batch, s.reward_r, 0.0, autocast=False)
+    return Plan(_ppo_roles(shape, s), moments)
+
+
+def _ppo_roles(shape: Shape, s: Settings) -> dict[str, float]:
+    policy, scalar = lora_parameters(shape, s.r), shape.hidden + 1
+    rewards = s.reward_models * lora_parameters(shape, s.reward_r)
+    parts = {**_base(shape, s), **_trained("policy", policy, s)}
+    if s.value == "adapter":
+        parts |= _trained("value", lora_parameters(shape, s.reward_r) + scalar, s)
+    elif s.value == "head":
+        parts |= _trained("value head", scalar, s)
+    parts |= {
+        "adapter reference": weight_bytes(policy),
+        "adapters and heads reward": weight_bytes(rewards + s.reward_models * scalar),
+        "copies that prove the frozen adapters unchanged": weight_bytes(policy + rewards),
+    }
+    if s.average:
+        parts["adapter average"] = weight_bytes(policy)
+    if s.merged:
+        parts["merged copy of the policy"] = base_bytes(shape, nf4=False, unit=s.unit) + embedding_bytes(
+            shape, unit=s.unit
+        )
+    return parts
 
 
 PLANS: dict[str, Callable[[Shape, Settings], Plan]] = {
