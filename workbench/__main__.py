@@ -61,7 +61,27 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="file to write (default: report.html beside the first run)")
     report.set_defaults(run=_report)
 
+    doctor = verbs.add_parser("doctor", help="the memory of a configuration, before anything is downloaded or trained")
+    doctor.add_argument("config", metavar="CONFIG", help="YAML file of sft, reward or ppo")
+    doctor.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
+    doctor.add_argument("--gpu-memory", type=float, default=24.0, metavar="GIB", help="of the card (default: 24)")
+    doctor.add_argument("--shape", metavar="NAME", help="llama-7b, llama-13b or llama-3-8b, for a base not yet here")
+    doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what `dtype: auto` is taken for")
+    doctor.add_argument("--measure", action="store_true", help="on a GPU: run one step on random weights, and compare")
+    doctor.set_defaults(run=_doctor)
+
     return parser
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from workbench.doctor import examine, report
+
+    patient = examine(Path(arguments.config), arguments.overrides, shape=arguments.shape, device=arguments.device)
+    print(report(patient, arguments.gpu_memory))
+    if arguments.measure:
+        from workbench.measure import measured_report
+
+        print(measured_report(patient))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
