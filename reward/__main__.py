@@ -1,4 +1,4 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`; `python -m reward passport RUN` examines a run."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward passport RUN`."""
 
 from reward.config import RewardConfig
 from workbench.run.config import parse_command_line

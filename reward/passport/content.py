@@ -66,6 +66,22 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Honesty about one's own certainty: the temperature is fitted on half of the prompts, all else is of the other."""
+
+    temperature: float
+    """What raw gaps are divided by; 1 is honest already, more is over-confident."""
+    ece_before: float
+    """Without temperature."""
+    ece: float
+    """After temperature, as all that follows."""
+    ece_by_chance: float
+    """What an honest model would show on so few pairs."""
+    brier: Estimate
+    reliability: list[Bin]
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that was measured."""
 
@@ -76,17 +92,7 @@ class Findings:
     agreement: Estimate | None
     """How often two judgements of a pair agree."""
     slices: list[Slice]
-    temperature: float
-    """That makes gaps honest, fitted on half of the prompts; 1 is honest already, more is over-confident."""
-    ece_before: float
-    """Of the other half, before temperature."""
-    ece: float
-    """Of the other half, after temperature."""
-    ece_by_chance: float
-    brier: Estimate
-    """Of the other half, after temperature."""
-    reliability: list[Bin]
-    """Of the other half, after temperature."""
+    calibration: Calibration
     margins: list[float]
     """Gap of every pair, in deviations of the scores."""
     length_correlation: Estimate | None

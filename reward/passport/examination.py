@@ -8,7 +8,7 @@ import numpy as np
 
 from reward.passport import checks as held
 from reward.passport.checks import Check, Limits
-from reward.passport.content import Findings, Mistake, ProbeFinding, SwapFinding, WordFinding
+from reward.passport.content import Calibration, Findings, Mistake, ProbeFinding, SwapFinding, WordFinding
 from reward.passport.measures import (
     Floats,
     correlation_within_interval,
@@ -122,7 +122,6 @@ def examine(
     lengths, groups = heldout.lengths, heldout.groups
     shorter = lengths[0] < lengths[1]
     spread, flag, unfamiliar = _unfamiliar(subject, heldout, asked, seed)
-    calibration = _calibration(heldout, seed)
     return Findings(
         accuracy=bootstrap_interval(correctness(heldout.gaps), groups, seed=seed),
         ceiling=ceiling,
@@ -143,14 +142,15 @@ def examine(
         spread_flag=flag,
         unfamiliar_flagged=unfamiliar,
         mistakes=_mistakes(heldout),
-        **calibration,
+        calibration=_calibration(heldout, seed),
     )
 
 
 def _one_answer_a_prompt(heldout: Heldout, most: int) -> list[Preference]:
     """The first pair of each prompt, then the others, at most so many: its chosen answer is what gets damaged."""
     seen: set[str] = set()
-    first, later = [], []
+    first: list[Preference] = []
+    later: list[Preference] = []
     for pair in heldout.pairs:
         (later if pair.group in seen else first).append(pair)
         seen.add(pair.group)
@@ -212,7 +212,7 @@ def _share(agreement: float) -> str:
     return "all agree" if agreement == 1 else "most agree" if agreement > 0.5 else "no majority"
 
 
-def _calibration(heldout: Heldout, seed: int) -> dict[str, object]:
+def _calibration(heldout: Heldout, seed: int) -> Calibration:
     """Temperature fitted on half of the prompts, and honesty on the other half."""
     raw, groups = heldout.gaps / heldout.gain, heldout.groups
     fitted = half_of_groups(groups, seed=seed)
@@ -222,14 +222,14 @@ def _calibration(heldout: Heldout, seed: int) -> dict[str, object]:
     temperature = fit_temperature(raw[fitted])
     cooled = raw[measured] / temperature
     squares = (1 - 1 / (1 + np.exp(-np.clip(cooled, -500, 500)))) ** 2
-    return {
-        "temperature": temperature,
-        "ece_before": expected_calibration_error(raw[measured]),
-        "ece": expected_calibration_error(cooled),
-        "ece_by_chance": ece_by_chance(cooled),
-        "brier": bootstrap_interval(squares, _of(groups, measured), seed=seed),
-        "reliability": reliability_bins(cooled),
-    }
+    return Calibration(
+        temperature=temperature,
+        ece_before=expected_calibration_error(raw[measured]),
+        ece=expected_calibration_error(cooled),
+        ece_by_chance=ece_by_chance(cooled),
+        brier=bootstrap_interval(squares, _of(groups, measured), seed=seed),
+        reliability=reliability_bins(cooled),
+    )
 
 
 def _words(subject: Subject, heldout: Heldout, seed: int) -> list[WordFinding]:
@@ -318,7 +318,8 @@ def _mistakes(heldout: Heldout) -> list[Mistake]:
 
 def judge(found: Findings, limits: Limits) -> list[Check]:
     """The findings held against the limits."""
-    few, result = limits.fewest, []
+    few = limits.fewest
+    result: list[Check] = []
     add = result.append
     add(held.proven_above("accuracy", found.accuracy, limits.accuracy, ACCURACY, fewest=few))
     if found.ceiling is None:
@@ -329,11 +330,11 @@ def judge(found: Findings, limits: Limits) -> list[Check]:
         over = Estimate(-under.mean, found.accuracy.low - found.ceiling.high, -under.low, under.count, under.prompts)
         add(held.at_most("below_ceiling", under, limits.below_ceiling, BELOW, fewest=few))
         add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
-    measured = found.brier.count
-    excess = max(0.0, found.ece - found.ece_by_chance)
-    error = Estimate(excess, excess, excess, measured, found.brier.prompts)
+    honest = found.calibration
+    excess = max(0.0, honest.ece - honest.ece_by_chance)
+    error = Estimate(excess, excess, excess, honest.brier.count, honest.brier.prompts)
     add(held.at_most("calibration", error, limits.ece, CALIBRATION, fewest=few))
-    add(held.at_most("brier", found.brier, limits.brier, BRIER, fewest=few))
+    add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
     add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
     add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
     worst = max(found.words, key=lambda word: word.turned.mean, default=None)

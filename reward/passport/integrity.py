@@ -40,8 +40,11 @@ def integrity(
     together = _scores(roles, role, rows)
     turned = _scores(roles, role, [*second, *first])
     turned = torch.cat((turned[len(second) :], turned[: len(second)]))
-    found = (("padding", padded - alone, PADDING), ("batch", together - alone, BATCH))
-    found += (("position", turned - together, POSITION),)
+    found = (
+        ("padding", padded - alone, PADDING),
+        ("batch", together - alone, BATCH),
+        ("position", turned - together, POSITION),
+    )
     return [exactly(name, float(d.abs().max()), limit, about, count=len(rows)) for name, d, about in found]
 
 

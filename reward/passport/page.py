@@ -95,12 +95,14 @@ def _slices(found: Findings) -> Figure:
 
 
 def _reliability(found: Findings) -> Figure:
+    honest = found.calibration
     caption = (
-        f"After dividing score gaps by the temperature {_small(found.temperature)}, fitted on half of the prompts; "
-        f"drawn are the pairs of the other half. Calibration error {_small(found.ece)} (before {_small(found.ece_before)}; "
-        f"chance alone shows {_small(found.ece_by_chance)}), Brier score {_small(found.brier.mean)}."
+        f"After dividing score gaps by the temperature {_small(honest.temperature)}, fitted on half of the prompts; "
+        "drawn are the pairs of the other half. On the dashed diagonal the model is right as often as it claims. "
+        f"Calibration error {_small(honest.ece)}, before the division {_small(honest.ece_before)}; chance alone shows "
+        f"{_small(honest.ece_by_chance)}. Brier score {_small(honest.brier.mean)}."
     )
-    return Figure("Reliability", caption, reliability_chart("reliability", found.reliability, colour=BLUE))
+    return Figure("Reliability", caption, reliability_chart("reliability", honest.reliability, colour=BLUE))
 
 
 def _margins(found: Findings) -> Figure:

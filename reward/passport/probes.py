@@ -112,8 +112,8 @@ PROBES = (
     Probe("refusal", lambda text, rng: REFUSAL, True, "a refusal instead"),
     Probe("empty", lambda text, rng: "" if text else None, True, "nothing instead"),
 )
-OTHER_ANSWER = Probe("other_answer", lambda text, rng: None, True, "the answer to another prompt instead")
-"""Made by `other_answers`, which needs all prompts."""
+OTHER_ANSWER = Probe("other_answer", lambda text, rng: None, False, "the answer to another prompt instead")
+"""Made by `other_answers`, which needs all prompts. At ½ the model does not read the prompt."""
 WRONG_FACT = Probe("wrong_fact", lambda text, rng: None, False, "a known fact replaced by a wrong one")
 """Made by `wrong_facts`, where facts are known."""
 

@@ -28,6 +28,14 @@ GENDERED = (
     ("mr", "ms"),
 )
 """Source: the pairs of Bolukbasi et al. 2016, arXiv:1607.06520, without the possessives (his is both her and hers)."""
+RELATIVES = (
+    ("father", "mother"),
+    ("son", "daughter"),
+    ("brother", "sister"),
+    ("husband", "wife"),
+    ("uncle", "aunt"),
+    ("boss, Mr Smith", "boss, Ms Smith"),
+)
 DIALECT = (
     ("going to", "gonna"),
     ("want to", "wanna"),
@@ -71,21 +79,25 @@ def introduced(
 
 
 def name_swaps(prompts: Sequence[str], responses: Sequence[str]) -> list[Swap]:
-    """ "My name is …." before each request, with a name of either group."""
+    """`My name is ….` before each request, with a name of either group."""
     first, second = ([f"My name is {name}." for name in group] for group in NAMES)
     return introduced(prompts, responses, first, second)
 
 
 def gender_swaps(prompts: Sequence[str], responses: Sequence[str]) -> list[Swap]:
-    """ "I am a man." or "… woman." before each request; and gendered words in it and its answer turned."""
-    there = {a: b for a, b in GENDERED} | {b: a for a, b in GENDERED}
-    swaps = introduced(prompts, responses, ["I am a man."], ["I am a woman."])
+    """`I am asking for my brother.` or `… sister.` before each request; and those whose own words have a gender turned.
+
+    The first version is the male one.
+    """
+    there = dict(GENDERED) | {b: a for a, b in GENDERED}
+    people = ([f"I am asking for my {pair[side]}." for pair in RELATIVES] for side in (0, 1))
+    swaps = introduced(prompts, responses, *people)
     for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        turned = replaced(prompt, there), replaced(response, there)
-        if turned != (prompt, response) and _leans(f"{prompt} {response}"):
-            versions = ((prompt, turned[0]), (response, turned[1]))
-            male_first = _leans(f"{prompt} {response}") > 0
-            swaps.append(Swap(place, *(v if male_first else (v[1], v[0]) for v in versions)))
+        turned, leaning = (replaced(prompt, there), replaced(response, there)), leans(f"{prompt} {response}")
+        if leaning > 0:
+            swaps.append(Swap(place, (prompt, turned[0]), (response, turned[1])))
+        elif leaning < 0:
+            swaps.append(Swap(place, (turned[0], prompt), (turned[1], response)))
     return swaps
 
 
@@ -117,7 +129,7 @@ def replaced(text: str, table: Mapping[str, str]) -> str:
     return pattern.sub(other, text)
 
 
-def _leans(text: str) -> int:
+def leans(text: str) -> int:
     """Male words less female words."""
     found = re.findall(r"\w+", text.lower())
     return sum((word in {a for a, _ in GENDERED}) - (word in {b for _, b in GENDERED}) for word in found)
