@@ -16,7 +16,7 @@ from reward.passport.page import render
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.run_models import RoleScore, own_heldout_pairs
+from workbench.evaluate.run_models import RoleScore, own_heldout_pairs, reward_roles
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
@@ -54,7 +54,7 @@ def issue_passport(
     Raises:
         WorkbenchError: the run or its data are missing or broken.
     """
-    members = {f"reward_{n}": member for n, member in enumerate(folder.require_finished().members, start=1)}
+    members = {role: RunFolder(path) for role, path in reward_roles(folder.require_finished().path).items()}
     known = read_facts(Path(facts)) if facts is not None else {}
     pairs, records = own_heldout_pairs(folder), _records(folder)
     roles = open_runs({role: member.path for role, member in members.items()}, base=base, check_probes=False)
