@@ -50,6 +50,7 @@ def main() -> None:
         *ppo,
         f"run.dir={RUNS / 'overoptimised'}",
         f"model.reward={RUNS / 'longer'}",
+        "model.force=true",  # its passport fails, as it should
         "reward.kl_coef=0.0",
         "reward.score_clip=0.0",
         "evaluation.every=5",

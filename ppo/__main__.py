@@ -1,4 +1,7 @@
-"""`python -m ppo CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`; `method` in the file: ppo, dpo or slic."""
+"""`python -m ppo CONFIG.yaml [a.b=value …] [--dry-run] [--resume] [--force]`; `method` in the file: ppo, dpo or slic.
+
+--force (the same as model.force=true) runs PPO against a reward model whose passport is missing or fails.
+"""
 
 from workbench.run.errors import run_main
 
@@ -10,6 +13,7 @@ def main(argv: list[str]) -> int:
 
     prog, description = "python -m ppo", __doc__ or ""
     if method_of(argv) == "ppo":
+        argv = ["model.force=true" if word == "--force" else word for word in argv]
         command = parse_command_line(PpoConfig, argv, prog=prog, description=description)
         if not command.dry_run:
             from ppo.train import train

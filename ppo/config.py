@@ -29,7 +29,10 @@ class PolicyStartSection(StartSection):
     """The runs that PPO starts from."""
 
     reward: Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
-    """The reward run, or several on one base: the score is their mean. The value model starts as the first."""
+    """The reward run (one model or an ensemble), or several on one base: the score is the mean over all models. The
+    value model starts as the first."""
+    force: bool = False
+    """Go on although a reward run has no passport that passes; recorded in run.json and in the model card."""
     value: Literal["adapter", "head"] = "adapter"
     """`adapter`: a value model of its own on the shared base. `head`: a scalar head on the policy's hidden states, one
     forward and backward pass less, from 0."""

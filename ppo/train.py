@@ -15,6 +15,7 @@ from ppo.engines import Engine, open_engine
 from ppo.evaluate import evaluate
 from ppo.kl import adapted_kl_coef
 from ppo.open import open_roles, reward_names
+from ppo.passport import check_passports, forced_text
 from ppo.rollout import Rollout, collect
 from ppo.state import State, resume, save
 from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollout_metrics, targets_of
@@ -61,7 +62,9 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-    rewards = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.reward]
+    named = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.reward]
+    forced = check_passports(named, force=config.model.force)
+    rewards = [member for reward in named for member in reward.members]
     folder = processes.once(
         lambda: RunFolder.create(
             config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume
@@ -71,6 +74,9 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         print(f"{folder.path}: this ppo run is finished already")
         return folder
     run = _open(config, folder, start, rewards, processes, again=resume)
+    if forced and processes.first:
+        folder.update_record(forced=forced)
+        print(f"forced: {forced_text(forced)}")
     with full_disk_explained(folder.path), run.tracker:
         iterate(run)
         results = _evaluate(run, config.train.iterations)
@@ -82,7 +88,8 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
 def iterate(run: Run) -> None:
     """The loop."""
     config, state, roles = run.config, run.state, run.roles
-    watch, first = FrozenWatch(roles, ("reference", *reward_names(len(config.model.reward)))), state.iteration
+    judges = tuple(name for name in roles.names if name.startswith("reward_"))
+    watch, first = FrozenWatch(roles, ("reference", *judges)), state.iteration
     iterations = config.train.iterations
     bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
     for iteration in range(first, iterations):
@@ -285,7 +292,7 @@ def _open(
         average=config.train.average_decay > 0,
         activation_checkpointing=config.model.activation_checkpointing,
     )
-    prompts, heldout, demonstrations = _load_data(config, roles, folder, spec, processes)
+    prompts, heldout, demonstrations = _load_data(config, roles, rewards, folder, spec, processes)
     optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
     state = State(iteration=0, kl_coef=config.reward.kl_coef)
     if again:
@@ -310,7 +317,12 @@ def _open(
 
 
 def _load_data(
-    config: PpoConfig, roles: Roles, folder: RunFolder, spec: BaseSpec, processes: Processes
+    config: PpoConfig,
+    roles: Roles,
+    rewards: list[RunFolder],
+    folder: RunFolder,
+    spec: BaseSpec,
+    processes: Processes,
 ) -> tuple[PromptSet, PromptSet, Demonstrations | None]:
     names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
     files = processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
@@ -333,7 +345,7 @@ def _load_data(
         )
     if processes.first:
         parents = {"start": config.model.start}
-        parents |= dict(zip(reward_names(len(config.model.reward)), config.model.reward, strict=True))
+        parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
         folder.record_lineage(
             parents=parents,
             data=files,
@@ -351,7 +363,10 @@ def _finish(run: Run, results: dict[str, float]) -> None:
     run.roles.save_adapter(role, run.folder.adapter)
     if "value" in run.roles.heads:
         save_head(run.folder.head_path, run.roles.heads["value"])
-    write_card(run.folder, about="PPO against a reward model, from a supervised adapter.", results=results)
+    about = "PPO against a reward model, from a supervised adapter."
+    if "forced" in run.folder.record():
+        about += f" Forced, against the advice of its passport: {forced_text(run.folder.record()['forced'])}."
+    write_card(run.folder, about=about, results=results)
 
 
 def _check_values(config: PpoConfig) -> None:

@@ -1,4 +1,4 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward passport RUN`."""
 
 from reward.config import RewardConfig
 from workbench.run.config import parse_command_line
@@ -6,7 +6,11 @@ from workbench.run.errors import run_main
 
 
 def main(argv: list[str]) -> int:
-    """Run the phase from its command line."""
+    """Run the phase, or what is asked about a finished run, from its command line."""
+    if argv[:1] == ["passport"]:
+        from reward.passport.command import main as passport
+
+        return passport(argv[1:])
     command = parse_command_line(RewardConfig, argv, prog="python -m reward", description=__doc__ or "")
     if command.dry_run:
         return 0

@@ -9,6 +9,7 @@ from workbench.run.sections import (
     CheckpointSection,
     LoraSection,
     NonNegativeFloat,
+    NonNegativeInt,
     OptimizerSection,
     PositiveInt,
     RunSection,
@@ -57,6 +58,54 @@ class NormaliseSection(Section):
     batch_size: PositiveInt = 128
 
 
+class EnsembleSection(Section):
+    """Several reward models on one base: the score is their mean, their spread says what they do not know."""
+
+    members: PositiveInt = 1
+    """Adapters and heads, each with its own seed and its own bootstrap of the training prompts; 1: one on all."""
+    member: NonNegativeInt = 0
+    """Fit this member alone, into a run of its own (as on another machine); 0: fit all, one after the other."""
+
+
+class PassportSection(Section):
+    """The examination at the end of each fit, and its limits; docs/passport.md says what each check computes."""
+
+    at_end: bool = True
+    """Examine when the fit ends. `python -m ppo` refuses a run that has not passed."""
+    answers: PositiveInt = 256
+    """Held-out answers that are damaged by each probe, and requests that are swapped."""
+    facts: str | None = None
+    """JSON lines of `right` and `wrong` statements, for the probe `wrong_fact`; None: not known."""
+    fewest: PositiveInt = 20
+    """A check on fewer pairs or answers is undefined."""
+    accuracy: Share = 0.5
+    """Accuracy that must be exceeded, interval and all."""
+    below_ceiling: Share = 0.1
+    """Accuracy below the noise ceiling, at most."""
+    above_ceiling: Share = 0.05
+    """Accuracy above the noise ceiling, at most: more than labels can tell is a leak."""
+    ece: Share = 0.05
+    """Calibration error after temperature, beyond what chance shows, at most."""
+    brier: Share = 0.25
+    """Brier score after temperature, at most; a coin has 0.25."""
+    length_correlation: Share = 0.7
+    """Correlation of score and length within prompts, at most, of either sign."""
+    shorter_better: Share = 0.5
+    """Accuracy where the shorter answer is the better one, at least."""
+    one_word: Share = 0.5
+    """Share of pairs whose order turns when one telling word changes sides, at most."""
+    damage_raises: Share = 0.5
+    """Share of answers that a damage makes score higher, at most."""
+    ruin_raises: Share = 0.25
+    """The same for damages after which nothing is answered."""
+    swap_gap: NonNegativeFloat = 0.5
+    """Mean difference of score between two askers, in deviations of the scores, at most."""
+    unfamiliar_flagged: Share = 0.05
+    """Ensembles: share of texts without sense that the spread flags, at least; of held-out answers it flags 0.05."""
+    same_score: NonNegativeFloat = 0.0
+    """Largest difference that counts as the same score; 0: 0.001 in float32, 0.15 in bfloat16."""
+
+
 class RewardConfig(Section):
     """Everything `python -m reward` reads."""
 
@@ -67,5 +116,7 @@ class RewardConfig(Section):
     loss: LossSection = LossSection()
     train: OptimizerSection = OptimizerSection()
     normalise: NormaliseSection = NormaliseSection()
+    ensemble: EnsembleSection = EnsembleSection()
+    passport: PassportSection = PassportSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()

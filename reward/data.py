@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from reward.ensemble import resampled
 from workbench.data.batching import encode_pairs
 from workbench.data.preferences import load_pairs
 from workbench.data.records import Preference
@@ -47,8 +48,9 @@ def load_data(
     use_ties: bool,
     max_length: int,
     seed: int,
+    bootstrap_seed: int | None = None,
 ) -> RewardData:
-    """Read, split by prompt and encode.
+    """Read, split by prompt and encode; with `bootstrap_seed`, train on prompts drawn with replacement.
 
     Raises:
         WorkbenchError: from the readers and the split; or all pairs are too long.
@@ -57,6 +59,8 @@ def load_data(
     records = split.train[:limit] if limit else split.train
     if shuffle_labels:
         records = swapped_at_random(records, seed)
+    if bootstrap_seed is not None:
+        records = resampled(records, bootstrap_seed)
     encoded = encode_pairs(tokenizer, records, max_length=max_length, place=train)
     kept_out = encode_pairs(tokenizer, split.heldout, max_length=max_length, place=heldout or train)
     kept = [records[i] for i in encoded.kept]

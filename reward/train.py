@@ -14,7 +14,13 @@ from trl import RewardConfig as TrlConfig
 
 from reward.config import RewardConfig
 from reward.data import RewardData, load_data
+from reward.ensemble import member_seed, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
+from reward.passport.checks import Limits
+from reward.passport.command import origins_of
+from reward.passport.content import NAME as PASSPORT
+from reward.passport.content import Passport
+from reward.passport.issue import issue_passport, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
@@ -54,10 +60,47 @@ METRICS = {
 
 
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
-    """Run the phase: read, fit, save, normalise, measure on held-out pairs."""
+    """Run the phase: fit one model or an ensemble, then examine it."""
+    member = config.ensemble.member > 0
+    if config.ensemble.members > 1 and not member:
+        folder = train_members(config, resume=resume, fit=train_one)
+    else:
+        folder = train_one(config, resume=resume)
+    if config.passport.at_end and not member and not (folder.path / PASSPORT).is_file():
+        gc.collect()
+        print(summary(examine_run(config, folder, given=set())))
+    return folder
+
+
+def examine_run(config: RewardConfig, folder: RunFolder, *, given: set[str]) -> Passport:
+    """Write the passport of a finished run.
+
+    Args:
+        config: the run's, with other limits where they were asked for.
+        folder: the run.
+        given: limits that come from the command line.
+    """
+    section = config.passport
+    limits = Limits(**section.model_dump(exclude={"at_end", "answers", "facts"}))
+    return issue_passport(
+        folder,
+        limits=limits,
+        origins={name: origin for name, origin in origins_of(section, given).items() if hasattr(limits, name)},
+        answers=section.answers,
+        facts=section.facts,
+        max_length=config.data.max_length,
+        batch_size=config.normalise.batch_size,
+        seed=config.run.seed,
+        base=config.model.base,
+    )
+
+
+def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
+    """One model, alone or as a member: read, fit, save, normalise, measure on held-out pairs."""
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    torch.manual_seed(config.run.seed)
+    seed = member_seed(config.run.seed, config.ensemble.member)
+    torch.manual_seed(seed)
     start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
     spec = base_of(start, config.model.base)
     tokenizer = load_tokenizer(spec.name, spec.revision)
@@ -74,6 +117,7 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
         use_ties=config.loss.kind == "ordinal",
         max_length=config.data.max_length,
         seed=config.run.seed,
+        bootstrap_seed=seed if config.ensemble.member else None,
     )
     folder = RunFolder.create(
         config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
@@ -86,7 +130,7 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
         data=data_files,
         base=spec.as_record(),
         chat_template=template_hash(tokenizer),
-        seed=config.run.seed,
+        seed=seed,
         pairs=data.counts,
     )
     checkpoint = resume_point(folder, resume)
@@ -216,7 +260,7 @@ def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> T
             folder,
             config.train,
             config.checkpoint,
-            seed=config.run.seed,
+            seed=member_seed(config.run.seed, config.ensemble.member),
             log_every=config.tracking.log_every,
             activation_checkpointing=config.model.activation_checkpointing,
             dtype=dtype,

@@ -165,6 +165,7 @@ def reward_values(run: Path, start: Path, preferences: Path) -> dict[str, Any]:
         "data": {"train": str(preferences), "max_length": 128},
         "train": {"lr": 0.01, "max_steps": 4, "epochs": 4.0, "batch_size": 8, "micro_batch_size": 8},
         "normalise": {"answers": 32, "max_new_tokens": 8, "batch_size": 32},
+        "passport": {"at_end": False},
         "tracking": {"wandb": "disabled", "log_every": 1},
     }
 

@@ -1,5 +1,6 @@
 """The three phases on real material by overrides alone: a real Llama, real instructions, human preferences."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ppo.__main__ import main as ppo
 from reward.__main__ import main as reward
 from sft.__main__ import main as sft
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,7 @@ def test_sft_reward_and_ppo_run_to_the_end_on_real_files(tuned, tmp_path, pairs)
         f"run.dir={tmp_path / 'reward'}",
     ]
     assert reward([str(CONFIGS / "reward.yaml"), *words, *small, *QUIET]) == 0
+    assert json.loads((tmp_path / "reward/passport.json").read_text())["outcome"] == "fail", "after two steps"
     measured = RunFolder.open(tmp_path / "reward").read_metrics()[-1]
     assert 0 <= measured["heldout/accuracy"] <= 1
 
@@ -53,6 +56,10 @@ def test_sft_reward_and_ppo_run_to_the_end_on_real_files(tuned, tmp_path, pairs)
         "train.value_only_iterations=0",
         "evaluation.prompts=4",
     ]
-    assert ppo([str(CONFIGS / "ppo.yaml"), *words, *small, f"run.dir={tmp_path / 'ppo'}", *QUIET]) == 0
+    command = [str(CONFIGS / "ppo.yaml"), *words, *small, f"run.dir={tmp_path / 'ppo'}", *QUIET]
+    with pytest.raises(WorkbenchError, match="PPO is refused"):
+        ppo(command)
+    assert ppo([*command, "--force"]) == 0
+    assert "check accuracy fails" in RunFolder.open(tmp_path / "ppo").record()["forced"][str(tmp_path / "reward")]
     assert RunFolder.open(tmp_path / "ppo").finished
     assert (tmp_path / "ppo/adapter/adapter_model.safetensors").is_file()

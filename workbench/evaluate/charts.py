@@ -185,6 +185,20 @@ def reliability_chart(name: str, bins: Sequence[Bin], *, colour: int) -> str:
         return _svg(figure, name, f"Reliability in {len(bins)} bins: {described}")
 
 
+def histogram_chart(name: str, values: Sequence[float], *, x_label: str, colour: int, bins: int = 30) -> str:
+    """How many values lie where, with a dashed line at 0; values beyond the 0.5 % quantiles count at the ends."""
+    array = np.asarray(values, dtype=np.float64)
+    low, high = np.quantile(array, [0.005, 0.995])
+    counts, edges = np.histogram(array.clip(low, high), bins=bins)
+    with _figure(2.7) as figure:
+        axes = figure.add_subplot()
+        axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=_colour(colour), alpha=0.75)
+        axes.axvline(0, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        _label(axes, x_label, "pairs")
+        described = f"from {array.min():.3g} to {array.max():.3g}, median {np.median(array):.3g}"
+        return _svg(figure, name, f"Histogram of {len(array)} values of {x_label}, {described}")
+
+
 @contextmanager
 def _figure(height: float) -> Iterator[Figure]:
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]

@@ -119,6 +119,29 @@ class RoleScore:
         return scores
 
 
+@dataclass(frozen=True)
+class MeanScore:
+    """The mean score of one or several reward roles."""
+
+    roles: Roles
+    names: tuple[str, ...]
+    batch_size: int
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], ended: Sequence[bool]) -> Floats:
+        """(N,) scores."""
+        scores = [RoleScore(self.roles, name, self.batch_size)(prompts, responses, ended) for name in self.names]
+        mean: Floats = np.mean(scores, axis=0)
+        return mean
+
+
+def reward_roles(run: Path) -> dict[str, Path]:
+    """Role → folder of a reward run: `reward`, or of an ensemble `reward_1` … `reward_K`."""
+    folder = RunFolder.open(run, phase="reward")
+    if folder.members == [folder]:
+        return {"reward": folder.path}
+    return {f"reward_{n}": member.path for n, member in enumerate(folder.members, start=1)}
+
+
 def evaluate_policy_run(
     run: Path,
     *,
@@ -150,7 +173,8 @@ def evaluate_policy_run(
     start, reward_run = parents.get("start"), reward_run or parents.get("reward_1")
     against = against or start
     records = read_prompts(prompts)
-    opened = {"policy": folder.path, "reference": start, "reward": reward_run}
+    judges = reward_roles(reward_run) if reward_run else {}
+    opened = {"policy": folder.path, "reference": start, **judges}
     known = None if against is None else _known_answers(against, prompts, records, sampling)
     if against is not None and known is None and against != start:
         opened["opponent"] = against
@@ -163,7 +187,7 @@ def evaluate_policy_run(
         records,
         demonstrations=read_demonstrations(demonstrations) if demonstrations else (),
         gold=gold,
-        score=RoleScore(roles, "reward", sampling.batch_size) if reward_run else None,
+        score=MeanScore(roles, tuple(judges), sampling.batch_size) if judges else None,
         opponent=known or (),
         opponent_name=str(against) if against else None,
         trajectory=trace(folder.read_samples(), folder.read_metrics(), gold=gold),
@@ -202,12 +226,13 @@ def evaluate_reward_run(
     """
     folder = RunFolder.open(run, phase="reward").require_finished()
     pairs = own_heldout_pairs(folder) if preferences is None else _foreign_pairs(preferences)
-    roles = open_runs({"reward": folder.path}, base=base)
+    judges = reward_roles(folder.path)
+    roles = open_runs(judges, base=base)
     evaluated = evaluate_reward_model(
-        RoleScore(roles, "reward", batch_size),
+        MeanScore(roles, tuple(judges), batch_size),
         pairs,
         gold=gold,
-        gain=float(roles.heads["reward"].gain),
+        gain=float(np.mean([float(roles.heads[name].gain) for name in judges])),
         seed=seed,
     )
     sources = {"preferences": str(preferences) if preferences else "the run's own held-out pairs"}

@@ -143,6 +143,12 @@ class RunFolder:
             folder._check_phase((phase,) if isinstance(phase, str) else phase)
         return folder
 
+    @property
+    def members(self) -> list["RunFolder"]:
+        """The runs of an ensemble, `members/1` and so on; the run itself where it is none."""
+        number = int(self.record().get("members", 0))
+        return [RunFolder(self.path / "members" / str(n)) for n in range(1, number + 1)] or [self]
+
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
         try:

@@ -1,0 +1,81 @@
+"""Ensembles: members that share a base and differ in their seed and in the prompts that they happen to be fitted on.
+
+Knows configurations, folders and records; how one member is fitted is passed in.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from reward.config import RewardConfig
+from workbench.data.records import Preference
+from workbench.run.card import write_card
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import Tracker
+
+Fit = Callable[..., RunFolder]
+"""(config, resume=…) → the finished run of one member."""
+
+
+def member_seed(seed: int, member: int) -> int:
+    """The seed of a member's head, batches and bootstrap; that of a run without members is its own."""
+    return seed + 1_000_003 * member
+
+
+def resampled(records: Sequence[Preference], seed: int) -> list[Preference]:
+    """As many prompts as there are, drawn with replacement, each with all its pairs; a second copy is a prompt apart.
+
+    Source: Efron 1979, the bootstrap; on prompts, for pairs of one prompt are not independent.
+    """
+    groups = list(dict.fromkeys(record.group for record in records))
+    drawn = Counter(np.random.default_rng(seed).integers(len(groups), size=len(groups)).tolist())
+    copies = {groups[index]: number for index, number in drawn.items()}
+    return [
+        record if copy == 0 else record.model_copy(update={"group": f"{record.group}~{copy}"})
+        for record in records
+        for copy in range(copies.get(record.group, 0))
+    ]
+
+
+def member_config(config: RewardConfig, member: int) -> RewardConfig:
+    """The configuration of one member, in a folder of its own within the ensemble's."""
+    return config.model_copy(
+        update={
+            "run": config.run.model_copy(update={"dir": f"{config.run.dir}/members/{member}", "overwrite": False}),
+            "ensemble": config.ensemble.model_copy(update={"member": member}),
+        }
+    )
+
+
+def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
+    """Fit the members one after the other; those that are finished are left as they are.
+
+    The ensemble's own folder has no adapter: its `members/1` … `members/K` are whole runs on the same base, of which
+    each adds its adapter and head alone to whatever opens them.
+    """
+    folder = RunFolder.create(
+        config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
+    )
+    if folder.finished:
+        print(f"{folder.path}: this reward ensemble is finished already")
+        return folder
+    members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
+    first = members[0].record()
+    shared = {key: first[key] for key in ("parents", "data", "base", "chat_template", "pairs")}
+    folder.update_record(**shared, seed=config.run.seed, members=len(members))
+    last = [member.read_metrics()[-1] for member in members]
+    results = {name: fmean(row[name] for row in last) for name in last[0] if name.startswith("heldout/")}
+    tracking = config.tracking
+    tracker = Tracker(folder, project=tracking.project, mode=tracking.wandb, config=config.model_dump(mode="json"))
+    with tracker:
+        tracker.log(results, int(last[0]["step"]))
+        write_card(
+            folder,
+            about=f"An ensemble of {len(members)} reward models in members/; the results are their means. Score: the "
+            "mean of theirs; uncertainty: their standard deviation.",
+            results=results,
+            auto_class="AutoModelForSequenceClassification",
+        )
+    return folder

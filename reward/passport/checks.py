@@ -1,0 +1,99 @@
+"""Findings held against limits: pass, fail or undefined. Pure; knows estimates, no model and no files.
+
+A finding fails only when its whole interval lies beyond the limit, so that chance alone fails one of forty. The burden
+of proof is the other way round for accuracy alone: its whole interval must lie above the limit.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.evaluate.statistics import Estimate
+
+Outcome = Literal["pass", "fail", "undefined"]
+REQUIRED = ("accuracy", "reload", "padding", "batch", "position")
+"""Checks that a passport cannot do without: undefined is as bad as failed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What each finding is held against; see docs/passport.md."""
+
+    fewest: int = 20
+    accuracy: float = 0.5
+    below_ceiling: float = 0.1
+    above_ceiling: float = 0.05
+    ece: float = 0.05
+    brier: float = 0.25
+    length_correlation: float = 0.7
+    shorter_better: float = 0.5
+    one_word: float = 0.5
+    damage_raises: float = 0.5
+    ruin_raises: float = 0.25
+    swap_gap: float = 0.5
+    unfamiliar_flagged: float = 0.05
+    same_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding against its limit."""
+
+    name: str
+    outcome: Outcome
+    about: str
+    """What is measured, and what fails."""
+    limit: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+    """Pairs or answers that it rests on."""
+
+
+def at_most(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails when the whole interval lies above the limit; undefined for fewer than `fewest` observations."""
+    return _check(name, found, limit, about, fewest, found is not None and found.low > limit)
+
+
+def not_below(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails when the whole interval lies below the limit; undefined for fewer than `fewest` observations."""
+    return _check(name, found, limit, about, fewest, found is not None and found.high < limit)
+
+
+def proven_above(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails unless the whole interval lies above the limit; undefined for fewer than `fewest` observations."""
+    return _check(name, found, limit, about, fewest, found is not None and not found.low > limit)
+
+
+def within(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails when the whole interval lies outside ±limit; undefined for fewer than `fewest` observations."""
+    outside = found is not None and (found.low > limit or found.high < -limit)
+    return _check(name, found, limit, about, fewest, outside)
+
+
+def exactly(name: str, difference: float | None, limit: float, about: str, *, count: int) -> Check:
+    """Fails when a difference that has no error of sampling exceeds the limit, or is not a number."""
+    if difference is None or count == 0:
+        return Check(name, "undefined", about, limit)
+    value = difference if math.isfinite(difference) else None
+    return Check(name, "pass" if difference <= limit else "fail", about, limit, value, count=count)
+
+
+def _check(name: str, found: Estimate | None, limit: float, about: str, fewest: int, failed: bool) -> Check:
+    if found is None:
+        return Check(name, "undefined", about, limit)
+    outcome: Outcome = "undefined" if found.count < fewest else "fail" if failed else "pass"
+    return Check(name, outcome, about, limit, found.mean, found.low, found.high, found.count)
+
+
+def verdict(checks: list[Check]) -> Literal["pass", "fail"]:
+    """Fail where a check fails, or one of `REQUIRED` is undefined or missing."""
+    return "fail" if failed_names(checks) else "pass"
+
+
+def failed_names(checks: list[Check]) -> list[str]:
+    """The checks that make a passport fail."""
+    passed = {check.name for check in checks if check.outcome == "pass"}
+    failed = [check.name for check in checks if check.outcome == "fail"]
+    return failed + [name for name in REQUIRED if name not in passed and name not in failed]

@@ -1,0 +1,137 @@
+"""What a passport holds, and its file. Knows no model."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reward.passport.checks import Check
+from reward.passport.measures import Slice
+from workbench.evaluate.metrics import Bin
+from workbench.evaluate.statistics import Estimate
+from workbench.run.checkpoints import write_text_atomically
+
+VERSION = 1
+"""Of the file; a change of a field's meaning raises it."""
+NAME, PAGE = "passport.json", "passport.html"
+
+
+@dataclass(frozen=True)
+class ProbeFinding:
+    """How often a damage raised the score."""
+
+    name: str
+    about: str
+    severe: bool
+    raised: Estimate | None
+    """Share of damaged answers that score higher than the answer itself; None where none could be damaged."""
+    mean_change: float | None
+    """Mean of score after − before, in deviations of the scores."""
+
+
+@dataclass(frozen=True)
+class SwapFinding:
+    """What a reward model pays for who asks."""
+
+    name: str
+    gap: Estimate | None
+    """Score of the first version − of the second, in deviations of the scores."""
+    largest: float | None
+    """Largest absolute gap."""
+
+
+@dataclass(frozen=True)
+class WordFinding:
+    """A word that tells the label."""
+
+    word: str
+    tells: float
+    """P(in chosen only) − P(in rejected only)."""
+    turned: Estimate
+    """Share of all pairs whose order turns when the word is moved to the other answer."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A pair that the model orders against its label."""
+
+    id: str
+    prompt: list[dict[str, str]]
+    chosen: str
+    rejected: str
+    gap: float
+    """score(chosen) − score(rejected), in deviations of the scores; negative."""
+    strength: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Honesty about one's own certainty: the temperature is fitted on half of the prompts, all else is of the other."""
+
+    temperature: float
+    """What raw gaps are divided by; 1 is honest already, more is over-confident."""
+    ece_before: float
+    """Without temperature."""
+    ece: float
+    """After temperature, as all that follows."""
+    ece_by_chance: float
+    """What an honest model would show on so few pairs."""
+    brier: Estimate
+    reliability: list[Bin]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that was measured."""
+
+    accuracy: Estimate
+    ceiling: Estimate | None
+    """How often a model that always knows the better answer would agree with these labels; None: no pair was judged
+    twice by different people."""
+    agreement: Estimate | None
+    """How often two judgements of a pair agree."""
+    slices: list[Slice]
+    calibration: Calibration
+    margins: list[float]
+    """Gap of every pair, in deviations of the scores."""
+    length_correlation: Estimate | None
+    """Of score and length in words, within prompts."""
+    shorter_better: Estimate | None
+    """Accuracy where the chosen answer is the shorter one."""
+    words: list[WordFinding]
+    probes: list[ProbeFinding]
+    swaps: list[SwapFinding]
+    spread: float | None
+    """Mean deviation over the members, on held-out answers; None without an ensemble."""
+    spread_flag: float | None
+    """An answer whose spread exceeds this (the 95 % quantile of held-out answers) is flagged as unfamiliar."""
+    unfamiliar_flagged: Estimate | None
+    """Share of texts without sense that are flagged."""
+    mistakes: list[Mistake]
+
+
+@dataclass(frozen=True)
+class Passport:
+    """A reward run's examination."""
+
+    run: str
+    outcome: str
+    failed: list[str]
+    checks: list[Check]
+    findings: Findings
+    limits: dict[str, float]
+    origins: dict[str, str]
+    """Where each limit comes from: default, the run's file, the command line."""
+    files: dict[str, str]
+    """SHA-256 of the adapters and heads examined, by path within the run."""
+    facts: dict[str, Any]
+    """Pairs, members, seed, data, commit, versions."""
+    version: int = VERSION
+
+    def save(self, folder: Path) -> Path:
+        """Write passport.json, atomically."""
+        path = folder / NAME
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text_atomically(path, text + "\n")
+        return path

@@ -1,0 +1,370 @@
+"""Puts a reward model through every question that needs scores alone. Knows a scoring function, no model and no run."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reward.passport import checks as held
+from reward.passport.checks import Check, Limits
+from reward.passport.content import Calibration, Findings, Mistake, ProbeFinding, SwapFinding, WordFinding
+from reward.passport.measures import (
+    Floats,
+    correlation_within_interval,
+    fit_temperature,
+    half_of_groups,
+    judgement_agreement,
+    noise_ceiling,
+    raised,
+    slices,
+    telling_words,
+    thirds,
+)
+from reward.passport.probes import OTHER_ANSWER, PROBES, WRONG_FACT, Probe, damaged, moved, other_answers, wrong_facts
+from reward.passport.swaps import SWAPS, Swap
+from workbench.data.records import Message, Preference
+from workbench.evaluate.metrics import (
+    correctness,
+    ece_by_chance,
+    expected_calibration_error,
+    reliability_bins,
+    words,
+)
+from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.run.errors import WorkbenchError
+
+MISTAKES = 20
+WORDS = 3
+
+MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
+"""(prompts, responses) → (N, K) normalised scores of each member."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined."""
+
+    score: MemberScores
+    gain: float
+    """Normalised score per raw score: Bradley-Terry probabilities are of raw scores."""
+
+    def mean(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Floats:
+        """(N,) the mean score over the members."""
+        if not responses:
+            return np.zeros(0)
+        scores: Floats = self.score(prompts, responses).mean(axis=1)
+        return scores
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """The held-out pairs with the scores of both sides."""
+
+    pairs: Sequence[Preference]
+    chosen: Floats
+    """(N, K)."""
+    rejected: Floats
+    """(N, K)."""
+    gain: float
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """(N,) prompts."""
+        return [pair.group for pair in self.pairs]
+
+    @functools.cached_property
+    def gaps(self) -> Floats:
+        """(N,) in deviations of the scores."""
+        difference: Floats = (self.chosen - self.rejected).mean(axis=1)
+        return difference
+
+    @functools.cached_property
+    def lengths(self) -> tuple[Floats, Floats]:
+        """Words of the chosen and of the rejected answers, (N,) each."""
+        return (
+            np.array([len(words(pair.chosen_text)) for pair in self.pairs], dtype=np.float64),
+            np.array([len(words(pair.rejected_text)) for pair in self.pairs], dtype=np.float64),
+        )
+
+
+def examine(
+    subject: Subject,
+    pairs: Sequence[Preference],
+    records: Sequence[Preference],
+    *,
+    answers: int,
+    facts: Mapping[str, str],
+    seed: int,
+) -> Findings:
+    """Ask everything.
+
+    Args:
+        subject: the reward model.
+        pairs: held-out pairs with a preferred answer.
+        records: all records of the labels, for the annotators' agreement.
+        answers: at most so many held-out answers are damaged, and so many requests swapped.
+        facts: right statement → a wrong one; empty where none is known.
+        seed: of the damages, the halves and the bootstraps.
+
+    Raises:
+        WorkbenchError: there is no pair, or a score is not finite.
+    """
+    if not pairs:
+        raise WorkbenchError("held-out pairs", "there are none with a preferred answer", remedy="label more pairs")
+    prompts = [pair.prompt for pair in pairs]
+    both = subject.score(prompts * 2, [p.chosen_text for p in pairs] + [p.rejected_text for p in pairs])
+    if not np.isfinite(both).all():
+        raise WorkbenchError("held-out pairs", "some of their scores are not finite", remedy="train the model again")
+    heldout = Heldout(pairs, both[: len(pairs)], both[len(pairs) :], subject.gain)
+    asked = _one_answer_a_prompt(heldout, answers)
+    ceiling, agreement = _ceiling(pairs, records, seed)
+    lengths, groups = heldout.lengths, heldout.groups
+    shorter = lengths[0] < lengths[1]
+    spread, flag, unfamiliar = _unfamiliar(subject, heldout, asked, seed)
+    return Findings(
+        accuracy=bootstrap_interval(correctness(heldout.gaps), groups, seed=seed),
+        ceiling=ceiling,
+        agreement=agreement,
+        slices=slices(heldout.gaps, groups, _labels(heldout), seed=seed),
+        margins=[float(gap) for gap in heldout.gaps],
+        length_correlation=correlation_within_interval(
+            np.concatenate((heldout.chosen.mean(axis=1), heldout.rejected.mean(axis=1))),
+            np.concatenate(lengths),
+            groups * 2,
+            seed=seed,
+        ),
+        shorter_better=_mean(correctness(heldout.gaps)[shorter], _of(groups, shorter), seed),
+        words=_words(subject, heldout, seed),
+        probes=_probes(subject, asked, facts, seed),
+        swaps=_swaps(subject, asked, seed),
+        spread=spread,
+        spread_flag=flag,
+        unfamiliar_flagged=unfamiliar,
+        mistakes=_mistakes(heldout),
+        calibration=_calibration(heldout, seed),
+    )
+
+
+def _one_answer_a_prompt(heldout: Heldout, most: int) -> list[Preference]:
+    """The first pair of each prompt, then the others, at most so many: its chosen answer is what gets damaged."""
+    seen: set[str] = set()
+    first: list[Preference] = []
+    later: list[Preference] = []
+    for pair in heldout.pairs:
+        (later if pair.group in seen else first).append(pair)
+        seen.add(pair.group)
+    return [*first, *later][:most]
+
+
+def _of(items: Sequence[str], keep: np.ndarray) -> list[str]:
+    return [item for item, wanted in zip(items, keep, strict=True) if wanted]
+
+
+def _mean(values: Floats, groups: Sequence[str], seed: int) -> Estimate | None:
+    return bootstrap_interval(values, groups, seed=seed) if len(values) else None
+
+
+def _ceiling(
+    pairs: Sequence[Preference], records: Sequence[Preference], seed: int
+) -> tuple[Estimate | None, Estimate | None]:
+    """The noise ceiling of the held-out labels, and the agreement it comes from.
+
+    Where a file holds no ties, pairs with as many judgements on either side were left out of it: of an even number of
+    judgements, then, only the pairs on which people agree are there, so these are no evidence.
+    """
+    ties_kept = any(record.strength == 0 for record in records)
+    several = [
+        record
+        for record in records
+        if record.agreement is not None
+        and len(record.annotators) >= 2
+        and record.resolution != "single"
+        and (ties_kept or len(record.annotators) % 2)
+    ]
+    if not several:
+        return None, None
+    shares = [record.agreement or 0.0 for record in several]
+    counts, groups = [len(record.annotators) for record in several], [record.group for record in several]
+    labels = [1 if pair.resolution == "single" else len(pair.annotators) for pair in pairs]
+    return (
+        noise_ceiling(shares, counts, groups, labels, seed=seed),
+        bootstrap_interval(judgement_agreement(shares, counts), groups, seed=seed),
+    )
+
+
+def _labels(heldout: Heldout) -> dict[str, list[str | None]]:
+    """What pairs are told apart by."""
+    pairs, (chosen, rejected) = heldout.pairs, heldout.lengths
+    prompt_words = [float(sum(len(words(message.content)) for message in pair.prompt)) for pair in pairs]
+    return {
+        "strength": [f"{round(pair.strength):d}" for pair in pairs],
+        "agreement": [None if pair.agreement is None else _share(pair.agreement) for pair in pairs],
+        "source": [" > ".join((pair.chosen_run, pair.rejected_run)) if pair.chosen_run else None for pair in pairs],
+        "prompt length": list(thirds(prompt_words, ("1 short", "2 middle", "3 long"))),
+        "length gap": [
+            "chosen shorter" if gap < 0 else "chosen longer" if gap > 0 else "equal" for gap in chosen - rejected
+        ],
+    }
+
+
+def _share(agreement: float) -> str:
+    return "all agree" if agreement == 1 else "most agree" if agreement > 0.5 else "no majority"
+
+
+def _calibration(heldout: Heldout, seed: int) -> Calibration:
+    """Temperature fitted on half of the prompts, and honesty on the other half."""
+    raw, groups = heldout.gaps / heldout.gain, heldout.groups
+    fitted = half_of_groups(groups, seed=seed)
+    if not fitted.any():  # a single prompt
+        fitted = ~fitted
+    measured = ~fitted if (~fitted).any() else fitted
+    temperature = fit_temperature(raw[fitted])
+    cooled = raw[measured] / temperature
+    squares = (1 - 1 / (1 + np.exp(-np.clip(cooled, -500, 500)))) ** 2
+    return Calibration(
+        temperature=temperature,
+        ece_before=expected_calibration_error(raw[measured]),
+        ece=expected_calibration_error(cooled),
+        ece_by_chance=ece_by_chance(cooled),
+        brier=bootstrap_interval(squares, _of(groups, measured), seed=seed),
+        reliability=reliability_bins(cooled),
+    )
+
+
+def _words(subject: Subject, heldout: Heldout, seed: int) -> list[WordFinding]:
+    """For the words that tell the label best: does moving one turn the order?"""
+    pairs, found = heldout.pairs, []
+    chosen, rejected = [p.chosen_text for p in pairs], [p.rejected_text for p in pairs]
+    for word, tells in telling_words(chosen, rejected, most=WORDS):
+        sides = zip(chosen, rejected, strict=True)
+        turned = [moved(word, *((c, r) if tells > 0 else (r, c))) for c, r in sides]
+        places = [place for place, texts in enumerate(turned) if texts is not None]
+        sources, targets = ([texts[side] for texts in turned if texts is not None] for side in (0, 1))
+        prompts = [pairs[place].prompt for place in places]
+        gaps = subject.mean(prompts, sources) - subject.mean(prompts, targets)
+        flips = np.zeros(len(pairs))
+        before = heldout.gaps[places] * np.sign(tells)
+        flips[places] = (np.sign(before) == 1) & (gaps < 0)
+        found.append(WordFinding(word, tells, bootstrap_interval(flips, heldout.groups, seed=seed)))
+    return found
+
+
+def _probes(subject: Subject, asked: Sequence[Preference], facts: Mapping[str, str], seed: int) -> list[ProbeFinding]:
+    texts, groups = [pair.chosen_text for pair in asked], [pair.group for pair in asked]
+    before = subject.mean([pair.prompt for pair in asked], texts)
+    made: list[tuple[Probe, list[str | None]]] = [(probe, damaged(probe, texts, seed=seed)) for probe in PROBES]
+    made += [(OTHER_ANSWER, other_answers(texts, groups)), (WRONG_FACT, wrong_facts(texts, facts))]
+    found = []
+    for probe, worse in made:
+        places = [place for place, text in enumerate(worse) if text is not None]
+        own = [groups[place] for place in places]
+        after = subject.mean([asked[p].prompt for p in places], [text for text in worse if text is not None])
+        share = raised(before[places], after, own, seed=seed) if places else None
+        change = float((after - before[places]).mean()) if places else None
+        found.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
+    return found
+
+
+def _swaps(subject: Subject, asked: Sequence[Preference], seed: int) -> list[SwapFinding]:
+    requests, responses = [p.prompt[-1].content for p in asked], [p.chosen_text for p in asked]
+    found = []
+    for name, make in SWAPS.items():
+        swaps = make(requests, responses)
+        first, second = (
+            subject.mean([_asked_by(asked[s.place], s, side) for s in swaps], [s.response[side] for s in swaps])
+            for side in (0, 1)
+        )
+        gaps = first - second
+        gap = _mean(gaps, [asked[s.place].group for s in swaps], seed)
+        found.append(SwapFinding(name, gap, float(np.abs(gaps).max()) if len(gaps) else None))
+    return found
+
+
+def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
+    return (*pair.prompt[:-1], Message(role="user", content=swap.prompt[side]))
+
+
+def _unfamiliar(
+    subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int
+) -> tuple[float | None, float | None, Estimate | None]:
+    """Mean spread of the members, the spread that is flagged, and how much of text without sense that flags."""
+    if heldout.chosen.shape[1] < 2:
+        return None, None, None
+    known = np.concatenate((heldout.chosen, heldout.rejected)).std(axis=1)
+    flag = float(np.quantile(known, 0.95))
+    rng = np.random.default_rng(seed)
+    letters = list("abcdefghijklmnopqrstuvwxyz     ")
+    senseless = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
+    spread = subject.score([pair.prompt for pair in asked], senseless).std(axis=1)
+    flagged = bootstrap_interval((spread > flag).astype(np.float64), [p.group for p in asked], seed=seed)
+    return float(known.mean()), flag, flagged
+
+
+def _mistakes(heldout: Heldout) -> list[Mistake]:
+    worst = [int(place) for place in np.argsort(heldout.gaps, kind="stable")[:MISTAKES] if heldout.gaps[place] < 0]
+    return [
+        Mistake(
+            id=heldout.pairs[place].id,
+            prompt=[message.model_dump() for message in heldout.pairs[place].prompt],
+            chosen=heldout.pairs[place].chosen_text,
+            rejected=heldout.pairs[place].rejected_text,
+            gap=float(heldout.gaps[place]),
+            strength=heldout.pairs[place].strength,
+        )
+        for place in worst
+    ]
+
+
+def judge(found: Findings, limits: Limits) -> list[Check]:
+    """The findings held against the limits."""
+    few = limits.fewest
+    result: list[Check] = []
+    add = result.append
+    add(held.proven_above("accuracy", found.accuracy, limits.accuracy, ACCURACY, fewest=few))
+    if found.ceiling is None:
+        add(Check("below_ceiling", "undefined", BELOW, limits.below_ceiling))
+        add(Check("above_ceiling", "undefined", ABOVE, limits.above_ceiling))
+    else:
+        under = _minus(found.ceiling.mean, found.accuracy)
+        over = Estimate(-under.mean, found.accuracy.low - found.ceiling.high, -under.low, under.count, under.prompts)
+        add(held.at_most("below_ceiling", under, limits.below_ceiling, BELOW, fewest=few))
+        add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
+    honest = found.calibration
+    excess = max(0.0, honest.ece - honest.ece_by_chance)
+    error = Estimate(excess, excess, excess, honest.brier.count, honest.brier.prompts)
+    add(held.at_most("calibration", error, limits.ece, CALIBRATION, fewest=few))
+    add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
+    add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
+    add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
+    worst = max(found.words, key=lambda word: word.turned.mean, default=None)
+    add(held.at_most("one_word", worst.turned if worst else None, limits.one_word, ONE_WORD, fewest=few))
+    for probe in found.probes:
+        limit = limits.ruin_raises if probe.severe else limits.damage_raises
+        add(
+            held.at_most(
+                f"probe/{probe.name}", probe.raised, limit, f"share that scores higher with {probe.about}", fewest=few
+            )
+        )
+    for swap in found.swaps:
+        add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
+    add(held.not_below("unfamiliar", found.unfamiliar_flagged, limits.unfamiliar_flagged, UNFAMILIAR, fewest=few))
+    return result
+
+
+def _minus(value: float, estimate: Estimate) -> Estimate:
+    return Estimate(
+        value - estimate.mean, value - estimate.high, value - estimate.low, estimate.count, estimate.prompts
+    )
+
+
+ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
+BELOW = "noise ceiling − accuracy; fails when the model learnt much less than the labels hold"
+ABOVE = "accuracy − noise ceiling; fails when the model knows more than labels can tell: something leaks"
+CALIBRATION = "calibration error after temperature, beyond what chance alone shows"
+BRIER = "mean squared error of the probability after temperature; a coin has 0.25"
+LENGTH = "correlation of score and length within prompts"
+SHORTER = "accuracy where the shorter answer is the better one"
+ONE_WORD = "share of pairs whose order turns when one telling word is moved to the other answer"
+SWAP = "mean difference of score between two askers, in deviations"
+UNFAMILIAR = "share of texts without sense that the members' spread flags"

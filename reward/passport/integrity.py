@@ -1,0 +1,97 @@
+"""Does the same answer get the same score, however it is asked? Knows roles; no labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from reward.passport.checks import Check, exactly
+from workbench.model.heads import Probe
+from workbench.model.masks import pad_rows
+from workbench.model.open import PROBE_TOLERANCE
+from workbench.model.roles import Roles
+
+ROWS = 16
+"""Rows that are asked again."""
+PADDING = "largest difference between a row alone and the same row padded, in deviations of the scores"
+BATCH = "largest difference between rows read together and one by one, in deviations of the scores"
+POSITION = "largest difference when chosen and rejected change places in the batch, in deviations of the scores"
+RELOAD = "largest difference from the scores recorded when the model was saved, in deviations of the scores"
+HEAD = "largest difference between the head's weight and the one trained beside the adapter, over its largest weight"
+
+
+def integrity(
+    roles: Roles, role: str, chosen: Sequence[list[int]], rejected: Sequence[list[int]], *, same_score: float
+) -> list[Check]:
+    """Padding, batch and position.
+
+    Args:
+        roles: with the reward role and its head.
+        role: the reward role.
+        chosen, rejected: token rows of held-out pairs; the first ones are asked.
+        same_score: largest difference that counts as the same; 0: by the precision of the base.
+    """
+    limit = same_score or tolerance(roles)
+    first, second = [list(row) for row in chosen[:ROWS]], [list(row) for row in rejected[:ROWS]]
+    rows = [*first, *second]
+    alone = torch.cat([_scores(roles, role, [row]) for row in rows])
+    padded = torch.cat([_scores(roles, role, [row], extra=7 + 5 * n % 11) for n, row in enumerate(rows)])
+    together = _scores(roles, role, rows)
+    turned = _scores(roles, role, [*second, *first])
+    turned = torch.cat((turned[len(second) :], turned[: len(second)]))
+    found = (
+        ("padding", padded - alone, PADDING),
+        ("batch", together - alone, BATCH),
+        ("position", turned - together, POSITION),
+    )
+    return [exactly(name, float(d.abs().max()), limit, about, count=len(rows)) for name, d, about in found]
+
+
+def tolerance(roles: Roles) -> float:
+    """What counts as the same score, by the precision of the base."""
+    return PROBE_TOLERANCE.get(roles.lm_head.dtype, 0.15)
+
+
+def reload_check(roles: Roles, members: dict[str, Probe | None], *, same_score: float) -> Check:
+    """Each member's stored probe batch scored again.
+
+    Args:
+        roles: as loaded from the files.
+        members: role → the probe batch stored with its head.
+        same_score: as in `integrity`.
+    """
+    worst, count = None, 0
+    for role, probe in members.items():
+        if probe is not None:
+            scores = roles.scores(role, probe.ids.to(roles.device), probe.mask.to(roles.device)).cpu()
+            difference = float((scores - probe.scores).abs().max())
+            worst = difference if worst is None or not difference <= worst else worst
+            count += len(scores)
+    return exactly("reload", worst, same_score or tolerance(roles), RELOAD, count=count)
+
+
+def head_check(roles: Roles, members: dict[str, Path]) -> Check:
+    """The head in use is the one that was trained with the adapter, whose file holds a copy of it."""
+    worst, count = None, 0
+    for role, adapter in members.items():
+        tensors = load_file(adapter / "adapter_model.safetensors")
+        trained = [tensor for name, tensor in tensors.items() if name.endswith("score.weight")]
+        if len(trained) == 1:
+            weight = trained[0].float().flatten()
+            used = roles.heads[role].weight.detach().float().cpu()
+            same = weight.shape == used.shape
+            difference = float((weight - used).abs().max() / weight.abs().max()) if same else float("inf")
+            worst = difference if worst is None or not difference <= worst else worst
+            count += 1
+    return exactly("head", worst, 1e-3, HEAD, count=count)
+
+
+def _scores(roles: Roles, role: str, rows: list[list[int]], *, extra: int = 0) -> torch.Tensor:
+    """Raw order kept; `extra` columns of padding."""
+    pad = roles.tokenizer.pad_token_id
+    ids, mask = pad_rows(rows, pad)
+    if extra:
+        ids = torch.cat((ids, torch.full((len(ids), extra), pad)), dim=1)
+        mask = torch.cat((mask, torch.zeros((len(mask), extra), dtype=torch.bool)), dim=1)
+    return roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()

@@ -1,0 +1,132 @@
+"""A passport as one self-contained HTML page: no script, nothing fetched, every text escaped. Knows passports only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+import workbench.evaluate.report
+from reward.passport.checks import Check
+from reward.passport.content import Findings, Passport
+from workbench.evaluate.charts import histogram_chart, interval_chart, reliability_chart, visible
+from workbench.evaluate.figures import Figure
+from workbench.evaluate.statistics import Estimate
+from workbench.evaluate.tables import number
+
+FOLDERS = (Path(__file__).parent / "templates", Path(workbench.evaluate.report.__file__).parent / "templates")
+BLUE, GREEN = 3, 2
+WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined"}
+
+
+def render(passport: Passport) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDERS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"svg": Markup, "number": number, "small": _small}
+    order = {"fail": 0, "undefined": 1, "pass": 2}
+    return environment.get_template("passport.html.jinja").render(
+        passport=passport,
+        found=passport.findings,
+        checks=sorted(passport.checks, key=lambda check: order[check.outcome]),
+        words=WORDS,
+        interval=_interval,
+        figures=figures(passport.findings),
+    )
+
+
+def _shown(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _small(value: float | None) -> str:
+    """Three digits that count."""
+    return "–" if value is None else f"{value:.3g}".replace("-", "−")
+
+
+def _interval(check: Check) -> str:
+    """A check's interval, or nothing where it has no error of sampling."""
+    if check.low is None or check.high is None or check.low == check.high:
+        return ""
+    return f"{_small(check.low)} to {_small(check.high)}"
+
+
+def figures(found: Findings) -> list[Figure]:
+    """The plots, with sentences that say how to read them."""
+    return [_accuracy(found), _slices(found), _reliability(found), _margins(found), _probes(found), _swaps(found)]
+
+
+def _marks(
+    rows: Sequence[tuple[str, Estimate | None]], colour: int
+) -> list[tuple[str, list[tuple[str, Estimate, int]]]]:
+    return [(label, [(label, estimate, colour)]) for label, estimate in rows if estimate is not None]
+
+
+def _accuracy(found: Findings) -> Figure:
+    rows = _marks(
+        [
+            ("agrees with labels", found.accuracy),
+            ("noise ceiling", found.ceiling),
+            ("… shorter is better", found.shorter_better),
+        ],
+        BLUE,
+    )
+    caption = "On held-out pairs; bars are 95% intervals by a bootstrap over prompts, the dashed line is a coin. "
+    caption += (
+        "The noise ceiling is how often a model that always knew the better answer would agree with these labels."
+        if found.ceiling is not None
+        else "No pair was judged by several people, so the noise ceiling is not known."
+    )
+    return Figure("Accuracy", caption, interval_chart("accuracy", rows, x_label="share of pairs", reference=0.5))
+
+
+def _slices(found: Findings) -> Figure:
+    rows = _marks([(f"{s.by}: {s.name}", s.accuracy) for s in found.slices][:24], BLUE)
+    caption = "Accuracy on parts of the held-out pairs. Strong preferences should be easier than slight ones."
+    return Figure(
+        "Accuracy, part by part", caption, interval_chart("slices", rows, x_label="share right", reference=0.5)
+    )
+
+
+def _reliability(found: Findings) -> Figure:
+    honest = found.calibration
+    caption = (
+        f"After dividing score gaps by the temperature {_small(honest.temperature)}, fitted on half of the prompts; "
+        "drawn are the pairs of the other half. On the dashed diagonal the model is right as often as it claims. "
+        f"Calibration error {_small(honest.ece)}, before the division {_small(honest.ece_before)}; chance alone shows "
+        f"{_small(honest.ece_by_chance)}. Brier score {_small(honest.brier.mean)}."
+    )
+    return Figure("Reliability", caption, reliability_chart("reliability", honest.reliability, colour=BLUE))
+
+
+def _margins(found: Findings) -> Figure:
+    caption = "Score of the chosen answer less that of the rejected one. Left of 0 the model contradicts the label."
+    svg = histogram_chart("margins", found.margins, x_label="gap, in deviations of the scores", colour=GREEN)
+    return Figure("Margins", caption, svg)
+
+
+def _probes(found: Findings) -> Figure:
+    rows = _marks([(probe.name, probe.raised) for probe in found.probes], GREEN)
+    caption = (
+        "Share of held-out answers that score higher after a damage; 0 is right. What is known of each damage stands "
+        "in the table of checks."
+    )
+    svg = interval_chart("probes", rows, x_label="share that scores higher", reference=0.5, limits=(0.0, 1.0))
+    return Figure("Damaged answers", caption, svg)
+
+
+def _swaps(found: Findings) -> Figure:
+    rows = _marks([(swap.name, swap.gap) for swap in found.swaps], GREEN)
+    if not rows:
+        return Figure("Who asks", "", missing="No request could be swapped.")
+    caption = (
+        "Mean score of the same answer for one asker less that for another, in deviations of the scores; 0 is right. "
+        "A word list is a floor, not a measurement."
+    )
+    return Figure("Who asks", caption, interval_chart("swaps", rows, x_label="gap", reference=0.0))

@@ -1,0 +1,91 @@
+"""Sound and spoilt reward models, really fitted: each spoilt one fails by the check meant for it; PPO refuses it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ppo.config import PpoConfig
+from ppo.train import train as run_ppo
+from reward.__main__ import main
+from tests.conftest import load_phase
+from tests.ppo.conftest import ppo_values
+from tests.reward.passport.conftest import Fit, leaked_pairs, longer_pairs, sound_pairs
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def sound(fit: Fit) -> RunFolder:
+    return fit("sound", sound_pairs(450))
+
+
+def outcomes(folder: RunFolder) -> dict[str, str]:
+    passport = json.loads((folder.path / "passport.json").read_text(encoding="utf-8"))
+    return {check["name"]: check["outcome"] for check in passport["checks"]}
+
+
+def refused(folder: RunFolder, tmp_path: Path, sft_run: Path, prompt_file: Path) -> str:
+    values = ppo_values(tmp_path / "ppo", sft_run, folder.path, prompt_file)
+    values["model"]["force"] = False
+    with pytest.raises(WorkbenchError) as caught:
+        run_ppo(load_phase(PpoConfig, tmp_path / "ppo.yaml", values), resume=False)
+    assert not (tmp_path / "ppo").exists(), "nothing was started"
+    return caught.value.problem
+
+
+def test_a_sound_model_passes_and_ppo_takes_it(sound, tmp_path, sft_run, prompt_file):
+    found = outcomes(sound)
+    assert "fail" not in found.values()
+    assert found["accuracy"] == found["length_correlation"] == found["one_word"] == found["reload"] == "pass"
+    values = ppo_values(tmp_path / "ppo", sft_run, sound.path, prompt_file)
+    values["model"]["force"] = False
+    values["train"]["iterations"] = 1
+    finished = run_ppo(load_phase(PpoConfig, tmp_path / "ppo.yaml", values), resume=False)
+    assert "forced" not in finished.record()
+
+
+def test_a_model_that_pays_for_length_fails_by_length(fit, tmp_path, sft_run, prompt_file):
+    biased = fit("longer", longer_pairs(220))
+    found = outcomes(biased)
+    assert found["accuracy"] == "pass", "its labels are as biased as it is"
+    assert found["length_correlation"] == "fail"
+    assert found["probe/pad"] == "fail"
+    assert "length_correlation" in refused(biased, tmp_path, sft_run, prompt_file)
+
+
+def test_a_model_that_reads_a_leaked_word_fails_by_the_word(fit, tmp_path, sft_run, prompt_file):
+    leaky = fit("leaked", leaked_pairs(200))
+    found = outcomes(leaky)
+    assert (found["accuracy"], found["one_word"]) == ("pass", "fail")
+    words = json.loads((leaky.path / "passport.json").read_text(encoding="utf-8"))["findings"]["words"]
+    assert {word["word"] for word in words} >= {"zq", "xj"}
+    assert "one_word" in refused(leaky, tmp_path, sft_run, prompt_file)
+
+
+def test_a_lost_head_fails_by_its_recorded_scores(sound, tmp_path, sft_run, prompt_file, capsys):
+    lost = RunFolder(shutil.copytree(sound.path, tmp_path / "lost"))
+    tensors = load_file(lost.head_path)
+    tensors["weight"] = torch.randn(64, generator=torch.Generator().manual_seed(0)) / 8
+    save_file(tensors, lost.head_path)
+    assert "other weights (head.safetensors)" in refused(lost, tmp_path, sft_run, prompt_file), "the old passport"
+    assert main(["passport", str(lost.path)]) == 1
+    found = outcomes(lost)
+    assert (found["reload"], found["head"]) == ("fail", "fail")
+    assert found["padding"] == "pass"
+    assert "fail: " in capsys.readouterr().out
+    assert "check reload fails" in refused(lost, tmp_path, sft_run, prompt_file)
+
+
+def test_limits_from_the_command_line_are_on_the_record(sound, tmp_path):
+    copy = RunFolder(shutil.copytree(sound.path, tmp_path / "strict"))
+    assert main(["passport", str(copy.path), "passport.accuracy=0.999"]) == 1
+    passport = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))
+    assert passport["failed"] == ["accuracy"]
+    assert (passport["limits"]["accuracy"], passport["origins"]["accuracy"]) == (0.999, "command line")
+    assert passport["origins"]["brier"] == "default"

@@ -1,0 +1,141 @@
+"""Ensembles: what members share, where they differ, and who takes their mean."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import reward.train as phase
+from ppo.config import PpoConfig
+from ppo.train import train as run_ppo
+from reward.config import RewardConfig
+from reward.ensemble import member_config, member_seed, resampled
+from tests.conftest import load_phase, reward_values
+from tests.ppo.conftest import ppo_values
+from tests.reward.passport.conftest import sound_pairs
+from workbench.data.records import Preference
+from workbench.evaluate.run_models import RoleScore, evaluate_reward_run, own_heldout_pairs, reward_roles
+from workbench.model.open import open_runs
+from workbench.run.folder import RunFolder
+
+
+def records(groups):
+    return [Preference(**{**row, "group": group}) for row, group in zip(sound_pairs(len(groups)), groups, strict=True)]
+
+
+def test_prompts_are_drawn_whole_and_with_replacement():
+    given = records(["a", "a", "b", "c", "c", "d", "e", "f"])
+    drawn = resampled(given, seed=3)
+    copies = Counter(record.group for record in drawn)
+    assert sum(1 for _ in copies) == 6, "as many prompts as there were"
+    sizes = Counter(record.group for record in given)
+    assert all(number == sizes[group.split("~")[0]] for group, number in copies.items()), "each with all its pairs"
+    assert any("~" in group for group in copies)
+    assert drawn == resampled(given, seed=3) != resampled(given, seed=4)
+    texts = {record.group: record.prompt for record in given}
+    assert all(texts[record.group.split("~")[0]] == record.prompt or record.group[0] in "ac" for record in drawn)
+
+
+def test_on_average_a_prompt_is_left_out_of_a_member_with_probability_1_over_e():
+    given = records([f"g{n}" for n in range(60)])
+    seen = [len({r.group.split("~")[0] for r in resampled(given, seed)}) / 60 for seed in range(60)]
+    assert np.mean(seen) == pytest.approx(1 - (1 - 1 / 60) ** 60, abs=0.02)  # 0.635
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory, sft_run, preference_file):
+    """Two members, examined together."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    values = reward_values(folder / "reward", sft_run, preference_file)
+    values["passport"] = {"answers": 8, "fewest": 4}
+    config = load_phase(RewardConfig, folder / "reward.yaml", values, "ensemble.members=2")
+    return phase.train(config, resume=False)
+
+
+def test_members_are_whole_runs_that_differ_and_share_what_is_held_out(ensemble):
+    first, second = ensemble.members
+    assert [member.path.relative_to(ensemble.path).as_posix() for member in ensemble.members] == [
+        "members/1",
+        "members/2",
+    ]
+    adapters = [load_file(member.adapter / "adapter_model.safetensors") for member in (first, second)]
+    assert all(not torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    assert own_heldout_pairs(first) == own_heldout_pairs(second) == own_heldout_pairs(ensemble)
+    assert [member.record()["seed"] for member in (first, second)] == [member_seed(0, 1), member_seed(0, 2)]
+    record = ensemble.record()
+    assert (record["members"], record["status"], record["seed"]) == (2, "finished", 0)
+    assert record["base"] == first.record()["base"]
+    assert not (ensemble.path / "adapter").exists()
+
+
+def test_its_passport_is_of_all_members(ensemble):
+    passport = json.loads((ensemble.path / "passport.json").read_text(encoding="utf-8"))
+    assert len(passport["files"]) == 4
+    assert passport["facts"]["members"] == 2
+    assert passport["findings"]["spread"] > 0
+    assert passport["findings"]["unfamiliar_flagged"]["count"] == 8
+    assert not (ensemble.members[0].path / "passport.json").exists()
+
+
+def test_a_second_member_costs_its_adapter_and_head_alone(ensemble):
+    roles = open_runs(reward_roles(ensemble.path))
+    counts = roles.parameter_counts()
+    assert counts["reward_1"] == counts["reward_2"]
+    assert roles.base_bytes() == open_runs({"reward": ensemble.members[0].path}).base_bytes()
+
+
+def test_evaluation_takes_the_mean_of_the_members(ensemble):
+    pairs = own_heldout_pairs(ensemble)
+    roles = open_runs(reward_roles(ensemble.path))
+    prompts, texts = [pair.prompt for pair in pairs], [pair.chosen_text for pair in pairs]
+    scores = [RoleScore(roles, name, 8)(prompts, texts, [True] * len(pairs)) for name in ("reward_1", "reward_2")]
+    others = [
+        RoleScore(roles, name, 8)(prompts, [pair.rejected_text for pair in pairs], [True] * len(pairs))
+        for name in ("reward_1", "reward_2")
+    ]
+    result = evaluate_reward_run(ensemble.path).reward_model
+    assert result.score_mean == pytest.approx(np.concatenate((np.mean(scores, 0), np.mean(others, 0))).mean(), abs=1e-4)
+
+
+def test_ppo_scores_with_every_member(ensemble, sft_run, prompt_file, tmp_path):
+    values = ppo_values(tmp_path / "ppo", sft_run, ensemble.path, prompt_file)
+    values["train"]["iterations"] = 1
+    values["reward"] = {"spread_coef": 0.5}
+    finished = run_ppo(load_phase(PpoConfig, tmp_path / "ppo.yaml", values), resume=False)
+    parents = finished.record()["parents"]
+    assert [parents[name] for name in ("reward_1", "reward_2")] == [str(m.path) for m in ensemble.members]
+    (row,) = (row for row in finished.read_metrics() if "objective/score_spread" in row)
+    assert row["objective/score_spread"] > 0
+
+
+def test_an_interrupted_ensemble_keeps_its_finished_members(tmp_path, sft_run, preference_file, monkeypatch):
+    values = reward_values(tmp_path / "reward", sft_run, preference_file)
+    config = load_phase(RewardConfig, tmp_path / "reward.yaml", values, "ensemble.members=2")
+    real, fitted = phase.train_one, []
+
+    def fit(given, *, resume):
+        if given.ensemble.member == 2 and len(fitted) == 1:
+            fitted.append("stopped")
+            raise KeyboardInterrupt
+        fitted.append(given.ensemble.member)
+        return real(given, resume=resume)
+
+    monkeypatch.setattr(phase, "train_one", fit)
+    with pytest.raises(KeyboardInterrupt):
+        phase.train(config, resume=False)
+    assert not RunFolder(tmp_path / "reward").finished
+    before = (tmp_path / "reward/members/1/metrics.jsonl").read_bytes()
+    assert phase.train(config, resume=True).finished
+    assert fitted == [1, "stopped", 1, 2]
+    assert (tmp_path / "reward/members/1/metrics.jsonl").read_bytes() == before, "found finished, left alone"
+
+
+def test_a_member_can_be_fitted_alone_elsewhere(tmp_path, sft_run, preference_file):
+    values = reward_values(tmp_path / "reward", sft_run, preference_file)
+    config = load_phase(RewardConfig, tmp_path / "reward.yaml", values, "ensemble.members=3")
+    second = member_config(config, 2)
+    assert (second.run.dir, second.ensemble.member) == (f"{tmp_path / 'reward'}/members/2", 2)
+    assert second.data == config.data
