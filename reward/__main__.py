@@ -1,12 +1,17 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …` (reward/verbs.py)."""
 
 from reward.config import RewardConfig
+from reward.verbs import VERBS, make_parser
 from workbench.run.config import parse_command_line
 from workbench.run.errors import run_main
 
 
 def main(argv: list[str]) -> int:
-    """Run the phase from its command line."""
+    """Run the phase from its command line, or one of the verbs about finished runs."""
+    if argv and argv[0] in VERBS:
+        arguments = make_parser().parse_args(argv)
+        arguments.run(arguments)
+        return 0
     command = parse_command_line(RewardConfig, argv, prog="python -m reward", description=__doc__ or "")
     if command.dry_run:
         return 0
