@@ -20,6 +20,8 @@ PURE = (
     "ppo/loss.py",
     "ppo/rewards.py",
     "reward/loss.py",
+    "reward/acquire_scores.py",
+    "reward/curve_fit.py",
     "annotate/agreement.py",
     "annotate/agreement_sums.py",
     "annotate/pace.py",
@@ -53,6 +55,7 @@ PLACES = {
     "peft": ("workbench/model/",),
     "bitsandbytes": ("workbench/model/",),
     "wandb": ("workbench/run/tracking.py",),
+    "captum": ("reward/explain_tokens.py",),
 }
 """Who may import a large dependency."""
 
