@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.record import RESULTS, write_result
 from benchmarks.reward_fits import difference, fitted, labelled, split_items, truth_correct
 from reward.acquire import acquire
 from reward.curve_fit import fit_power_law
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
-from workbench.run.checkpoints import write_text_atomically
-from workbench.run.lineage import git_commit
 from workbench.tiny.annotators import SIMULATED
 
-OUT = Path("benchmarks/results/reward_acquire.json")
+OUT = RESULTS / "reward_acquire.json"
+CLAIM = __doc__.partition("\n")[0] if __doc__ else ""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             arms.setdefault(name, {})[seed] = right
             print(f"seed {seed} {name}: {right.mean():.4f}", flush=True)
     content = {
-        "commit": git_commit(),
+        "claim": CLAIM,
         "first": arguments.first,
         "more": arguments.more,
         "seeds": arguments.seeds,
@@ -72,8 +72,7 @@ def main(argv: list[str] | None = None) -> None:
             for strategy in arguments.strategies
         },
     }
-    write_text_atomically(arguments.out, json.dumps(content, indent=1) + "\n")
-    print(json.dumps(content, indent=1))
+    write_result(arguments.out, content)
 
 
 def fit_strategies(

@@ -33,6 +33,8 @@ from workbench.tiny.annotators import SimulatedAnnotator
 from workbench.tiny.gold import gold_reward
 
 CONFIG = Path("configs/tiny/reward.yaml")
+SHORT_OVERRIDES = ("normalise.answers=64", "tracking.wandb=disabled", "run.threads=1")
+"""What all fits have in common beside the shipped configuration: the scale of the scores decides nothing here."""
 
 
 def split_items(path: Path, *, heldout: int) -> tuple[list[Item], list[Item]]:
@@ -58,7 +60,7 @@ def labelled(
     mode: Mode,
     seed: int,
 ) -> list[Preference]:
-    """Preferences of simulated annotators through the label store, ties kept with weight 1."""
+    """Preferences of simulated annotators through the label store, ties kept."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"labels-{seed}-{overlap}.sqlite"
     store = Store.open(path, durable=False)
@@ -66,7 +68,7 @@ def labelled(
     simulate(store, Queue(store, lease_seconds=600, seed=seed), annotators=annotators, number=0, seed=seed)
     records = preferences(store, Rules(resolve=mode, drop_ties=False, heldout_share=0.0, edits=False)).preferences
     store.close()
-    return [record.model_copy(update={"split": None, "weight": record.weight or 1.0}) for record in records]
+    return [record.model_copy(update={"split": None}) for record in records]
 
 
 def fitted(folder: Path, start: Path, records: Sequence[Preference], heldout: Path, *, seed: int, loss: str) -> Path:
@@ -78,15 +80,14 @@ def fitted(folder: Path, start: Path, records: Sequence[Preference], heldout: Pa
     overrides = {
         "run.dir": folder,
         "run.seed": seed,
-        "run.threads": 1,
         "model.start": start,
         "data.train": data,
         "data.heldout": heldout,
         "loss.kind": loss,
-        "normalise.answers": 64,
-        "tracking.wandb": "disabled",
     }
-    config, _ = load_config(RewardConfig, CONFIG, [f"{key}={value}" for key, value in overrides.items()])
+    config, _ = load_config(
+        RewardConfig, CONFIG, [*SHORT_OVERRIDES, *(f"{key}={value}" for key, value in overrides.items())]
+    )
     train(config, resume=(folder / "run.json").is_file())
     gc.collect()
     return folder

@@ -10,19 +10,18 @@ On the tiny task, with simulated annotators, measured by the truth on held-out p
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import RESULTS, write_result
 from benchmarks.reward_fits import difference, fitted, labelled, split_items, truth_correct
 from workbench.data.readers import write_records
 from workbench.data.records import Item, Preference
-from workbench.run.checkpoints import write_text_atomically
-from workbench.run.lineage import git_commit
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator
 
-OUT = Path("benchmarks/results/reward_labels.json")
+OUT = RESULTS / "reward_labels.json"
+CLAIM = __doc__.partition("\n")[0] if __doc__ else ""
 CARELESS_THIRD: tuple[SimulatedAnnotator, ...] = (
     *SIMULATED[:4],
     SimulatedAnnotator("simulated-careless-1", 0.20, 0.90),
@@ -54,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             arms.setdefault(name, {})[seed] = right
             print(f"seed {seed} {name}: {right.mean():.4f}", flush=True)
     content = {
-        "commit": git_commit(),
+        "claim": CLAIM,
         "pairs": arguments.pairs,
         "seeds": arguments.seeds,
         "truth_accuracy": {
@@ -63,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         "strengths": difference(arms["ordinal"], arms["bradley_terry"], groups),
         "reliability": difference(arms["dawid-skene"], arms["majority"], groups),
     }
-    write_text_atomically(arguments.out, json.dumps(content, indent=1) + "\n")
-    print(json.dumps(content, indent=1))
+    write_result(arguments.out, content)
 
 
 def fit_arms(items: Sequence[Item], kept_out: Sequence[Item], start: Path, folder: Path, seed: int) -> dict[str, Path]:

@@ -10,7 +10,6 @@ Peak memory is the process's largest resident set during the loop (on a GPU: tor
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,16 +20,16 @@ from typing import Any
 
 import torch
 
+from benchmarks.record import RESULTS, write_result
 from workbench.data.batching import encode_pairs
 from workbench.data.readers import read_preferences
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of, open_runs
 from workbench.model.score import score_rows
-from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import git_commit, package_versions
 
-OUT = Path("benchmarks/results/reward_scoring.json")
+OUT = RESULTS / "reward_scoring.json"
+CLAIM = __doc__.partition("\n")[0] if __doc__ else ""
 TRL_BATCHES = (8, 16, 32)
 """Pairs a batch that TRL's loop is given: 8 is its default."""
 OUR_BATCH, OUR_TOKENS = 64, 4096
@@ -59,19 +58,13 @@ def main(argv: list[str] | None = None) -> None:
             measured.append(in_process(arguments, name))
             print(name, measured[-1], flush=True)
     content = {
-        "commit": git_commit(),
-        "machine": {
-            "processor": platform.processor(),
-            "threads": torch.get_num_threads(),
-            "cuda": torch.cuda.is_available(),
-        },
-        "versions": package_versions(),
+        "claim": CLAIM,
+        "threads": torch.get_num_threads(),
         "pairs_file": arguments.pairs.name,
         "repeats": arguments.repeats,
         **compare(sides),
     }
-    write_text_atomically(arguments.out, json.dumps(content, indent=1) + "\n")
-    print(json.dumps({key: content[key] for key in ("speed_ratio", "memory_ratio", "medians")}, indent=1))
+    write_result(arguments.out, content)
 
 
 def compare(sides: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

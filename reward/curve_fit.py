@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 
 Floats = NDArray[np.float64]
 
@@ -57,8 +57,8 @@ def fit_power_law(pairs: ArrayLike, accuracies: ArrayLike) -> PowerLaw:
         accuracies: (N,) its accuracy, in [0, 1].
     """
     n, y = _points(pairs, accuracies)
-    found, _ = curve_fit(_law, n, y, p0=START, bounds=(LOWEST, HIGHEST), maxfev=5000)
-    return PowerLaw(*map(float, found))
+    found = least_squares(lambda law: _law(n, *law) - y, START, bounds=(LOWEST, HIGHEST), x_scale=(0.1, 1.0, 0.1))
+    return PowerLaw(*map(float, found.x))
 
 
 def resampled_laws(pairs: ArrayLike, accuracies: ArrayLike, *, seed: int, resamples: int = 300) -> list[PowerLaw]:
