@@ -1,8 +1,9 @@
 """Question: how many labels does choosing the pairs save against taking them at random?
 
-On the tiny task: a reward model is fitted on a few random pairs, chooses more from the pool, and is fitted anew on both.
-The random strategy is fitted at several sizes, so that a power law through them tells at how many random pairs it is as
-good as the chosen ones. Measured by the truth on held-out pairs of answers; simulated annotators, one judgement a pair.
+On the tiny task: a reward model is fitted on a few random pairs, chooses more from the pool, and is fitted anew on
+both. The random strategy is fitted at several sizes, so that a power law through them tells at how many random pairs it
+is as good as the chosen ones. Measured by the truth on held-out pairs of answers; simulated annotators, one judgement a
+pair.
 
     python -m benchmarks.reward_acquire [--start runs/demo/sft] [--items runs/demo/annotate/items.jsonl]
 """
@@ -24,7 +25,7 @@ from workbench.data.records import Preference
 from workbench.tiny.annotators import SIMULATED
 
 OUT = RESULTS / "reward_acquire.json"
-CLAIM = __doc__.partition("\n")[0] if __doc__ else ""
+CLAIM = "choosing the pairs to label saves labels against taking them at random"
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from workbench.data.records import Item, Preference
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator
 
 OUT = RESULTS / "reward_labels.json"
-CLAIM = __doc__.partition("\n")[0] if __doc__ else ""
+CLAIM = "ties and strengths beat ties dropped; Dawid-Skene weights beat majority where a third is careless"
 CARELESS_THIRD: tuple[SimulatedAnnotator, ...] = (
     *SIMULATED[:4],
     SimulatedAnnotator("simulated-careless-1", 0.20, 0.90),

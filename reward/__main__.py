@@ -1,4 +1,4 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …` (reward/verbs.py)."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …`."""
 
 from reward.config import RewardConfig
 from reward.verbs import VERBS, make_parser

@@ -30,6 +30,8 @@ from workbench.run.progress import progress
 
 WINDOW = 1024
 """Rows that are read, sorted by length and written together."""
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Tokens in one forward pass, padding included: larger ones are no faster on a CPU, and take more memory."""
 Record = Preference | Item | Demonstration | WorthlessRow
 
 
@@ -51,7 +53,7 @@ def score_file(
     out: Path,
     *,
     batch_size: int = 64,
-    batch_tokens: int = 16384,
+    batch_tokens: int | None = None,
     window: int = WINDOW,
     base: str | None = None,
     quiet: bool = False,
@@ -63,7 +65,7 @@ def score_file(
         file: JSONL, CSV, TSV, Parquet or a saved `datasets` folder.
         out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`.
         batch_size: answers in one forward pass, at most.
-        batch_tokens: tokens in one forward pass, padding included, at most.
+        batch_tokens: tokens in one forward pass, padding included, at most; None: `BATCH_TOKENS` of the device.
         window: rows that are sorted by length and written together.
         base: where the base is now, when not where the run says.
         quiet: no progress bar.
@@ -79,6 +81,7 @@ def score_file(
         raise WorkbenchError(file, "it is empty", expected="at least one record")
     partial = _Partial.open(out, folder, file)
     roles = open_runs({"reward": folder.path}, base=base)
+    batch_tokens = batch_tokens or batch_tokens_for(roles)
     records = itertools.islice(stream_answers(file), partial.rows, None)
     resumed, left_out = partial.rows, 0
     with (
@@ -94,6 +97,11 @@ def score_file(
             bar.update(len(lines))
     partial.publish(out)
     return Scored(total, resumed, left_out)
+
+
+def batch_tokens_for(roles: Roles) -> int:
+    """Tokens in one forward pass on the device that the base is on."""
+    return BATCH_TOKENS.get(roles.device.type, BATCH_TOKENS["cuda"])
 
 
 def scored_lines(

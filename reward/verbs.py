@@ -21,9 +21,7 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     score.add_argument("file", metavar="FILE", help="prompts with a response, pairs, or items to label")
     score.add_argument("--out", help="JSONL to write (default: FILE.scores.jsonl)")
     score.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
-    score.add_argument(
-        "--batch-tokens", type=_positive, default=16384, help="tokens in one pass (default: %(default)s)"
-    )
+    score.add_argument("--batch-tokens", type=_positive, help="tokens in one pass (default: by device)")
     score.add_argument("--base", help="where the base is now, when not where the run says")
     score.set_defaults(run=_score)
 

@@ -1,5 +1,6 @@
 """Why an answer gets its score: parts that add up, neighbours by hand, one page that fetches nothing."""
 
+import contextlib
 import json
 import re
 
@@ -55,7 +56,6 @@ def test_parts_of_a_linear_score_by_hand():
     embedding = torch.nn.Embedding.from_pretrained(torch.tensor([[1.0], [3.0], [-1.0], [0.5]]))
 
     class Fake:
-        heads = {"r": lambda self, hidden: hidden.squeeze(-1)}
         device = torch.device("cpu")
 
         class tokenizer:
@@ -66,8 +66,6 @@ def test_parts_of_a_linear_score_by_hand():
             get_input_embeddings = staticmethod(lambda: embedding)
 
         def use(self, role):
-            import contextlib
-
             return contextlib.nullcontext(lambda ids, mask: embedding(ids).cumsum(dim=1))
 
     fake = Fake()

@@ -36,13 +36,18 @@ def batches_by_length(lengths: Sequence[int], *, batch_size: int, batch_tokens: 
 def score_rows(
     roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int, batch_tokens: int | None = None
 ) -> Tensor:
-    """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU."""
-    scores = torch.zeros(len(rows))
-    lengths = [len(row) for row in rows]
+    """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU.
+
+    A row that occurs more than once, as the answers of one prompt do in all its pairs, is read once.
+    """
+    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
+    distinct = list(places)
+    scores = torch.zeros(len(distinct))
+    lengths = [len(row) for row in distinct]
     for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=batch_tokens):
-        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
+        ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
         scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
-    return scores
+    return scores[[places[tuple(row)] for row in rows]]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Scores and log-probabilities of given responses: equal to the slow way, whatever the batch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -88,3 +90,20 @@ def test_batches_by_length_by_hand():
     assert batches_by_length(lengths, batch_size=3) == [[1, 3, 4], [0, 2]]
     assert batches_by_length([7, 8], batch_size=4, batch_tokens=5) == [[0], [1]], "longer than allowed: alone"
     assert batches_by_length([], batch_size=4) == []
+
+
+def test_a_repeated_row_is_read_once_and_scored_everywhere():
+    class Counting:
+        tokenizer = SimpleNamespace(pad_token_id=0)
+        device = torch.device("cpu")
+        read = 0
+
+        def scores(self, role, ids, mask):
+            self.read += len(ids)
+            return ids.sum(dim=1).float()
+
+    roles = Counting()
+    rows = [[1, 2], [4], [1, 2], [3, 3, 3], [4]]
+    assert score_rows(roles, "reward", rows, batch_size=2).tolist() == [3, 4, 3, 9, 4]
+    assert roles.read == 3
+    assert score_rows(roles, "reward", [], batch_size=2).tolist() == []
