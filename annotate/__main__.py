@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
-from annotate.store import Store
+from annotate.store.database import Store
 from workbench.run.config import parse_command_line
 from workbench.run.errors import WorkbenchError, did_you_mean, run_main
 
@@ -67,7 +67,7 @@ def campaign(argv: list[str]) -> None:
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     """The store, holding the items of the pairs file; without such a file, what was loaded before."""
-    from annotate.load import load_file, loaded_text
+    from annotate.intake.load import load_file, loaded_text
 
     path = Path(config.pairs.out)
     if path.is_file():
@@ -97,7 +97,7 @@ def load(argv: list[str]) -> None:
         return
     if len(words) != 1:
         raise WorkbenchError("load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold]")
-    from annotate.load import load_file, loaded_text
+    from annotate.intake.load import load_file, loaded_text
 
     store = Store.open(config.store_url)
     loaded = load_file(store, words[0], config.queue.intake, gold=gold)
@@ -130,9 +130,9 @@ def serve(argv: list[str]) -> None:
     config = _config("serve", argv)
     if config is None:
         return
-    from annotate.app import create_app, listen, login_needed, run
-    from annotate.contents import read_contents, remember_guidelines
-    from annotate.queue import Queue
+    from annotate.queue.rules import Queue
+    from annotate.web.app import create_app, listen, login_needed, run
+    from annotate.web.contents import read_contents, remember_guidelines
 
     server, page = config.server, config.page
     contents = read_contents(
@@ -171,7 +171,7 @@ def simulate(argv: list[str]) -> None:
     config = _config("simulate", argv)
     if config is None:
         return
-    from annotate.queue import Queue
+    from annotate.queue.rules import Queue
     from annotate.simulate import simulate as label
     from workbench.run.progress import progress
 
@@ -205,12 +205,12 @@ def export(argv: list[str]) -> None:
     if config is None:
         return
     if raw:
-        from annotate.raw_export import export_raw
+        from annotate.labels.raw_export import export_raw
 
         print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
         return
-    from annotate.export import Rules, counts_text
-    from annotate.export import export as write
+    from annotate.labels.export import Rules, counts_text
+    from annotate.labels.export import export as write
 
     section = config.export
     rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
@@ -224,8 +224,8 @@ def status(argv: list[str]) -> None:
     config = _config("status", [argument for argument in argv if argument != "--json"])
     if config is None:
         return
-    from annotate.status import render
-    from annotate.status import status as report
+    from annotate.labels.status import render
+    from annotate.labels.status import status as report
 
     store = _existing_store(config)
     print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
@@ -238,7 +238,7 @@ def annotator(argv: list[str]) -> None:
     config = _config("annotator", rest)
     if config is None:
         return
-    from annotate.accounts import change_accounts
+    from annotate.people.commands import change_accounts
 
     store = Store.open(config.store_url)
     change_accounts(store, words, role)

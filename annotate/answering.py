@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from annotate.campaign import Report, campaign_names, campaign_report, start
+from annotate.campaign.report import Report, campaign_report
+from annotate.campaign.start import campaign_names, start
 from annotate.config import AnnotateConfig
-from annotate.follow import Pass, Rules, follow
-from annotate.pairs import Recipe, make_pairs, sampler_of_run
-from annotate.ratings import ELO
-from annotate.sources import locate
-from annotate.store import Store
+from annotate.sampling.follow import Pass, Rules, follow
+from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
+from annotate.sampling.sources import locate
+from annotate.statistics.ratings import ELO
+from annotate.store.database import Store
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt, prompt_id
@@ -46,7 +47,7 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
     """Put new pairs of a run into the store while people label, until interrupted."""
 
     def opened() -> Any:
-        from annotate.sampling import Answerer
+        from annotate.sampling.answerer import Answerer
 
         return Answerer()
 
@@ -95,7 +96,7 @@ def start_campaign(config: AnnotateConfig) -> None:
     def answers(run: str, prompts: Sequence[Prompt]) -> list[str]:
         if Path(run).suffix == ".jsonl":
             return _written_answers(run, prompts)
-        from annotate.sampling import Answerer
+        from annotate.sampling.answerer import Answerer
 
         opened[:] = opened or [Answerer()]
         opened[0].use(locate(run))

@@ -46,8 +46,8 @@ def test_help_loads_no_model_library() -> None:
 def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments: list[str]) -> None:
     write_records(tmp_path / "items.jsonl", help_desk_items(3))
     code = f"""
-import annotate.app
-annotate.app.run = lambda app, listener: listener.close()
+import annotate.web.app
+annotate.web.app.run = lambda app, listener: listener.close()
 from annotate.__main__ import main
 arguments = {arguments!r}
 main(["serve", *arguments, "server.port={_free_port()}"])
