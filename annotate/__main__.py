@@ -23,9 +23,10 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
   campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
+  upgrade    bring a label store of an older version to this one; serve, load and annotator do it too
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
-             resume NAME | remove NAME | token NAME [PURPOSE]: who may use the page and the API"""
+             resume NAME | remove NAME | role NAME ROLE | token NAME [PURPOSE]: who may use the page and the API"""
 
 
 def _config(verb: str, argv: list[str]) -> AnnotateConfig | None:
@@ -71,12 +72,12 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
 
     path = Path(config.pairs.out)
     if path.is_file():
-        store = Store.open(config.store_url, durable=durable)
+        store = Store.open(config.store_url, durable=durable, say=print)
         loaded = load_file(store, path, config.queue.intake)
         print(f"{store.place}: {loaded_text(loaded)}")
         return store
     if "://" in config.store_url or Path(config.store_url).is_file():
-        store = Store.open(config.store_url, durable=durable)
+        store = Store.open(config.store_url, durable=durable, say=print)
         with store.read() as transaction:
             if transaction.totals(simulated=False)[0]:
                 return store
@@ -99,7 +100,7 @@ def load(argv: list[str]) -> None:
         raise WorkbenchError("load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold]")
     from annotate.intake.load import load_file, loaded_text
 
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     loaded = load_file(store, words[0], config.queue.intake, gold=gold)
     print(f"{store.place}: {loaded_text(loaded)}")
     store.close()
@@ -113,10 +114,22 @@ def backup(argv: list[str]) -> None:
         return
     if len(words) != 1:
         raise WorkbenchError("backup", f"cannot read {' '.join(argv)!r}", expected="backup CONFIG.yaml OUT.sqlite")
-    store = _existing_store(config)
+    store = Store.open(config.store_url, as_it_is=True)
     store.backup(Path(words[0]))
     store.close()
     print(f"{words[0]}: {Path(words[0]).stat().st_size:,} bytes")
+
+
+def upgrade(argv: list[str]) -> None:
+    """Bring an older store to this version."""
+    config = _config("upgrade", argv)
+    if config is None:
+        return
+    if "://" not in config.store_url and not Path(config.store_url).is_file():
+        raise WorkbenchError(config.store_url, "no such label store", expected="the store.url of an older version")
+    said: list[str] = []
+    Store.open(config.store_url, say=said.append).close()
+    print(said[0] if said else f"{config.store_url.split('@')[-1]}: is of this version already")
 
 
 def _words(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -159,6 +172,7 @@ def serve(argv: list[str]) -> None:
         host=server.host,
         port=server.port,
         intake=section.intake,
+        rules=config.export.rules,
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
     print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)
@@ -186,18 +200,6 @@ def simulate(argv: list[str]) -> None:
     store.close()
 
 
-def _existing_store(config: AnnotateConfig) -> Store:
-    url = config.store_url
-    if "://" not in url and not Path(url).is_file():
-        raise WorkbenchError(
-            url,
-            "no such label store",
-            expected="the store.url that `serve` or `simulate` wrote",
-            remedy="label first: python -m annotate serve CONFIG.yaml",
-        )
-    return Store.open(url)
-
-
 def export(argv: list[str]) -> None:
     """Write preference records, or the raw judgements."""
     raw, argv = _option(argv, "--raw", "")
@@ -207,15 +209,16 @@ def export(argv: list[str]) -> None:
     if raw:
         from annotate.labels.raw_export import export_raw
 
-        print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
+        print(f"{raw}: {export_raw(Store.open(config.store_url, as_it_is=True), Path(raw)):,} judgements")
         return
-    from annotate.labels.export import Rules, counts_text
+    from annotate.labels.export import counts_text
     from annotate.labels.export import export as write
 
     section = config.export
-    rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
     demonstrations = Path(section.demonstrations) if section.demonstrations else None
-    counts = write(_existing_store(config), Path(section.out), rules, demonstrations=demonstrations)
+    counts = write(
+        Store.open(config.store_url, as_it_is=True), Path(section.out), section.rules, demonstrations=demonstrations
+    )
     print(f"{section.out}: {counts_text(counts)}")
 
 
@@ -227,7 +230,7 @@ def status(argv: list[str]) -> None:
     from annotate.labels.status import render
     from annotate.labels.status import status as report
 
-    store = _existing_store(config)
+    store = Store.open(config.store_url, as_it_is=True)
     print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
 
 
@@ -240,7 +243,7 @@ def annotator(argv: list[str]) -> None:
         return
     from annotate.people.commands import change_accounts
 
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     change_accounts(store, words, role)
     store.close()
 
@@ -266,6 +269,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "load": load,
     "export": export,
     "status": status,
+    "upgrade": upgrade,
     "backup": backup,
     "annotator": annotator,
 }

@@ -55,7 +55,7 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
         when = time.strftime("%H:%M:%S")
         print(f"{when}  {done.why}: {done.new:,} new pairs from {done.source}", flush=True)
 
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     prompts = read_prompts(resolve_data(config.pairs.prompts))[: config.pairs.number]
     rules = Rules(**{name: getattr(config.follow, name) for name in Rules.__dataclass_fields__})
     print(f"{store.place}: follows {run} (Ctrl-C stops it; what was sampled is in the store)", flush=True)
@@ -74,12 +74,9 @@ def campaign(config: AnnotateConfig, words: Sequence[str], *, as_json: bool) -> 
     if list(words) == ["start"]:
         start_campaign(config)
     elif words and words[0] == "report" and len(words) <= 2:
-        url = config.store_url
-        if "://" not in url and not Path(url).is_file():
-            raise WorkbenchError(
-                url, "no such label store", remedy="start a campaign: python -m annotate campaign start CONFIG.yaml"
-            )
-        report_campaigns(Store.open(url), words[1] if words[1:] else None, as_json=as_json)
+        store = Store.open(config.store_url, as_it_is=True)
+        report_campaigns(store, words[1] if words[1:] else None, as_json=as_json)
+        store.close()
     else:
         raise WorkbenchError(
             "campaign",
@@ -115,7 +112,7 @@ def start_campaign(config: AnnotateConfig) -> None:
     for run in section.runs:
         if Path(run).suffix != ".jsonl":
             locate(run)  # a missing run is named before any is sampled
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     prompts = read_prompts(resolve_data(section.prompts))[: section.number]
     started = start(
         store,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from annotate.intake.items import Intake
+from annotate.labels.export import Rules
 from annotate.queue.planting import Planting
 from workbench.run.config import Section
 from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Share
@@ -138,6 +139,11 @@ class ExportSection(Section):
     """Export the judgements of this comparison of runs instead of the ordinary ones."""
     seed: NonNegativeInt = 0
     """Of the split."""
+
+    @property
+    def rules(self) -> Rules:
+        """What is exported, and how."""
+        return Rules(**{name: getattr(self, name) for name in Rules.__dataclass_fields__ if name != "without"})
 
 
 class CampaignSection(Section):

@@ -89,6 +89,26 @@ def set_password(store: Store, name: str, password: str) -> None:
         transaction.add_event("password set", time.time(), name=name)
 
 
+def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None) -> None:
+    """Give an account another role; it holds from the next request on.
+
+    Raises:
+        WorkbenchError: no such account or role, one that cannot log in, or the last administrator.
+    """
+    if role not in ROLES:
+        raise WorkbenchError("role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.role == role:
+            return
+        if account.password_hash is None:
+            raise WorkbenchError(f"annotator {name!r}", "cannot log in, and keeps its role", expected="an account")
+        _keep_an_administrator(transaction, account)
+        transaction.change_annotator(account.id, role=role)
+        change = {"name": name, "before": account.role, "after": role}
+        transaction.add_event("role changed", time.time(), by.id if by else None, **change)
+
+
 def set_state(store: Store, name: str, state: str, *, by: Annotator | None = None) -> None:
     """Make an account active, paused or removed.
 

@@ -11,6 +11,7 @@ from workbench.run.errors import WorkbenchError
 _WORDS = {
     "list": (1,),
     "token": (2, 3),
+    "role": (3,),
     **dict.fromkeys(("add", "password", "pause", "resume", "remove"), (2,)),
 }
 """How many words each action has, itself counted."""
@@ -31,7 +32,8 @@ def change_accounts(store: Store, words: Sequence[str], role: str) -> None:
         raise WorkbenchError(
             "annotator",
             f"cannot read {' '.join(words)!r}",
-            expected="list, add NAME, password NAME, pause NAME, resume NAME, remove NAME, or token NAME [PURPOSE]",
+            expected="list, add NAME, password NAME, pause NAME, resume NAME, remove NAME, role NAME ROLE, "
+            "or token NAME [PURPOSE]",
         )
     action, *names = words
     if action == "list":
@@ -42,6 +44,9 @@ def change_accounts(store: Store, words: Sequence[str], role: str) -> None:
     elif action == "password":
         people.set_password(store, names[0], _password())
         print(f"{names[0]} has a new password; older logins have ended")
+    elif action == "role":
+        people.set_role(store, names[0], names[1])
+        print(f"{names[0]} has the role {names[1]}")
     elif action == "token":
         print(people.make_token(store, names[0], names[1] if names[1:] else "command line"))
     else:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from annotate.queue.submission import as_shown, order_of
 from annotate.store.statements import Annotator, Assignment, StoredItem, Transaction
@@ -46,7 +46,14 @@ class Card:
 class Nothing:
     """There is no item for this annotator now."""
 
-    reason: str
+    why: Literal["paused", "no_items", "all_done", "for_others", "before_others"]
+    """A name and not a sentence: the page's texts have one for it (`nothing.…`).
+
+    `for_others`: what is still open waits for others, because this annotator has judged or skipped it.
+    `before_others`: the last open items are leased to others.
+    """
+    count: int = 0
+    """Items: all that there are (`all_done`), or those that are open."""
 
 
 def make_card(transaction: Transaction, who: Annotator, item: StoredItem, given: Assignment) -> Card:
@@ -65,19 +72,14 @@ def make_card(transaction: Transaction, who: Annotator, item: StoredItem, given:
     return Card(item.id, item.item_id, json.loads(item.prompt), answers, previous)
 
 
-def why_nothing(transaction: Transaction, who: Annotator) -> str:
+def why_nothing(transaction: Transaction, who: Annotator) -> Nothing:
     """Why this annotator is given nothing."""
     if not who.active:
-        return "your account is paused. What you have judged is kept; ask whoever leads the labelling."
+        return Nothing("paused")
     count, _, _ = transaction.totals(simulated=who.simulated)
     if count == 0:
-        return "no pairs have been loaded yet."
+        return Nothing("no_items")
     unfinished, had = transaction.open_items(who)
     if unfinished == 0:
-        return f"all {count:,} pairs have the judgements they need."
-    if had == unfinished:
-        pairs = "pair that is still open waits" if had == 1 else f"{had:,} pairs that are still open wait"
-        return f"the {pairs} for other people: you have judged or skipped what there was for you."
-    waiting = unfinished - had
-    pairs = "last open pair is" if waiting == 1 else f"last {waiting:,} open pairs are"
-    return f"the {pairs} before other people just now. What they do not judge comes back: look in again later."
+        return Nothing("all_done", count)
+    return Nothing("for_others", had) if had == unfinished else Nothing("before_others", unfinished - had)

@@ -94,7 +94,7 @@ class Queue:
                 return make_card(transaction, who, item, live[place])
             open_item = transaction.open_item(who, now) if who.active else None
             if open_item is None:
-                return Nothing(why_nothing(transaction, who))
+                return why_nothing(transaction, who)
             item = self._planting.due(transaction, who, now) or open_item
             return make_card(transaction, who, item, self._lease(transaction, who, item, now))
 
@@ -129,7 +129,7 @@ class Queue:
                 return before
             given = transaction.assignment(submission.item, who.id)
             if given is None:
-                raise Refused("this item was not given to you")
+                raise Refused("not_given")
             texts = [response.text for response in transaction.responses(given.item)]
             check(submission, len(texts))
             saved = self._after(transaction, who, given, submission.choice, now)
@@ -220,7 +220,7 @@ class Queue:
         """
         with self.store.read() as transaction:
             if transaction.assignment(item_pk, who.id) is None:
-                raise Refused("this item was not given to you")
+                raise Refused("not_given")
             return _card_of(transaction, who, item_pk)
 
     def progress(self, who: Annotator) -> Progress:
@@ -241,7 +241,7 @@ def _stored(transaction: Transaction, who: Annotator, client_key: str) -> Saved 
     if before is None:
         return None
     if before["annotator"] != who.id:
-        raise Refused("this client_key belongs to another annotator's answer")
+        raise Refused("not_your_key")
     given = transaction.assignment(before["item"], who.id)
     assert given is not None
     return Saved(before["item"], before["revision"], given.surplus, repeated=True)

@@ -19,7 +19,14 @@ MOST_DIMENSIONS = 16
 
 
 class Refused(Exception):
-    """An answer that cannot be taken: not this annotator's item, or a value out of range."""
+    """An answer that cannot be taken: not this annotator's item, or a value out of range.
+
+    `why` is a name and not a sentence: the page's texts have one for it (`refused.…`), into which the values go.
+    """
+
+    def __init__(self, why: str, **values: object) -> None:
+        self.why, self.values = why, values
+        super().__init__(why + "".join(f", {name} {value}" for name, value in values.items()))
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,21 @@ def check(submission: Submission, answers: int) -> None:
     """Whether an answer to an item of so many answers makes sense.
 
     Raises:
-        Refused: it does not; the message says why.
+        Refused: it does not.
     """
     check_key(submission.client_key)
     if submission.choice not in CHOICES:
-        raise Refused(f"choice must be one of {', '.join(CHOICES)}, not {submission.choice!r}")
+        raise Refused("choice", allowed=", ".join(CHOICES), given=submission.choice)
     _check_strength(submission, answers)
     _check_ranking(submission, answers)
     _check_rubric(submission, answers)
     _check_edit(submission, answers)
     if submission.flag is not None and submission.flag not in FLAGS:
-        raise Refused(f"flag must be one of {', '.join(FLAGS)}, not {submission.flag!r}")
+        raise Refused("flag", allowed=", ".join(FLAGS), given=submission.flag)
     if submission.reason and submission.choice != "skipped":
-        raise Refused("a reason belongs to a skipped item, and to nothing else")
+        raise Refused("reason")
     if submission.seconds is not None and not 0 <= submission.seconds < float("inf"):
-        raise Refused(f"seconds must be 0 or more, not {submission.seconds}")
+        raise Refused("seconds", given=submission.seconds)
     _check_text("comment", submission.comment, MOST_COMMENT_CHARACTERS)
     _check_text("reason", submission.reason, MOST_REASON_CHARACTERS)
     _check_text("edited_text", submission.edited_text, MOST_EDITED_CHARACTERS)
@@ -82,32 +89,32 @@ def check_key(client_key: str) -> None:
         Refused: it has not.
     """
     if not 8 <= len(client_key) <= 64:
-        raise Refused("client_key must be 8 to 64 characters long")
+        raise Refused("key")
     _check_text("client_key", client_key, 64)
 
 
 def _check_strength(submission: Submission, answers: int) -> None:
     strength = submission.strength
     if (submission.choice == "compared") != (strength is not None):
-        raise Refused("a strength belongs to a comparison, and to nothing else")
+        raise Refused("strength")
     if submission.choice == "compared" and answers != 2:
-        raise Refused(f"this item has {answers} answers: rank them")
+        raise Refused("rank_them", answers=answers)
     if strength is not None and not -3 <= strength <= 3:
-        raise Refused(f"strength must lie in -3 … 3, not {strength}")
+        raise Refused("strength_range", given=strength)
 
 
 def _check_ranking(submission: Submission, answers: int) -> None:
     ranking = submission.ranking
     if (submission.choice == "ranked") != (ranking is not None):
-        raise Refused("a ranking belongs to the choice 'ranked', and to nothing else")
+        raise Refused("ranking")
     if ranking is None:
         return
     if answers == 2:
-        raise Refused("this item has 2 answers: compare them")
+        raise Refused("compare_them")
     if len(ranking) != answers:
-        raise Refused(f"the ranking has {len(ranking)} ranks, and the item {answers} answers")
+        raise Refused("ranks", given=len(ranking), answers=answers)
     if min(ranking) != 1 or max(ranking) > answers:
-        raise Refused(f"ranks must start at 1 (best) and end at {answers} or before, not {list(ranking)}")
+        raise Refused("rank_range", answers=answers, given=list(ranking))
 
 
 def _check_rubric(submission: Submission, answers: int) -> None:
@@ -115,33 +122,33 @@ def _check_rubric(submission: Submission, answers: int) -> None:
     if not rubric:
         return
     if answers != 2 or submission.choice == "skipped":
-        raise Refused("rubric dimensions belong to a comparison of two answers")
+        raise Refused("rubric")
     if len(rubric) > MOST_DIMENSIONS:
-        raise Refused(f"at most {MOST_DIMENSIONS} rubric dimensions, not {len(rubric)}")
+        raise Refused("dimensions", most=MOST_DIMENSIONS, given=len(rubric))
     for name, value in rubric.items():
         if not 1 <= len(name) <= 64:
-            raise Refused("the name of a rubric dimension must be 1 to 64 characters long")
+            raise Refused("dimension_name")
         if not -3 <= value <= 3:
-            raise Refused(f"rubric dimension {name!r} must lie in -3 … 3, not {value}")
+            raise Refused("dimension_range", name=name, given=value)
 
 
 def _check_edit(submission: Submission, answers: int) -> None:
     text, place = submission.edited_text, submission.edited_response
     if (text is None) != (place is None):
-        raise Refused("an edited text needs the place of its answer, and the other way round")
+        raise Refused("edit")
     if place is not None and not 0 <= place < answers:
-        raise Refused(f"edited_response must lie in 0 … {answers - 1}, not {place}")
+        raise Refused("edit_place", last=answers - 1, given=place)
     if text is not None and not text.strip():
-        raise Refused("the edited text is empty")
+        raise Refused("edit_empty")
 
 
 def _check_text(name: str, text: str | None, most: int) -> None:
     if text is None:
         return
     if len(text) > most:
-        raise Refused(f"{name} must be at most {most:,} characters long, not {len(text):,}")
+        raise Refused("long", name=name, most=most, given=len(text))
     if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise Refused(f"{name} holds a character that cannot be stored (NUL or half of a pair)")
+        raise Refused("characters", name=name)
 
 
 def order_of(given: Assignment, answers: int) -> tuple[int, ...]:

@@ -7,10 +7,10 @@ PostgreSQL lets several write at once; `annotate.store.statements` lock the rows
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
@@ -20,6 +20,11 @@ from annotate.store.statements import Transaction
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
+Say = Callable[[str], object]
+
+
+def _nothing(_text: str) -> None:
+    """Say nothing."""
 
 
 class Store:
@@ -32,14 +37,19 @@ class Store:
         self._one_writer = threading.RLock() if path is not None else nullcontext()
 
     @classmethod
-    def open(cls, url: str | Path, *, durable: bool = True) -> "Store":
+    def open(cls, url: str | Path, *, durable: bool = True, as_it_is: bool = False, say: Say = _nothing) -> "Store":
         """Open a store, creating it where there is none; `url` is a file or a database URL.
 
-        Without `durable`, a power cut may take the last labels back (a crash of the program may not): right for
-        simulated ones, which can be made again.
+        An older store is brought to this version, after a copy has been put beside the file of an SQLite one.
+
+        Args:
+            durable: without it, a power cut may take the last labels back (a crash of the program may not): right for
+                simulated ones, which can be made again.
+            say: told what was changed of an older store, after the change.
+            as_it_is: for commands that only read: nothing is created and no older store is changed.
 
         Raises:
-            WorkbenchError: not a database, or one of another version.
+            WorkbenchError: not a database, one of a newer version, or with `as_it_is` none or an older one.
         """
         text = str(url)
         if "://" in text and not text.startswith("sqlite:///"):
@@ -48,7 +58,7 @@ class Store:
             path = Path(text.removeprefix("sqlite:///"))
             store = cls(_sqlite_engine(path, durable), str(path), path)
         try:
-            store._prepare()
+            store._prepare(as_it_is, say)
         except sa.exc.DBAPIError as error:
             store.close()
             raise WorkbenchError(
@@ -62,10 +72,17 @@ class Store:
             raise
         return store
 
-    def _prepare(self) -> None:
+    def _prepare(self, as_it_is: bool, say: Say) -> None:
+        if as_it_is and self.path is not None and not self.path.is_file():
+            self._refuse_missing()
         version = self._version()
+        if as_it_is:
+            self._refuse_newer(version)
+            self._refuse_older(version)
+            return
+        copy = ""
         if version is not None and version < SCHEMA_VERSION and self.path is not None:
-            backup_beside(self.path, version)
+            copy = f"; as it was before: {backup_beside(self.path, version)}"
         with self._begin(write=True) as connection:
             Transaction(connection).begin_loading()
             version = _version_in(connection)
@@ -80,10 +97,31 @@ class Store:
                 transaction = Transaction(connection)
                 transaction.put_setting("schema_version", str(SCHEMA_VERSION))
                 transaction.add_event("migrated", time.time(), before=version, after=SCHEMA_VERSION)
+        if version is not None and version < SCHEMA_VERSION:
+            say(f"{self.place}: brought from schema version {version} to {SCHEMA_VERSION}{copy}")
 
     def _version(self) -> int | None:
         with self._begin(write=False) as connection:
             return _version_in(connection)
+
+    def _refuse_missing(self) -> NoReturn:
+        raise WorkbenchError(
+            self.place,
+            "no such label store",
+            expected="the store.url that `serve`, `load` or `simulate` wrote",
+            remedy="label first: python -m annotate serve CONFIG.yaml",
+        )
+
+    def _refuse_older(self, version: int | None) -> None:
+        if version is None:
+            self._refuse_missing()
+        if version < SCHEMA_VERSION:
+            raise WorkbenchError(
+                self.place,
+                f"label store of schema version {version}, which is older than this program",
+                expected=f"version {SCHEMA_VERSION}; this command changes nothing",
+                remedy="bring it to this version (a copy is put beside it): python -m annotate upgrade CONFIG.yaml",
+            )
 
     def _refuse_newer(self, version: int | None) -> None:
         if version is not None and version > SCHEMA_VERSION:

@@ -10,6 +10,7 @@ from annotate.queue.rules import Card, Choice, Nothing, Queue, Refused, Submissi
 from annotate.queue.submission import Flag
 from annotate.store.statements import Annotator, GivenJudgement
 from annotate.web.render import shown_text
+from annotate.web.texts import Texts
 
 Text = Annotated[str, Field(max_length=50_000)]
 Key = Annotated[str, Field(min_length=8, max_length=64)]
@@ -48,21 +49,21 @@ class Withdrawal(BaseModel):
     client_key: Key
 
 
-def api_routes(queue: Queue, access: Access) -> APIRouter:
+def api_routes(queue: Queue, access: Access, texts: Texts) -> APIRouter:
     """The routes of everybody who labels."""
     router = APIRouter(prefix="/api/v1", tags=["label"], dependencies=IN_OPENAPI)
-    _labelling(router, queue, access)
-    _own_judgements(router, queue, access)
+    _labelling(router, queue, access, texts)
+    _own_judgements(router, queue, access, texts)
     return router
 
 
-def _labelling(router: APIRouter, queue: Queue, access: Access) -> None:
+def _labelling(router: APIRouter, queue: Queue, access: Access, texts: Texts) -> None:
     Who = Annotated[Annotator, Depends(access.required)]
 
     def reply(who: Annotator, card: Card | Nothing, **more: Any) -> dict[str, Any]:
         progress = queue.progress(who)
         return {
-            **shown(card),
+            **shown(card, texts),
             "progress": {
                 "mine": progress.mine,
                 "open_for_me": progress.open_for_me,
@@ -85,7 +86,7 @@ def _labelling(router: APIRouter, queue: Queue, access: Access) -> None:
     @router.post("/ahead")
     def card_ahead(who: Who) -> dict[str, Any]:
         """The item that will come after the open one, leased already: for showing it without waiting."""
-        return shown(queue.ahead(who))
+        return shown(queue.ahead(who), texts)
 
     @router.post("/submit")
     def submit(body: SubmissionBody, who: Who) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _labelling(router: APIRouter, queue: Queue, access: Access) -> None:
         try:
             saved = queue.submit(who, Submission(**body.model_dump()))
         except Refused as refusal:
-            raise HTTPException(409, str(refusal)) from None
+            raise HTTPException(409, _why(refusal, texts)) from None
         stored = {"revision": saved.revision, "surplus": saved.surplus, "repeated": saved.repeated}
         return reply(who, queue.next(who), **stored)
 
@@ -103,11 +104,11 @@ def _labelling(router: APIRouter, queue: Queue, access: Access) -> None:
         try:
             card = queue.undo(who, client_key=withdrawal.client_key)
         except Refused as refusal:
-            raise HTTPException(409, str(refusal)) from None
+            raise HTTPException(409, _why(refusal, texts)) from None
         return reply(who, card or queue.next(who), undone=card is not None)
 
 
-def _own_judgements(router: APIRouter, queue: Queue, access: Access) -> None:
+def _own_judgements(router: APIRouter, queue: Queue, access: Access, texts: Texts) -> None:
     Who = Annotated[Annotator, Depends(access.required)]
 
     @router.get("/mine")
@@ -121,15 +122,15 @@ def _own_judgements(router: APIRouter, queue: Queue, access: Access) -> None:
     def mine_again(item: int, who: Who) -> dict[str, Any]:
         """An item that you were given, with your answer as `previous`. Submitting it again is a new revision."""
         try:
-            return shown(queue.again(who, item))
+            return shown(queue.again(who, item), texts)
         except Refused as refusal:
-            raise HTTPException(404, str(refusal)) from None
+            raise HTTPException(404, _why(refusal, texts)) from None
 
 
-def shown(card: Card | Nothing) -> dict[str, Any]:
+def shown(card: Card | Nothing, texts: Texts) -> dict[str, Any]:
     """What a client is told of a card: texts, and nothing of where they come from."""
     if isinstance(card, Nothing):
-        return {"card": None, "nothing": card.reason}
+        return {"card": None, "nothing": texts.counted(f"nothing.{card.why}", card.count)}
     return {
         "card": {
             "item": card.item,
@@ -139,6 +140,10 @@ def shown(card: Card | Nothing) -> dict[str, Any]:
         },
         "nothing": None,
     }
+
+
+def _why(refusal: Refused, texts: Texts) -> str:
+    return texts(f"refused.{refusal.why}", **refusal.values)
 
 
 def _line(judgement: GivenJudgement) -> dict[str, Any]:

@@ -12,19 +12,23 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from annotate.intake.items import Intake
+from annotate.labels.export import Rules
 from annotate.people.access import Access
 from annotate.people.accounts import has_accounts
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
 from annotate.web.api import api_routes
 from annotate.web.contents import PageContents
+from annotate.web.downloads import export_routes
 from annotate.web.lead import lead_routes
+from annotate.web.lead_pages import LeadPages
 from annotate.web.login import login_routes
 from annotate.web.manage import manage_routes
 from annotate.web.page import PATH, mount_page
 from annotate.web.page_routes import page_routes
+from annotate.web.people_pages import people_routes
 from annotate.web.security import LOCAL_HOSTS, Gate
-from annotate.web.texts import ASSETS
+from annotate.web.texts import ASSETS, Texts
 from workbench.run.errors import WorkbenchError
 
 
@@ -39,6 +43,7 @@ def create_app(
     host: str = "127.0.0.1",
     port: int = 7860,
     intake: Intake | None = None,
+    rules: Rules | None = None,
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine."""
     access = Access(store, login=login, days=session_days)
@@ -46,10 +51,13 @@ def create_app(
     app.add_exception_handler(WorkbenchError, _explain)
     app.include_router(_entrance(contents.title))
     app.include_router(login_routes(store, access, contents, page=PATH + "/", assets=_assets(), https=https))
-    app.include_router(api_routes(queue, access))
+    app.include_router(api_routes(queue, access, Texts(contents.language)))
     app.include_router(manage_routes(store, access, intake or Intake()))
+    app.include_router(export_routes(store, access, rules or Rules()))
     app.include_router(page_routes(contents, access))
-    app.include_router(lead_routes(store, access, title=contents.title))
+    pages = LeadPages(store, access, contents, rules or Rules())
+    app.include_router(lead_routes(pages))
+    app.include_router(people_routes(pages))
     app.mount(_assets(), StaticFiles(directory=ASSETS))
     app.mount("/assets", StaticFiles(directory=ASSETS))
     mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)

@@ -2,21 +2,27 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from annotate.intake.items import Intake
 from annotate.intake.load import load_file
-from annotate.labels.raw_export import note_export, raw_judgements
 from annotate.people.access import IN_OPENAPI, Access
-from annotate.people.accounts import Role, State, add_account, make_token, revoke_token, set_password, set_state
+from annotate.people.accounts import (
+    Role,
+    State,
+    add_account,
+    make_token,
+    revoke_token,
+    set_password,
+    set_role,
+    set_state,
+)
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Token
 from workbench.run.errors import WorkbenchError
@@ -38,6 +44,7 @@ class Change(_Body):
     """What is to change of an account."""
 
     state: State | None = None
+    role: Role | None = None
     password: Annotated[str, Field(max_length=1000)] | None = None
 
 
@@ -90,12 +97,6 @@ def _items(router: APIRouter, store: Store, access: Access, intake: Intake) -> N
         body = await request.body()  # not read before the role is known
         return await run_in_threadpool(_load, store, body, intake)
 
-    @router.get("/export/judgements", tags=["lead"])
-    def export_judgements(who: Reviewer) -> StreamingResponse:
-        """Every judgement as it was made, one JSON object a line; withdrawn and superseded ones too."""
-        note_export(store, "API", who)
-        return StreamingResponse(_lines(store), media_type="application/x-ndjson")
-
 
 _LINES = {"requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
 
@@ -108,11 +109,6 @@ def _load(store: Store, body: bytes, intake: Intake) -> dict[str, Any]:
             return asdict(load_file(store, path, intake))
         except WorkbenchError as error:
             raise HTTPException(422, str(error).replace(str(path), "items")) from None
-
-
-def _lines(store: Store) -> Iterator[str]:
-    for record in raw_judgements(store):
-        yield json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _people(router: APIRouter, store: Store, access: Access) -> None:
@@ -144,9 +140,11 @@ def _people(router: APIRouter, store: Store, access: Access) -> None:
 
     @router.post("/people/{name}", tags=["people"])
     def change(name: str, body: Change, who: Admin) -> dict[str, str]:
-        """Pause, remove or bring back somebody; set a password, which ends their logins."""
+        """Pause, remove or bring back somebody; change a role; set a password, which ends their logins."""
         if body.password is not None:
             set_password(store, name, body.password)
+        if body.role is not None:
+            set_role(store, name, body.role, by=who)
         if body.state is not None:
             set_state(store, name, body.state, by=who)
         with store.read() as transaction:

@@ -1,4 +1,4 @@
-"""Small plots as inline SVG. Pure: numbers in, markup out; colours and fonts are the page's (classes, no styles)."""
+"""Small plots as inline SVG: numbers in, markup out; colours and fonts are the page's (classes, no styles)."""
 
 import html
 import math
@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from annotate.statistics.agreement import Statistic
 from annotate.statistics.pace import Pace
+from annotate.web.texts import Texts
 
 _WIDTH, _HEIGHT = 640, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 26
 
 
-def labels_over_time(pace: Pace) -> str:
+def labels_over_time(t: Texts, pace: Pace) -> str:
     """Bars: labels in each stretch of time. Empty without labels."""
     if not pace.counts:
         return ""
@@ -22,18 +23,23 @@ def labels_over_time(pace: Pace) -> str:
     parts = _levels(most, step)
     for place, count in enumerate(pace.counts):
         height = _span(count, most)
-        when = _when(pace.starts[place], pace.bucket_seconds)
+        when = html.escape(_when(t, pace.starts[place], pace.bucket_seconds))
         parts.append(
             f'<rect class="bar" x="{_LEFT + place * width + gap / 2:.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" '
             f'width="{max(width - gap, 1):.1f}" height="{height:.1f}"><title>{when}: {count:,}</title></rect>'
         )
-    parts += _times(pace, width)
-    unit = bucket_name(pace.bucket_seconds)
-    said = f"Labels {unit}: {len(pace.counts)} bars, highest {max(pace.counts):,}, last {pace.counts[-1]:,}"
+    parts += _times(t, pace, width)
+    said = t(
+        "lead.plot.labels.said",
+        unit=bucket_name(t, pace.bucket_seconds),
+        bars=len(pace.counts),
+        highest=max(pace.counts),
+        last=pace.counts[-1],
+    )
     return _svg(parts, said)
 
 
-def progress_over_time(pace: Pace, wanted: int) -> str:
+def progress_over_time(t: Texts, pace: Pace, wanted: int) -> str:
     """A line: labels given so far, towards the number wanted. Empty without labels."""
     if not pace.counts:
         return ""
@@ -51,11 +57,11 @@ def progress_over_time(pace: Pace, wanted: int) -> str:
     )
     parts.append(f'<polyline class="line" points="{line}"/>')
     parts.append(f'<line class="goal" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{goal:.1f}" y2="{goal:.1f}"/>')
-    parts += _times(pace, width)
-    return _svg(parts, f"{so_far:,} labels so far, {wanted:,} wanted")
+    parts += _times(t, pace, width)
+    return _svg(parts, t("lead.plot.so_far.said", given=so_far, wanted=wanted))
 
 
-def interval(statistic: Statistic, *, low: float = -0.2, high: float = 1.0) -> str:
+def interval(t: Texts, statistic: Statistic, *, low: float = -0.2, high: float = 1.0) -> str:
     """A dot with its interval on the scale of agreement; only the scale where the statistic is undefined."""
     width, middle = 240, 11
 
@@ -67,7 +73,7 @@ def interval(statistic: Statistic, *, low: float = -0.2, high: float = 1.0) -> s
         parts.append(
             f'<line class="axis" x1="{at(mark):.1f}" x2="{at(mark):.1f}" y1="{middle - 4}" y2="{middle + 4}"/>'
         )
-    said = "undefined"
+    said = t("lead.undefined")
     if statistic.value is not None:
         said = f"{statistic.value:.2f}"
         if statistic.low is not None and statistic.high is not None:
@@ -76,7 +82,8 @@ def interval(statistic: Statistic, *, low: float = -0.2, high: float = 1.0) -> s
                 f'<rect class="range" x="{x:.1f}" y="{middle - 3}" width="{max(at(statistic.high) - x, 1):.1f}" '
                 'height="6" rx="3"/>'
             )
-            said += f", interval {statistic.low:.2f} to {statistic.high:.2f}"
+            low_, high_ = f"{statistic.low:.2f}", f"{statistic.high:.2f}"
+            said = t("lead.plot.interval", value=said, low=low_, high=high_)
         parts.append(f'<circle class="dot" cx="{at(statistic.value):.1f}" cy="{middle}" r="5"/>')
     return _svg(parts, f"{said}, on a scale from {low:g} to {high:g}", size=(width, 22), name="interval")
 
@@ -98,11 +105,11 @@ def share(value: float | None, bounds: tuple[float, float] | None, *, reference:
     return _svg(parts, "", size=(width, 12), name="share")
 
 
-def bucket_name(seconds: int) -> str:
+def bucket_name(t: Texts, seconds: int) -> str:
     """Of bars so wide: per hour, per day …"""
-    names = {300: "per 5 minutes", 900: "per quarter of an hour", 3600: "per hour", 14400: "per 4 hours"}
-    days = seconds // 86400
-    return names.get(seconds) or ("per day" if days == 1 else f"per {days} days")
+    if seconds < 86400:
+        return t(f"lead.unit.{seconds}")
+    return t("lead.unit.day") if seconds == 86400 else t("lead.unit.days", count=seconds // 86400)
 
 
 def _scale(largest: int) -> tuple[int, int]:
@@ -126,7 +133,7 @@ def _levels(most: int, step: int) -> list[str]:
     return parts
 
 
-def _times(pace: Pace, width: float) -> list[str]:
+def _times(t: Texts, pace: Pace, width: float) -> list[str]:
     """When the first, the middle and the last bar begin."""
     last = len(pace.starts) - 1
     places = sorted({0, last // 2, last} if last > 3 else {0, last})
@@ -135,14 +142,14 @@ def _times(pace: Pace, width: float) -> list[str]:
     for place in places:
         anchor = ends.get(place, "middle")
         x = {"start": _LEFT, "end": _WIDTH - _RIGHT}.get(anchor, _LEFT + (place + 0.5) * width)
-        label = _when(pace.starts[place], pace.bucket_seconds)
+        label = html.escape(_when(t, pace.starts[place], pace.bucket_seconds))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{label}</text>')
     return parts
 
 
-def _when(seconds: float, width: int) -> str:
+def _when(t: Texts, seconds: float, width: int) -> str:
     moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.strftime("%d %b") if width >= 86400 else moment.strftime("%d %b %H:%M")
+    return moment.strftime(t("lead.format.day") if width >= 86400 else t("lead.format.hour"))
 
 
 def _short(count: int) -> str:

@@ -28,9 +28,17 @@ class Texts:
                 expected="every text of texts.en.json",
             )
 
-    def __call__(self, name: str, **values: object) -> str:
+    def __call__(self, name: str, /, **values: object) -> str:
         """A text; `{name}` in it stands for a value."""
-        return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), self._texts[name])
+        return re.sub(r"\{(\w+)\}", lambda match: _written(values[match[1]]), self._texts[name])
+
+    def counted(self, name: str, count: int) -> str:
+        """The text `name.one` or `name.many`, with its `{count}`; `name` itself where numbers make no difference."""
+        return self(name if name in self._texts else f"{name}.{'one' if count == 1 else 'many'}", count=count)
+
+
+def _written(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def languages() -> list[str]:

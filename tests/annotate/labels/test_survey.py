@@ -2,7 +2,6 @@
 
 import json
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
 import numpy as np
@@ -16,12 +15,10 @@ from annotate.labels.quality_table import Row, Share, annotator_rows
 from annotate.labels.status import render, status
 from annotate.labels.survey import survey
 from annotate.labels.votes import collect
-from annotate.statistics.agreement import Statistic
 from annotate.statistics.pace import pace
 from annotate.store import schema
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, CurrentJudgement, StoredResponse
-from annotate.web import plots
 from tests.annotate.conftest import make_item
 from tests.annotate.labels.test_resolve import item, judgement
 
@@ -128,27 +125,6 @@ def test_bars_are_few_enough_to_see(span: float) -> None:
     found = pace(np.linspace(0, span, 500), np.zeros(500, int), remaining=0, now=span)
     assert 1 <= len(found.counts) <= 51
     assert sum(found.counts) == 500
-
-
-def test_plots_are_well_formed_and_say_what_they_show() -> None:
-    found = pace(np.linspace(0, 9 * HOUR, 90), np.zeros(90, int), remaining=10, now=9 * HOUR)
-    drawn = [
-        plots.labels_over_time(found),
-        plots.progress_over_time(found, 100),
-        plots.interval(Statistic(0.5, 0.4, 0.6, 10)),
-        plots.interval(Statistic(None, reason="nothing")),
-        plots.share(0.2, (0.1, 0.4), reference=0.5),
-    ]
-    for picture in drawn:
-        ElementTree.fromstring(picture)
-        assert "style=" not in picture
-    assert "90 labels so far, 100 wanted" in drawn[1]
-    assert "0.50, interval 0.40 to 0.60" in drawn[2]
-    assert "undefined" in drawn[3]
-    bars = [float(bar.get("height", 0)) for bar in ElementTree.fromstring(drawn[0]).iter("rect")]
-    assert len(bars) == len(found.counts)
-    assert bars.index(max(bars)) == found.counts.index(max(found.counts))
-    assert plots.share(None, None) == plots.labels_over_time(pace([], [], remaining=0, now=0)) == ""
 
 
 def fill(store: Store, count: int, people: int, *, seed: int = 0, each: int = 2) -> None:

@@ -13,6 +13,7 @@ from annotate.people.accounts import (
     may,
     revoke_token,
     set_password,
+    set_role,
     set_state,
 )
 from annotate.people.commands import change_accounts
@@ -84,6 +85,23 @@ def test_tokens_are_hashed_and_end_when_revoked(store: Store) -> None:
         revoke_token(store, "lead", shown.id)  # another's
     revoke_token(store, "ann", shown.id)
     assert check_token(store, token) is None
+
+
+def test_a_role_changes_and_the_last_administrator_keeps_it(store: Store) -> None:
+    with pytest.raises(WorkbenchError, match="only administrator"):
+        set_role(store, "lead", "reviewer")
+    set_role(store, "ann", "admin", by=_account(store, "lead"))
+    set_role(store, "ann", "admin")  # as it is
+    set_role(store, "lead", "annotator")
+    assert [_account(store, name).role for name in ("ann", "lead")] == ["admin", "annotator"]
+    with store.read() as transaction:
+        assert [event["kind"] for event in transaction.events()].count("role changed") == 2
+    with pytest.raises(WorkbenchError, match="unknown role 'king'"):
+        set_role(store, "ann", "king")
+    with store.write() as transaction:
+        transaction.add_annotator("machine", "annotator", 0.0, simulated=True)
+    with pytest.raises(WorkbenchError, match="cannot log in"):
+        set_role(store, "machine", "admin")
 
 
 def test_the_last_administrator_stays(store: Store) -> None:

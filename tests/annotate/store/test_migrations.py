@@ -73,6 +73,28 @@ def test_the_old_state_is_kept_beside_it(old: Path) -> None:
     connection.close()
 
 
+def test_an_upgrade_is_said_and_a_command_that_reads_changes_nothing(old: Path) -> None:
+    before = old.read_bytes()
+    with pytest.raises(WorkbenchError, match="older than this program") as refused:
+        Store.open(old, as_it_is=True)
+    assert "annotate upgrade" in str(refused.value)
+    assert [entry.name for entry in old.parent.glob("labels.sqlite.version-*")] == []
+    assert old.read_bytes()[100:] == before[100:]  # the header tells the mode of the journal
+    said: list[str] = []
+    Store.open(old, say=said.append).close()
+    assert said == [f"{old}: brought from schema version 1 to 2; as it was before: {old}.version-1"]
+    Store.open(old, as_it_is=True, say=said.append).close()
+    assert len(said) == 1
+
+
+def test_a_command_that_reads_makes_no_store(tmp_path: Path, postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    for place in (tmp_path / "none.sqlite", url):
+        with pytest.raises(WorkbenchError, match="no such label store"):
+            Store.open(place, as_it_is=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _shape(old)
     monkeypatch.setattr(migrations, "STEPS", {1: (*migrations.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")})

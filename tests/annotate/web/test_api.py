@@ -62,7 +62,7 @@ def test_every_documented_request_is_answered(store: Store) -> None:
     assert replies["POST", "/api/v1/undo"].json()["card"]["previous"]["strength"] == -2
     choices = [json.loads(line)["choice"] for line in replies["GET", "/api/v1/export/judgements"].text.splitlines()]
     assert choices == ["compared", "withdrawn"]
-    assert replies["POST", "/api/v1/people/bea"].json()["state"] == "paused"
+    assert replies["POST", "/api/v1/people/bea"].json() == {"name": "bea", "role": "annotator", "state": "paused"}
     with store.read() as transaction:
         trail = [event["kind"] for event in transaction.events()]
     assert [trail.count(kind) for kind in ("token made", "token revoked", "withdrawn", "state changed")] == [2, 1, 1, 1]
@@ -108,7 +108,7 @@ def test_a_ranking_with_an_edit_goes_through(store: Store, post: Post, local: Te
     answer = {"item": card["item"], "choice": "ranked", "ranking": ranking, "client_key": "key-0001"}
     reply = post("submit", **answer, edited_text="better", edited_response=texts.index("answer 0"), flag="unsafe")
     assert (reply["revision"], reply["surplus"], reply["card"]) == (1, False, None)
-    assert "all 1 pairs have" in reply["nothing"]
+    assert reply["nothing"] == "All pairs have the judgements they need (1)."
     assert local.get(f"/api/v1/mine/{card['item']}").json()["card"]["previous"]["ranking"] == ranking
     assert export_raw(store, tmp_path / "raw.jsonl") == 1
     record = json.loads((tmp_path / "raw.jsonl").read_text(encoding="utf-8"))

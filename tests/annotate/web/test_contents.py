@@ -1,9 +1,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from annotate.queue.rules import Nothing, Refused, Submission
+from annotate.queue.submission import check
 from annotate.store.database import Store
 from annotate.web.contents import PageContents, read_contents, remember_guidelines
 from annotate.web.page import card_html, login_html
@@ -63,24 +66,75 @@ def test_what_the_lead_writes_is_escaped() -> None:
     assert "Try again in 7 seconds" in login_html(contents, "/assets/x", "login.wait", seconds=7)
 
 
+SOURCES = [*ASSETS.glob("*.js"), *TEMPLATES.glob("*.html"), *TEMPLATES.glob("*.jinja"), *ASSETS.parent.glob("*.py")]
+ENGLISH: dict[str, str] = json.loads((ASSETS / "texts.en.json").read_text(encoding="utf-8"))
+
+
 def test_every_text_that_is_asked_for_is_there() -> None:
-    texts = json.loads((ASSETS / "texts.en.json").read_text(encoding="utf-8"))
-    sources = [*ASSETS.glob("*.js"), *TEMPLATES.glob("*.html"), *ASSETS.parent.glob("*.py")]
     asked: set[str] = set()
-    for path in sources:
-        asked |= set(re.findall(r"\bt\(\s*[\"']([a-z_.0-9]+)[\"']", path.read_text(encoding="utf-8")))
-    assert len(asked) > 50
+    for path in SOURCES:
+        asked |= set(re.findall(r"\b(?:t|texts)\(\s*[\"']([a-z_.0-9]+)[\"']", path.read_text(encoding="utf-8")))
+    assert len(asked) > 150
     asked = {name for name in asked if not name.endswith(".")}  # these are put together
-    assert asked - set(texts) == set()
+    assert asked - set(ENGLISH) == set()
+
+
+def test_every_reason_of_the_queue_has_a_text() -> None:
+    queue = [path.read_text(encoding="utf-8") for path in (ASSETS.parents[1] / "queue").glob("*.py")]
+    refused = {f"refused.{why}" for text in queue for why in re.findall(r'Refused\(\s*"(\w+)"', text)}
+    assert len(refused) > 20
+    assert refused == {name for name in ENGLISH if name.startswith("refused.")}
+    for why in get_args(get_type_hints(Nothing)["why"]):
+        for count in (1, 1234):
+            assert "{" not in Texts().counted(f"nothing.{why}", count)
+    assert "1,234 pairs" in Texts().counted("nothing.for_others", 1234)
+
+
+def test_every_refusal_has_the_values_of_its_text() -> None:
+    bad: list[tuple[int, dict[str, Any]]] = [
+        (2, {"choice": "compared", "strength": 9}),
+        (3, {"choice": "ranked", "ranking": (1, 2, 7)}),
+        (3, {"choice": "ranked", "ranking": (1, 2)}),
+        (3, {"choice": "compared", "strength": 1}),
+        (2, {"choice": "both_bad", "rubric": {"honest": 4}}),
+        (2, {"choice": "both_bad", "rubric": {str(n): 1 for n in range(17)}}),
+        (2, {"choice": "both_bad", "edited_text": "x", "edited_response": 2}),
+        (2, {"choice": "both_bad", "flag": "ugly"}),
+        (2, {"choice": "best"}),
+        (2, {"choice": "skipped", "reason": "x" * 1501}),
+        (2, {"choice": "skipped", "comment": "NUL \x00"}),
+        (2, {"choice": "skipped", "seconds": -1}),
+    ]
+    for answers, fields in bad:
+        with pytest.raises(Refused) as refused:
+            check(Submission(1, client_key="a-good-key", **fields), answers)
+        said = Texts()(f"refused.{refused.value.why}", **refused.value.values)
+        assert "{" not in said
+    assert Texts()("refused.long", name="reason", most=500, given=1501) == (
+        "reason must be at most 500 characters long, not 1,501"
+    )
 
 
 def test_every_text_is_used() -> None:
-    sources = [*ASSETS.glob("*.js"), *TEMPLATES.glob("*.html"), ASSETS.parent / "page.py", ASSETS.parent / "login.py"]
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    made = ("full.", "short.", "role.", "skip.reason.", "flag.", "saved.", "key.")  # the rest of the name is a value
-    for name in json.loads((ASSETS / "texts.en.json").read_text(encoding="utf-8")):
+    source = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    asked = set(re.findall(r"[\"']([a-z_][a-z_.0-9-]*)[\"']", source))
+    stems = {name for name in asked if name.endswith(".")}  # the rest of the name is a value
+    stems |= {name + "." for name in re.findall(r"counted\(f?[\"']([a-z_.]+)[\"']", source)}
+    stems |= set(re.findall(r"\(f[\"']([a-z_.]+\.)\{", source)) | set(re.findall(r"`([a-z_.]+\.)\$\{", source))
+    stems |= set(re.findall(r"[\"']([a-z_.]+\.)%d[\"']", source))
+    assert {"full.", "agreement.", "lead.verdict.", "nothing.", "refused.", "lead.unit."} <= stems
+    for name in ENGLISH:
         stem = name.removesuffix(".title")
-        assert f'"{name}"' in source or f"'{name}'" in source or name.startswith(made) or f'"{stem}"' in source, name
+        assert name in asked or stem in asked or name.startswith(tuple(stems)), name
+
+
+def test_no_page_of_the_lead_holds_words_of_its_own() -> None:
+    made = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<script>.*?</script>", re.DOTALL)
+    for path in TEMPLATES.glob("*.jinja"):
+        text = made.sub(" ", path.read_text(encoding="utf-8"))
+        assert re.findall(r"[A-Za-z]{2,}", re.sub(r"<[^>]*>", " ", text)) == [], path.name
+        said = re.findall(r'(?:aria-label|placeholder|title|alt)="([^"]*)"', text)
+        assert [words for words in said if words.strip()] == [], path.name
 
 
 def test_texts_with_values_and_missing_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_without_a_login_the_browser_is_sent_to_the_form_and_annotators_are_refu
     reply = client.get("/lead")
     assert (reply.status_code, reply.headers["refresh"]) == (401, "0; url=/login")
     log_in("ann")
-    assert client.get("/lead").status_code == client.get("/lead/export").status_code == 403
+    assert client.get("/lead").status_code == client.get("/lead/people").status_code == 403
     log_in("rev")
     assert client.get("/lead").status_code == 200
     assert client.post("/lead/people/ann", data={"state": "removed"}).status_code == 403
@@ -97,7 +97,7 @@ def test_a_reviewer_decides_and_the_export_follows(
 
 
 def _exported(client: TestClient, **choices: str) -> list[Preference]:
-    reply = client.get("/lead/export", params=choices)
+    reply = client.get("/api/v1/export/preferences", params=choices)
     assert reply.status_code == 200
     assert reply.headers["content-disposition"] == 'attachment; filename="preferences.jsonl"'
     return [Preference.model_validate(json.loads(line)) for line in reply.text.splitlines()]
@@ -157,7 +157,7 @@ def test_export_modes(labelled: Store, client: TestClient, log_in: Callable[...,
     log_in("rev")
     assert len(_exported(client, resolve="single")) == 24
     assert len(_exported(client, ties="true")) == 12
-    assert client.get("/lead/export?resolve=guess").status_code == 422
+    assert client.get("/api/v1/export/preferences?resolve=guess").status_code == 422
     weights = {record.weight for record in _exported(client, resolve="dawid-skene")}
     assert len(weights) > 1
 
