@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
-from annotate.people.accounts import check_password
+from annotate.people.accounts import check_password, make_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import PASSWORD, client_of
@@ -27,15 +27,11 @@ def test_an_account_is_added_and_can_log_in(client: TestClient, filled: Store, l
 
 
 def test_a_role_holds_from_the_next_request(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:
-    log_in("ann")
-    own = dict(client.cookies)
+    own = {"Authorization": f"Bearer {make_token(filled, 'ann', 'test')}"}
     log_in("lead")
-    assert client.post("/lead/people/ann/role", data={"role": "reviewer"}).status_code == 303
-    lead = dict(client.cookies)
-    client.cookies.clear()
-    assert client.get("/lead", cookies=own).status_code == 200
-    assert client.post("/lead/people/ann/role", data={"role": "annotator"}, cookies=lead).status_code == 303
-    assert client.get("/lead", cookies=own).status_code == 403
+    for role, status in (("reviewer", 200), ("annotator", 403)):
+        assert client.post("/lead/people/ann/role", data={"role": role}).status_code == 303
+        assert client.get("/lead", headers=own).status_code == status
     with filled.read() as transaction:
         changes = [event["detail"] for event in transaction.events() if event["kind"] == "role changed"]
     assert changes[0] == {"name": "ann", "before": "annotator", "after": "reviewer"}
@@ -49,7 +45,8 @@ def test_a_password_is_changed_and_ends_logins(client: TestClient, filled: Store
     assert reply.status_code == 303
     assert "another password" not in client.get("/lead/people").text
     client.cookies.clear()
-    assert client.get("/api/v1/me", cookies=own).status_code == 401
+    client.cookies.update(own)
+    assert client.get("/api/v1/me").status_code == 401
     assert check_password(filled, "ann", "another password") is not None
 
 
