@@ -19,7 +19,8 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
              pairs of its newest weights into the queue, while people label
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
-  load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
+  load       CONFIG.yaml FILE [--gold | --relabel]: more items to label; of a file of preferences, as tests of
+             annotators whose answer is known, or to be judged anew
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
   campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
@@ -92,16 +93,19 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
 
 def load(argv: list[str]) -> None:
     """Load a file of items."""
-    gold, words, rest = "--gold" in argv, *_words([a for a in argv if a != "--gold"])
+    gold, relabel = "--gold" in argv, "--relabel" in argv
+    words, rest = _words([a for a in argv if a not in ("--gold", "--relabel")])
     config = _config("load", rest)
     if config is None:
         return
-    if len(words) != 1:
-        raise WorkbenchError("load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold]")
+    if len(words) != 1 or (gold and relabel):
+        raise WorkbenchError(
+            "load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold | --relabel]"
+        )
     from annotate.intake.load import load_file, loaded_text
 
     store = Store.open(config.store_url, say=print)
-    loaded = load_file(store, words[0], config.queue.intake, gold=gold)
+    loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel)
     print(f"{store.place}: {loaded_text(loaded)}")
     store.close()
 

@@ -8,15 +8,22 @@ from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
 
 
-def load_file(store: Store, path: str | Path, intake: Intake, *, gold: bool = False) -> Loaded:
+def load_file(
+    store: Store, path: str | Path, intake: Intake, *, gold: bool = False, relabel: bool = False
+) -> Loaded:
     """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder); all of it, or nothing.
 
-    With `gold` the file holds preferences, and the preferred answer is the known one.
+    With `gold` or `relabel` the file holds preferences: with `gold` the preferred answer is the known one of a test of
+    annotators, with `relabel` it is judged anew like any other item.
 
     Raises:
         WorkbenchError: the file or a row of it is bad; the message names the line.
     """
-    items = [gold_item(record) for record in read_preferences(path)] if gold else read_items(path)
+    if gold or relabel:
+        make = gold_item if gold else item_to_relabel
+        items = [make(record) for record in read_preferences(path)]
+    else:
+        items = read_items(path)
     return load_items(
         store,
         items,
@@ -30,17 +37,28 @@ def load_file(store: Store, path: str | Path, intake: Intake, *, gold: bool = Fa
 
 
 def gold_item(record: Preference) -> Item:
-    """An item whose answer is known; which answer comes first is drawn by hash of the id."""
-    first = unit_hash(0, "gold", record.id) < 0.5
-    texts = (record.chosen_text, record.rejected_text) if first else (record.rejected_text, record.chosen_text)
+    """An item whose answer is known."""
     size = max(1, round(record.strength)) if record.strength else 0
+    first, responses = _answers(record)
     return Item(
         id=f"gold-{record.id}",
         group=record.group,
         prompt=record.prompt,
-        responses=tuple(Response(id=str(number), text=text) for number, text in enumerate(texts)),
+        responses=responses,
         known_strength=-size if first else size,
     )
+
+
+def item_to_relabel(record: Preference) -> Item:
+    """An ordinary item with the answers of a preference; what was preferred is left behind."""
+    return Item(id=f"relabel-{record.id}", group=record.group, prompt=record.prompt, responses=_answers(record)[1])
+
+
+def _answers(record: Preference) -> tuple[bool, tuple[Response, Response]]:
+    """Whether the chosen answer comes first, which is drawn by hash of the id, and both."""
+    first = unit_hash(0, "gold", record.id) < 0.5
+    texts = (record.chosen_text, record.rejected_text) if first else (record.rejected_text, record.chosen_text)
+    return first, (Response(id="0", text=texts[0]), Response(id="1", text=texts[1]))
 
 
 def loaded_text(loaded: Loaded) -> str:

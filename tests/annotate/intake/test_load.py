@@ -76,6 +76,18 @@ def test_preferences_become_gold_items_on_both_sides(store: Store, tmp_path: Pat
     assert 8 <= sum(item.known_strength == 1 for item in items) <= 32
 
 
+def test_preferences_are_judged_anew_without_what_was_preferred(store: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{n}?", "chosen": "good", "rejected": "bad"} for n in range(40)]
+    path = tmp_path / "preferences.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert load_file(store, path, Intake(), relabel=True).new == 40
+    with store.read() as transaction:
+        items, answers = transaction.items(kind="ordinary"), transaction.all_responses()
+    assert {item.known_strength for item in items} == {None}
+    assert 8 <= sum(answers[item.id][0].text == "good" for item in items) <= 32
+    assert load_file(store, path, Intake(), relabel=True).known == 40
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
