@@ -60,9 +60,9 @@ class RolloutSection(Section):
     temperature: PositiveFloat = 1.0
     responses_per_prompt: PositiveInt = 1
     """Responses to each prompt, in one iteration; `train.advantage` rloo and grpo need at least 2."""
-    engine: Literal["transformers", "continuous", "merged", "vllm"] = "transformers"
-    """What samples; see docs/decisions/ for what was measured. `continuous`: transformers' continuous batching.
-    `merged`: a merged copy of the policy. `vllm`: a vLLM server at `vllm_url`."""
+    engine: Literal["auto", "transformers", "continuous", "merged", "vllm"] = "auto"
+    """What samples: `transformers` in this process, its `continuous` batching, a `merged` copy of the policy, or a
+    `vllm` server at `vllm_url`. `auto`: what was measured to be fastest (docs/decisions/0006)."""
     vllm_url: str = "http://127.0.0.1:8000"
 
 

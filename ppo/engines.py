@@ -19,7 +19,7 @@ from transformers import GenerationConfig
 
 from workbench.model.generate import generate, generate_with
 from workbench.model.roles import Roles
-from workbench.model.twin import Twin
+from workbench.model.twin import Twin, twin_pays
 from workbench.run.errors import WorkbenchError
 
 
@@ -39,12 +39,14 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
     """The engine of that name.
 
     Args:
-        name: transformers, continuous, merged or vllm.
+        name: transformers, continuous, merged or vllm; auto: merged where `twin_pays`, else transformers.
         roles: with the role policy.
         dtype: of the merged copy.
         url: of the vLLM server.
         folder: where the adapter is written for the vLLM server; both must see it.
     """
+    if name == "auto":
+        name = "merged" if twin_pays(roles) else "transformers"
     if name == "continuous":
         return Continuous(roles)
     if name == "merged":

@@ -31,6 +31,7 @@ from workbench.run.card import write_card
 from workbench.run.checkpoints import full_disk_explained
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.peak import peak_resident_bytes
 from workbench.run.progress import progress
 from workbench.run.tracking import NoTracker, Tracker
 
@@ -226,9 +227,9 @@ class Clock:
 
     def metrics(self) -> dict[str, float]:
         """By metric name."""
-        if self.device.type == "cuda":
-            self.found["speed/peak_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
-        return self.found
+        on_gpu = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else peak_resident_bytes()
+        return self.found | {"speed/peak_gib": peak / 2**30}
 
 
 def _warn(run: Run, metrics: dict[str, float], iteration: int) -> None:

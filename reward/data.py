@@ -103,7 +103,7 @@ def prompt_groups(
                 group["ids"].append(row[f"{side}_ids"])
             group[side].append(group["ids"].index(row[f"{side}_ids"]))
         group["level"].append(level)
-        group["weight"].append(record.weight)
+        group["weight"].append(record.weight if record.strength > 0 else 1.0)  # exports give a tie none
     return groups
 
 

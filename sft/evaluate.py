@@ -25,8 +25,8 @@ def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> floa
         start = row["completion_mask"].index(1)
         prompts.append(row["input_ids"][:start])
         responses.append(row["input_ids"][start:])
-    total, tokens = response_nll(roles, role, prompts, responses, batch_size=batch_size)
-    return total / tokens
+    nats, tokens = response_nll(roles, role, prompts, responses, batch_size=batch_size)
+    return float(nats.sum() / tokens.sum())
 
 
 def sample_answers(

@@ -33,6 +33,8 @@ PURE = (
     "workbench/evaluate/win_rate.py",
     "workbench/model/logprobs.py",
     "workbench/model/masks.py",
+    "workbench/model/memory.py",
+    "workbench/model/plan.py",
 )
 CALCULATING = {"torch", "numpy", "scipy", "sklearn"}
 TOUCHING = {

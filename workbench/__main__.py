@@ -51,12 +51,37 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
     evaluate.set_defaults(run=_evaluate)
 
+    roles = verbs.add_parser("roles", help="open a ppo run's roles as training does: parameters and memory of each")
+    roles.add_argument("run_folder", metavar="RUN", help="a ppo run, finished or not")
+    roles.add_argument("--base", help="where the base is now, when not where the run says")
+    roles.set_defaults(run=_roles)
+
     report = verbs.add_parser("report", help="write one self-contained HTML page about some runs")
     report.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or a folder of run folders")
     report.add_argument("--out", help="file to write (default: report.html beside the first run)")
     report.set_defaults(run=_report)
 
+    doctor = verbs.add_parser("doctor", help="the memory of a configuration, before anything is downloaded or trained")
+    doctor.add_argument("config", metavar="CONFIG", help="YAML file of sft, reward or ppo")
+    doctor.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
+    doctor.add_argument("--gpu-memory", type=float, default=24.0, metavar="GIB", help="of the card (default: 24)")
+    doctor.add_argument("--shape", metavar="NAME", help="llama-7b, llama-13b or llama-3-8b, for a base not yet here")
+    doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what `dtype: auto` is taken for")
+    doctor.add_argument("--measure", action="store_true", help="on a GPU: run one step on random weights, and compare")
+    doctor.set_defaults(run=_doctor)
+
     return parser
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from workbench.doctor import examine, report
+
+    patient = examine(Path(arguments.config), arguments.overrides, shape=arguments.shape, device=arguments.device)
+    print(report(patient, arguments.gpu_memory))
+    if arguments.measure:
+        from workbench.measure import measured_report
+
+        print(measured_report(patient))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -142,6 +167,19 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
         names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
     shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
     return f"{folder.path}: {shown}"
+
+
+def _roles(arguments: argparse.Namespace) -> None:
+    from workbench.model.open import open_runs
+    from workbench.run.folder import RunFolder
+
+    folder = RunFolder.open(arguments.run_folder, phase="ppo")
+    parents = {role: Path(path) for role, path in folder.record()["parents"].items()}
+    runs = {"reference" if role == "start" else role: path for role, path in parents.items()}
+    if folder.finished:
+        runs["policy"] = folder.path
+    roles = open_runs(runs, base=arguments.base)
+    print(roles.summary())
 
 
 def _report(arguments: argparse.Namespace) -> None:

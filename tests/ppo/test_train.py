@@ -1,6 +1,8 @@
 """A whole small PPO run: its files, its schedule, and that a kill changes nothing."""
 
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import ppo.train
 from ppo.config import PpoConfig
 from ppo.train import learning_rate_factor, train
 from tests.conftest import load_phase
 from tests.ppo.conftest import ppo_values
+from workbench.__main__ import main as workbench_verbs
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.config import load_config
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 
@@ -133,54 +138,150 @@ def test_a_run_that_fails_is_closed_and_can_go_on(ppo_config, finished, monkeypa
 KILLED = """
 import os, signal, sys
 import torch
-import ppo.train
+import ppo.engines, ppo.rollout, ppo.state
 from ppo.__main__ import main
 
-where, save, collect, calls = sys.argv[1], torch.save, ppo.train.collect, []
+where, number = sys.argv[1], int(sys.argv[2])
+calls = 0
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+def dying(original, after=None):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == number:
+            if after is not None:
+                after(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+    return call
 
-def save_and_die(content, path):
-    calls.append(path)
-    if where == "in a checkpoint" and len(calls) == 2:
-        save({"half": 1}, path)
-        die()
-    save(content, path)
-
-def collect_and_die(*arguments, **options):
-    rollout = collect(*arguments, **options)
-    if where == "in an iteration" and len(calls) == 1:
-        die()
-    return rollout
-
-torch.save, ppo.train.collect = save_and_die, collect_and_die
-main(sys.argv[2:])
+save = torch.save
+if where == "sampling":
+    ppo.engines.generate_with = dying(ppo.engines.generate_with)
+elif where == "reading":
+    ppo.rollout.token_kl = dying(ppo.rollout.token_kl)
+elif where == "update":
+    torch.optim.AdamW.step = dying(torch.optim.AdamW.step)
+else:
+    torch.save = dying(torch.save, after=lambda content, path: save({"half": 1}, path))
+main(sys.argv[3:])
 """
+CALLS = {"sampling": (5, 9), "reading": (5, 9), "update": (20, 47), "saving": (2, 2)}
+"""Where a run is killed, and in which call: from the first after the first checkpoint to the last."""
 
 
-@pytest.mark.parametrize("where", ["in a checkpoint", "in an iteration"])
-def test_killed_and_resumed_is_bit_identical(ppo_config, tmp_path, finished, where):
+@pytest.mark.parametrize("where", CALLS)
+def test_killed_at_a_random_moment_and_resumed_is_bit_identical(ppo_config, tmp_path, finished, where):
     config = ppo_config()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", KILLED, where, str(tmp_path / "ppo.yaml")]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    root, number = Path(__file__).parents[2], random.SystemRandom().randint(*CALLS[where])
+    run = {"cwd": root, "env": environment, "capture_output": True, "text": True, "timeout": 300}
+    command = [sys.executable, "-c", KILLED, where, str(number), str(tmp_path / "ppo.yaml")]
+    done = subprocess.run(command, **run)
+    assert done.returncode == -signal.SIGKILL, f"{where}, call {number}: {done.stderr[-2000:]}"
     folder = RunFolder(Path(config.run.dir))
     assert folder.record()["status"] == "started"
-    assert checkpoint_steps(folder.checkpoints) == [2]
-    done = subprocess.run(
-        [sys.executable, "-m", "ppo", str(tmp_path / "ppo.yaml"), "--resume"],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert checkpoint_steps(folder.checkpoints)[-1:] in ([2], [4]), f"{where}, call {number}"
+    done = subprocess.run([sys.executable, "-m", "ppo", str(tmp_path / "ppo.yaml"), "--resume"], **run)
+    assert done.returncode == 0, f"{where}, call {number}: {done.stderr[-2000:]}"
     assert_same_run(folder, finished)
     assert not list(folder.checkpoints.glob(".*")), "what the kill left half-written is gone"
+
+
+def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, reward_run, monkeypatch):
+    """Moving average, running scale, adaptive KL, imitation, two reward models and a head on the policy's trunk."""
+    options = (
+        "model.value=head",
+        f"model.reward=[{reward_run},{reward_run}]",
+        "reward.scale=running",
+        "reward.kl_target=0.5",
+        "reward.spread_coef=0.5",
+        "reward.length_penalty=0.01",
+        "train.average_decay=0.9",
+        "train.ptx_coef=0.5",
+        "train.value_only_iterations=1",
+        "train.target_kl=0.5",
+        f"data.demonstrations={demonstration_file}",
+        "rollout.responses_per_prompt=2",
+        "reward.kl_in=loss",
+        "reward.kl_estimator=k2",
+        "train.entropy_coef=0.01",
+    )
+    whole = train(ppo_config(*options, dir="whole"), resume=False)
+    config, original, calls = ppo_config(*options, dir="stopped"), torch.optim.AdamW.step, []
+
+    def fails(self, *arguments, **more):
+        calls.append(1)
+        if len(calls) > 30:
+            raise FloatingPointError("a bolt from the blue")
+        return original(self, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", fails)
+        with pytest.raises(FloatingPointError):
+            train(config, resume=False)
+    assert_same_run(train(config, resume=True), whole)
+    record = whole.record()
+    assert set(record["parents"]) == {"start", "reward_1", "reward_2"}
+    last = [row for row in whole.read_metrics() if "objective/score" in row][-1]
+    assert {"ptx/loss", "value/loss", "value/explained_variance"} <= last.keys()
+
+
+def test_critic_free_runs_have_no_value_model(ppo_config):
+    options = ("rollout.responses_per_prompt=4", "train.iterations=2", "checkpoint.every=1")
+    for method in ("rloo", "grpo"):
+        folder = train(ppo_config(f"train.advantage={method}", *options, dir=method), resume=False)
+        assert not folder.head_path.exists()
+        rows = folder.read_metrics()
+        assert not any(name.startswith("value/") for row in rows for name in row)
+        assert folder.adapter.is_dir()
+
+
+def test_the_best_checkpoints_are_kept_with_a_plain_adapter(ppo_config, monkeypatch):
+    measured = iter([0.0, 9.0, 1.0, 2.0, 3.0, 4.0, 0.5])
+    original = ppo.train.evaluate
+
+    def judged(*arguments, **options):
+        metrics, rows = original(*arguments, **options)
+        return metrics | {"heldout/score": next(measured), "heldout/kl": 0.0}, rows
+
+    monkeypatch.setattr(ppo.train, "evaluate", judged)
+    options = ("evaluation.every=1", "checkpoint.every=1", "checkpoint.keep_last=1", "checkpoint.keep_best=1")
+    folder = train(ppo_config(*options), resume=False)
+    # Iteration 1 was measured best; checkpoint 5 is the newest before the end.
+    assert checkpoint_steps(folder.checkpoints) == [1, 5]
+    kept = load_file(folder.checkpoints / "step-1/adapter/adapter_model.safetensors")
+    assert kept.keys() == load_file(folder.adapter / "adapter_model.safetensors").keys()
+
+
+def test_a_warning_is_given_once_and_kept(ppo_config, capsys):
+    # Eight tokens are too few for an end: no response of the random base has one.
+    folder = train(ppo_config(), resume=False)
+    assert capsys.readouterr().out.count("of the responses end") == 1
+    (warning,) = [w for w in folder.record()["warnings"] if w["kind"] == "eos"]
+    assert warning["iteration"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.advantage=rloo", "rollout.responses_per_prompt: is 1"),
+        ("rollout.responses_per_prompt=3", "3 does not divide rollout.batch_size 8"),
+        ("reward.kl_in=loss", "k1 has no gradient"),
+        ("train.ptx_coef=0.1", "data.demonstrations: is missing"),
+    ],
+)
+def test_options_that_do_not_go_together(ppo_config, override, message):
+    with pytest.raises(WorkbenchError, match=message):
+        train(ppo_config(override), resume=False)
+
+
+def test_the_roles_of_a_run_are_listed(finished, capsys):
+    assert workbench_verbs(["roles", str(finished.path)]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^  base, shared +101,440 ", table, re.MULTILINE)
+    for role, count in (("reference", "8,704"), ("reward_1", "8,769"), ("policy", "8,704")):
+        assert re.search(rf"^  {role} +{count} ", table, re.MULTILINE), role
 
 
 def assert_same_run(folder, expected):

@@ -163,3 +163,13 @@ def test_shuffled_labels_swap_about_half_of_the_training_pairs_only(tokenizer, p
 def test_all_too_long_is_an_error(tokenizer, preference_file):
     with pytest.raises(WorkbenchError, match="too long"):
         load(tokenizer, preference_file, max_length=2)
+
+
+def test_a_tie_counts_as_one_judgement_whatever_weight_its_export_gave_it(tokenizer, tmp_path):
+    rows = pairs(12)
+    rows[0] |= {"strength": 0, "weight": 0.0}
+    rows[1] |= {"weight": 0.25}
+    for row in rows:
+        row["split"] = "heldout" if row["id"] == "x11" else "train"
+    data = load(tokenizer, write_jsonl(tmp_path / "p.jsonl", rows), use_ties=True)
+    assert [row["weight"] for row in data.train][:3] == [[1.0], [0.25], [1.0]]

@@ -20,7 +20,7 @@ from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
-from workbench.model.score import compare_roles, score_rows
+from workbench.model.score import compare_roles, response_nll, score_rows
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
@@ -91,15 +91,14 @@ class RolePolicy:
     ) -> tuple[Floats, Floats]:
         """(N,) nats of each response with its EOS, and (N,) its tokens."""
         tokenizer = self.roles.tokenizer
-        compared = compare_roles(
+        nats, tokens = response_nll(
             self.roles,
-            self.role,
             self.role,
             [encode_prompt(tokenizer, prompt) for prompt in prompts],
             [encode_response(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)],
             batch_size=self.sampling.batch_size,
         )
-        return np.array([-row.policy for row in compared]), np.array([float(row.tokens) for row in compared])
+        return nats.numpy(), tokens.double().numpy()
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ No (tokens × vocabulary) tensor lives longer than one chunk, in the forward or 
 logits are recomputed for its gradient. Shapes: N = selected tokens, D = hidden, V = vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 CHUNK = 2048
 """Tokens whose logits exist at one time."""
@@ -32,18 +33,9 @@ def token_logprobs(
     """
     assert hidden.ndim == 2
     assert targets.shape == hidden.shape[:1]
-    parts = []
-    for start in range(0, len(hidden), chunk):
-        rows, wanted = hidden[start : start + chunk], targets[start : start + chunk]
-        if torch.is_grad_enabled() and rows.requires_grad:
-            parts.append(checkpoint(_chunk_logprobs, rows, lm_head, wanted, temperature, use_reentrant=False))
-        else:
-            parts.append(_chunk_logprobs(rows, lm_head, wanted, temperature))
-    if not parts:
-        empty = hidden.new_zeros(0, dtype=torch.float32)
-        return empty, empty
-    logprobs, entropy = zip(*parts, strict=True)
-    return torch.cat(logprobs), torch.cat(entropy)
+    assert not lm_head.requires_grad
+    logprobs, entropy = _TokenLogprobs.apply(hidden, lm_head, targets, temperature, chunk)
+    return logprobs, entropy
 
 
 def token_kl(
@@ -73,8 +65,84 @@ def token_kl(
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
 
+class _TokenLogprobs(torch.autograd.Function):
+    """`token_logprobs` with its gradient written out, so that a chunk's logits are gone when the next chunk's are made.
+
+    Checkpointing each chunk instead keeps what was recomputed for the entropy until the whole backward pass has ended,
+    wherever a loss uses the log-probabilities alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, lm_head: Tensor, targets: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        """Both outputs, chunk by chunk."""
+        ctx.set_materialize_grads(False)
+        logprobs, entropy = (hidden.new_empty(len(hidden), dtype=_wide(hidden)) for _ in range(2))
+        for rows in _slices(len(hidden), chunk):
+            logprobs[rows], entropy[rows] = _chunk_logprobs(hidden[rows], lm_head, targets[rows], temperature)
+        ctx.save_for_backward(hidden, lm_head, targets, entropy)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(
+        ctx: Any, of_logprobs: Tensor | None, of_entropy: Tensor | None
+    ) -> tuple[Tensor, None, None, None, None]:
+        """The gradient of the hidden states."""
+        hidden, lm_head, targets, entropy = ctx.saved_tensors
+        gradient = torch.empty_like(hidden)
+        for rows in _slices(len(hidden), ctx.chunk):
+            of_logits = _logit_gradient(
+                _log_softmax(hidden[rows], lm_head, ctx.temperature),
+                targets[rows],
+                entropy[rows],
+                None if of_logprobs is None else of_logprobs[rows],
+                None if of_entropy is None else of_entropy[rows],
+            )
+            gradient[rows] = of_logits.div_(ctx.temperature).to(hidden.dtype) @ lm_head.to(hidden.dtype)
+        return gradient, None, None, None, None
+
+
+def _logit_gradient(
+    log_p: Tensor, targets: Tensor, entropy: Tensor, of_logprobs: Tensor | None, of_entropy: Tensor | None
+) -> Tensor:
+    r"""Gradient of Σ_n a_n logprob_n + b_n entropy_n in the logits z = W h / T; takes log_p's memory for it.
+
+        ∂/∂z_v = a (1[v = target] − p_v) − b p_v (log p_v + entropy)
+
+    Args:
+        log_p: (n, V) log-probabilities; overwritten.
+        targets: (n,) int64.
+        entropy: (n,).
+        of_logprobs: (n,) a, or None for 0.
+        of_entropy: (n,) b, or None for 0.
+    """
+    if of_entropy is None:
+        assert of_logprobs is not None, "autograd asks for no gradient"
+        gradient = log_p.exp_().mul_(-of_logprobs.unsqueeze(1))
+    else:
+        p = log_p.exp()
+        gradient = log_p.add_(entropy.unsqueeze(1)).mul_(-of_entropy.unsqueeze(1))
+        if of_logprobs is not None:
+            gradient.sub_(of_logprobs.unsqueeze(1))
+        gradient.mul_(p)
+    if of_logprobs is not None:
+        gradient.scatter_add_(1, targets.unsqueeze(1), of_logprobs.unsqueeze(1).to(gradient.dtype))
+    return gradient
+
+
+def _slices(length: int, chunk: int) -> list[slice]:
+    return [slice(start, start + chunk) for start in range(0, length, chunk)]
+
+
+def _wide(hidden: Tensor) -> torch.dtype:
+    """float32, or float64 where the states are."""
+    return torch.promote_types(hidden.dtype, torch.float32)
+
+
 def _log_softmax(hidden: Tensor, lm_head: Tensor, temperature: float) -> Tensor:
-    logits = (hidden @ lm_head.to(hidden.dtype).T).float()
+    logits = (hidden @ lm_head.to(hidden.dtype).T).to(_wide(hidden))
     return torch.log_softmax(logits / temperature, dim=-1)
 
 

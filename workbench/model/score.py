@@ -76,14 +76,16 @@ def response_nll(
     responses: Sequence[Sequence[int]],
     *,
     batch_size: int = 64,
-) -> tuple[float, int]:
-    """Sum of −log π over all response tokens, in nats, and their number: perplexity is exp of the ratio."""
+) -> tuple[Tensor, Tensor]:
+    """−log π of each response, (N,) float64 nats, and its tokens (N,): perplexity is exp of the ratio of their sums."""
     rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
-    total, count = 0.0, 0
-    for _, batch in rows.micro_batches(batch_size):
+    nats = torch.zeros(len(rows), dtype=torch.float64)
+    for index, batch in rows.micro_batches(batch_size):
+        real = batch.response_mask
         with roles.use(role) as forward:
-            hidden = batch.predicting(forward(batch.ids, batch.mask))[batch.response_mask]
-        logprobs, _ = token_logprobs(hidden, roles.lm_head, batch.response_ids[batch.response_mask])
-        total -= float(logprobs.double().sum())
-        count += len(logprobs)
-    return total, count
+            hidden = batch.predicting(forward(batch.ids, batch.mask))[real]
+        logprobs, _ = token_logprobs(hidden, roles.lm_head, batch.response_ids[real])
+        nats[index] = torch.zeros(len(batch), dtype=torch.float64).index_add_(
+            0, real.nonzero()[:, 0].cpu(), -logprobs.double().cpu()
+        )
+    return nats, rows.response_mask.sum(dim=1).cpu()

@@ -7,6 +7,7 @@ traceback. Anything else is a defect of the workbench and keeps its traceback.
 import difflib
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
@@ -44,6 +45,52 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
 
 
+SMALLER = "the optimizer step stays the same, since train.batch_size (ppo: train.minibatch_size) does"
+KNOBS = (
+    ("workbench/model/base.py", "while loading the base", "model.quantise=nf4, or a device with more free memory"),
+    (
+        "workbench/model/generate.py",
+        "while sampling",
+        "fewer answers at one time: a smaller rollout.micro_batch_size (ppo), normalise.batch_size (reward), "
+        "sample.prompts (sft) or --batch-size (evaluate); or fewer max_new_tokens",
+    ),
+    ("workbench/model/twin.py", "while merging the policy", "rollout.engine=transformers, which needs no merged copy"),
+    ("ppo/engines.py", "while sampling", "a smaller rollout.micro_batch_size, or rollout.engine=transformers"),
+    ("ppo/rollout.py", "while the roles read the answers", "a smaller rollout.micro_batch_size"),
+    (
+        "ppo/update.py",
+        "in a PPO update",
+        f"a smaller train.micro_batch_size ({SMALLER}); model.activation_checkpointing=true",
+    ),
+    ("workbench/model/score.py", "while scoring", "a smaller normalise.batch_size (reward) or --batch-size (evaluate)"),
+    (
+        "transformers/trainer.py",
+        "in a training step",
+        f"a smaller train.micro_batch_size ({SMALLER}); model.activation_checkpointing=true; a smaller data.max_length",
+    ),
+)
+"""Source file → what happens in it, and what to turn when memory ends there; the innermost one counts."""
+
+
+def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
+    """The error to show where torch or Python ran out of memory, naming what to turn; None for any other error."""
+    torch_says = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    cpu_says = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if not (torch_says or cpu_says or isinstance(error, MemoryError)):
+        return None
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+    moment, knob = next(
+        ((moment, knob) for file in reversed(files) for place, moment, knob in KNOBS if file.endswith(place)),
+        ("", "a smaller train.micro_batch_size or rollout.micro_batch_size; model.activation_checkpointing=true"),
+    )
+    first_line = (str(error).splitlines() or [""])[0][:200]
+    return WorkbenchError(
+        "memory",
+        " ".join(["is used up", moment]).strip() + (f": {first_line}" if first_line else ""),
+        remedy=f"{knob}. `python -m workbench doctor CONFIG` shows what takes how much and what fits",
+    )
+
+
 def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run a script's `main` and turn errors a person can mend into exit code 2."""
     try:
@@ -63,5 +110,11 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
             "the last complete checkpoint is untouched",
             file=sys.stderr,
         )
+        code = 2
+    except Exception as error:
+        explained = out_of_memory_explained(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)

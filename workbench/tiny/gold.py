@@ -2,9 +2,9 @@
 
     total = facts + completeness + courtesy + padding + ended ≤ 1        (n = number of facts asked for)
 
-* `facts`: +0.3/n for each asked fact stated rightly, −0.2/n for each stated wrongly.
-* `completeness`: +0.2/n for each asked fact answered with one value, right or wrong.
-* `courtesy`: +0.25 for a greeting as the first sentence, +0.25 for a closing as the last, −0.4 for each rude sentence
+* `facts`: +0.25/n for each asked fact stated rightly, −0.2/n for each stated wrongly.
+* `completeness`: +0.15/n for each asked fact answered with one value, right or wrong.
+* `courtesy`: +0.3 for a greeting as the first sentence, +0.3 for a closing as the last, −0.4 for each rude sentence
   (at most two count).
 * `padding`: −0.15 for each sentence that is filler, not understood, a statement that was not asked for, or courtesy in
   the wrong place; −0.2 for a repeated sentence or fact; at most −1 together.
@@ -23,8 +23,8 @@ from workbench.tiny.facts import Fact, normalised, read_statement, split_sentenc
 from workbench.tiny.grammar import PromptSpec, parse_prompt
 from workbench.tiny.phrases import CLOSINGS, GREETINGS, RUDE
 
-RIGHT, WRONG, ANSWERED = 0.3, 0.2, 0.2
-COURTESY, RUDENESS, RUDE_COUNTED = 0.25, 0.4, 2
+RIGHT, WRONG, ANSWERED = 0.25, 0.2, 0.15
+COURTESY, RUDENESS, RUDE_COUNTED = 0.3, 0.4, 2
 SUPERFLUOUS, REPEATED, PADDING_MOST = 0.15, 0.2, 1.0
 NOT_ENDED = 0.2
 
@@ -39,11 +39,11 @@ class Gold:
 
     total: float
     facts: float
-    """Right and wrong statements of what was asked, −0.2 … 0.3."""
+    """Right and wrong statements of what was asked, −0.2 … 0.25."""
     courtesy: float
-    """Greeting, closing, rudeness, −0.8 … 0.5."""
+    """Greeting, closing, rudeness, −0.8 … 0.6."""
     completeness: float
-    """Share of the asked facts that were answered, 0 … 0.2."""
+    """Share of the asked facts that were answered, 0 … 0.15."""
     padding: float
     """Filler, repeats and what was not asked for, −1 … 0."""
     ended: float

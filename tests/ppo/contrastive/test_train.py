@@ -92,7 +92,7 @@ def own_logprobs(trainer, pairs, sft_run, tmp_path):
         sides.append(compare_roles(roles, "policy", "reference", prompts, responses))
         if text == "chosen_text":
             nll, tokens = response_nll(roles, "policy", prompts, responses)
-    return *sides, nll / tokens
+    return *sides, float(nll.sum() / tokens.sum())
 
 
 def test_dpo_reads_the_ids_that_every_phase_means(trainer_of):

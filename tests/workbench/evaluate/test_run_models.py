@@ -78,7 +78,7 @@ def world(tmp_path_factory):
     head = ScalarHead(64)
     head.normalise(0.5, 2.0)
     save_head(reward / "head.safetensors", head)
-    make_run(root, "ppo", spec, phase="ppo", spread=0.1, parents={"start": str(sft), "reward": str(reward)})
+    make_run(root, "ppo", spec, phase="ppo", spread=0.1, parents={"start": str(sft), "reward_1": str(reward)})
     write_records(root / "prompts.jsonl", make_prompts(6))
     write_records(root / "demonstrations.jsonl", make_demonstrations(4))
     return root

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from tests.allocator import peak_of
 from tests.reference.language_model import kl_divergence, logprob_and_entropy
-from tests.reference.tolerances import FLOAT32
+from tests.reference.tolerances import EXACT, FLOAT32
 from workbench.model.logprobs import token_kl, token_logprobs
 
 N, D, V = 13, 8, 50
@@ -66,6 +67,23 @@ def test_gradient_in_chunks_is_that_of_the_whole(states, chunk):
     picked, spread = log_p[torch.arange(N), targets], -(log_p.exp() * log_p).sum(dim=-1)
     (weights.double() * picked + 0.3 * spread).sum().backward()
     torch.testing.assert_close(mine.grad, whole.grad, **FLOAT32)
+
+
+@pytest.mark.parametrize("used", ["logprobs", "entropy", "both", "neither"])
+def test_gradient_is_exact_in_float64(states, used):
+    hidden, _, head, targets = (x.double() if x.is_floating_point() else x for x in states)
+    weights = torch.linspace(-1, 2, N, dtype=torch.float64)
+    share = {"logprobs": (1.0, 0.0), "entropy": (0.0, 0.3), "both": (1.0, 0.3), "neither": (0.0, 0.0)}[used]
+
+    def loss(logprobs, entropy):
+        terms = [a * (weights * x).sum() for a, x in zip(share, (logprobs, entropy), strict=True) if a]
+        return sum(terms) if terms else 0.0 * logprobs.sum()
+
+    mine, whole = (hidden.clone().requires_grad_() for _ in range(2))
+    loss(*token_logprobs(mine, head, targets, temperature=0.8, chunk=4)).backward()
+    log_p = torch.log_softmax(whole @ head.T / 0.8, dim=-1)
+    loss(log_p[torch.arange(N), targets], -(log_p.exp() * log_p).sum(dim=-1)).backward()
+    torch.testing.assert_close(mine.grad, whole.grad, **EXACT)
 
 
 def test_kl_is_at_least_zero_and_zero_for_equals(states):
@@ -142,3 +160,28 @@ def test_without_gradients_only_one_chunk_of_logits_exists_at_a_time(monkeypatch
     token_logprobs(hidden, head, targets, chunk=4)
     token_kl(hidden, hidden, head, chunk=4)
     assert sizes == [4, 4, 4, 1, 4, 4, 4, 4, 4, 4, 1, 1]
+
+
+@pytest.mark.parametrize("used", ["logprobs", "entropy", "both"])
+def test_peak_memory_does_not_grow_with_vocabulary_times_tokens(used):
+    """Forward and backward, by torch's allocator: one chunk's logits, and what is proportional to tokens alone."""
+
+    def peak(tokens, vocabulary, whole=False):
+        hidden, head = torch.randn(tokens, D, requires_grad=True), torch.randn(vocabulary, D)
+        targets = torch.randint(vocabulary, (tokens,))
+
+        def work():
+            if whole:
+                torch.log_softmax(hidden @ head.T, dim=-1)[torch.arange(tokens), targets].sum().backward()
+                return
+            logprobs, entropy = token_logprobs(hidden, head, targets, chunk=32)
+            {"logprobs": logprobs, "entropy": entropy, "both": logprobs + entropy}[used].sum().backward()
+
+        work()
+        return peak_of(work)
+
+    chunk = 32 * 2000 * 4
+    small, large = peak(256, 2000), peak(1024, 2000)
+    assert small < 5 * chunk
+    assert large - small < 768 * (D + 16) * 4 * 4  # a few tensors of (tokens, D): no (tokens, vocabulary)
+    assert peak(1024, 2000, whole=True) - peak(256, 2000, whole=True) > 768 * 2000 * 4  # the measurement sees one

@@ -28,9 +28,9 @@ def slow_logprobs(roles, role, *, temperature=1.0):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_perplexity_counts_response_tokens_only(roles, batch_size):
-    total, tokens = response_nll(roles, "reference", PROMPTS, RESPONSES, batch_size=batch_size)
-    assert tokens == sum(len(response) for response in RESPONSES)
-    assert total == pytest.approx(-sum(slow_logprobs(roles, "reference")), rel=1e-4)
+    nats, tokens = response_nll(roles, "reference", PROMPTS, RESPONSES, batch_size=batch_size)
+    assert tokens.tolist() == [len(response) for response in RESPONSES]
+    assert nats.tolist() == pytest.approx([-logprob for logprob in slow_logprobs(roles, "reference")], rel=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

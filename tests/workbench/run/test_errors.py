@@ -72,3 +72,49 @@ def test_nearest_names():
     assert nearest("zzz", ["sft", "reward"]) is None
     assert did_you_mean("rewrad", ["sft", "reward"]) == "did you mean 'reward'?"
     assert did_you_mean("zzz", ["sft", "reward"]) == "known names: reward, sft"
+
+
+def in_file(path, error):
+    """Raise an error from code whose file has this path, as a traceback shows it."""
+
+    def main(argv):
+        exec(compile("raise error", str(path), "exec"), {"error": error})
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("file", "knob"),
+    [
+        ("/x/workbench/model/base.py", "model.quantise=nf4"),
+        ("/x/workbench/model/generate.py", "rollout.micro_batch_size"),
+        ("/x/ppo/update.py", "model.activation_checkpointing=true"),
+        ("/x/site-packages/transformers/trainer.py", "train.micro_batch_size"),
+        ("/x/anything.py", "train.micro_batch_size"),
+    ],
+)
+def test_out_of_memory_names_the_knob(capsys, file, knob):
+    torch = pytest.importorskip("torch")
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    code, text = end(in_file(file, error), capsys)
+    assert code == 2
+    assert text.splitlines()[0].startswith("error: memory: is used up")
+    assert "Tried to allocate 2.00 GiB." in text
+    assert knob in text.splitlines()[1]
+    assert "workbench doctor" in text
+    assert "Traceback" not in text
+
+
+def test_the_innermost_place_counts(capsys):
+    def outer(argv):
+        exec(compile("inner([])", "/x/transformers/trainer.py", "exec"), {"inner": inner})
+
+    inner = in_file("/x/workbench/model/base.py", MemoryError())
+    assert "while loading the base" in end(outer, capsys)[1]
+
+
+def test_memory_of_the_cpu_counts_too_and_other_errors_do_not(capsys):
+    cpu = RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried …")
+    assert end(raising(cpu), capsys)[0] == 2
+    with pytest.raises(RuntimeError, match="shape"):
+        run_main(raising(RuntimeError("shape mismatch")), [])

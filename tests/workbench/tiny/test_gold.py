@@ -1,4 +1,4 @@
-"""Examples worked by hand, then properties. With n = 2 asked facts, one right answer is worth .3 + .1 = .4."""
+"""Examples worked by hand, then properties. With n = 2 asked facts, one right answer is worth .125 + .075 = .2."""
 
 import random
 import string
@@ -26,20 +26,20 @@ def total(response: str, ended: bool = True) -> float:
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (f"Hello! {DELIVERY} {SHOES} Have a nice day!", 1.0),  # .3 + .2 + .25 + .25
-        (f"{SHOES} {DELIVERY}", 0.5),  # the order does not matter
-        (DELIVERY, 0.25),  # half the facts (.15), half complete (.1)
-        (f"{DELIVERY} You can return shoes for 7 days.", 0.25),  # .15 − .1 + .2
-        ("Express delivery takes 9 days.", 0.0),  # −.1 + .1: no better than silence
-        (f"{DELIVERY} {SHOES} Go away.", 0.1),  # .5 − .4
-        (f"{DELIVERY} {SHOES} It is what it is.", 0.35),  # .5 − .15
-        (f"{DELIVERY} {SHOES} A repair costs 50 euros.", 0.35),  # true, but nobody asked
-        (f"{DELIVERY} {SHOES} {SHOES}", 0.3),  # .5 − .2
-        (f"{DELIVERY} {SHOES} We take shoes back for 30 days.", 0.3),  # the same fact in other words
-        (f"Hello! Hello! {DELIVERY} {SHOES}", 0.55),  # .75 − .2
-        (f"Hello! Good day! {DELIVERY} {SHOES}", 0.6),  # .75 − .15
-        (f"{DELIVERY} Hello! {SHOES}", 0.35),  # a greeting in the middle pads
-        (f"{DELIVERY} {SHOES} You can return sh", 0.35),  # a cut sentence
+        (f"Hello! {DELIVERY} {SHOES} Have a nice day!", 1.0),  # .25 + .15 + .3 + .3
+        (f"{SHOES} {DELIVERY}", 0.4),  # the order does not matter
+        (DELIVERY, 0.2),  # half the facts (.125), half complete (.075)
+        (f"{DELIVERY} You can return shoes for 7 days.", 0.175),  # .125 − .1 + .15
+        ("Express delivery takes 9 days.", -0.025),  # −.1 + .075: worse than silence
+        (f"{DELIVERY} {SHOES} Go away.", 0.0),  # .4 − .4
+        (f"{DELIVERY} {SHOES} It is what it is.", 0.25),  # .4 − .15
+        (f"{DELIVERY} {SHOES} A repair costs 50 euros.", 0.25),  # true, but nobody asked
+        (f"{DELIVERY} {SHOES} {SHOES}", 0.2),  # .4 − .2
+        (f"{DELIVERY} {SHOES} We take shoes back for 30 days.", 0.2),  # the same fact in other words
+        (f"Hello! Hello! {DELIVERY} {SHOES}", 0.5),  # .7 − .2
+        (f"Hello! Good day! {DELIVERY} {SHOES}", 0.55),  # .7 − .15
+        (f"{DELIVERY} Hello! {SHOES}", 0.25),  # a greeting in the middle pads
+        (f"{DELIVERY} {SHOES} You can return sh", 0.25),  # a cut sentence
         ("Hello! Have a nice day!", 0.0),  # courtesy alone earns nothing
         ("", 0.0),
     ],
@@ -49,12 +49,12 @@ def test_examples_by_hand(response, expected):
 
 
 def test_an_answer_that_does_not_end_loses_a_fifth():
-    assert total(f"{DELIVERY} {SHOES}", ended=False) == pytest.approx(0.3)
+    assert total(f"{DELIVERY} {SHOES}", ended=False) == pytest.approx(0.2)
 
 
 def test_two_values_for_one_fact_get_no_credit():
     both = f"{DELIVERY} Express delivery takes 9 days. {SHOES}"
-    assert total(both) == pytest.approx(-0.05)  # .15 − .1 + .1 (only shoes is answered) − .2
+    assert total(both) == pytest.approx(-0.1)  # .125 − .1 + .075 (only shoes is answered) − .2
     assert total(both) < total(SHOES)
 
 

@@ -1,0 +1,233 @@
+"""Claim: PPO of a 7B on one GPU: 256 + 256 tokens, all roles on one NF4 base, at most 16 GiB at micro batch 8.
+
+A Llama-7B of random weights is written to disk and loaded as NF4, so nothing is fetched. Reports samples/s, tokens/s of
+each stage, the share of time spent in rollouts, peak memory, and the fraction of the card's measured bfloat16 rate.
+With --trl, TRL 1.12's PPOTrainer runs the same sizes afterwards.
+
+    python -m benchmarks.ppo_7b [--trl] [--folder /scratch]
+    python -m benchmarks.ppo_7b --tiny         (a small Llama, also without a GPU: shows that the script runs)
+"""
+
+import argparse
+import itertools
+import json
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.ppo_vs_trl import VERSION, cache_folder, obtain_trl
+from benchmarks.rate import forward_flop, matmul_rate, training_flop
+from benchmarks.record import RESULTS, write_result
+from workbench.measure import llama_config
+from workbench.model.memory import Shape
+from workbench.model.plan import Settings, plan_of
+from workbench.model.random_base import write_random_base
+from workbench.model.shapes import KNOWN
+from workbench.rehearsal import (
+    Measured,
+    Records,
+    merged,
+    reward_values,
+    run_module,
+    run_phase,
+    sft_values,
+    write_records,
+)
+from workbench.run.errors import run_main
+from workbench.run.folder import RunFolder
+
+OUT = RESULTS / "ppo_7b.json"
+TINY = Shape(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_heads=2, head_dim=32, tied=False)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of the run."""
+
+    prompt: int = 256
+    response: int = 256
+    episodes: int = 128
+    """Of an iteration."""
+    rollout_micro_batch: int = 64
+    micro_batch: int = 8
+    minibatch: int = 64
+    epochs: int = 1
+    iterations: int = 3
+    """The first warms up and is not counted."""
+    checkpointing: bool = True
+
+
+SMALL = Sizes(prompt=24, response=8, episodes=8, rollout_micro_batch=8, micro_batch=2, minibatch=4, iterations=2)
+
+
+def main(argv: list[str]) -> int:
+    """Prepare, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
+    parser.add_argument("--trl", action="store_true", help=f"TRL {VERSION} afterwards, on the same sizes")
+    parser.add_argument("--micro-batch", type=int, help="rows of one forward and backward pass")
+    parser.add_argument("--rollout-micro-batch", type=int, help="answers sampled at one time")
+    parser.add_argument("--folder", type=Path, help="where to put the base, 14 GB (default: the temporary folder)")
+    parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    shape, sizes = (TINY, SMALL) if arguments.tiny else (KNOWN["llama-7b"], Sizes())
+    if arguments.micro_batch:
+        sizes = replace(sizes, micro_batch=arguments.micro_batch)
+    if arguments.rollout_micro_batch:
+        sizes = replace(sizes, rollout_micro_batch=arguments.rollout_micro_batch)
+    with tempfile.TemporaryDirectory(prefix="ppo-7b-", dir=arguments.folder) as name:
+        folder = Path(name)
+        records = prepare(folder, shape, sizes)
+        ours = our_run(folder, records, shape, sizes)
+        theirs = trl_run(folder, records, sizes) if arguments.trl else None
+    rate = matmul_rate()
+    ours["fraction_of_matmul_rate"] = ours.pop("flop_per_second") / rate["flop_per_second"]
+    content: dict[str, Any] = {
+        "claim": "at most 16 GiB at micro batch 8; at least 3 samples/s with one epoch on an H200",
+        "tiny": arguments.tiny,
+        "shape": asdict(shape),
+        "sizes": asdict(sizes),
+        "matmul_rate": rate,
+        "ours": ours,
+        "trl": theirs,
+    }
+    if theirs is not None:
+        content["ratio_samples_per_second"] = ours["samples_per_second"] / theirs["samples_per_second"]
+    write_result(arguments.out, content)
+    return 0
+
+
+def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
+    """Base, records, and the two runs that PPO starts from."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    base = write_random_base(folder / "base", llama_config(shape), dtype=dtype)
+    records = write_records(
+        folder / "data",
+        base,
+        prompt_tokens=sizes.prompt,
+        response_tokens=sizes.response,
+        number=2 * sizes.episodes + 8,
+    )
+    length = sizes.prompt + sizes.response
+    model = {"activation_checkpointing": sizes.checkpointing}
+    sft = merged(sft_values(folder / "sft", base, records, max_length=length), {"model": model})
+    run_phase("sft", sft, folder)
+    reward = merged(reward_values(folder / "reward", folder / "sft", records, max_length=length), {"model": model})
+    run_phase("reward", reward, folder)
+    return records
+
+
+def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[str, Any]:
+    """PPO as a user starts it; times from its metrics."""
+    run = RunFolder(folder / "ppo")
+    measured = run_phase("ppo", ppo_values(run.path, folder, records, sizes), folder)
+    rows = [row for row in run.read_metrics() if "policy/loss" in row]
+    seconds = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(rows)]
+    counted = rows[1:]
+    stages = {
+        stage: sum(row[f"speed/{stage}_seconds"] for row in counted) / len(counted) for stage in ("rollout", "update")
+    }
+    iteration = sum(seconds) / len(seconds)
+    answered = sizes.episodes * sum(row["response/length"] for row in counted) / len(counted)
+    read = sizes.episodes * sizes.prompt + answered
+    # Sampling reads each token once; then policy, reference, value and reward read the row; policy and value train.
+    flop = 5 * forward_flop(shape) * read + 2 * sizes.epochs * read * training_flop(
+        shape, checkpointing=sizes.checkpointing
+    )
+    on_gpu = torch.cuda.is_available()
+    settings = Settings(
+        unit=2 if on_gpu else 4,
+        checkpointing=sizes.checkpointing,
+        micro_batch=sizes.micro_batch,
+        prompt=sizes.prompt,
+        response=sizes.response,
+        rollout_micro_batch=sizes.rollout_micro_batch,
+    )
+    return {
+        "samples_per_second": sizes.episodes / iteration,
+        "seconds_per_iteration": iteration,
+        "rollout_share": stages["rollout"] / iteration,
+        "rollout_tokens_per_second": answered / stages["rollout"],
+        "update_tokens_per_second": 2 * sizes.epochs * read / stages["update"],
+        "flop_per_second": flop / iteration,
+        "planned_peak_gib": plan_of("ppo", shape, settings).peak / 2**30,
+        **memory_of(measured),
+        "peak_gpu_gib": max((row["speed/peak_gib"] for row in rows), default=None) if on_gpu else None,
+    }
+
+
+def ppo_values(run: Path, folder: Path, records: Records, sizes: Sizes) -> dict[str, Any]:
+    """Configuration of ours."""
+    return {
+        "method": "ppo",
+        "run": {"dir": str(run)},
+        "model": {
+            "start": str(folder / "sft"),
+            "reward": str(folder / "reward"),
+            "activation_checkpointing": sizes.checkpointing,
+        },
+        "data": {"train": str(records.prompts), "heldout_share": 0.1, "max_prompt_length": sizes.prompt},
+        "rollout": {
+            "batch_size": sizes.episodes,
+            "micro_batch_size": sizes.rollout_micro_batch,
+            "max_new_tokens": sizes.response,
+        },
+        "train": {
+            "iterations": sizes.iterations,
+            "ppo_epochs": sizes.epochs,
+            "minibatch_size": sizes.minibatch,
+            "micro_batch_size": sizes.micro_batch,
+        },
+        "evaluation": {"every": 0, "prompts": 1},
+        "tracking": {"wandb": "disabled", "log_every": 1},
+    }
+
+
+def trl_run(folder: Path, records: Records, sizes: Sizes) -> dict[str, Any]:
+    """TRL 1.12 on the same base, adapters, prompts and sizes; one optimizer step an epoch, in micro batches."""
+    out, peak, path = (folder / name for name in ("trl-out.json", "trl-peak.json", "trl-job.json"))
+    job = {
+        "version": VERSION,
+        "threads": torch.get_num_threads(),
+        "base": str(folder / "base"),
+        "sft_adapter": str(folder / "sft/adapter"),
+        "reward_adapter": str(folder / "reward/adapter"),
+        "head": str(folder / "reward/head.safetensors"),
+        "prompts": str(records.prompts),
+        "folder": str(folder / "trl"),
+        "rollout": sizes.episodes,
+        "rollout_micro_batch": sizes.rollout_micro_batch,
+        "micro_batch": sizes.micro_batch,
+        "checkpointing": sizes.checkpointing,
+        "minibatches": 1,
+        "response_tokens": sizes.response,
+        "lr": 1e-5,
+        "adam_eps": 1e-5,
+        "adam_beta2": 0.95,
+        "responses": None,
+        "iterations": sizes.iterations,
+        "epochs": [sizes.epochs],
+        "out": str(out),
+    }
+    path.write_text(json.dumps(job), encoding="utf-8")
+    run_module("benchmarks.trl_ppo", str(path), out=peak, first_on_path=obtain_trl(cache_folder()))
+    ends = json.loads(out.read_text(encoding="utf-8"))[0]["ends"]
+    seconds = [after[0] - before[0] for before, after in itertools.pairwise(ends)]
+    measured = Measured(**json.loads(peak.read_text(encoding="utf-8")))
+    return {"samples_per_second": sizes.episodes * len(seconds) / sum(seconds), **memory_of(measured)}
+
+
+def memory_of(measured: Measured) -> dict[str, Any]:
+    """Peaks in GiB."""
+    gpu = measured.peak_gpu_bytes
+    return {
+        "peak_gpu_gib": None if gpu is None else gpu / 2**30,
+        "peak_rss_gib": measured.peak_rss_bytes / 2**30,
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)

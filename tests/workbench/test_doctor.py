@@ -1,0 +1,157 @@
+"""`workbench doctor`: reads every shipped configuration without a hub, says what fits, and refuses what it must."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ppo.config import ContrastiveConfig, PpoConfig
+from tests.conftest import load_phase
+from workbench.__main__ import main
+from workbench.doctor import Patient, examine, phase_of, report, source_of
+from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
+from workbench.model.plan import plan_of
+from workbench.model.shapes import KNOWN, read_shape, shape_of
+from workbench.rehearsal import Records
+from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
+LLAMA = ROOT / "configs/llama-7b"
+
+
+def patient(name: str, *overrides: str, shape: str | None = None) -> Patient:
+    return examine(LLAMA / f"{name}.yaml", overrides, shape=shape, device="cuda")
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])
+def test_every_7b_configuration_fits_a_24_gib_card(name):
+    found = patient(name)
+    assert found.method == name
+    assert found.base == "meta-llama/Llama-2-7b-hf"  # for all but sft from the file beside it
+    assert found.shape == KNOWN["llama-7b"]
+    assert found.settings.checkpointing
+    assert found.settings.r == found.settings.reward_r == 16
+    text = report(found, 24.0)
+    assert "3.34  base, NF4" in text
+    assert ": fits" in text
+    assert "largest that fits: train.micro_batch_size=" in text
+
+
+def test_overrides_and_a_smaller_card_change_the_verdict():
+    many = patient("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
+    assert many.settings.micro_batch == 64
+    text = report(many, 24.0)
+    assert "DOES NOT FIT" in text
+    assert "update of the policy  <- largest" in text
+    few = patient("ppo", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
+    assert ": fits" in report(few, 12.0)
+    assert "no train.micro_batch_size at all" in report(few, 4.0)
+
+
+def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
+    def resident(*overrides):
+        found = patient("ppo", *overrides)
+        return plan_of("ppo", found.shape, found.settings).resident
+
+    trained, frozen = 16 * 39_976_960, 4 * 39_976_960
+    usual = resident()
+    assert usual - resident("model.value=head") == pytest.approx(trained, rel=1e-3)
+    two = "model.reward=[runs/llama-7b/reward,runs/llama-7b/other]"
+    assert resident(two) - usual == pytest.approx(2 * frozen, rel=1e-3)  # the adapter, and the copy that watches it
+    assert resident("train.average_decay=0.99") - usual == frozen
+    assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
+
+
+def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not():
+    advised = [line for line in report(patient("ppo"), 24.0).splitlines() if "train.micro_batch_size=" in line]
+    size = int(advised[0].split("=")[1].split()[0])
+    for factor, fits in ((1, True), (2, False)):
+        changed = patient("ppo", f"train.micro_batch_size={size * factor}")
+        plan = plan_of("ppo", changed.shape, changed.settings)
+        assert (plan.needed <= 24 * 2**30) == fits
+
+
+def test_a_base_that_is_not_here_needs_a_shape():
+    with pytest.raises(WorkbenchError, match="--shape NAME"):
+        patient("sft", "model.base=somebody/some-llama")
+    assert patient("sft", "model.base=somebody/some-llama", shape="llama-13b").shape == KNOWN["llama-13b"]
+    with pytest.raises(WorkbenchError, match="did you mean 'llama-7b'"):
+        patient("sft", shape="lama-7b")
+
+
+def test_the_phase_s_own_errors_are_passed_on(capsys):
+    with pytest.raises(WorkbenchError, match=r"did you mean train\.micro_batch_size"):
+        main(["doctor", str(LLAMA / "sft.yaml"), "train.micro_batch=3"])
+    with pytest.raises(WorkbenchError, match="has no `model:`"):
+        main(["doctor", str(LLAMA / "annotate.yaml")])
+    with pytest.raises(WorkbenchError, match="no such configuration file"):
+        main(["doctor", str(LLAMA / "stf.yaml")])
+
+
+def test_a_start_that_nobody_knows(tmp_path):
+    config = tmp_path / "reward.yaml"
+    config.write_text("run: {dir: r}\nmodel: {start: nowhere}\ndata: {train: x.jsonl}\n", encoding="utf-8")
+    assert phase_of(config) == "reward"
+    with pytest.raises(WorkbenchError, match="no finished run"):
+        examine(config, [], shape=None, device="cuda")
+
+
+def test_a_finished_start_run_says_base_and_rank(sft_run, tmp_path):
+    found = source_of(tmp_path / "reward.yaml", (str(sft_run),))
+    assert found["r"] == 4
+    assert found["quantise"] == "nf4"
+    shape, source = shape_of(found["base"])
+    assert (shape.hidden, shape.layers, shape.tied) == (64, 2, True)
+    assert source.endswith("config.json")
+
+
+def test_a_config_json_that_is_no_llama(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "t5"}), encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="no Llama-like model"):
+        read_shape(path)
+
+
+def test_the_command_prints_the_plan_and_says_that_nothing_was_measured(capsys):
+    main(["doctor", str(LLAMA / "dpo.yaml"), "--gpu-memory", "16", "--measure"])
+    text = capsys.readouterr().out
+    assert "of 17.18 GB (16 GiB)" in text
+    if not torch.cuda.is_available():
+        assert "not measured: this machine has no GPU" in text
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A stage whose runs nobody has made: enough to read configurations."""
+    files = (tmp_path / f"{name}.jsonl" for name in ("prompts", "demonstrations", "preferences"))
+    return Rehearsal(tmp_path, tmp_path / "base", Records(*files), 96)
+
+
+def test_the_measured_configurations_hold_the_patient_s_sizes(stage, tmp_path):
+    ppo = patient("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=12")
+    config = load_phase(PpoConfig, tmp_path / "ppo.yaml", ppo_values(stage, ppo))
+    assert (config.train.micro_batch_size, config.rollout.micro_batch_size) == (8, 12)
+    assert config.rollout.batch_size == config.train.minibatch_size == 16  # a multiple of 8, of at least 12 rows
+    assert (config.data.max_prompt_length, config.rollout.max_new_tokens) == (512, 300)
+    assert config.model.activation_checkpointing
+    for name in ("dpo", "slic"):
+        values = contrastive_values(stage, patient(name, "train.micro_batch_size=4"))
+        pairs = load_phase(ContrastiveConfig, tmp_path / f"{name}.yaml", values)
+        assert (pairs.method, pairs.train.micro_batch_size, pairs.train.max_steps) == (name, 4, 2)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_the_phase_on_random_weights():
+    sizes = ("data.max_length=48", "train.micro_batch_size=2", "sample.prompts=2", "sample.max_new_tokens=4")
+    tiny = examine(ROOT / "configs/tiny/sft.yaml", sizes, shape=None, device="cpu")
+    measured = rehearse(tiny)
+    assert measured.seconds > 0
+    assert measured.peak_rss_bytes > 100 << 20
+    assert (measured.peak_gpu_bytes is None) == (not torch.cuda.is_available())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_plan_agrees_with_the_gpu():
+    assert "agrees" in measured_report(patient("sft", "data.max_length=1024"))

@@ -1,0 +1,245 @@
+"""`python -m workbench doctor`: the memory of a configuration, before anything is downloaded or trained.
+
+The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry-run`); the arithmetic is
+`workbench.model.plan`.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.model.memory import Shape
+from workbench.model.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
+from workbench.model.shapes import shape_named, shape_of
+from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[1]
+DEFAULT_RANK = 16
+MICRO_BATCH = {
+    "sft": ("train.micro_batch_size", "train.batch_size"),
+    "reward": ("train.micro_batch_size", "train.batch_size"),
+    "dpo": ("train.micro_batch_size", "train.batch_size"),
+    "slic": ("train.micro_batch_size", "train.batch_size"),
+    "ppo": ("train.micro_batch_size", "train.minibatch_size"),
+}
+"""Method → the key of its micro batch, and the key of what it has to divide."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One configuration, understood."""
+
+    config: Path
+    phase: str
+    """The package that runs it."""
+    method: str
+    """`sft`, `reward`, `ppo`, `dpo` or `slic`."""
+    values: dict[str, Any]
+    """By dotted key, as the phase resolves them."""
+    base: str
+    shape: Shape
+    shape_source: str
+    settings: Settings
+
+
+def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> Patient:
+    """Read a configuration, and find the base and the ranks it builds on.
+
+    Args:
+        config: a phase's YAML file.
+        overrides: `a.b=value`.
+        shape: name of a well-known shape, instead of the base's config.json.
+        device: `cuda` or `cpu`: what `dtype: auto` means.
+
+    Raises:
+        WorkbenchError: the phase refuses the configuration; its base or start run cannot be found.
+    """
+    phase = phase_of(config)
+    values = resolved_values(phase, config, overrides)
+    method = str(values.get("method", phase))
+    start = source_of(config, (values["model.start"],) if "model.start" in values else ())
+    base = values.get("model.base") or start.get("base")
+    if base is None and shape is None:
+        raise WorkbenchError(
+            f"{config}: model.start",
+            f"{values.get('model.start')} is no finished run, and no file beside this one describes it",
+            expected="a run folder, or the configuration of that run in the same folder",
+            remedy="model.base=NAME, or --shape llama-7b",
+        )
+    if shape is not None:
+        found, source = shape_named(shape), f"--shape {shape}"
+    else:
+        found, source = shape_of(str(base), values.get("model.revision"))
+    settings = settings_of(method, values, start, source_of(config, rewards_of(values)[:1]), device)
+    return Patient(config, phase, method, values, str(base or shape), found, source, settings)
+
+
+def phase_of(config: Path) -> str:
+    """Which package reads a file, from the sections in it.
+
+    Raises:
+        WorkbenchError: the file is missing, or belongs to no phase that trains.
+    """
+    if not config.is_file():
+        raise WorkbenchError(config, "no such configuration file", expected="a YAML file, such as those under configs/")
+    sections = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if not isinstance(sections, dict) or "model" not in sections:
+        raise WorkbenchError(
+            config, "has no `model:`", expected="a configuration of sft, reward or ppo: those that hold a model"
+        )
+    if "method" in sections or "rollout" in sections:
+        return "ppo"
+    return "reward" if "start" in sections["model"] else "sft"
+
+
+def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What the phase resolves the file and the overrides to, by dotted key.
+
+    Raises:
+        WorkbenchError: the phase refuses them.
+    """
+    command = [sys.executable, "-m", phase, str(config), *overrides, "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        text = done.stderr.strip().removeprefix("error: ")
+        raise WorkbenchError(f"python -m {phase} {config} --dry-run", f"refuses it: {text}")
+    values = {}
+    for line in done.stdout.splitlines():
+        match = re.match(r"(\S+) = (.*?)\s+# ", line)
+        if match:
+            values[match.group(1)] = ast.literal_eval(match.group(2))
+    return values
+
+
+def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """The reward runs of a PPO configuration, which names one or several."""
+    named = values.get("model.reward", ())
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def source_of(config: Path, runs: tuple[str, ...]) -> dict[str, Any]:
+    """Base, quantisation, dtype and rank of a run (the first): from its folder, or from the configuration beside."""
+    if not runs:
+        return {}
+    run = runs[0]
+    record, adapter = Path(run) / "run.json", Path(run) / "adapter/adapter_config.json"
+    if record.is_file() and adapter.is_file():
+        base = json.loads(record.read_text(encoding="utf-8")).get("base", {})
+        rank = json.loads(adapter.read_text(encoding="utf-8"))["r"]
+        return {"base": base.get("name"), "quantise": base.get("quantise"), "dtype": base.get("dtype"), "r": rank}
+    for path in sorted(config.parent.glob("*.yaml")):
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(sections, dict) and sections.get("run", {}).get("dir") == run:
+            model = sections.get("model", {})
+            known = {key: model.get(key) for key in ("base", "quantise", "dtype")}
+            # With a start run, the shape of its adapter is taken, whatever `lora` says.
+            return known if "start" in model else {**known, "r": sections.get("lora", {}).get("r", DEFAULT_RANK)}
+    return {}
+
+
+def settings_of(
+    method: str, values: dict[str, Any], start: dict[str, Any], reward: dict[str, Any], device: str
+) -> Settings:
+    """The numbers that decide the memory."""
+    quantise = values.get("model.quantise") or start.get("quantise") or "nf4"
+    dtype = values.get("model.dtype") or start.get("dtype") or "auto"
+    wide = dtype == "float32" or (dtype == "auto" and device == "cpu")
+    rank = values.get("lora.r") if method == "sft" else start.get("r") or DEFAULT_RANK
+    length = int(values.get("data.max_length") or 0)
+    sampling = {
+        "sft": ("sample.prompts", "sample.max_new_tokens"),
+        "reward": ("normalise.batch_size", "normalise.max_new_tokens"),
+        "ppo": ("rollout.micro_batch_size", "rollout.max_new_tokens"),
+    }
+    rows, response = (int(values[key]) for key in sampling[method]) if method in sampling else (0, 0)
+    return Settings(
+        nf4=quantise == "nf4",
+        unit=4 if wide else 2,
+        checkpointing=bool(values["model.activation_checkpointing"]),
+        r=int(rank or DEFAULT_RANK),
+        # A reward adapter is a copy of its start adapter, in that one's shape.
+        reward_r=int(reward.get("r") or start.get("r") or DEFAULT_RANK),
+        eight_bit=values.get("train.optimizer") == "paged_adamw_8bit",
+        micro_batch=int(values["train.micro_batch_size"]),
+        length=length,
+        prompt=int(values.get("data.max_prompt_length") or max(1, length // 2)),
+        response=response,
+        rollout_micro_batch=rows,
+        value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
+        reward_models=max(1, len(rewards_of(values))),
+        average=float(values.get("train.average_decay", 0.0)) > 0,
+        merged=values.get("rollout.engine") == "merged",
+    )
+
+
+def report(patient: Patient, gpu_memory: float) -> str:
+    """What takes how much, whether it fits, and the largest micro batches that do.
+
+    Args:
+        patient: what was examined.
+        gpu_memory: GiB of the card.
+    """
+    plan = plan_of(patient.method, patient.shape, patient.settings)
+    memory = gpu_memory * 2**30
+    lines = [
+        f"{patient.method} · {patient.config} · {patient.base}: {patient.shape.parameters:,} parameters "
+        f"({patient.shape_source})",
+        "held all the time, GB",
+        *_rows(plan.parts),
+        f"at its largest, beside that, GB (rows of {_length(patient)} tokens)",
+        *_rows(plan.moments, mark=plan.worst),
+        f"{_gb(plan.resident)}  held all the time",
+        f"{_gb(plan.peak)}  peak ({plan.worst})",
+        f"{_gb(plan.needed)}  with CUDA's context and fragmentation, of {memory / 1e9:.2f} GB ({gpu_memory:g} GiB): "
+        + ("fits" if plan.needed <= memory else "DOES NOT FIT"),
+        *(f"largest that fits: {line}" for line in advice(patient, plan, memory)),
+    ]
+    return "\n".join(lines)
+
+
+def advice(patient: Patient, plan: Plan, memory: float) -> list[str]:
+    """The largest micro batches, and what to turn where none fits."""
+    key, whole_key = MICRO_BATCH[patient.method]
+    lines = []
+    for field, name, whole in (
+        ("micro_batch", key, int(patient.values[whole_key])),
+        ("rollout_micro_batch", "rollout.micro_batch_size", int(patient.values.get("rollout.batch_size", 0))),
+    ):
+        if not whole:
+            continue
+        limit = largest_that_fits(patient.method, patient.shape, patient.settings, memory, field=field)
+        size = largest_divisor(whole, limit)
+        lines.append(
+            f"{name}={size} (limit {limit}; it divides {whole})" if size else f"no {name} at all: {_knobs(plan)}"
+        )
+    return lines
+
+
+def _knobs(plan: Plan) -> str:
+    if "sampling" in plan.worst:
+        return "fewer answers at one time, or shorter ones"
+    return "model.activation_checkpointing=true, model.quantise=nf4, shorter rows, or more memory"
+
+
+def _length(patient: Patient) -> int:
+    s = patient.settings
+    return s.prompt + s.response if patient.method == "ppo" else s.length
+
+
+def _rows(entries: dict[str, float], mark: str | None = None) -> list[str]:
+    return [f"{_gb(value)}  {name}{'  <- largest' if name == mark else ''}" for name, value in entries.items()]
+
+
+def _gb(value: float) -> str:
+    digits = 2 if value >= 1e7 or value == 0 else 5
+    return f"{max(value, 0.0) / 1e9:>9.{digits}f}"

@@ -1,0 +1,167 @@
+"""What a phase really takes on this machine's GPU: one step on random weights of the right shape, beside the plan.
+
+The phases run as processes with the memory settings of the configuration, on rows of the greatest length it allows.
+Knows phases by name only.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig
+
+from workbench.doctor import Patient
+from workbench.model.memory import Shape
+from workbench.model.plan import plan_of
+from workbench.model.random_base import write_random_base
+from workbench.rehearsal import Measured, Records, merged, reward_values, run_phase, sft_values, write_records
+
+TOLERANCE = 0.10
+"""Share by which the measured peak may differ from the plan's."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A folder with a random base, records and finished runs to start from."""
+
+    folder: Path
+    base: Path
+    records: Records
+    length: int
+
+
+def measured_report(patient: Patient) -> str:
+    """The measured peak beside the planned one; without a GPU, that nothing was measured."""
+    if not torch.cuda.is_available():
+        return "not measured: this machine has no GPU that torch can use"
+    plan = plan_of(patient.method, patient.shape, patient.settings)
+    measured = rehearse(patient)
+    assert measured.peak_gpu_bytes is not None
+    ratio = plan.peak / measured.peak_gpu_bytes
+    verdict = "agrees" if abs(ratio - 1) <= TOLERANCE else f"differs by more than {TOLERANCE:.0%}"
+    return (
+        f"{measured.peak_gpu_bytes / 1e9:>9.2f}  measured peak of one step on random weights; "
+        f"the plan is {ratio:.2f} of it: {verdict}"
+    )
+
+
+def rehearse(patient: Patient) -> Measured:
+    """Run the phase for a step, after the phases that it starts from, all on random weights."""
+    s = patient.settings
+    prompt, response = (s.prompt, s.response) if patient.method == "ppo" else (s.length // 2, s.length - s.length // 2)
+    rows = max(8, 4 * s.micro_batch, 2 * s.rollout_micro_batch)
+    with tempfile.TemporaryDirectory(prefix="doctor-") as name:
+        folder = Path(name)
+        base = write_random_base(folder / "base", llama_config(patient.shape), dtype=torch.bfloat16)
+        records = write_records(folder / "data", base, prompt_tokens=prompt, response_tokens=response, number=rows)
+        stage = Rehearsal(folder, base, records, prompt + response)
+        start = _sft(stage, patient)
+        if patient.method == "sft":
+            return start
+        if patient.method == "reward":
+            return _reward(stage, patient, patient_settings=True)
+        if patient.method == "ppo":
+            _reward(stage, patient, patient_settings=False)
+            return run_phase("ppo", ppo_values(stage, patient), folder)
+        return run_phase("ppo", contrastive_values(stage, patient), folder)
+
+
+def llama_config(shape: Shape) -> LlamaConfig:
+    """A Llama of a shape, with Llama's special tokens."""
+    return LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=8192,
+        tie_word_embeddings=shape.tied,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+
+
+def _train(patient: Patient) -> dict[str, Any]:
+    """The configured micro batch, in steps of one micro batch."""
+    size = patient.settings.micro_batch
+    return {
+        "micro_batch_size": size,
+        "batch_size": size,
+        "optimizer": patient.values.get("train.optimizer", "adamw_torch"),
+    }
+
+
+def _model(patient: Patient) -> dict[str, Any]:
+    return {"activation_checkpointing": patient.settings.checkpointing}
+
+
+def _sft(stage: Rehearsal, patient: Patient) -> Measured:
+    """Supervised tuning: with the configured memory settings where it is what is measured."""
+    values = sft_values(stage.folder / "sft", stage.base, stage.records, max_length=stage.length)
+    values = merged(values, {"lora": {"r": patient.settings.r}, "model": _form(patient)})
+    if patient.method == "sft":
+        sample = {"prompts": patient.settings.rollout_micro_batch, "max_new_tokens": patient.settings.response}
+        values = merged(values, {"train": _train(patient), "model": _model(patient), "sample": sample})
+    return run_phase("sft", values, stage.folder)
+
+
+def _form(patient: Patient) -> dict[str, Any]:
+    return {
+        "quantise": "nf4" if patient.settings.nf4 else "none",
+        "dtype": "float32" if patient.settings.unit == 4 else "auto",
+    }
+
+
+def _reward(stage: Rehearsal, patient: Patient, *, patient_settings: bool) -> Measured:
+    values = reward_values(stage.folder / "reward", stage.folder / "sft", stage.records, max_length=stage.length)
+    if patient_settings:
+        size, response = patient.settings.rollout_micro_batch, patient.settings.response
+        normalise = {"answers": max(16, size), "batch_size": size, "max_new_tokens": response}
+        values = merged(values, {"train": _train(patient), "model": _model(patient), "normalise": normalise})
+    return run_phase("reward", values, stage.folder)
+
+
+def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
+    """One iteration of one epoch with the configured micro batches."""
+    s = patient.settings
+    minibatch = s.micro_batch * -(-max(s.rollout_micro_batch, s.micro_batch) // s.micro_batch)
+    return {
+        "method": "ppo",
+        "run": {"dir": str(stage.folder / "ppo")},
+        "model": {
+            "start": str(stage.folder / "sft"),
+            "reward": str(stage.folder / "reward"),
+            "value": str(patient.values["model.value"]),
+            **_model(patient),
+        },
+        "data": {"train": str(stage.records.prompts), "heldout_share": 0.2, "max_prompt_length": s.prompt},
+        "rollout": {
+            "batch_size": minibatch,
+            "micro_batch_size": s.rollout_micro_batch,
+            "max_new_tokens": s.response,
+        },
+        "train": {
+            "iterations": 1,
+            "ppo_epochs": 1,
+            "minibatch_size": minibatch,
+            "micro_batch_size": s.micro_batch,
+        },
+        "evaluation": {"every": 0, "prompts": 1},
+        "tracking": {"wandb": "disabled"},
+    }
+
+
+def contrastive_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
+    """Two steps of DPO or SLiC with the configured micro batch."""
+    return {
+        "method": patient.method,
+        "run": {"dir": str(stage.folder / patient.method)},
+        "model": {"start": str(stage.folder / "sft"), **_model(patient)},
+        "data": {"train": str(stage.records.preferences), "max_length": stage.length},
+        "train": {**_train(patient), "max_steps": 2},
+        "tracking": {"wandb": "disabled"},
+    }
