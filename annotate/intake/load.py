@@ -8,9 +8,7 @@ from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
 
 
-def load_file(
-    store: Store, path: str | Path, intake: Intake, *, gold: bool = False, relabel: bool = False
-) -> Loaded:
+def load_file(store: Store, path: str | Path, intake: Intake, *, gold: bool = False, relabel: bool = False) -> Loaded:
     """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder); all of it, or nothing.
 
     With `gold` or `relabel` the file holds preferences: with `gold` the preferred answer is the known one of a test of
