@@ -20,6 +20,7 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
   load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
+  prioritise CONFIG.yaml FILE: the order in which items are handed out, and which are asked about again
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
   campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
@@ -102,6 +103,21 @@ def load(argv: list[str]) -> None:
     store = Store.open(config.store_url)
     loaded = load_file(store, words[0], config.queue.intake, gold=gold)
     print(f"{store.place}: {loaded_text(loaded)}")
+    store.close()
+
+
+def prioritise(argv: list[str]) -> None:
+    """Read priorities."""
+    words, rest = _words(argv)
+    config = _config("prioritise", rest)
+    if config is None:
+        return
+    if len(words) != 1:
+        raise WorkbenchError("prioritise", f"cannot read {' '.join(argv)!r}", expected="prioritise CONFIG.yaml FILE")
+    from annotate.priorities import apply_priorities
+
+    store = _existing_store(config)
+    print(f"{store.place}: {apply_priorities(store, words[0])}")
     store.close()
 
 
@@ -264,6 +280,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "serve": serve,
     "simulate": simulate,
     "load": load,
+    "prioritise": prioritise,
     "export": export,
     "status": status,
     "backup": backup,

@@ -24,6 +24,8 @@ PURE = (
     "reward/passport/measures.py",
     "reward/passport/probes.py",
     "reward/passport/swaps.py",
+    "reward/acquire_scores.py",
+    "reward/curve_fit.py",
     "annotate/agreement.py",
     "annotate/agreement_sums.py",
     "annotate/pace.py",
@@ -59,6 +61,7 @@ PLACES = {
     "peft": ("workbench/model/",),
     "bitsandbytes": ("workbench/model/",),
     "wandb": ("workbench/run/tracking.py",),
+    "captum": ("reward/explain_tokens.py",),
 }
 """Who may import a large dependency."""
 

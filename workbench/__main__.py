@@ -160,13 +160,22 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
 
     if result.reward_model is not None:
         numbers = reward_summary(result.reward_model)
-        names: tuple[str, ...] = ("accuracy", "gold_accuracy", "noise_ceiling", "ece")
+        names: tuple[str, ...] = ("accuracy", "longer_wins", "gold_accuracy", "noise_ceiling", "ece")
     else:
         assert result.policy is not None
         numbers = policy_summary(result.policy)
         names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
     shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
-    return f"{folder.path}: {shown}"
+    return "\n".join([f"{folder.path}: {shown}", *_categories(result)])
+
+
+def _categories(result: "Evaluation") -> list[str]:
+    """A line for each category of a reward model's pairs."""
+    found = result.reward_model.by_category if result.reward_model else {}
+    return [
+        f"  {name}: accuracy {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, {one.count} pairs)"
+        for name, one in found.items()
+    ]
 
 
 def _roles(arguments: argparse.Namespace) -> None:

@@ -71,6 +71,13 @@ class Items(Statements):
             change = sa.update(item).where(item.c.item_id == sa.bindparam("name"))
             self._connection.execute(change.values(priority=sa.bindparam("value")), rows)
 
+    def ask_again(self, item_ids: Sequence[str]) -> None:
+        """Open ordinary items, by item id, for one judgement more than people have given."""
+        enough = (item.c.kind == "ordinary") & (item.c.overlap <= item.c.done_people)
+        for start in range(0, len(item_ids), CHUNK):
+            chosen = item.c.item_id.in_(item_ids[start : start + CHUNK])
+            self._connection.execute(sa.update(item).where(chosen & enough).values(overlap=item.c.done_people + 1))
+
     def item(self, item_pk: int, *, simulated: bool) -> StoredItem | None:
         """An item, with the count of judgements by people, or by simulated annotators."""
         row = self._one(_ITEM[simulated], {"item": item_pk})

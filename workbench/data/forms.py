@@ -35,6 +35,8 @@ from workbench.run.errors import nearest
 RecordT = TypeVar("RecordT", bound=BaseModel)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Messages = tuple[Message, ...]
+CATEGORIES = ("category", "subset", "source")
+"""Columns of public pair files that say what kind of pair it is, the finest first."""
 _ITEM_EXTRAS = ("round", "priority", "known_strength")
 
 
@@ -139,7 +141,14 @@ def _preference(row: Row) -> Preference:
         prompt=prompt,
         chosen=(Message(role="assistant", content=chosen),),
         rejected=(Message(role="assistant", content=rejected),),
+        category=_category(row),
     )
+
+
+def _category(row: Row) -> str:
+    """The first of the columns that pair files use for the kind of a pair."""
+    given = (row.fields.get(name) for name in CATEGORIES)
+    return next((value.strip() for value in given if isinstance(value, str) and value.strip()), "")
 
 
 def _pair_prompt(row: Row) -> Prompt:
@@ -224,8 +233,8 @@ DEMONSTRATION_FORMS: tuple[Form[Demonstration], ...] = (
 )
 
 PREFERENCE_FORMS: tuple[Form[Preference], ...] = (
-    Form(("chosen", "rejected", "prompt"), _preference, ("id", "group")),
-    Form(("chosen", "rejected"), _preference, ("id", "prompt")),
+    Form(("chosen", "rejected", "prompt"), _preference, ("id", "group", *CATEGORIES)),
+    Form(("chosen", "rejected"), _preference, ("id", "prompt", *CATEGORIES)),
 )
 
 PROMPT_FORMS: tuple[Form[Prompt], ...] = (

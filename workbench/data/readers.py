@@ -7,7 +7,7 @@ that are the same): as long as they are rare, such rows are left out and reporte
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from workbench.data.forms import (
     Form,
 )
 from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt
-from workbench.data.sources import Row, existing, read_rows, read_utf8
+from workbench.data.sources import Row, existing, read_rows, read_utf8, stream_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError, nearest
 
@@ -97,6 +97,26 @@ def read_labelled_texts(path: str | Path) -> list[LabelledText]:
     records = _read(path, LABELLED_FORMS, "labelled texts")
     _report_duplicates(path, [(record.text, record.label) for record in records])
     return records
+
+
+def stream_answers(path: str | Path) -> Iterator[Preference | Item | Demonstration | WorthlessRow]:
+    """Pairs, items or demonstrations, one after another, whatever the size of the file.
+
+    A row that teaches nothing (an empty answer, say) comes as its error, so that there is one thing for each row.
+
+    Raises:
+        WorkbenchError: the file or a row of it is bad; the records before it have come.
+    """
+    forms: tuple[Form[Any], ...] = (*PREFERENCE_FORMS, *ITEM_FORMS, *DEMONSTRATION_FORMS)
+    first: Row | None = None
+    form: Form[Any] | None = None
+    for row in stream_rows(path):
+        if first is None:
+            first, form = row, next((form for form in forms if form.fits(row)), None)
+        try:
+            yield _record(row, first, form, forms, "answers")
+        except WorthlessRow as error:
+            yield error
 
 
 def read_texts(path: str | Path) -> list[str]:

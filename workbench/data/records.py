@@ -99,6 +99,8 @@ class Preference(Prompt):
     """That `chosen` is the better one (ties ½): the target of a soft label; None where nobody said."""
     resolution: str = ""
     """How several judgements became this record: majority, dawid-skene, single, adjudicated, edited."""
+    category: str = ""
+    """What kind of pair it is, where the file says so: accuracy is then also told apart by it."""
     chosen_run: str = ""
     rejected_run: str = ""
     round: int = 0

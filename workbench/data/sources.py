@@ -5,7 +5,6 @@ the first bad row and count the rest. Libraries beyond the standard one are impo
 """
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from typing import Any
 from workbench.run.errors import WorkbenchError, nearest
 
 HUB = "hub:"
+_PARQUET_BATCH = 1024
+"""Rows of a Parquet file that are in memory at one time."""
 FORMATS = "JSONL, JSON (a list of objects), CSV, TSV, Parquet, or a folder saved by `datasets`"
 
 
@@ -37,14 +38,22 @@ def read_rows(path: str | Path) -> list[Row]:
     Raises:
         WorkbenchError: nothing there, a folder instead of a file, an empty or unreadable file.
     """
-    if str(path).startswith(HUB):
-        rows = list(_hub_rows(str(path)))
-    else:
-        path = existing(Path(path))
-        rows = list(_folder_rows(path) if path.is_dir() else _file_rows(path))
+    rows = list(stream_rows(path))
     if not rows:
         raise WorkbenchError(path, "it is empty", expected="at least one record")
     return rows
+
+
+def stream_rows(path: str | Path) -> Iterator[Row]:
+    """The rows of `read_rows` one after another; of a JSON list alone, the whole file is in memory.
+
+    Raises:
+        WorkbenchError: nothing there, a folder instead of a file, an unreadable file (also after some rows).
+    """
+    if str(path).startswith(HUB):
+        return _hub_rows(str(path))
+    path = existing(Path(path))
+    return _folder_rows(path) if path.is_dir() else _file_rows(path)
 
 
 def existing(path: Path) -> Path:
@@ -165,15 +174,20 @@ def _row(place: str, value: object) -> Row:
 def _csv_rows(path: Path) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), delimiter=delimiter, strict=True)
     number = 0
-    try:
-        header = next(reader, [])
-        for number, cells in enumerate(reader, start=1):
-            if cells:
-                yield _csv_row(f"{path}, row {number} (line {reader.line_num})", header, cells)
-    except csv.Error as error:
-        raise WorkbenchError(f"{path}, row {number + 1}", f"broken CSV: {error}", expected="quotes in pairs") from None
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, [])
+            for number, cells in enumerate(reader, start=1):
+                if cells:
+                    yield _csv_row(f"{path}, row {number} (line {reader.line_num})", header, cells)
+        except csv.Error as error:
+            place = f"{path}, row {number + 1}"
+            raise WorkbenchError(place, f"broken CSV: {error}", expected="quotes in pairs") from None
+        except UnicodeDecodeError:
+            read_utf8(path)  # raises, with the line
+            raise
 
 
 def _csv_row(place: str, header: list[str], cells: list[str]) -> Row:
@@ -197,12 +211,15 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
+    number = 0
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield _row(f"{path}, row {number}", fields)
     except (pyarrow.ArrowException, OSError) as error:
         raise WorkbenchError(path, f"not a Parquet file: {error}", expected="Parquet") from None
-    for number, fields in enumerate(table.to_pylist(), start=1):
-        yield _row(f"{path}, row {number}", fields)
 
 
 def _folder_rows(path: Path) -> Iterator[Row]:

@@ -118,6 +118,10 @@ class RewardEvaluation:
     score_sd: float
     ties_left_out: int
     """Pairs labelled a tie: they cannot be right or wrong."""
+    by_category: dict[str, Estimate] = field(default_factory=dict)
+    """Accuracy within each category that the pairs name, the most frequent first."""
+    longer_wins: Estimate | None = None
+    """Accuracy of a judge who prefers the answer with more words, equal lengths ½: what a score must beat."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Knows neither how a model is loaded nor what the truth is: both are passed in.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,7 +75,19 @@ def evaluate_reward_model(
         score_mean=float(scores.mean()),
         score_sd=float(scores.std()),
         ties_left_out=len(preferences) - len(pairs),
+        by_category=_by_category(pairs, correctness(gaps), seed=seed),
+        longer_wins=bootstrap_interval(correctness(lengths[: len(pairs)] - lengths[len(pairs) :]), groups, seed=seed),
     )
+
+
+def _by_category(pairs: Sequence[Preference], right: Floats, *, seed: int) -> dict[str, Estimate]:
+    """Accuracy within each category; the pairs that name none are no category."""
+    counts = Counter(pair.category for pair in pairs if pair.category)
+    found = {}
+    for category, _ in counts.most_common():
+        own = [index for index, pair in enumerate(pairs) if pair.category == category]
+        found[category] = bootstrap_interval(right[own], [pairs[index].group for index in own], seed=seed)
+    return found
 
 
 def _gold_gaps(

@@ -88,6 +88,11 @@ def reward_summary(reward: RewardEvaluation) -> dict[str, Any]:
         "ece": reward.ece,
         "ece_by_chance": reward.ece_by_chance,
         "brier": reward.brier,
+        "longer_wins": _mean(reward.longer_wins),
+        "by_category": {
+            name: {"accuracy": estimate.mean, "accuracy_ci": _interval(estimate), "pairs": estimate.count}
+            for name, estimate in reward.by_category.items()
+        },
         "length_correlation": reward.length_correlation,
         "length_correlation_within": reward.length_correlation_within,
         "pairs": reward.accuracy.count,

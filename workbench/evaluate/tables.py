@@ -74,6 +74,11 @@ def reward_rows(found: Sequence[RewardEvaluation]) -> list[Row]:
             "share of the pairs; 0.5 is no bias",
             [(number(r.label_length_bias), "") for r in found],
         ),
+        Row("Longer wins", "accuracy of preferring the longer answer", [_cell(r.longer_wins) for r in found]),
+        *(
+            Row(f"Accuracy: {name}", "within this category", [_cell(r.by_category.get(name)) for r in found])
+            for name in dict.fromkeys(name for r in found for name in r.by_category)
+        ),
         Row(
             "Pairs",
             "held out, and of how many prompts",

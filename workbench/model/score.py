@@ -15,15 +15,39 @@ from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 
 
-def score_rows(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int) -> Tensor:
-    """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU."""
-    scores = torch.zeros(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
+def batches_by_length(lengths: Sequence[int], *, batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
+    """Batches of rows of similar length: indices, the shortest rows first.
+
+    Args:
+        lengths: (N,) tokens of each row.
+        batch_size: rows of a batch, at most.
+        batch_tokens: tokens of a batch, padding included, at most; a longer row is a batch of its own. None: no bound.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        grown = len(batches[-1]) + 1 if batches else 0
+        too_wide = batch_tokens is not None and grown * lengths[index] > batch_tokens
+        if not batches or grown > batch_size or too_wide:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def score_rows(
+    roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int, batch_tokens: int | None = None
+) -> Tensor:
+    """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU.
+
+    A row that occurs more than once, as the answers of one prompt do in all its pairs, is read once.
+    """
+    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
+    distinct = list(places)
+    scores = torch.zeros(len(distinct))
+    lengths = [len(row) for row in distinct]
+    for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=batch_tokens):
+        ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
         scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
-    return scores
+    return scores[[places[tuple(row)] for row in rows]]
 
 
 @dataclass(frozen=True)

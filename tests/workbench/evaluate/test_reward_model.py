@@ -109,3 +109,18 @@ def test_nothing_to_measure():
         evaluate_reward_model(score, [make_preference(0, "a", "b", strength=0)])
     with pytest.raises(WorkbenchError, match="2 of 2 scores are not finite"):
         evaluate_reward_model(lambda p, r, e: np.full(2, np.inf), [make_preference(0, "a", "b")])
+
+
+def test_accuracy_by_category_and_of_longer_wins_by_hand():
+    # Words and scores as in the first test: right, wrong, tie. "easy" holds the first two: ½; "hard" the tie: ½ of 1.
+    texts = [("good good good", "good", "easy"), ("bad", "good good", "easy"), ("good good", "well well", "hard")]
+    pairs = [
+        make_preference(index, chosen, rejected).model_copy(update={"category": category})
+        for index, (chosen, rejected, category) in enumerate(texts)
+    ]
+    unnamed = make_preference(3, "good good good good", "good")
+    result = evaluate_reward_model(score, [*pairs, unnamed], bins=3)
+    counts = {name: (one.mean, one.count) for name, one in result.by_category.items()}
+    assert counts == {"easy": (0.5, 2), "hard": (0.5, 1)}
+    assert result.longer_wins.mean == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert evaluate_reward_model(score, [unnamed]).by_category == {}

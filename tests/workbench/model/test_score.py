@@ -1,11 +1,13 @@
 """Scores and log-probabilities of given responses: equal to the slow way, whatever the batch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows
-from workbench.model.score import compare_roles, response_nll, score_rows
+from workbench.model.score import batches_by_length, compare_roles, response_nll, score_rows
 
 PROMPTS = [[1, 40, 41, 42], [1, 50], [1, 60, 61, 62, 63], [1, 70, 71]]
 RESPONSES = [[80, 81, 2], [82, 2], [83, 84, 85, 86, 87, 2], [88]]
@@ -77,3 +79,31 @@ def test_the_score_is_read_at_the_end_token(roles):
     torch.testing.assert_close(scores, roles.heads["reward"](last).detach(), **SHAPES)
     assert not torch.allclose(scores, roles.heads["reward"](before).detach(), **SHAPES)
     assert not scores.requires_grad
+
+
+def test_batches_by_length_by_hand():
+    # Lengths 5 2 9 2 3, sorted 2 2 3 5 9 (rows 1 3 4 0 2). Two a batch, at most 10 tokens with padding: 2 2 (4),
+    # then 3 5 (2 × 5 = 10), then 9. At most 9 tokens: 3 and 5 part.
+    lengths = [5, 2, 9, 2, 3]
+    assert batches_by_length(lengths, batch_size=2, batch_tokens=10) == [[1, 3], [4, 0], [2]]
+    assert batches_by_length(lengths, batch_size=2, batch_tokens=9) == [[1, 3], [4], [0], [2]]
+    assert batches_by_length(lengths, batch_size=3) == [[1, 3, 4], [0, 2]]
+    assert batches_by_length([7, 8], batch_size=4, batch_tokens=5) == [[0], [1]], "longer than allowed: alone"
+    assert batches_by_length([], batch_size=4) == []
+
+
+def test_a_repeated_row_is_read_once_and_scored_everywhere():
+    class Counting:
+        tokenizer = SimpleNamespace(pad_token_id=0)
+        device = torch.device("cpu")
+        read = 0
+
+        def scores(self, role, ids, mask):
+            self.read += len(ids)
+            return ids.sum(dim=1).float()
+
+    roles = Counting()
+    rows = [[1, 2], [4], [1, 2], [3, 3, 3], [4]]
+    assert score_rows(roles, "reward", rows, batch_size=2).tolist() == [3, 4, 3, 9, 4]
+    assert roles.read == 3
+    assert score_rows(roles, "reward", [], batch_size=2).tolist() == []

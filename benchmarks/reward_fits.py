@@ -1,0 +1,136 @@
+"""Small reward fits on labels of simulated annotators, judged by the truth: what the benchmarks of labels share.
+
+A fit is kept in its folder and not made again; a benchmark that was stopped goes on where it was.
+"""
+
+import gc
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from annotate.export import Rules, preferences
+from annotate.items import load_items
+from annotate.queue import Queue
+from annotate.resolve import Mode
+from annotate.simulate import simulate
+from annotate.store import Store
+from reward.acquire import pairs_of
+from reward.config import RewardConfig
+from reward.train import train
+from workbench.data.readers import read_items, write_records
+from workbench.data.records import Item, Preference
+from workbench.evaluate.metrics import correctness
+from workbench.evaluate.policy import Floats
+from workbench.evaluate.run_models import RoleScore
+from workbench.evaluate.statistics import bootstrap_interval
+from workbench.model.open import open_runs
+from workbench.run.config import load_config
+from workbench.tiny.annotators import SimulatedAnnotator
+from workbench.tiny.gold import gold_reward
+
+CONFIG = Path("configs/tiny/reward.yaml")
+SHORT_OVERRIDES = ("normalise.answers=64", "tracking.wandb=disabled", "run.threads=1")
+"""What all fits have in common beside the shipped configuration: the scale of the scores decides nothing here."""
+
+
+def split_items(path: Path, *, heldout: int) -> tuple[list[Item], list[Item]]:
+    """Items to label, and about `heldout` items of other prompts."""
+    items = read_items(path)
+    groups = list(dict.fromkeys(item.group for item in items))
+    kept: set[str] = set()
+    count = 0
+    for group in reversed(groups):
+        if count >= heldout:
+            break
+        kept.add(group)
+        count += sum(item.group == group for item in items)
+    return [item for item in items if item.group not in kept], [item for item in items if item.group in kept]
+
+
+def labelled(
+    items: Sequence[Item],
+    annotators: Sequence[SimulatedAnnotator],
+    folder: Path,
+    *,
+    overlap: int,
+    mode: Mode,
+    seed: int,
+) -> list[Preference]:
+    """Preferences of simulated annotators through the label store, ties kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"labels-{seed}-{overlap}.sqlite"
+    store = Store.open(path, durable=False)
+    load_items(store, items, overlap=overlap, overlap_share=1)
+    simulate(store, Queue(store, lease_seconds=600, seed=seed), annotators=annotators, number=0, seed=seed)
+    records = preferences(store, Rules(resolve=mode, drop_ties=False, heldout_share=0.0, edits=False)).preferences
+    store.close()
+    return [record.model_copy(update={"split": None}) for record in records]
+
+
+def fitted(folder: Path, start: Path, records: Sequence[Preference], heldout: Path, *, seed: int, loss: str) -> Path:
+    """The folder of a fit on these records."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    data = folder.with_suffix(".jsonl")
+    if not data.is_file():
+        write_records(data, records)
+    overrides = {
+        "run.dir": folder,
+        "run.seed": seed,
+        "model.start": start,
+        "data.train": data,
+        "data.heldout": heldout,
+        "loss.kind": loss,
+    }
+    config, _ = load_config(
+        RewardConfig, CONFIG, [*SHORT_OVERRIDES, *(f"{key}={value}" for key, value in overrides.items())]
+    )
+    train(config, resume=(folder / "run.json").is_file())
+    gc.collect()
+    return folder
+
+
+def truth_correct(run: Path, items: Sequence[Item]) -> tuple[Floats, list[str]]:
+    """(N,) whether a fit orders two answers as the truth does, and their prompts; pairs of equal truth left out."""
+    roles = open_runs({"reward": run})
+    pairs, truths, groups = [], [], []
+    by_id = {item.id: item.group for item in items}
+    for pair in pairs_of(items):
+        first, second = (
+            gold_reward(pair.prompt, text, ended=ended)
+            for text, ended in zip((pair.first, pair.second), pair.ended, strict=True)
+        )
+        assert first is not None
+        assert second is not None
+        if abs(first.total - second.total) > 1e-9:
+            pairs.append(pair)
+            truths.append(np.sign(first.total - second.total))
+            groups.append(by_id[pair.id])
+    texts = [pair.first for pair in pairs] + [pair.second for pair in pairs]
+    ended = [pair.ended[0] for pair in pairs] + [pair.ended[1] for pair in pairs]
+    scores = RoleScore(roles, "reward", 128)([pair.prompt for pair in pairs] * 2, texts, ended)
+    return correctness((scores[: len(pairs)] - scores[len(pairs) :]) * np.array(truths)), groups
+
+
+def difference(ours: Mapping[int, Floats], theirs: Mapping[int, Floats], groups: Sequence[str]) -> dict[str, Any]:
+    """By how much one way is right more often than another, both measured on the same pairs with the same seeds.
+
+    `prompts_95`: bootstrap over prompts of the mean over seeds. `seeds_95`: Student's interval over seeds.
+    """
+    seeds = sorted(ours)
+    apart = np.stack([ours[seed] - theirs[seed] for seed in seeds])
+    by_seed = apart.mean(axis=1).tolist()
+    estimate = bootstrap_interval(apart.mean(axis=0), list(groups), seed=0)
+    found: dict[str, Any] = {
+        "mean": estimate.mean,
+        "by_seed": by_seed,
+        "prompts_95": [estimate.low, estimate.high],
+        "pairs": estimate.count,
+    }
+    if len(seeds) > 1:
+        half = stats.t.ppf(0.975, len(seeds) - 1) * statistics.stdev(by_seed) / len(seeds) ** 0.5
+        found["seeds_95"] = [estimate.mean - half, estimate.mean + half]
+    return found

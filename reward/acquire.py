@@ -1,0 +1,134 @@
+"""Which pairs of a pool are worth a label: `python -m reward acquire RUN … --pool FILE --n N --out FILE`.
+
+Writes priorities, one JSON object a line, which `python -m annotate prioritise CONFIG.yaml FILE` gives to the items of
+the queue. The measures are in reward/acquire_scores.py.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from reward.acquire_scores import Floats, bald, best_first, disagreement, length_balanced, uncertainty
+from workbench.data.readers import read_items, read_preferences, write_records
+from workbench.data.records import Item, Message
+from workbench.evaluate.metrics import words
+from workbench.evaluate.run_models import RoleScore
+from workbench.model.open import open_runs
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+Strategy = Literal["uncertainty", "disagreement", "bald", "random", "length-balanced"]
+COMMITTEES = ("disagreement", "bald")
+"""Strategies that need several models."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers of an item, under the id that the pair has in the annotation queue."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    first: str
+    second: str
+    ended: tuple[bool, bool]
+
+
+def acquire(
+    runs: Sequence[Path],
+    pool: Path,
+    out: Path,
+    *,
+    number: int,
+    strategy: Strategy = "uncertainty",
+    without: Path | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    base: str | None = None,
+) -> int:
+    """Choose pairs, and write their priorities: 2 for the first, falling to just above 1 for the last.
+
+    Args:
+        runs: finished reward runs on one base; `disagreement` and `bald` need two or more.
+        pool: items to label.
+        out: priorities to write.
+        number: pairs to choose; all of the pool where it holds fewer.
+        strategy: what makes a pair worth it.
+        without: preferences; pairs of these ids are labelled already.
+        seed: of what is left to chance.
+        batch_size: answers in one forward pass.
+        base: where the base is now, when not where the runs say.
+
+    Raises:
+        WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
+    """
+    if strategy in COMMITTEES and len(runs) < 2:
+        raise WorkbenchError(
+            "--strategy",
+            f"{strategy!r} compares models, and one run was given",
+            expected="two or more reward runs, fitted with different seeds",
+            remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
+        )
+    labelled = {record.id for record in read_preferences(without)} if without else set()
+    pairs = [pair for pair in pairs_of(read_items(pool)) if pair.id not in labelled]
+    if not pairs:
+        raise WorkbenchError(pool, "no pair of it is left to choose", remedy="a larger pool, or another --without")
+    chance = np.array([_chance(seed, pair.id) for pair in pairs])
+    values: Floats | None = None
+    if strategy == "random":
+        order = np.argsort(chance)
+    elif strategy == "length-balanced":
+        order = length_balanced([[len(words(pair.first)), len(words(pair.second))] for pair in pairs], chance)
+    else:
+        gaps = pair_gaps(runs, pairs, batch_size=batch_size, base=base)
+        values = {"uncertainty": uncertainty, "disagreement": disagreement, "bald": bald}[strategy](gaps)
+        order = best_first(values, chance)
+    chosen = order[:number].tolist()
+    rows = [
+        {"id": pairs[index].id, "priority": 2 - rank / len(chosen), "strategy": strategy}
+        | ({} if values is None else {"value": float(values[index])})
+        for rank, index in enumerate(chosen)
+    ]
+    write_records(out, rows)
+    return len(rows)
+
+
+def pairs_of(items: Sequence[Item]) -> list[Pair]:
+    """Every two answers of each item, as the queue compares them; items that test annotators are no data."""
+    found = []
+    for item in items:
+        if item.known_strength is not None:
+            continue
+        several = len(item.responses) > 2
+        for i, j in itertools.combinations(range(len(item.responses)), 2):
+            one, other = item.responses[i], item.responses[j]
+            if one.text != other.text:
+                name = f"{item.id}:{i}-{j}" if several else item.id
+                found.append(Pair(name, item.prompt, one.text, other.text, (one.ended, other.ended)))
+    return found
+
+
+def pair_gaps(runs: Sequence[Path], pairs: Sequence[Pair], *, batch_size: int, base: str | None = None) -> Floats:
+    """(M, N) raw gaps in logits of every run's model, all of them on one base."""
+    names = {f"reward_{number}": run for number, run in enumerate(runs)}
+    for run in runs:
+        RunFolder.open(run, phase="reward")
+    roles = open_runs(names, base=base)
+    prompts = [pair.prompt for pair in pairs] * 2
+    texts = [pair.first for pair in pairs] + [pair.second for pair in pairs]
+    ended = [pair.ended[0] for pair in pairs] + [pair.ended[1] for pair in pairs]
+    gaps = []
+    for name in names:
+        scores = RoleScore(roles, name, batch_size)(prompts, texts, ended)
+        gaps.append((scores[: len(pairs)] - scores[len(pairs) :]) / float(roles.heads[name].gain))
+    return np.stack(gaps)
+
+
+def _chance(seed: int, name: str) -> float:
+    """A number in [0, 1) that depends on seed and pair alone, not on the pool."""
+    digest = hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

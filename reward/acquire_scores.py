@@ -1,0 +1,119 @@
+"""How much a label of a pair would teach, from the scores of one or several reward models. Pure.
+
+Shapes: M = models, N = pairs. A *gap* is score(first) − score(second), raw, in logits.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr, expit
+
+Floats = NDArray[np.float64]
+
+
+def binary_entropy(probability: ArrayLike) -> Floats:
+    """Uncertainty of a yes or no, in nats: 0 where it is sure, log 2 at ½.
+
+        H(p) = −p log p − (1 − p) log(1 − p)
+
+    Args:
+        probability: any shape, in [0, 1].
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    return np.asarray(entr(p) + entr(1 - p), dtype=np.float64)
+
+
+def uncertainty(gaps: ArrayLike) -> Floats:
+    """Entropy of what the models say together.
+
+        H(mean_m σ(gap_m))
+
+    Source: Lewis & Gale 1994, arXiv:cmp-lg/9407020 (uncertainty sampling).
+
+    Args:
+        gaps: (M, N) float.
+    Returns:
+        (N,) float64 in [0, log 2], nats.
+    """
+    return binary_entropy(expit(_table(gaps)).mean(axis=0))
+
+
+def disagreement(gaps: ArrayLike) -> Floats:
+    """How far the models' probabilities lie apart.
+
+        sd_m σ(gap_m)     (population)
+
+    Source: the ensemble's spread as in Christiano et al. 2017, arXiv:1706.03741, section 2.2.4; of probabilities rather
+    than scores, so that two models which are both sure do not differ.
+
+    Args:
+        gaps: (M, N) float, M ≥ 2.
+    Returns:
+        (N,) float64 in [0, ½].
+    """
+    table = _table(gaps)
+    assert len(table) >= 2
+    return np.asarray(expit(table).std(axis=0), dtype=np.float64)
+
+
+def bald(gaps: ArrayLike) -> Floats:
+    """What a label would tell about which of the models is right: uncertainty less each model's own doubt.
+
+        H(mean_m σ(gap_m)) − mean_m H(σ(gap_m))
+
+    Source: Houlsby et al. 2011, arXiv:1112.5745, eq. 2.
+
+    Args:
+        gaps: (M, N) float, M ≥ 2.
+    Returns:
+        (N,) float64 in [0, log 2], nats: the mutual information of label and model.
+    """
+    table = _table(gaps)
+    assert len(table) >= 2
+    return np.maximum(uncertainty(table) - binary_entropy(expit(table)).mean(axis=0), 0.0)
+
+
+def best_first(values: ArrayLike, tie_breaks: ArrayLike) -> NDArray[np.int64]:
+    """The pairs from the highest value to the lowest.
+
+    Args:
+        values: (N,) float.
+        tie_breaks: (N,) float; of pairs with the same value the one with the lower comes first.
+    Returns:
+        (N,) int64, indices.
+    """
+    return np.lexsort((np.asarray(tie_breaks), -np.asarray(values, dtype=np.float64)))
+
+
+def length_balanced(lengths: ArrayLike, tie_breaks: ArrayLike, *, bins: int = 5) -> NDArray[np.int64]:
+    """An order whose every beginning holds about as many pairs of like length as of very unlike length.
+
+        bin = ⌊|log((a + 1) / (b + 1))| / w⌋,   w = the largest / bins;   one pair of each bin in turn
+
+    Pairs in which one answer is much longer are rare or frequent as the sampler made them; a reward model that sees
+    few of one kind learns "longer is better" from the other.
+
+    Args:
+        lengths: (N, 2) float ≥ 0, of the first and of the second answer.
+        tie_breaks: (N,) float; within a bin the lower comes first.
+        bins: how many, of equal width.
+    Returns:
+        (N,) int64, indices.
+    """
+    both = np.asarray(lengths, dtype=np.float64)
+    assert both.ndim == 2
+    assert both.shape[1] == 2
+    apart = np.abs(np.log((both[:, 0] + 1) / (both[:, 1] + 1)))
+    width = apart.max(initial=0) / bins
+    own = np.minimum(apart // width, bins - 1).astype(int) if width > 0 else np.zeros(len(apart), dtype=int)
+    order = np.argsort(tie_breaks, kind="stable")
+    turn = np.empty(len(order), dtype=int)
+    for bin_ in range(bins):
+        members = order[own[order] == bin_]
+        turn[members] = np.arange(len(members))
+    return np.lexsort((own, turn))
+
+
+def _table(gaps: ArrayLike) -> Floats:
+    table = np.asarray(gaps, dtype=np.float64)
+    assert table.ndim == 2
+    return table

@@ -1,0 +1,178 @@
+"""How many labels: `python -m reward curve CONFIG.yaml --out FOLDER` fits on nested subsets and forecasts.
+
+Every seed draws its own order of the prompt groups; its subsets are beginnings of that order, so a larger one holds the
+smaller. All fits are measured on the same held-out pairs. A fit is an ordinary reward run in the folder: started again,
+the command repeats none that is finished and goes on with one that is not.
+"""
+
+import gc
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reward.config import RewardConfig
+from reward.curve_fit import Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
+from workbench.data.embedded import resolve_data
+from workbench.data.preferences import load_pairs
+from workbench.data.readers import write_records
+from workbench.data.records import Preference
+from workbench.evaluate.charts import Series, line_chart
+from workbench.run.checkpoints import write_text_atomically
+from workbench.run.config import load_config
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+LEAST_SEEDS, LEAST_SIZES = 3, 3
+
+
+def learning_curve(
+    config_path: Path, overrides: Sequence[str], out: Path, *, sizes: str | None, seeds: str, more: int = 0
+) -> str:
+    """Fit on every subset, write curve.json and curve.html, and return the forecast as a sentence.
+
+    Args:
+        config_path: configuration of the fit; its `run.dir`, `run.seed` and `data` files are replaced.
+        overrides: values that replace the file's, `a.b=value`.
+        out: folder for the subsets, the fits and the results.
+        sizes: numbers of pairs, separated by commas; None: all pairs and four halvings.
+        seeds: at least three, separated by commas.
+        more: pairs to forecast beyond the largest size; 0: as many again.
+
+    Raises:
+        WorkbenchError: a size or seed is bad, or the folder holds the fits of another configuration.
+    """
+    config, _ = load_config(RewardConfig, config_path, overrides)
+    split = load_pairs(
+        resolve_data(config.data.train),
+        resolve_data(config.data.heldout) if config.data.heldout else None,
+        heldout_share=config.data.heldout_share,
+        seed=config.run.seed,
+        keep_ties=True,
+    )
+    wanted = _sizes(sizes, len(split.train))
+    numbers = _numbers("--seeds", seeds)
+    if len(numbers) < LEAST_SEEDS:
+        raise WorkbenchError("--seeds", f"{seeds!r} names {len(numbers)}", expected=f"at least {LEAST_SEEDS}")
+    heldout = out / "heldout.jsonl"
+    _write_once(heldout, split.heldout)
+    points = []
+    for seed in numbers:
+        ordered = in_random_order(split.train, seed)
+        for size in wanted:
+            subset = out / f"seed-{seed}" / f"pairs-{size}.jsonl"
+            _write_once(subset, ordered[:size])
+            points.append({"seed": seed, "pairs": size, **_fit(config_path, overrides, subset, heldout, seed)})
+            print(f"{size:,} pairs, seed {seed}: accuracy {points[-1]['accuracy']:.3f}", flush=True)
+    largest = wanted[-1]
+    return _report(out, points, largest=largest, more=more or largest, heldout=len(split.heldout))
+
+
+def in_random_order(records: Sequence[Preference], seed: int) -> list[Preference]:
+    """The records, prompt group by prompt group, the groups in an order of the seed's."""
+    groups: dict[str, list[Preference]] = {}
+    for record in records:
+        groups.setdefault(record.group, []).append(record)
+    names = list(groups)
+    order = np.random.default_rng(seed).permutation(len(names))
+    return [record for index in order for record in groups[names[index]]]
+
+
+def _sizes(text: str | None, available: int) -> list[int]:
+    """Ascending numbers of pairs."""
+    if text is None:
+        sizes = sorted({available >> halving for halving in range(5)} - {0})
+    else:
+        sizes = sorted(set(_numbers("--sizes", text)))
+    if len(sizes) < LEAST_SIZES or sizes[0] < 1:
+        raise WorkbenchError("--sizes", f"{sizes}", expected=f"at least {LEAST_SIZES} numbers of pairs above 0")
+    if sizes[-1] > available:
+        raise WorkbenchError("--sizes", f"{sizes[-1]} pairs", expected=f"at most the {available} there are to train on")
+    return sizes
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise WorkbenchError(name, f"{text!r} is no list of whole numbers", expected="such as 250,500,1000")
+    return [int(part) for part in parts]
+
+
+def _write_once(path: Path, records: Sequence[Preference]) -> None:
+    """Write a data file of the curve; one from before must hold the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unmarked = [record.model_copy(update={"split": None}) for record in records]
+    if not path.is_file():
+        write_records(path, unmarked)
+    elif len(path.read_bytes().splitlines()) != len(unmarked):
+        raise WorkbenchError(
+            path, "was made from other pairs", expected=f"{len(unmarked)} records", remedy="--out another folder"
+        )
+
+
+def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Path, seed: int) -> dict[str, float]:
+    """Accuracy and calibration error of a fit, which is made or gone on with where it is not finished."""
+    from reward.train import train
+
+    run = subset.with_suffix("")
+    config, _ = load_config(
+        RewardConfig,
+        config_path,
+        [
+            *overrides,
+            *(f"run.dir={run}", f"run.seed={seed}"),
+            *(f"data.train={subset}", f"data.heldout={heldout}", "data.limit=0"),
+        ],
+    )
+    folder = train(config, resume=(run / "run.json").is_file())
+    gc.collect()
+    return _measured(folder)
+
+
+def _measured(folder: RunFolder) -> dict[str, float]:
+    last = next(row for row in reversed(folder.read_metrics()) if "heldout/accuracy" in row)
+    return {"accuracy": last["heldout/accuracy"], "ece": last["heldout/ece"], "loss": last["heldout/loss"]}
+
+
+def _report(out: Path, points: list[dict[str, float]], *, largest: int, more: int, heldout: int) -> str:
+    """Write curve.json and curve.html; returns the sentence."""
+    pairs, accuracies = [p["pairs"] for p in points], [p["accuracy"] for p in points]
+    law = fit_power_law(pairs, accuracies)
+    laws = resampled_laws(pairs, accuracies, seed=0)
+    future = forecast(law, laws, pairs=largest, more=more)
+    content = {
+        "points": points,
+        "law": asdict(law),
+        "forecast": asdict(future),
+        "sentence": future.sentence,
+        "heldout_pairs": heldout,
+    }
+    write_text_atomically(out / "curve.json", json.dumps(content, indent=1) + "\n")
+    write_text_atomically(out / "curve.html", _page(points, law, laws, future, heldout))
+    return f"{out / 'curve.html'}: {future.sentence}"
+
+
+def _page(points: list[dict[str, float]], law: PowerLaw, laws: list[PowerLaw], future: Forecast, heldout: int) -> str:
+    sizes = sorted({p["pairs"] for p in points})
+    seeds = sorted({p["seed"] for p in points})
+    x = np.geomspace(sizes[0], future.pairs + future.more, 40)
+    low, high = band(laws, x)
+    fits = [
+        Series(
+            f"seed {seed:g}",
+            sizes,
+            [p["accuracy"] for size in sizes for p in points if (p["seed"], p["pairs"]) == (seed, size)],
+            1,
+        )
+        for seed in seeds
+    ]
+    curve = Series("power law, 95 %", x.tolist(), law(x).tolist(), 3, error=((high - low) / 2).tolist())
+    chart = line_chart("curve", [*fits, curve], x_label="pairs", y_label="held-out accuracy")
+    environment = Environment(loader=PackageLoader("reward"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("curve.html.jinja").render(
+        chart=Markup(chart), future=future, law=law, sizes=sizes, seeds=seeds, heldout=heldout
+    )

@@ -1,0 +1,84 @@
+"""The labelled pairs that a reward model holds to be most like an answer: cosine of its own last hidden states.
+
+Shapes: N = rows, D = hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.data.records import Preference
+from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.model.masks import pad_rows
+from workbench.model.roles import Roles
+from workbench.model.score import batches_by_length
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A labelled pair, and how like the answer the liker of its two answers is."""
+
+    record: Preference
+    similarity: float
+    """Cosine, −1 … 1."""
+    side: str
+    """`chosen` or `rejected`: which answer it is that is alike."""
+    scores: tuple[float, float]
+    """Of the chosen and of the rejected answer."""
+
+
+def representations(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int) -> Tensor:
+    """(N, D) float32 on the CPU: the role's last hidden state at each row's last token, which its head reads."""
+    found = torch.zeros(len(rows), roles.lm_head.shape[1])
+    for batch in batches_by_length([len(row) for row in rows], batch_size=batch_size):
+        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
+        with roles.use(role) as forward:
+            hidden = forward(ids.to(roles.device), mask.to(roles.device))
+        last = mask.sum(dim=1) - 1
+        found[batch] = hidden[torch.arange(len(batch)), last.to(hidden.device)].float().cpu()
+    return found
+
+
+def cosines(one: Tensor, others: Tensor) -> Tensor:
+    """Cosine of one vector with each of several.
+
+        x · y / (|x| |y|), after the mean of the others is taken off both
+
+    Hidden states share a large common part, beside which all would be alike.
+
+    Args:
+        one: (D,) float.
+        others: (N, D) float.
+    Returns:
+        (N,) float in [−1, 1]; 0 where a vector is the mean.
+    """
+    centre = others.mean(dim=0)
+    return torch.cosine_similarity((one - centre).unsqueeze(0), others - centre, dim=1)
+
+
+def nearest_pairs(
+    roles: Roles, role: str, row: Sequence[int], records: Sequence[Preference], *, number: int, batch_size: int
+) -> list[Neighbour]:
+    """The labelled pairs with an answer most like a row of prompt and response, the likest first."""
+    rows = []
+    for side in ("chosen_text", "rejected_text"):
+        for record in records:
+            response = encode_response(roles.tokenizer, record.prompt, getattr(record, side))
+            rows.append([*encode_prompt(roles.tokenizer, record.prompt), *response])
+    states = representations(roles, role, [row, *rows], batch_size=batch_size)
+    alike = cosines(states[0], states[1:]).view(2, len(records))
+    head = roles.heads[role]
+    scores = head(states[1:].to(head.weight.device)).detach().cpu().view(2, len(records))
+    best = alike.max(dim=0).values
+    order = best.argsort(descending=True, stable=True)[:number].tolist()
+    return [
+        Neighbour(
+            records[index],
+            float(best[index]),
+            "chosen" if alike[0, index] >= alike[1, index] else "rejected",
+            (float(scores[0, index]), float(scores[1, index])),
+        )
+        for index in order
+    ]

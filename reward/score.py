@@ -1,0 +1,189 @@
+"""Scores of a file of any size: `python -m reward score RUN FILE`.
+
+Rows are read, scored and written window by window, in their order; within a window, answers of similar length share a
+forward pass. Lines go into a hidden file beside the output, which takes the output's name at the end: a finished output
+is whole, and an interrupted one goes on after its last complete window.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.data.fields import WorthlessRow
+from workbench.data.readers import stream_answers
+from workbench.data.records import Demonstration, Item, Preference
+from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.evaluate.policy import finite_scores
+from workbench.model.open import open_runs
+from workbench.model.roles import Roles
+from workbench.model.score import score_rows
+from workbench.run.checkpoints import write_text_atomically
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint
+from workbench.run.progress import progress
+
+WINDOW = 1024
+"""Rows that are read, sorted by length and written together."""
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Tokens in one forward pass, padding included: larger ones are no faster on a CPU, and take more memory."""
+Record = Preference | Item | Demonstration | WorthlessRow
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring a file did."""
+
+    rows: int
+    """Lines of the output, those of an earlier attempt included."""
+    resumed: int
+    """Of these, lines that an interrupted attempt had written."""
+    left_out: int
+    """Rows without a score in this attempt: an empty answer, or two answers that are the same."""
+
+
+def score_file(
+    run: Path,
+    file: Path,
+    out: Path,
+    *,
+    batch_size: int = 64,
+    batch_tokens: int | None = None,
+    window: int = WINDOW,
+    base: str | None = None,
+    quiet: bool = False,
+) -> Scored:
+    """Score every answer of a file of pairs, items or demonstrations.
+
+    Args:
+        run: a finished reward run.
+        file: JSONL, CSV, TSV, Parquet or a saved `datasets` folder.
+        out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`.
+        batch_size: answers in one forward pass, at most.
+        batch_tokens: tokens in one forward pass, padding included, at most; None: `BATCH_TOKENS` of the device.
+        window: rows that are sorted by length and written together.
+        base: where the base is now, when not where the run says.
+        quiet: no progress bar.
+
+    Raises:
+        WorkbenchError: the run or a row is bad, or `out` exists.
+    """
+    if out.exists():
+        raise WorkbenchError(out, "exists already", remedy="--out ANOTHER.jsonl, or delete it")
+    folder = RunFolder.open(run, phase="reward").require_finished()
+    total = sum(1 for _ in stream_answers(file))  # a bad row is found before any work is done
+    if not total:
+        raise WorkbenchError(file, "it is empty", expected="at least one record")
+    partial = _Partial.open(out, folder, file)
+    roles = open_runs({"reward": folder.path}, base=base)
+    batch_tokens = batch_tokens or batch_tokens_for(roles)
+    records = itertools.islice(stream_answers(file), partial.rows, None)
+    resumed, left_out = partial.rows, 0
+    with (
+        partial.path.open("a", encoding="utf-8") as output,
+        progress(total=total, initial=resumed, description="score", unit="row", quiet=quiet) as bar,
+    ):
+        for records_now in _windows(records, window):
+            lines = scored_lines(roles, records_now, batch_size=batch_size, batch_tokens=batch_tokens)
+            output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            output.flush()
+            os.fsync(output.fileno())
+            left_out += sum("left_out" in line for line in lines)
+            bar.update(len(lines))
+    partial.publish(out)
+    return Scored(total, resumed, left_out)
+
+
+def batch_tokens_for(roles: Roles) -> int:
+    """Tokens in one forward pass on the device that the base is on."""
+    return BATCH_TOKENS.get(roles.device.type, BATCH_TOKENS["cuda"])
+
+
+def scored_lines(
+    roles: Roles, records: Sequence[Record], *, batch_size: int, batch_tokens: int | None = None
+) -> list[dict[str, Any]]:
+    """The output's line of each record, by the role `reward`."""
+    rows: list[list[int]] = []
+    spans: list[tuple[int, int]] = []
+    for record in records:
+        own = token_rows(roles.tokenizer, record)
+        spans.append((len(rows), len(rows) + len(own)))
+        rows += own
+    scores = finite_scores(
+        score_rows(roles, "reward", rows, batch_size=batch_size, batch_tokens=batch_tokens).double().numpy()
+    ).tolist()
+    return [_line(record, scores[start:end]) for record, (start, end) in zip(records, spans, strict=True)]
+
+
+def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
+    """Prompt and response of each of a record's answers; an answer that did not end has no EOS."""
+    if isinstance(record, WorthlessRow):
+        return []
+    if isinstance(record, Preference):
+        texts = [(record.chosen_text, True), (record.rejected_text, True)]
+    elif isinstance(record, Item):
+        texts = [(response.text, response.ended) for response in record.responses]
+    else:
+        texts = [(record.response, True)]
+    prompt = encode_prompt(tokenizer, record.prompt)
+    responses = [(encode_response(tokenizer, record.prompt, text), ended) for text, ended in texts]
+    return [[*prompt, *(ids if ended else ids[:-1])] for ids, ended in responses]
+
+
+def _line(record: Record, scores: Sequence[float]) -> dict[str, Any]:
+    if isinstance(record, WorthlessRow):
+        return {"left_out": record.problem, "place": record.place}
+    if isinstance(record, Preference):
+        chosen, rejected = scores
+        return {"id": record.id, "chosen": chosen, "rejected": rejected, "gap": chosen - rejected}
+    if isinstance(record, Item):
+        return {"id": record.id, "scores": list(scores)}
+    return {"id": record.id, "score": scores[0]}
+
+
+def _windows(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    while window := list(itertools.islice(records, size)):
+        yield window
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """The lines that are written already, and a mark of what they were made from."""
+
+    path: Path
+    mark_path: Path
+    rows: int
+
+    @classmethod
+    def open(cls, out: Path, folder: RunFolder, file: Path) -> "_Partial":
+        """Go on with an interrupted output of the same run and file, or begin anew."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
+        made_from = [data_fingerprint(part)["sha256"] for part in (folder.adapter, folder.head_path, file)]
+        mark = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+        if path.is_file() and mark_path.is_file() and mark_path.read_text(encoding="utf-8").strip() == mark:
+            return cls(path, mark_path, _whole_lines(path))
+        path.unlink(missing_ok=True)
+        write_text_atomically(mark_path, mark + "\n")
+        return cls(path, mark_path, 0)
+
+    def publish(self, out: Path) -> None:
+        """Give the lines the output's name."""
+        self.path.replace(out)
+        self.mark_path.unlink()
+
+
+def _whole_lines(path: Path) -> int:
+    """Number of complete lines; what follows the last of them is cut off."""
+    count = end = 0
+    with path.open("r+b") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                count, end = count + 1, end + len(line)
+        file.truncate(end)
+    return count

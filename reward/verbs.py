@@ -1,0 +1,144 @@
+"""The verbs of `python -m reward` about finished runs, and their options. Loads what a verb needs when it runs."""
+
+import argparse
+from pathlib import Path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The verbs and their options."""
+    parser = argparse.ArgumentParser(prog="python -m reward", description="What is done with finished reward runs.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_score(verbs)
+    _add_explain(verbs)
+    _add_acquire(verbs)
+    _add_curve(verbs)
+    return parser
+
+
+def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    score = verbs.add_parser("score", help="score a file of any size")
+    score.add_argument("reward_run", metavar="RUN", help="a finished reward run")
+    score.add_argument("file", metavar="FILE", help="prompts with a response, pairs, or items to label")
+    score.add_argument("--out", help="JSONL to write (default: FILE.scores.jsonl)")
+    score.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
+    score.add_argument("--batch-tokens", type=_positive, help="tokens in one pass (default: by device)")
+    score.add_argument("--base", help="where the base is now, when not where the run says")
+    score.set_defaults(run=_score)
+
+
+def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    explain = verbs.add_parser("explain", help="a page about why an answer gets its score")
+    explain.add_argument("reward_run", metavar="RUN", help="a finished reward run")
+    explain.add_argument("--prompt", required=True, help="what the user says")
+    explain.add_argument("--response", required=True, help="the answer")
+    explain.add_argument("--out", default="explain.html", help="page to write (default: %(default)s)")
+    explain.add_argument("--preferences", help="labelled pairs (default: those that the run was trained on)")
+    explain.add_argument("--nearest", type=_positive, default=8, help="labelled pairs to show (default: %(default)s)")
+    explain.add_argument("--relabel", metavar="FILE", help="priorities that send these pairs back to be labelled")
+    explain.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
+    explain.add_argument("--base", help="where the base is now, when not where the run says")
+    explain.set_defaults(run=_explain)
+
+
+def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    acquire = verbs.add_parser("acquire", help="choose the pairs of a pool that are worth a label")
+    acquire.add_argument("reward_runs", nargs="+", metavar="RUN", help="finished reward runs; several vote")
+    acquire.add_argument("--pool", required=True, help="items to label")
+    acquire.add_argument("--n", type=_positive, required=True, help="pairs to choose")
+    acquire.add_argument(
+        "--strategy",
+        choices=("uncertainty", "disagreement", "bald", "random", "length-balanced"),
+        default="uncertainty",
+        help="what makes a pair worth it (default: %(default)s)",
+    )
+    acquire.add_argument("--out", required=True, help="priorities to write, for python -m annotate prioritise")
+    acquire.add_argument("--without", help="preferences: pairs that are labelled already")
+    acquire.add_argument("--seed", type=int, default=0, help="of what is left to chance (default: %(default)s)")
+    acquire.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
+    acquire.add_argument("--base", help="where the base is now, when not where the runs say")
+    acquire.set_defaults(run=_acquire)
+
+
+def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    curve = verbs.add_parser("curve", help="learning curve: what more labels would bring")
+    curve.add_argument("config", metavar="CONFIG.yaml", help="configuration of the fit")
+    curve.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
+    curve.add_argument("--out", required=True, help="folder for the fits, curve.json and curve.html")
+    curve.add_argument("--sizes", help="numbers of pairs, such as 250,500,1000 (default: halvings of all)")
+    curve.add_argument("--seeds", default="0,1,2", help="of subset and fit, at least three (default: %(default)s)")
+    curve.add_argument("--more", type=int, default=0, help="pairs to forecast (default: as many again)")
+    curve.set_defaults(run=_curve)
+
+
+VERBS = ("score", "explain", "acquire", "curve")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from reward.score import score_file
+
+    file = Path(arguments.file)
+    out = Path(arguments.out) if arguments.out else file.with_name(f"{file.stem}.scores.jsonl")
+    done = score_file(
+        Path(arguments.reward_run),
+        file,
+        out,
+        batch_size=arguments.batch_size,
+        batch_tokens=arguments.batch_tokens,
+        base=arguments.base,
+    )
+    print(f"{out}: {done.rows:,} rows, {done.resumed:,} of them scored before; {done.left_out:,} rows left out now")
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from reward.explain import explain
+
+    page = explain(
+        Path(arguments.reward_run),
+        arguments.prompt,
+        arguments.response,
+        Path(arguments.out),
+        preferences=Path(arguments.preferences) if arguments.preferences else None,
+        nearest=arguments.nearest,
+        relabel=Path(arguments.relabel) if arguments.relabel else None,
+        batch_size=arguments.batch_size,
+        base=arguments.base,
+    )
+    print(page)
+
+
+def _acquire(arguments: argparse.Namespace) -> None:
+    from reward.acquire import acquire
+
+    chosen = acquire(
+        [Path(run) for run in arguments.reward_runs],
+        Path(arguments.pool),
+        Path(arguments.out),
+        number=arguments.n,
+        strategy=arguments.strategy,
+        without=Path(arguments.without) if arguments.without else None,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        base=arguments.base,
+    )
+    print(f"{arguments.out}: {chosen:,} pairs; python -m annotate prioritise CONFIG.yaml {arguments.out}")
+
+
+def _curve(arguments: argparse.Namespace) -> None:
+    from reward.curve import learning_curve
+
+    print(
+        learning_curve(
+            Path(arguments.config),
+            arguments.overrides,
+            Path(arguments.out),
+            sizes=arguments.sizes,
+            seeds=arguments.seeds,
+            more=arguments.more,
+        )
+    )

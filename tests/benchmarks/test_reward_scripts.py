@@ -1,0 +1,103 @@
+"""The benchmarks of reward models run end to end at a toy size."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import reward_acquire, reward_fits, reward_labels, reward_scoring
+from tests.annotate.test_simulate import help_desk_items
+from workbench.data.readers import write_records
+
+
+@pytest.fixture
+def items(tmp_path, monkeypatch):
+    """40 items of the help desk; fits of one step on the random base."""
+    monkeypatch.chdir(reward_fits.CONFIG.resolve().parents[2])
+    short = ("normalise.answers=16", "normalise.max_new_tokens=4", "train.max_steps=1", "data.max_length=256")
+    monkeypatch.setattr(reward_fits, "SHORT_OVERRIDES", (*reward_fits.SHORT_OVERRIDES, *short))
+    write_records(tmp_path / "items.jsonl", help_desk_items(40))
+    return tmp_path / "items.jsonl"
+
+
+def content(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_reward_labels_runs_at_toy_size(items, sft_run, tmp_path):
+    words = [
+        "--start",
+        sft_run,
+        "--items",
+        items,
+        "--pairs",
+        12,
+        "--heldout",
+        10,
+        "--seeds",
+        0,
+        "--runs",
+        tmp_path / "runs",
+    ]
+    reward_labels.main([str(word) for word in [*words, "--out", tmp_path / "r.json"]])
+    found = content(tmp_path / "r.json")
+    assert set(found["truth_accuracy"]) == {"ordinal", "bradley_terry", "majority", "dawid-skene"}
+    assert (
+        found["reliability"]["prompts_95"][0] <= found["reliability"]["mean"] <= found["reliability"]["prompts_95"][1]
+    )
+    assert {"claim", "commit", "hardware", "versions"} <= found.keys()
+
+
+def test_reward_acquire_runs_at_toy_size(items, reward_run, tmp_path, monkeypatch):
+    """Every fit stands for itself by one finished run and the pairs that it would see."""
+
+    def written(folder, start, records, heldout, **_):
+        write_records(folder.with_suffix(".jsonl"), records)
+        return reward_run
+
+    monkeypatch.setattr(reward_acquire, "fitted", written)
+    words = ["--start", "unused", "--items", items, "--first", 6, "--more", 6, "--heldout", 10, "--seeds", 0]
+    words += ["--strategies", "uncertainty", "--runs", tmp_path / "runs", "--out", tmp_path / "r.json"]
+    reward_acquire.main([str(word) for word in words])
+    found = content(tmp_path / "r.json")
+    assert set(found["truth_accuracy"]) == {"random-6", "random-12", "random-24", "uncertainty"}
+    first = set(reward_acquire.ids(tmp_path / "runs/seed-0/random-6.jsonl"))
+    both = set(reward_acquire.ids(tmp_path / "runs/seed-0/uncertainty.jsonl"))
+    assert first < both
+    assert len(both) == 12
+
+
+def test_scoring_is_measured_on_the_same_work(reward_run, preference_file, capsys):
+    measured = {}
+    for side in ("ours", "trl"):
+        words = [str(reward_run), str(preference_file), "--limit", "6", "--side", side, "--batch", "4"]
+        reward_scoring.main(words)
+        measured[side] = [json.loads(capsys.readouterr().out.splitlines()[-1])]
+    compared = reward_scoring.compare({"ours": measured["ours"], "trl, batch 4": measured["trl"]})
+    assert compared["fastest_trl"] == "trl, batch 4"
+    assert compared["speed_ratio"] > 0
+    other = [measured["trl"][0] | {"margin": measured["trl"][0]["margin"] + 1}]
+    with pytest.raises(AssertionError):
+        reward_scoring.compare({"ours": measured["ours"], "trl, batch 4": other})
+
+
+def test_difference_by_hand():
+    # Seeds 0 and 1, four pairs of two prompts. Seed 0: +1 0 0 0 → ¼; seed 1: +1 +1 0 0 → ½; mean ⅜.
+    ours = {0: np.array([1.0, 1, 0, 1]), 1: np.array([1.0, 1, 0, 1])}
+    theirs = {0: np.array([0.0, 1, 0, 1]), 1: np.array([0.0, 0, 0, 1])}
+    found = reward_fits.difference(ours, theirs, ["a", "a", "b", "b"])
+    assert found["by_seed"] == [0.25, 0.5]
+    assert found["mean"] == pytest.approx(0.375)
+    # Student, one degree of freedom: 12.706 · .17678 / √2 = 1.588
+    assert found["seeds_95"] == pytest.approx([0.375 - 1.5883, 0.375 + 1.5883], abs=1e-3)
+
+
+def test_labels_saved_by_hand():
+    # A law .9 − 2 n^(−½) through 100, 400, 1600; .85 is reached at n = 1600: 1200 more than the 400 used.
+    sizes = [100, 400, 1600]
+    arms = {f"random-{n}": {0: np.array([0.9 - 2 / n**0.5])} for n in sizes}
+    arms |= {"better": {0: np.array([0.85])}, "worse": {0: np.array([0.78])}, "beyond": {0: np.array([0.95])}}
+    assert reward_acquire.labels_saved(arms, "better", sizes) == pytest.approx(1200, abs=20)
+    assert reward_acquire.labels_saved(arms, "worse", sizes) == pytest.approx(-122, abs=5)
+    assert reward_acquire.labels_saved(arms, "beyond", sizes) is None

@@ -1,0 +1,107 @@
+"""Priorities for the annotation queue, chosen by reward runs."""
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import reward.acquire as acquiring
+from annotate.priorities import read_priorities
+from reward.__main__ import main
+from reward.acquire import pair_gaps, pairs_of
+from tests.conftest import BAD, GOOD, THINGS, UNSEEN, user, write_jsonl
+from workbench.data.readers import read_items
+from workbench.evaluate.run_models import RoleScore
+from workbench.model.open import open_runs
+from workbench.run.errors import WorkbenchError
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """16 items: one good and one bad answer, or (odd ones) two good ones."""
+    rows = []
+    for number, (question, thing) in enumerate(itertools.product(UNSEEN, THINGS)):
+        texts = [GOOD.format(thing), GOOD.format("dear " + thing) if number % 2 else BAD.format(thing)]
+        rows.append(
+            {
+                "id": f"i{number}",
+                "group": f"g{number}",
+                "prompt": user(question, thing),
+                "responses": [{"id": str(k), "text": text} for k, text in enumerate(texts)],
+            }
+        )
+    return write_jsonl(tmp_path_factory.mktemp("pool") / "items.jsonl", rows)
+
+
+def chosen(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_uncertain_pairs_come_first_and_the_queue_reads_them(reward_run, pool, tmp_path, capsys):
+    out = tmp_path / "priorities.jsonl"
+    assert main(["acquire", str(reward_run), "--pool", str(pool), "--n", "6", "--out", str(out)]) == 0
+    assert "6 pairs" in capsys.readouterr().out
+    rows = chosen(out)
+    roles, items = open_runs({"reward": reward_run}), {item.id: item for item in read_items(pool)}
+
+    def gap(item):
+        first, second = (response.text for response in item.responses)
+        scores = RoleScore(roles, "reward", 1)([item.prompt] * 2, [first, second], [True] * 2)
+        return abs(scores[0] - scores[1])
+
+    closest = sorted(items, key=lambda name: gap(items[name]))[:6]
+    assert [row["id"] for row in rows] == closest
+    assert [row["value"] for row in rows] == sorted((row["value"] for row in rows), reverse=True)
+    read = read_priorities(str(out))
+    assert [entry.item_id for entry in read] == closest
+    assert [entry.value for entry in read] == pytest.approx([2 - k / 6 for k in range(6)])
+    assert not any(entry.again for entry in read)
+
+
+def test_two_runs_disagree_where_one_of_them_is_turned_round(reward_run, pool, tmp_path, monkeypatch):
+    pairs = pairs_of(read_items(pool))
+    gaps = pair_gaps([reward_run], pairs, batch_size=8)
+    assert gaps.shape == (1, 16)
+    np.testing.assert_allclose(pair_gaps([reward_run, reward_run], pairs, batch_size=8), np.repeat(gaps, 2, axis=0))
+    contradicted = np.argsort(np.abs(gaps[0]))[-3:]
+    second = gaps[0].copy()
+    second[contradicted] *= -1
+    monkeypatch.setattr(acquiring, "pair_gaps", lambda *_, **__: np.stack([gaps[0], second]))
+    for strategy in ("disagreement", "bald"):
+        out = tmp_path / f"{strategy}.jsonl"
+        assert acquiring.acquire([reward_run] * 2, pool, out, number=3, strategy=strategy) == 3
+        assert {row["id"] for row in chosen(out)} == {pairs[index].id for index in contradicted}
+
+
+def test_labelled_pairs_and_tests_of_annotators_are_left_aside(reward_run, pool, tmp_path):
+    items = read_items(pool)
+    test = items[3].model_copy(update={"known_strength": 2})
+    assert [pair.id for pair in pairs_of([*items[:2], test])] == ["i0", "i1"]
+    three = SimpleNamespace(
+        id="r", prompt=items[0].prompt, known_strength=None, responses=[*items[0].responses, *items[1].responses[:1]]
+    )
+    assert [pair.id for pair in pairs_of([three])] == ["r:0-1", "r:0-2", "r:1-2"]
+    labelled = write_jsonl(
+        tmp_path / "labelled.jsonl",
+        [{"id": f"i{n}", "prompt": "x", "chosen": f"good {n}", "rejected": "bad"} for n in range(14)],
+    )
+    out = tmp_path / "out.jsonl"
+    assert acquiring.acquire([reward_run], pool, out, number=9, strategy="random", without=labelled) == 2
+    assert {row["id"] for row in chosen(out)} == {"i14", "i15"}
+
+
+def test_chance_depends_on_the_seed_alone(reward_run, pool, tmp_path):
+    def ids(strategy, seed):
+        out = tmp_path / "out.jsonl"
+        acquiring.acquire([reward_run], pool, out, number=16, strategy=strategy, seed=seed)
+        return [row["id"] for row in chosen(out)]
+
+    for strategy in ("random", "length-balanced"):
+        assert ids(strategy, 1) == ids(strategy, 1) != ids(strategy, 2)
+
+
+def test_a_committee_of_one_is_refused(reward_run, pool, tmp_path):
+    with pytest.raises(WorkbenchError, match="one run was given"):
+        acquiring.acquire([reward_run], pool, tmp_path / "out.jsonl", number=3, strategy="bald")

@@ -1,0 +1,71 @@
+"""Files of any size, row after row."""
+
+import itertools
+
+import pandas
+import pytest
+
+from tests.conftest import write_jsonl
+from workbench.data.fields import WorthlessRow
+from workbench.data.readers import read_preferences, stream_answers
+from workbench.data.records import Demonstration, Item, Preference
+from workbench.data.sources import read_rows, stream_rows
+from workbench.run.errors import WorkbenchError
+
+
+def test_rows_come_before_the_end_of_the_file_is_read(tmp_path):
+    path = tmp_path / "endless.jsonl"
+    path.write_text('{"prompt": "a", "response": "b"}\n' * 3 + "broken", encoding="utf-8")
+    three = list(itertools.islice(stream_answers(path), 3))
+    assert [type(record) for record in three] == [Demonstration] * 3
+    with pytest.raises(WorkbenchError, match="line 4: broken JSON"):
+        list(stream_answers(path))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv"])
+def test_every_format_streams_what_is_read_at_once(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("workbench.data.sources._PARQUET_BATCH", 2)
+    table = pandas.DataFrame({"prompt": list("abcde"), "response": ['x "y"', "two\nlines", "ü", "p", "q"]})
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
+    rows = stream_rows(path)
+    assert not isinstance(rows, list)
+    assert list(rows) == read_rows(path)
+    assert [record.response for record in stream_answers(path)] == list(table["response"])
+
+
+def test_a_csv_file_that_is_not_utf8_names_its_line(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("prompt,response\na,b\nc,Stra\u00dfe\n".encode("latin-1"))
+    with pytest.raises(WorkbenchError, match=r"latin\.csv, line 3: not UTF-8: byte 0xdf"):
+        list(stream_rows(path))
+
+
+def test_pairs_items_and_rows_that_teach_nothing(tmp_path):
+    pairs = write_jsonl(
+        tmp_path / "pairs.jsonl",
+        [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "b", "rejected": "b"}],
+    )
+    first, second = stream_answers(pairs)
+    assert isinstance(first, Preference)
+    assert isinstance(second, WorthlessRow)
+    items = write_jsonl(tmp_path / "items.jsonl", [{"prompt": "a", "responses": ["b", "c", "d"]}])
+    assert [type(record) for record in stream_answers(items)] == [Item]
+
+
+@pytest.mark.parametrize(
+    ("columns", "category"),
+    [
+        ({"source": "llmbar"}, "llmbar"),
+        ({"source": "llmbar", "subset": "Natural"}, "Natural"),
+        ({"category": "chat", "subset": "Natural"}, "chat"),
+        ({"source": 3, "votes": 3}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_finest_column_is_the_category(tmp_path, columns, category):
+    path = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", **columns}])
+    assert read_preferences(path)[0].category == category
