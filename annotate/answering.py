@@ -184,7 +184,8 @@ def text_of(report: Report) -> str:
         lines.append("  Bradley-Terry ratings (Elo points, mean 0; 95 % bootstrap over prompts)")
         ranked = sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)
         for run, rating in ranked:
-            lines.append(
-                f"    {rating.value * ELO:+7.0f}  ({rating.low * ELO:+.0f} to {rating.high * ELO:+.0f})  {run}"
-            )
+            known = f"{rating.low * ELO:+.0f} to {rating.high * ELO:+.0f}"
+            if rating.low == rating.high:
+                known = "no interval: all went one way"
+            lines.append(f"    {rating.value * ELO:+7.0f}  ({known})  {run}")
     return "\n".join(lines)
