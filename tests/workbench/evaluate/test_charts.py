@@ -7,6 +7,7 @@ import pytest
 
 from workbench.evaluate.charts import (
     Series,
+    histogram_chart,
     interval_chart,
     line_chart,
     path_chart,
@@ -28,6 +29,7 @@ CHARTS = {
     "interval": lambda name: interval_chart(
         name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5
     ),
+    "histogram": lambda name: histogram_chart(name, [0.1, -1.0, 2.0], x_label=HOSTILE, colour=5),
     "reliability": lambda name: reliability_chart(name, reliability_bins([1, -1, 2, 0.5] * 9, bins=6), colour=4),
 }
 
@@ -70,3 +72,9 @@ def test_long_label_is_cut():
 def test_single_point_is_drawn():
     svg = line_chart("one", [Series("x", [1.0], [2.0], 1)], x_label="step", y_label="loss", smooth=True)
     assert "<use" in svg
+
+
+def test_a_histogram_draws_a_bar_a_bin_and_says_what_it_holds():
+    svg = histogram_chart("h", [*[0.1] * 98, -5.0, 5.0], x_label="gap", colour=2, bins=10)
+    assert "Histogram of 100 values of gap, from -5 to 5, median 0.1" in svg
+    assert svg.count("var(--series-2)") == 10, "a bar a bin"
