@@ -1,4 +1,7 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …`."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or a verb about finished runs.
+
+The verbs: `passport` (reward/passport/command.py), `score`, `explain`, `acquire`, `curve` (reward/verbs.py).
+"""
 
 from reward.config import RewardConfig
 from reward.verbs import VERBS, make_parser
@@ -7,7 +10,7 @@ from workbench.run.errors import run_main
 
 
 def main(argv: list[str]) -> int:
-    """Run the phase from its command line, or one of the verbs about finished runs."""
+    """Run the phase, or what is asked about a finished run, from its command line."""
     if argv[:1] == ["passport"]:
         from reward.passport.command import main as passport
 

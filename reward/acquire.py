@@ -53,7 +53,7 @@ def acquire(
     """Choose pairs, and write their priorities: 2 for the first, falling to just above 1 for the last.
 
     Args:
-        runs: finished reward runs on one base; `disagreement` and `bald` need two or more.
+        runs: finished reward runs on one base, of which an ensemble is several; `disagreement` and `bald` need two.
         pool: items to label.
         out: priorities to write.
         number: pairs to choose; all of the pool where it holds fewer.
@@ -66,11 +66,12 @@ def acquire(
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
     """
-    if strategy in COMMITTEES and len(runs) < 2:
+    models = [member.path for run in runs for member in RunFolder.open(run, phase="reward").members]
+    if strategy in COMMITTEES and len(models) < 2:
         raise WorkbenchError(
             "--strategy",
-            f"{strategy!r} compares models, and one run was given",
-            expected="two or more reward runs, fitted with different seeds",
+            f"{strategy!r} compares models, and {len(models)} was given",
+            expected="an ensemble, or two or more reward runs with different seeds",
             remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
         )
     labelled = {record.id for record in read_preferences(without)} if without else set()
@@ -84,7 +85,7 @@ def acquire(
     elif strategy == "length-balanced":
         order = length_balanced([[len(words(pair.first)), len(words(pair.second))] for pair in pairs], chance)
     else:
-        gaps = pair_gaps(runs, pairs, batch_size=batch_size, base=base)
+        gaps = pair_gaps(models, pairs, batch_size=batch_size, base=base)
         values = {"uncertainty": uncertainty, "disagreement": disagreement, "bald": bald}[strategy](gaps)
         order = best_first(values, chance)
     chosen = order[:number].tolist()
@@ -115,8 +116,6 @@ def pairs_of(items: Sequence[Item]) -> list[Pair]:
 def pair_gaps(runs: Sequence[Path], pairs: Sequence[Pair], *, batch_size: int, base: str | None = None) -> Floats:
     """(M, N) raw gaps in logits of every run's model, all of them on one base."""
     names = {f"reward_{number}": run for number, run in enumerate(runs)}
-    for run in runs:
-        RunFolder.open(run, phase="reward")
     roles = open_runs(names, base=base)
     prompts = [pair.prompt for pair in pairs] * 2
     texts = [pair.first for pair in pairs] + [pair.second for pair in pairs]

@@ -70,6 +70,13 @@ def explain(
         if not text.strip():
             raise WorkbenchError(name, "it is empty", expected="some text")
     folder = RunFolder.open(run, phase="reward").require_finished()
+    if folder.members != [folder]:
+        raise WorkbenchError(
+            folder.path,
+            "is an ensemble",
+            expected="one model",
+            remedy=f"give one of its members: {folder.members[0].path}",
+        )
     pairs = preferences or training_pairs(folder)
     records = read_preferences(pairs)
     roles = open_runs({"reward": folder.path}, base=base)

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench.data.fields import WorthlessRow
 from workbench.data.readers import stream_answers
 from workbench.data.records import Demonstration, Item, Preference
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.policy import finite_scores
+from workbench.evaluate.run_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
@@ -61,9 +64,10 @@ def score_file(
     """Score every answer of a file of pairs, items or demonstrations.
 
     Args:
-        run: a finished reward run.
+        run: a finished reward run; an ensemble's score is the mean of its members', as in PPO.
         file: JSONL, CSV, TSV, Parquet or a saved `datasets` folder.
-        out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`.
+        out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`; of an
+            ensemble also `spread`, the members' standard deviation for each answer of the row.
         batch_size: answers in one forward pass, at most.
         batch_tokens: tokens in one forward pass, padding included, at most; None: `BATCH_TOKENS` of the device.
         window: rows that are sorted by length and written together.
@@ -80,7 +84,8 @@ def score_file(
     if not total:
         raise WorkbenchError(file, "it is empty", expected="at least one record")
     partial = _Partial.open(out, folder, file)
-    roles = open_runs({"reward": folder.path}, base=base)
+    names = reward_roles(folder.path)
+    roles = open_runs(names, base=base)
     batch_tokens = batch_tokens or batch_tokens_for(roles)
     records = itertools.islice(stream_answers(file), partial.rows, None)
     resumed, left_out = partial.rows, 0
@@ -89,7 +94,7 @@ def score_file(
         progress(total=total, initial=resumed, description="score", unit="row", quiet=quiet) as bar,
     ):
         for records_now in _windows(records, window):
-            lines = scored_lines(roles, records_now, batch_size=batch_size, batch_tokens=batch_tokens)
+            lines = scored_lines(roles, tuple(names), records_now, batch_size=batch_size, batch_tokens=batch_tokens)
             output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             output.flush()
             os.fsync(output.fileno())
@@ -105,19 +110,28 @@ def batch_tokens_for(roles: Roles) -> int:
 
 
 def scored_lines(
-    roles: Roles, records: Sequence[Record], *, batch_size: int, batch_tokens: int | None = None
+    roles: Roles,
+    names: Sequence[str],
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    batch_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The output's line of each record, by the role `reward`."""
+    """The output's line of each record: the mean score of the reward roles, and of several their spread."""
     rows: list[list[int]] = []
     spans: list[tuple[int, int]] = []
     for record in records:
         own = token_rows(roles.tokenizer, record)
         spans.append((len(rows), len(rows) + len(own)))
         rows += own
-    scores = finite_scores(
-        score_rows(roles, "reward", rows, batch_size=batch_size, batch_tokens=batch_tokens).double().numpy()
-    ).tolist()
-    return [_line(record, scores[start:end]) for record, (start, end) in zip(records, spans, strict=True)]
+    every = [score_rows(roles, name, rows, batch_size=batch_size, batch_tokens=batch_tokens) for name in names]
+    table = finite_scores(torch.stack(every).double().numpy())
+    scores, spreads = table.mean(axis=0).tolist(), table.std(axis=0).tolist()
+    lines = []
+    for record, (start, end) in zip(records, spans, strict=True):
+        line = _line(record, scores[start:end])
+        lines.append(line | ({"spread": spreads[start:end]} if len(names) > 1 and end > start else {}))
+    return lines
 
 
 def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
@@ -164,7 +178,8 @@ class _Partial:
         """Go on with an interrupted output of the same run and file, or begin anew."""
         out.parent.mkdir(parents=True, exist_ok=True)
         path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
-        made_from = [data_fingerprint(part)["sha256"] for part in (folder.adapter, folder.head_path, file)]
+        parts = [part for member in folder.members for part in (member.adapter, member.head_path)]
+        made_from = [data_fingerprint(part)["sha256"] for part in (*parts, file)]
         mark = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
         if path.is_file() and mark_path.is_file() and mark_path.read_text(encoding="utf-8").strip() == mark:
             return cls(path, mark_path, _whole_lines(path))

@@ -241,7 +241,7 @@ MUTANTS = {
     "reward/curve_fit.py": [
         ("ceiling - scale * n ** (-exponent)", "ceiling - scale * n ** (-exponent / 2)"),
         ("(len(n) - 3)", "len(n) * 4"),
-        ("np.clip(expected + own, 0, 1)", "np.clip(y + own, 0, 1)"),
+        ("normal(0, spread, (resamples", "normal(0, 2 * spread, (resamples"),
         ("one([pairs, pairs + more])", "one([pairs, more])"),
         ("before, after = one", "after, before = one"),
         (

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reward.verbs import VERBS
+from reward.verbs import make_parser as make_reward_parser
 from workbench.__main__ import make_parser
 from workbench.run.folder import RunFolder
 
@@ -55,6 +57,8 @@ def test_every_documented_command_is_one(place, command, monkeypatch, capsys):
         assert "/api/v1/" in words[-1]  # sent to a real application in tests/annotate/web/test_api.py
     elif words[:3] == ["python", "-m", "workbench"]:
         assert callable(make_parser().parse_args(words[3:]).run)
+    elif words[:3] == ["python", "-m", "reward"] and words[3] in VERBS:
+        assert callable(make_reward_parser().parse_args(words[3:]).run)
     elif words[:2] == ["python", "-m"] and words[2] in PHASES:
         main = import_module(f"{words[2]}.__main__").main
         assert not main([*words[3:], "--dry-run"])

@@ -82,11 +82,11 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(reward_run, answers, tmp_
     score_file(reward_run, answers, whole, window=5, quiet=True)
     windows, real = [], scoring.scored_lines
 
-    def interrupted(roles, records, **options):
+    def interrupted(roles, names, records, **options):
         windows.append(len(records))
         if len(windows) == 3:
             raise KeyboardInterrupt
-        return real(roles, records, **options)
+        return real(roles, names, records, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "scored_lines", interrupted)
@@ -124,3 +124,24 @@ def test_the_command(reward_run, answers, tmp_path, capsys):
     assert main(["score", str(reward_run), str(answers), "--out", str(tmp_path / "s.jsonl"), "--batch-size", "8"]) == 0
     assert "23 rows" in capsys.readouterr().out
     assert len(lines(tmp_path / "s.jsonl")) == 23
+
+
+def test_an_ensemble_scores_the_mean_and_tells_the_spread(reward_run, answers, tmp_path, monkeypatch):
+    """Of two members, the second a copy whose head is twice as steep: mean 1½ raw, spread ½ of it."""
+    members = {"reward_1": reward_run, "reward_2": reward_run}
+    monkeypatch.setattr(scoring, "reward_roles", lambda run: members)
+    real = scoring.open_runs
+
+    def steeper(runs, base):
+        roles = real(runs, base=base)
+        roles.heads["reward_2"].gain.mul_(2)
+        roles.heads["reward_2"].offset.mul_(2)
+        return roles
+
+    monkeypatch.setattr(scoring, "open_runs", steeper)
+    score_file(reward_run, answers, tmp_path / "two.jsonl", quiet=True)
+    roles = open_runs({"reward": reward_run})
+    for row, line in zip(lines(answers), lines(tmp_path / "two.jsonl"), strict=True):
+        single = ppo_score(roles, row["prompt"], row["response"])
+        assert line["score"] == pytest.approx(1.5 * single, **FLOAT32)
+        assert line["spread"] == [pytest.approx(0.5 * abs(single), **FLOAT32)]
