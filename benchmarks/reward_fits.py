@@ -33,7 +33,7 @@ from workbench.tiny.annotators import SimulatedAnnotator
 from workbench.tiny.gold import gold_reward
 
 CONFIG = Path("configs/tiny/reward.yaml")
-SHORT_OVERRIDES = ("normalise.answers=64", "tracking.wandb=disabled", "run.threads=1")
+SHORT_OVERRIDES = ("normalise.answers=64", "tracking.wandb=disabled", "run.threads=1", "passport.at_end=false")
 """What all fits have in common beside the shipped configuration: the scale of the scores decides nothing here."""
 
 

@@ -126,6 +126,7 @@ def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Pat
             *overrides,
             *(f"run.dir={run}", f"run.seed={seed}"),
             *(f"data.train={subset}", f"data.heldout={heldout}", "data.limit=0"),
+            "passport.at_end=false",
         ],
     )
     folder = train(config, resume=(run / "run.json").is_file())
