@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
-from annotate.store import Store
+from annotate.store.database import Store
 from workbench.run.config import parse_command_line
 from workbench.run.errors import WorkbenchError, did_you_mean, run_main
 
@@ -19,14 +19,16 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
              pairs of its newest weights into the queue, while people label
   serve      open the page in which people label the pairs
   simulate   let the simulated annotators of the embedded default label them
-  load       CONFIG.yaml FILE [--gold]: more items to label; with --gold preferences whose answer is known
+  load       CONFIG.yaml FILE [--gold | --relabel]: more items to label; of a file of preferences, as tests of
+             annotators whose answer is known, or to be judged anew
   prioritise CONFIG.yaml FILE: the order in which items are handed out, and which are asked about again
   export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
   campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
   status     print progress and agreement (--json for programs)
+  upgrade    bring a label store of an older version to this one; serve, load and annotator do it too
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
-             resume NAME | remove NAME | token NAME [PURPOSE]: who may use the page and the API"""
+             resume NAME | remove NAME | role NAME ROLE | token NAME [PURPOSE]: who may use the page and the API"""
 
 
 def _config(verb: str, argv: list[str]) -> AnnotateConfig | None:
@@ -68,16 +70,16 @@ def campaign(argv: list[str]) -> None:
 
 def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     """The store, holding the items of the pairs file; without such a file, what was loaded before."""
-    from annotate.load import load_file, loaded_text
+    from annotate.intake.load import load_file, loaded_text
 
     path = Path(config.pairs.out)
     if path.is_file():
-        store = Store.open(config.store_url, durable=durable)
+        store = Store.open(config.store_url, durable=durable, say=print)
         loaded = load_file(store, path, config.queue.intake)
         print(f"{store.place}: {loaded_text(loaded)}")
         return store
     if "://" in config.store_url or Path(config.store_url).is_file():
-        store = Store.open(config.store_url, durable=durable)
+        store = Store.open(config.store_url, durable=durable, say=print)
         with store.read() as transaction:
             if transaction.totals(simulated=False)[0]:
                 return store
@@ -92,16 +94,19 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
 
 def load(argv: list[str]) -> None:
     """Load a file of items."""
-    gold, words, rest = "--gold" in argv, *_words([a for a in argv if a != "--gold"])
+    gold, relabel = "--gold" in argv, "--relabel" in argv
+    words, rest = _words([a for a in argv if a not in ("--gold", "--relabel")])
     config = _config("load", rest)
     if config is None:
         return
-    if len(words) != 1:
-        raise WorkbenchError("load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold]")
-    from annotate.load import load_file, loaded_text
+    if len(words) != 1 or (gold and relabel):
+        raise WorkbenchError(
+            "load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold | --relabel]"
+        )
+    from annotate.intake.load import load_file, loaded_text
 
-    store = Store.open(config.store_url)
-    loaded = load_file(store, words[0], config.queue.intake, gold=gold)
+    store = Store.open(config.store_url, say=print)
+    loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel)
     print(f"{store.place}: {loaded_text(loaded)}")
     store.close()
 
@@ -114,9 +119,9 @@ def prioritise(argv: list[str]) -> None:
         return
     if len(words) != 1:
         raise WorkbenchError("prioritise", f"cannot read {' '.join(argv)!r}", expected="prioritise CONFIG.yaml FILE")
-    from annotate.priorities import apply_priorities
+    from annotate.intake.priorities import apply_priorities
 
-    store = _existing_store(config)
+    store = Store.open(config.store_url, as_it_is=True)
     print(f"{store.place}: {apply_priorities(store, words[0])}")
     store.close()
 
@@ -129,10 +134,22 @@ def backup(argv: list[str]) -> None:
         return
     if len(words) != 1:
         raise WorkbenchError("backup", f"cannot read {' '.join(argv)!r}", expected="backup CONFIG.yaml OUT.sqlite")
-    store = _existing_store(config)
+    store = Store.open(config.store_url, as_it_is=True)
     store.backup(Path(words[0]))
     store.close()
     print(f"{words[0]}: {Path(words[0]).stat().st_size:,} bytes")
+
+
+def upgrade(argv: list[str]) -> None:
+    """Bring an older store to this version."""
+    config = _config("upgrade", argv)
+    if config is None:
+        return
+    if "://" not in config.store_url and not Path(config.store_url).is_file():
+        raise WorkbenchError(config.store_url, "no such label store", expected="the store.url of an older version")
+    said: list[str] = []
+    Store.open(config.store_url, say=said.append).close()
+    print(said[0] if said else f"{config.store_url.split('@')[-1]}: is of this version already")
 
 
 def _words(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -146,9 +163,9 @@ def serve(argv: list[str]) -> None:
     config = _config("serve", argv)
     if config is None:
         return
-    from annotate.app import create_app, listen, login_needed, run
-    from annotate.contents import read_contents, remember_guidelines
-    from annotate.queue import Queue
+    from annotate.queue.rules import Queue
+    from annotate.web.app import create_app, listen, login_needed, run
+    from annotate.web.contents import read_contents, remember_guidelines
 
     server, page = config.server, config.page
     contents = read_contents(
@@ -175,6 +192,7 @@ def serve(argv: list[str]) -> None:
         host=server.host,
         port=server.port,
         intake=section.intake,
+        rules=config.export.rules,
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
     print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)
@@ -187,7 +205,7 @@ def simulate(argv: list[str]) -> None:
     config = _config("simulate", argv)
     if config is None:
         return
-    from annotate.queue import Queue
+    from annotate.queue.rules import Queue
     from annotate.simulate import simulate as label
     from workbench.run.progress import progress
 
@@ -202,18 +220,6 @@ def simulate(argv: list[str]) -> None:
     store.close()
 
 
-def _existing_store(config: AnnotateConfig) -> Store:
-    url = config.store_url
-    if "://" not in url and not Path(url).is_file():
-        raise WorkbenchError(
-            url,
-            "no such label store",
-            expected="the store.url that `serve` or `simulate` wrote",
-            remedy="label first: python -m annotate serve CONFIG.yaml",
-        )
-    return Store.open(url)
-
-
 def export(argv: list[str]) -> None:
     """Write preference records, or the raw judgements."""
     raw, argv = _option(argv, "--raw", "")
@@ -221,17 +227,18 @@ def export(argv: list[str]) -> None:
     if config is None:
         return
     if raw:
-        from annotate.raw_export import export_raw
+        from annotate.labels.raw_export import export_raw
 
-        print(f"{raw}: {export_raw(_existing_store(config), Path(raw)):,} judgements")
+        print(f"{raw}: {export_raw(Store.open(config.store_url, as_it_is=True), Path(raw)):,} judgements")
         return
-    from annotate.export import Rules, counts_text
-    from annotate.export import export as write
+    from annotate.labels.export import counts_text
+    from annotate.labels.export import export as write
 
     section = config.export
-    rules = Rules(**{name: getattr(section, name) for name in Rules.__dataclass_fields__ if name != "without"})
     demonstrations = Path(section.demonstrations) if section.demonstrations else None
-    counts = write(_existing_store(config), Path(section.out), rules, demonstrations=demonstrations)
+    counts = write(
+        Store.open(config.store_url, as_it_is=True), Path(section.out), section.rules, demonstrations=demonstrations
+    )
     print(f"{section.out}: {counts_text(counts)}")
 
 
@@ -240,10 +247,10 @@ def status(argv: list[str]) -> None:
     config = _config("status", [argument for argument in argv if argument != "--json"])
     if config is None:
         return
-    from annotate.status import render
-    from annotate.status import status as report
+    from annotate.labels.status import render
+    from annotate.labels.status import status as report
 
-    store = _existing_store(config)
+    store = Store.open(config.store_url, as_it_is=True)
     print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
 
 
@@ -254,9 +261,9 @@ def annotator(argv: list[str]) -> None:
     config = _config("annotator", rest)
     if config is None:
         return
-    from annotate.accounts import change_accounts
+    from annotate.people.commands import change_accounts
 
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     change_accounts(store, words, role)
     store.close()
 
@@ -283,6 +290,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "prioritise": prioritise,
     "export": export,
     "status": status,
+    "upgrade": upgrade,
     "backup": backup,
     "annotator": annotator,
 }

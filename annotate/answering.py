@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from annotate.campaign import Report, campaign_names, campaign_report, start
+from annotate.campaign.report import Report, campaign_report
+from annotate.campaign.start import campaign_names, start
 from annotate.config import AnnotateConfig
-from annotate.follow import Pass, Rules, follow
-from annotate.pairs import Recipe, make_pairs, sampler_of_run
-from annotate.ratings import ELO
-from annotate.sources import locate
-from annotate.store import Store
+from annotate.sampling.follow import Pass, Rules, follow
+from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
+from annotate.sampling.sources import locate
+from annotate.statistics.ratings import ELO
+from annotate.store.database import Store
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt, prompt_id
@@ -46,7 +47,7 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
     """Put new pairs of a run into the store while people label, until interrupted."""
 
     def opened() -> Any:
-        from annotate.sampling import Answerer
+        from annotate.sampling.answerer import Answerer
 
         return Answerer()
 
@@ -54,7 +55,7 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
         when = time.strftime("%H:%M:%S")
         print(f"{when}  {done.why}: {done.new:,} new pairs from {done.source}", flush=True)
 
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     prompts = read_prompts(resolve_data(config.pairs.prompts))[: config.pairs.number]
     rules = Rules(**{name: getattr(config.follow, name) for name in Rules.__dataclass_fields__})
     print(f"{store.place}: follows {run} (Ctrl-C stops it; what was sampled is in the store)", flush=True)
@@ -73,12 +74,9 @@ def campaign(config: AnnotateConfig, words: Sequence[str], *, as_json: bool) -> 
     if list(words) == ["start"]:
         start_campaign(config)
     elif words and words[0] == "report" and len(words) <= 2:
-        url = config.store_url
-        if "://" not in url and not Path(url).is_file():
-            raise WorkbenchError(
-                url, "no such label store", remedy="start a campaign: python -m annotate campaign start CONFIG.yaml"
-            )
-        report_campaigns(Store.open(url), words[1] if words[1:] else None, as_json=as_json)
+        store = Store.open(config.store_url, as_it_is=True)
+        report_campaigns(store, words[1] if words[1:] else None, as_json=as_json)
+        store.close()
     else:
         raise WorkbenchError(
             "campaign",
@@ -95,7 +93,7 @@ def start_campaign(config: AnnotateConfig) -> None:
     def answers(run: str, prompts: Sequence[Prompt]) -> list[str]:
         if Path(run).suffix == ".jsonl":
             return _written_answers(run, prompts)
-        from annotate.sampling import Answerer
+        from annotate.sampling.answerer import Answerer
 
         opened[:] = opened or [Answerer()]
         opened[0].use(locate(run))
@@ -114,7 +112,7 @@ def start_campaign(config: AnnotateConfig) -> None:
     for run in section.runs:
         if Path(run).suffix != ".jsonl":
             locate(run)  # a missing run is named before any is sampled
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, say=print)
     prompts = read_prompts(resolve_data(section.prompts))[: section.number]
     started = start(
         store,
@@ -186,7 +184,8 @@ def text_of(report: Report) -> str:
         lines.append("  Bradley-Terry ratings (Elo points, mean 0; 95 % bootstrap over prompts)")
         ranked = sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)
         for run, rating in ranked:
-            lines.append(
-                f"    {rating.value * ELO:+7.0f}  ({rating.low * ELO:+.0f} to {rating.high * ELO:+.0f})  {run}"
-            )
+            known = f"{rating.low * ELO:+.0f} to {rating.high * ELO:+.0f}"
+            if rating.low == rating.high:
+                known = "no interval: all went one way"
+            lines.append(f"    {rating.value * ELO:+7.0f}  ({known})  {run}")
     return "\n".join(lines)

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from annotate.items import Intake
-from annotate.planting import Planting
+from annotate.intake.items import Intake
+from annotate.labels.export import Rules
+from annotate.queue.planting import Planting
 from workbench.run.config import Section
 from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Share
 
@@ -104,7 +105,7 @@ class PageSection(Section):
     ask_before_saving: bool = False
     """Whether Enter must follow the key of an answer. Always so with a rubric."""
     language: str = "en"
-    """Of the page's own words: annotate/assets/texts.LANGUAGE.json."""
+    """Of the page's own words: annotate/web/assets/texts.LANGUAGE.json."""
 
 
 class SimulateSection(Section):
@@ -125,7 +126,7 @@ class ExportSection(Section):
     heldout_share: Share = 0.1
     """Share of the prompts (chosen by hash of group) whose pairs are marked `heldout`."""
     resolve: Literal["majority", "dawid-skene", "single"] = "majority"
-    """How several judgements of one comparison become a label; see `annotate.resolve`."""
+    """How several judgements of one comparison become a label; see `annotate.labels.resolve`."""
     drop_ties: bool = True
     """Leave out ties; else they are kept with strength 0 and weight 0."""
     drop_flags: tuple[Literal["pii", "unsafe", "broken"], ...] = ("pii", "broken")
@@ -138,6 +139,11 @@ class ExportSection(Section):
     """Export the judgements of this comparison of runs instead of the ordinary ones."""
     seed: NonNegativeInt = 0
     """Of the split."""
+
+    @property
+    def rules(self) -> Rules:
+        """What is exported, and how."""
+        return Rules(**{name: getattr(self, name) for name in Rules.__dataclass_fields__ if name != "without"})
 
 
 class CampaignSection(Section):

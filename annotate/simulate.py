@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from annotate.queue import Card, Nothing, Queue, Submission
-from annotate.statements import Annotator
-from annotate.store import Store
+from annotate.queue.rules import Card, Nothing, Queue, Submission
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
 from workbench.data.records import Message
 from workbench.run.errors import WorkbenchError
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator

@@ -28,9 +28,9 @@ from typing import Any
 
 import sqlalchemy
 
-from annotate.items import load_items
-from annotate.people import add_account, make_token
-from annotate.store import Store
+from annotate.intake.items import load_items
+from annotate.people.accounts import add_account, make_token
+from annotate.store.database import Store
 from benchmarks.annotate_store import integrity, items, many_items, milliseconds, throughput, wrongs
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.lineage import git_commit

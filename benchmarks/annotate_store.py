@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from annotate.items import load_items
-from annotate.queue import Card, Queue, Submission
-from annotate.statements import Annotator
-from annotate.store import Store
+from annotate.intake.items import load_items
+from annotate.queue.rules import Card, Queue, Submission
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
 from workbench.data.records import Item, Message, Response
 
 

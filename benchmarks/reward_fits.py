@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from annotate.export import Rules, preferences
-from annotate.items import load_items
-from annotate.queue import Queue
-from annotate.resolve import Mode
+from annotate.intake.items import load_items
+from annotate.labels.export import Rules, preferences
+from annotate.labels.resolve import Mode
+from annotate.queue.rules import Queue
 from annotate.simulate import simulate
-from annotate.store import Store
+from annotate.store.database import Store
 from reward.acquire import pairs_of
 from reward.config import RewardConfig
 from reward.train import train

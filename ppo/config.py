@@ -65,7 +65,7 @@ class RolloutSection(Section):
     """Responses to each prompt, in one iteration; `train.advantage` rloo and grpo need at least 2."""
     engine: Literal["auto", "transformers", "continuous", "merged", "vllm"] = "auto"
     """What samples: `transformers` in this process, its `continuous` batching, a `merged` copy of the policy, or a
-    `vllm` server at `vllm_url`. `auto`: what was measured to be fastest (docs/decisions/0006)."""
+    `vllm` server at `vllm_url`. `auto`: what was measured to be fastest (docs/decisions/0007)."""
     vllm_url: str = "http://127.0.0.1:8000"
 
 

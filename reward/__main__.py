@@ -1,7 +1,4 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …`.
-
-The verbs are about finished runs: `passport RUN` examines one; for the others see `python -m reward score --help`.
-"""
+"""`python -m reward CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, or `python -m reward VERB …`."""
 
 from reward.config import RewardConfig
 from reward.verbs import VERBS, make_parser

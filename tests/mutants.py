@@ -19,10 +19,10 @@ TESTS = {
     "workbench/evaluate/metrics.py": "tests/workbench/evaluate/test_metrics.py",
     "workbench/evaluate/win_rate.py": "tests/workbench/evaluate/test_win_rate.py",
     "workbench/evaluate/statistics.py": "tests/workbench/evaluate/test_statistics.py",
-    "annotate/agreement.py": "tests/annotate/test_agreement.py",
-    "annotate/agreement_sums.py": "tests/annotate/test_agreement.py",
-    "annotate/quality.py": "tests/annotate/test_quality.py",
-    "annotate/ratings.py": "tests/annotate/test_ratings.py",
+    "annotate/statistics/agreement.py": "tests/annotate/statistics/test_agreement.py",
+    "annotate/statistics/agreement_sums.py": "tests/annotate/statistics/test_agreement.py",
+    "annotate/statistics/quality.py": "tests/annotate/statistics/test_quality.py",
+    "annotate/statistics/ratings.py": "tests/annotate/statistics/test_ratings.py",
 }
 """Module → the tests that must notice."""
 
@@ -336,7 +336,7 @@ MUTANTS = {
         ("[0.5 - confidence / 2, 0.5 + confidence / 2])", "[1 - confidence, confidence])"),
         ("half_width = math.inf", "half_width = 0.0"),
     ],
-    "annotate/agreement.py": [
+    "annotate/statistics/agreement.py": [
         ("np.sign(np.asarray(unit, dtype=np.int64))", "np.asarray(unit, dtype=np.int64).clip(-1, 0)"),
         ("sides if ties else sides[:, [0, 2]]", "sides[:, [0, 2]] if ties else sides"),
         ('"quadratic": distance**2', '"quadratic": distance'),
@@ -347,7 +347,7 @@ MUTANTS = {
         ("[0.025, 0.975]", "[0.25, 0.75]"),
         ("values[~np.isnan(values)]", "np.nan_to_num(values)"),
     ],
-    "annotate/agreement_sums.py": [
+    "annotate/statistics/agreement_sums.py": [
         ("(counts * (counts - 1)).sum(1) / 2, sizes", "(counts * counts).sum(1) / 2, sizes"),
         ("np.maximum(sizes * (sizes - 1), 1)", "np.maximum(sizes * sizes, 1)"),
         ("sums[:, 1] / sums[:, 0] - by_chance", "sums[:, 1] / sums[:, 0]"),
@@ -361,7 +361,7 @@ MUTANTS = {
         ("squares - 2 * first * second", "squares - first * second"),
         ("x * x + y * y", "x * x"),
     ],
-    "annotate/quality.py": [
+    "annotate/statistics/quality.py": [
         ("np.where(flips[:, None], size - 1 - classes, classes)", "np.where(flips[:, None], classes, classes)"),
         ("np.where(flips, size - 1 - answers, answers)", "answers"),
         ("(votes.sum(1) >= 2) | (known >= 0)", "(votes.sum(1) >= 1) | (known >= 0)"),
@@ -373,7 +373,7 @@ MUTANTS = {
         ("low - 1.5 * (high - low)", "low - 0.5 * (high - low)"),
         ("table[items, labels] - 1, minlength", "table[items, labels], minlength"),
     ],
-    "annotate/ratings.py": [
+    "annotate/statistics/ratings.py": [
         ("table + virtual_ties / 2", "table"),
         ("ratings[..., None, :] - ratings[..., :, None]", "ratings[..., :, None] - ratings[..., None, :]"),
         ("table.sum(-1) - (games * chance).sum(-1)", "table.sum(-2) - (games * chance).sum(-1)"),

@@ -10,8 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("annotate", "ppo", "reward", "sft", "workbench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-ROOMS = ("run", "data", "model", "evaluate", "tiny")
-"""Of workbench/, lowest first."""
+ROOMS = {
+    "workbench": ("run", "data", "model", "evaluate", "tiny"),
+    "annotate": ("statistics", "store", "intake", "queue", "people", "labels", "campaign", "sampling", "web"),
+}
+"""Of the packages that have rooms, lowest first."""
 
 PURE = (
     "ppo/advantages.py",
@@ -26,11 +29,11 @@ PURE = (
     "reward/passport/swaps.py",
     "reward/acquire_scores.py",
     "reward/curve_fit.py",
-    "annotate/agreement.py",
-    "annotate/agreement_sums.py",
-    "annotate/pace.py",
-    "annotate/quality.py",
-    "annotate/ratings.py",
+    "annotate/statistics/agreement.py",
+    "annotate/statistics/agreement_sums.py",
+    "annotate/statistics/pace.py",
+    "annotate/statistics/quality.py",
+    "annotate/statistics/ratings.py",
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
@@ -56,8 +59,8 @@ TOUCHING = {
 """Of the standard library: files, processes, networks, global random state."""
 
 PLACES = {
-    "gradio": ("annotate/app.py", "annotate/page.py"),
-    "sqlalchemy": ("annotate/",),
+    "gradio": ("annotate/web/page.py",),
+    "sqlalchemy": ("annotate/store/",),
     "peft": ("workbench/model/",),
     "bitsandbytes": ("workbench/model/",),
     "wandb": ("workbench/run/tracking.py",),
@@ -136,19 +139,24 @@ def test_a_phase_imports_itself_and_workbench_only(package):
         assert "tests" not in top_level(path), named(path)
 
 
-def test_lower_rooms_never_import_higher_ones():
+@pytest.mark.parametrize("package", ROOMS)
+def test_lower_rooms_never_import_higher_ones(package):
+    order, found = ROOMS[package], 0
     for path in FILES:
         parts = path.relative_to(ROOT).parts
-        if parts[0] != "workbench" or len(parts) < 3:
+        if parts[0] != package or len(parts) < 3:
             continue
-        allowed = ROOMS[: ROOMS.index(parts[1]) + 1]
-        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("workbench.")}
-        assert rooms <= set(allowed), f"{named(path)} imports {rooms - set(allowed)}"
+        names = {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")}
+        higher = names - set(order[: order.index(parts[1]) + 1])
+        assert not higher, f"{named(path)} imports {higher}"
+        found += len(names)
+    assert found, f"no file of {package} imports another: the rule guards nothing"
 
 
-def test_every_room_is_in_the_order():
-    folders = {path.name for path in (ROOT / "workbench").iterdir() if (path / "__init__.py").exists()}
-    assert folders == set(ROOMS)
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_is_in_the_order(package):
+    folders = {path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS[package])
 
 
 @pytest.mark.parametrize("library", PLACES)
@@ -217,7 +225,9 @@ def eager_imports(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("name", ["annotate/__main__.py", "annotate/app.py", "annotate/page.py", "sft/__main__.py"])
+@pytest.mark.parametrize(
+    "name", ["annotate/__main__.py", "annotate/web/app.py", "annotate/web/page.py", "sft/__main__.py"]
+)
 def test_command_lines_and_the_page_start_without_torch(name):
     found, waiting = {ROOT / name}, [ROOT / name]
     while waiting:
@@ -235,3 +245,20 @@ def test_no_drawer_for_everything():
     drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
     every = [*FILES, *(ROOT / "tests").rglob("*.py")]
     assert [named(path) for path in every if path.stem in drawers or path.parent.name in drawers] == []
+
+
+def test_the_file_map_names_every_module():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    block = text.split("## File map")[1].split("```")[1]
+    mapped: dict[str, set[str]] = {}
+    folder = ""
+    for line in block.strip().splitlines():
+        if not line.startswith(" "):
+            folder, line = line.split(maxsplit=1)
+        words = line.replace("(verbs)", "").replace("*", "").split()
+        mapped.setdefault(folder, set()).update(word for word in words if not word.endswith("/"))
+    there: dict[str, set[str]] = {}
+    for path in FILES:
+        if path.stem != "__init__":
+            there.setdefault(f"{path.parent.relative_to(ROOT).as_posix()}/", set()).add(path.stem)
+    assert mapped == there

@@ -52,7 +52,7 @@ def test_every_documented_command_is_one(place, command, monkeypatch, capsys):
 
         assert words[1] in cli.commands
     elif words[0] == "curl":
-        assert "/api/v1/" in words[-1]  # sent to a real application in tests/annotate/test_api.py
+        assert "/api/v1/" in words[-1]  # sent to a real application in tests/annotate/web/test_api.py
     elif words[:3] == ["python", "-m", "workbench"]:
         assert callable(make_parser().parse_args(words[3:]).run)
     elif words[:2] == ["python", "-m"] and words[2] in PHASES:

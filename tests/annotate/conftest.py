@@ -7,13 +7,13 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
-from annotate import people
-from annotate.contents import PageContents
-from annotate.items import load_items
-from annotate.people import add_account
-from annotate.queue import Card, Queue, Submission
-from annotate.statements import Annotator
-from annotate.store import Store
+from annotate.intake.items import load_items
+from annotate.people import accounts as people
+from annotate.people.accounts import add_account
+from annotate.queue.rules import Card, Queue, Submission
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
+from annotate.web.contents import PageContents
 from tests.annotate.postgres import Server, missing
 from workbench.data.records import Item, Message, Response
 
@@ -115,14 +115,14 @@ def load(store: Store) -> Callable[..., None]:
 def _quick_hashes() -> Iterator[None]:
     """Argon2 as it is, with less work: hundreds of hashes are made here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        patch.setattr("annotate.people.accounts._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         people._hash_of_nobody.cache_clear()
         yield
         people._hash_of_nobody.cache_clear()
 
 
 def client_of(store: Store, *, login: bool) -> TestClient:
-    from annotate.app import create_app  # gradio takes seconds to load: only where it is used
+    from annotate.web.app import create_app  # gradio takes seconds to load: only where it is used
 
     app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)

@@ -46,8 +46,8 @@ def test_help_loads_no_model_library() -> None:
 def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments: list[str]) -> None:
     write_records(tmp_path / "items.jsonl", help_desk_items(3))
     code = f"""
-import annotate.app
-annotate.app.run = lambda app, listener: listener.close()
+import annotate.web.app
+annotate.web.app.run = lambda app, listener: listener.close()
 from annotate.__main__ import main
 arguments = {arguments!r}
 main(["serve", *arguments, "server.port={_free_port()}"])
@@ -121,6 +121,10 @@ def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> No
         (["status", "queue.overlapp=2"], "did you mean queue.overlap"),
         (["simulate", "queue.overlap=0"], "greater than 0"),
         (["annotator"], "cannot read"),
+        (["upgrade"], "no such label store"),
+        (["backup", "out.sqlite"], "no such label store"),
+        (["export"], "no such label store"),
+        (["campaign", "report"], "no such label store"),
         (["annotator", "add", "ann", "--role"], "has no value"),
     ],
 )
@@ -148,3 +152,9 @@ def test_accounts_from_the_command_line(
     assert main(["annotator", *arguments, "add", "ann", "--role", "admin"]) == 0
     assert main(["annotator", *arguments, "list"]) == 0
     assert "ann  admin" in capsys.readouterr().out
+    assert main(["annotator", *arguments, "add", "bea"]) == 0
+    assert main(["annotator", *arguments, "role", "bea", "reviewer"]) == 0
+    assert main(["annotator", *arguments, "list"]) == 0
+    assert "bea  reviewer" in capsys.readouterr().out
+    assert main(["upgrade", *arguments]) == 0
+    assert "is of this version already" in capsys.readouterr().out

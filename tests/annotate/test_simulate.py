@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from annotate.items import load_items
-from annotate.queue import Queue
+from annotate.intake.items import load_items
+from annotate.labels.status import render, status
+from annotate.queue.rules import Queue
 from annotate.simulate import simulate
-from annotate.status import render, status
-from annotate.store import Store
+from annotate.store.database import Store
 from tests.annotate.conftest import make_item
 from workbench.data.records import Item, Message, Response
 from workbench.run.errors import WorkbenchError

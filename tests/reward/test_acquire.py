@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reward.acquire as acquiring
-from annotate.priorities import read_priorities
+from annotate.intake.priorities import read_priorities
 from reward.__main__ import main
 from reward.acquire import pair_gaps, pairs_of
 from tests.conftest import BAD, GOOD, THINGS, UNSEEN, user, write_jsonl

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from annotate.priorities import read_priorities
+from annotate.intake.priorities import read_priorities
 from reward.__main__ import main
 from reward.explain import relabel_rows, tints
 from reward.explain_tokens import TokenShares, token_shares

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from annotate.people import add_account
-from annotate.store import Store
+from annotate.people.accounts import add_account
+from annotate.store.database import Store
 from tests.annotate.conftest import make_item
 from workbench.data.readers import write_records
 from workbench.data.records import Item
@@ -41,7 +41,7 @@ class Server:
         write_records(folder / "items.jsonl", items)
         opened = Store.open(self.store)
         with pytest.MonkeyPatch.context() as patch:  # argon2 as it is, with less work
-            patch.setattr("annotate.people._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+            patch.setattr("annotate.people.accounts._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
             for number in range(PEOPLE):
                 add_account(opened, f"p{number}", "annotator", PASSWORD)
             add_account(opened, LEAD, "admin", PASSWORD)

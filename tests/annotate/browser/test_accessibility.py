@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import LEAD, Reader, Server
+from tests.annotate.browser.conftest import Reader, Server
 
 pytestmark = pytest.mark.slow
 AXE = os.environ.get("AXE_PATH", "")
@@ -51,18 +51,6 @@ def test_axe_finds_nothing_at_the_login(look: str, server: Server, browser: Any)
     page.goto(f"{server.url}/login")
     assert violations(page) == []
     context.close()
-
-
-@needs_axe
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_on_the_leads_pages(look: str, server: Server, opened: Callable[..., Reader]) -> None:
-    reader = opened(server, LEAD, **LOOKS[look])
-    reader.answer("2")
-    reader.saved()
-    for path in ("/lead", "/lead/review"):
-        if reader.page.goto(server.url + path).status == 404:
-            pytest.skip("this server has no pages for the lead")
-        assert violations(reader.page) == [], path
 
 
 @needs_axe

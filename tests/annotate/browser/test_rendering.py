@@ -14,7 +14,7 @@ from workbench.data.records import Response
 pytestmark = pytest.mark.slow
 CORPUS = [
     entry["text"]
-    for entry in json.loads((Path(__file__).parents[1] / "rendering_corpus.json").read_text(encoding="utf-8"))
+    for entry in json.loads((Path(__file__).parents[1] / "web/rendering_corpus.json").read_text(encoding="utf-8"))
 ]
 
 # The characters that can be seen: text nodes that are laid out, in a colour and size that show; what has no shape of

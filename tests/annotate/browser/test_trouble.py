@@ -30,6 +30,7 @@ def test_answers_survive_a_killed_server(reader: Reader, revived: Server) -> Non
     assert "kept in this browser" in reader.page.text_content("#notice")
     assert reader.page.text_content("#unsaved") == "2 answers not saved yet"
     reader.press("h")
+    reader.page.wait_for_function("() => document.querySelectorAll('#history-list .earlier').length === 2")
     assert reader.page.locator("#history-list .earlier", has_text="not saved yet").count() == 2
     reader.press("Escape")
     revived.start()

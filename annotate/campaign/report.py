@@ -1,0 +1,190 @@
+"""What a campaign has found: win rates with intervals and Bradley-Terry ratings, from what people said.
+
+Both bad counts as a tie; a reviewer's word replaces the annotators'.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from annotate.campaign.start import started_campaigns
+from annotate.intake.items import unit_hash
+from annotate.labels.resolve import Label, resolve
+from annotate.labels.votes import collect
+from annotate.statistics.ratings import Rating, rate
+from annotate.store.database import Store
+from workbench.evaluate.win_rate import Comparisons, WinRate, win_rate
+from workbench.run.errors import WorkbenchError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs, compared."""
+
+    own: str
+    other: str
+    win_rate: WinRate | None
+    """Of `own`; None where nothing is known yet."""
+    judgements: int
+    both_bad: int
+    """Of the judgements, those that call both bad."""
+    identical: int
+    """Prompts on which both gave the same answer; ties in the win rate."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a campaign has found so far."""
+
+    name: str
+    runs: tuple[str, ...]
+    prompts: int
+    given: int
+    wanted: int
+    pairs: tuple[Pair, ...]
+    ratings: tuple[Rating, ...]
+    """In the order of the runs; empty before every run has been compared."""
+
+
+@dataclass
+class _Tally:
+    """Two runs' comparisons."""
+
+    outcomes: list[float] = field(default_factory=list)
+    longer: list[float] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    judgements: int = 0
+    both_bad: int = 0
+    identical: int = 0
+
+    def add(self, prompt: str, outcome: float, longer: float) -> None:
+        """One comparison, seen from the first of the two runs."""
+        self.outcomes.append(outcome)
+        self.longer.append(longer)
+        self.prompts.append(prompt)
+
+    def comparisons(self) -> Comparisons:
+        """Each prompt counts the same, however many judged it."""
+        sizes = Counter(self.prompts)
+        return Comparisons(
+            np.array(self.outcomes),
+            np.array(self.longer),
+            self.prompts,
+            np.array([1 / sizes[prompt] for prompt in self.prompts]),
+        )
+
+
+def campaign_report(store: Store, name: str, *, simulated: bool = False, seed: int = 0) -> Report:
+    """Win rates and ratings from the judgements of people, or of simulated annotators.
+
+    Raises:
+        WorkbenchError: there is no such campaign.
+    """
+    with store.read() as transaction:
+        started = started_campaigns(transaction)
+        if name not in started:
+            remedy = (
+                did_you_mean(name, started) if started else "start it: python -m annotate campaign start CONFIG.yaml"
+            )
+            raise WorkbenchError(f"campaign.name={name}", f"no such campaign in {store.place}", remedy=remedy)
+        items = [item for item in transaction.items(kind="ordinary") if item.campaign == name]
+        responses = transaction.all_responses()
+        judgements = [j for j in transaction.current_judgements() if j.simulated == simulated]
+        words = transaction.adjudications()
+    runs: list[str] = started[name]["runs"]  # type: ignore[assignment]
+    kept: dict[str, list[int]] = started[name]["answers"]  # type: ignore[assignment]
+    votes = collect(items, responses, judgements)
+    said: dict[str, dict[tuple[int, int], list[Label]]] = {}
+    for label in resolve(votes, words, mode="single"):
+        item = label.comparison.item
+        first, second = (int(response.response_id) for response in responses[item.id])
+        if label.outcome != "left_out":
+            said.setdefault(item.group_id, {}).setdefault((first, second), []).append(label)
+    lengths = {
+        (item.group_id, int(response.response_id)): len(response.text)
+        for item in items
+        for response in responses[item.id]
+    }
+    tallies = {
+        (own, other): _tally(own, other, kept, said, lengths)
+        for own, other in itertools.combinations(range(len(runs)), 2)
+    }
+    return Report(
+        name=name,
+        runs=tuple(runs),
+        prompts=len(kept),
+        given=len(votes),
+        wanted=sum(item.overlap for item in items),
+        pairs=tuple(
+            Pair(
+                runs[own],
+                runs[other],
+                win_rate(tally.comparisons(), seed=seed) if tally.outcomes else None,
+                tally.judgements,
+                tally.both_bad,
+                tally.identical,
+            )
+            for (own, other), tally in tallies.items()
+        ),
+        ratings=_ratings(tallies, list(kept), len(runs), seed),
+    )
+
+
+def _tally(
+    own: int,
+    other: int,
+    kept: Mapping[str, Sequence[int]],
+    said: Mapping[str, Mapping[tuple[int, int], Sequence[Label]]],
+    lengths: Mapping[tuple[str, int], int],
+) -> _Tally:
+    """What was said of two runs, from the first one's side.
+
+    Prompts that nobody has judged yet are left out, and in the same proportion those with the same answer: else these
+    ties would outweigh what people say until all is judged.
+    """
+    tally = _Tally()
+    different = [prompt for prompt, texts in kept.items() if texts[own] != texts[other]]
+    asked = [prompt for prompt in different if _about(said, prompt, kept[prompt][own], kept[prompt][other])]
+    share = len(asked) / len(different) if different else 1.0
+    for prompt, texts in kept.items():
+        mine, theirs = texts[own], texts[other]
+        if mine == theirs:
+            tally.identical += 1
+            if unit_hash(0, "identical", prompt) < share:
+                tally.add(prompt, 0.5, 0.0)
+            continue
+        longer = float(lengths[prompt, mine] - lengths[prompt, theirs]) if (prompt, mine) in lengths else 0.0
+        for label, place in _about(said, prompt, mine, theirs):
+            won = 0.5 if label.outcome != "decided" else float(label.chosen == place)
+            tally.add(prompt, won, longer)
+            tally.judgements += 1
+            tally.both_bad += label.outcome == "both_bad"
+    return tally
+
+
+def _about(
+    said: Mapping[str, Mapping[tuple[int, int], Sequence[Label]]], prompt: str, mine: int, theirs: int
+) -> list[tuple[Label, int]]:
+    """What was said of two answers to a prompt, each with the place (0, 1) that `mine` had in the item."""
+    labels = said.get(prompt, {})
+    return [(label, 0) for label in labels.get((mine, theirs), ())] + [
+        (label, 1) for label in labels.get((theirs, mine), ())
+    ]
+
+
+def _ratings(
+    tallies: Mapping[tuple[int, int], _Tally], prompts: Sequence[str], runs: int, seed: int
+) -> tuple[Rating, ...]:
+    if not all(tally.outcomes for tally in tallies.values()):
+        return ()
+    places = {prompt: place for place, prompt in enumerate(prompts)}
+    wins = np.zeros((len(prompts), runs, runs))
+    for (own, other), tally in tallies.items():
+        comparisons = tally.comparisons()
+        rows = [places[prompt] for prompt in comparisons.prompts]
+        np.add.at(wins, (rows, own, other), comparisons.outcomes * comparisons.weights)
+        np.add.at(wins, (rows, other, own), (1 - comparisons.outcomes) * comparisons.weights)
+    return tuple(rate(wins[wins.sum((1, 2)) > 0], seed=seed))

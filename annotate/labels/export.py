@@ -1,0 +1,250 @@
+"""Judgements become preference records and demonstrations. Knows the store and the records, not the page.
+
+How several judgements become one label is `annotate.labels.resolve`'s. Exported are ordinary items (gold items and
+repeats check people, and are no data), of no campaign unless one is asked for, without those that somebody flagged.
+Removed annotators do not count. Ties are left out, or kept with strength 0 and weight 0 (`chosen` is then the answer
+that comes first by hash); both bad is left out, for neither answer should be learnt. All records of a prompt have one
+`group` and one `split`.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from annotate.intake.items import unit_hash
+from annotate.labels.resolve import Label, Mode, resolve
+from annotate.labels.votes import collect, strengths
+from annotate.store.database import Store
+from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
+from workbench.data.readers import write_records
+from workbench.data.records import Demonstration, Message, Preference
+from workbench.run.errors import WorkbenchError
+
+Who = Literal["everyone", "people", "simulated"]
+EDITED = "edited by an annotator"
+"""The run of an improved answer."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is exported, and how."""
+
+    who: Who = "everyone"
+    resolve: Mode = "majority"
+    heldout_share: float = 0.1
+    drop_ties: bool = True
+    drop_flags: Collection[str] = ("pii", "broken")
+    edits: bool = True
+    campaign: str | None = None
+    seed: int = 0
+    """Of the split, and of the order of ties."""
+    without: Collection[str] = ()
+    """Annotators left out."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export holds."""
+
+    preferences: list[Preference]
+    """In the order of loading; those of improved answers last."""
+    demonstrations: list[Demonstration]
+    counts: dict[str, int]
+    """Comparisons by what became of them; `edited` pairs, `heldout` records, `judgements` used, and items `flagged`."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the store holds, as far as the rules let it count."""
+
+    items: list[StoredItem]
+    responses: Mapping[int, list[StoredResponse]]
+    judgements: list[CurrentJudgement]
+    adjudications: Mapping[int, Adjudication]
+    flagged: int
+    """Items left out because of a flag."""
+
+
+def gather(store: Store, rules: Rules) -> Given:
+    """Read the items, judgements and adjudications that count."""
+    with store.read() as transaction:
+        items, responses = transaction.items(kind="ordinary"), transaction.all_responses()
+        standing, words = list(transaction.current_judgements()), transaction.adjudications()
+    adjudications = {pk: word for pk, word in words.items() if word.choice != "withdrawn"}
+    counting = [
+        judgement
+        for judgement in standing
+        if (rules.who == "everyone" or judgement.simulated == (rules.who == "simulated"))
+        and judgement.annotator not in rules.without
+    ]
+    # A flag warns whoever gave it and whoever's judgements are asked for.
+    warned = {judgement.item for judgement in standing if judgement.flag in rules.drop_flags} - adjudications.keys()
+    own = [item for item in items if item.campaign == rules.campaign]
+    kept = [item for item in own if item.id not in warned]
+    return Given(kept, responses, counting, adjudications, len(own) - len(kept))
+
+
+def preferences(store: Store, rules: Rules) -> Exported:
+    """All records, and how many comparisons became what."""
+    return made_of(gather(store, rules), rules)
+
+
+def made_of(given: Given, rules: Rules) -> Exported:
+    """The records of what the store holds."""
+    votes = collect(given.items, given.responses, given.judgements)
+    labels = resolve(votes, given.adjudications, mode=rules.resolve)
+    counts: Counter[str] = Counter(exported=0, ties=0, both_bad=0, left_out=0, skipped=0, not_judged=0, edited=0)
+    labelled = {label.comparison.item.id for label in labels}
+    seen = {judgement.item for judgement in given.judgements}
+    for item in given.items:
+        if item.id not in labelled:
+            counts["skipped" if item.id in seen else "not_judged"] += 1
+    records = list(_labelled(labels, given, rules, counts))
+    edits = list(_edits(given))
+    if rules.edits:
+        improved = [pair for edit in edits for pair in _edited_pairs(edit, given.responses[edit.item.id], rules)]
+        counts["edited"] = len(improved)
+        records += improved
+    counts["heldout"] = sum(record.split == "heldout" for record in records)
+    counts["judgements"], counts["flagged"] = len(votes), given.flagged
+    return Exported(records, [_demonstration(edit) for edit in edits], dict(counts))
+
+
+def export(store: Store, out: Path, rules: Rules, *, demonstrations: Path | None = None) -> dict[str, int]:
+    """Write the records (each file atomic) and return the counts.
+
+    Raises:
+        WorkbenchError: nothing has been judged.
+    """
+    made = preferences(store, rules)
+    if not made.preferences:
+        raise WorkbenchError(
+            store.place,
+            f"has no comparison to export ({', '.join(f'{v} {k}' for k, v in made.counts.items())})",
+            expected=f"judgements by {rules.who}" + (f" in campaign {rules.campaign!r}" if rules.campaign else ""),
+            remedy="label some pairs first: python -m annotate serve CONFIG.yaml",
+        )
+    write_records(out, made.preferences)
+    if demonstrations is not None:
+        write_records(demonstrations, made.demonstrations)
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    with store.write() as transaction:
+        transaction.add_event("exported", time.time(), out=str(out), sha256=digest, who=rules.who, **made.counts)
+    return made.counts
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """What an export holds, for the terminal."""
+    return (
+        f"{counts['exported'] + counts['edited']:,} preferences ({counts['heldout']:,} held out, {counts['edited']:,} "
+        f"of improved answers); left out: {counts['ties']:,} ties, {counts['both_bad']:,} both bad, "
+        f"{counts['flagged']:,} flagged, {counts['left_out']:,} by a reviewer, {counts['skipped']:,} skipped, "
+        f"{counts['not_judged']:,} not judged"
+    )
+
+
+_OUTCOMES = {"decided": "exported", "tie": "ties", "both_bad": "both_bad", "left_out": "left_out"}
+
+
+def _labelled(labels: Sequence[Label], given: Given, rules: Rules, counts: Counter[str]) -> Iterator[Preference]:
+    for label in labels:
+        answers = given.responses[label.comparison.item.id]
+        if label.outcome == "tie" and not rules.drop_ties:
+            counts["exported"] += 1
+            yield _preference(label, answers, rules)
+            continue
+        counts[_OUTCOMES[label.outcome]] += 1
+        if label.outcome == "decided":
+            yield _preference(label, answers, rules)
+
+
+def _preference(label: Label, answers: Sequence[StoredResponse], rules: Rules) -> Preference:
+    item, tie = label.comparison.item, label.outcome == "tie"
+    second = int(unit_hash(rules.seed, "tie", label.comparison.id) < 0.5) if tie else label.chosen
+    places = (label.comparison.first, label.comparison.second)
+    chosen, rejected = answers[places[second]], answers[places[1 - second]]
+    return Preference(
+        id=label.key,
+        group=item.group_id,
+        prompt=_prompt(item),
+        chosen=(Message(role="assistant", content=chosen.text),),
+        rejected=(Message(role="assistant", content=rejected.text),),
+        strength=label.strength,
+        annotators=label.annotators,
+        agreement=label.agreement,
+        weight=label.weight,
+        probability=label.probability,
+        resolution=label.resolution,
+        chosen_run=chosen.run,
+        rejected_run=rejected.run,
+        round=item.round,
+        split=_split(item, rules),
+    )
+
+
+def _prompt(item: StoredItem) -> tuple[Message, ...]:
+    return tuple(Message(**message) for message in json.loads(item.prompt))
+
+
+def _split(item: StoredItem, rules: Rules) -> Literal["train", "heldout"]:
+    return "heldout" if unit_hash(rules.seed, "split", item.group_id) < rules.heldout_share else "train"
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """An answer that an annotator improved."""
+
+    item: StoredItem
+    judgement: CurrentJudgement
+    position: int
+    text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.item.item_id}~edited-{self.judgement.annotator}"
+
+
+def _edits(given: Given) -> Iterator[_Edit]:
+    items = {item.id: item for item in given.items}
+    for judgement in given.judgements:
+        item, text, position = items.get(judgement.item), judgement.edited_text, judgement.edited_response
+        if item is None or text is None or position is None:
+            continue
+        word = given.adjudications.get(item.id)
+        if word is None or word.choice in ("compared", "ranked", "both_bad"):
+            yield _Edit(item, judgement, position, text)
+
+
+def _edited_pairs(edit: _Edit, answers: Sequence[StoredResponse], rules: Rules) -> Iterator[Preference]:
+    """Improved > original; and improved > every answer that the same person did not find better than the original."""
+    pairs = [(i, j) for i in range(len(answers)) for j in range(i + 1, len(answers))]
+    judgement = edit.judgement
+    said = dict(strengths(judgement.choice, judgement.strength, judgement.ranking, pairs))
+    for position, answer in enumerate(answers):
+        first, second = sorted((edit.position, position))
+        other_better = first != second and (said[first, second] > 0) == (second == position) and said[first, second]
+        if other_better or answer.text == edit.text:
+            continue
+        yield Preference(
+            id=f"{edit.id}-{position}",
+            group=edit.item.group_id,
+            prompt=_prompt(edit.item),
+            chosen=(Message(role="assistant", content=edit.text),),
+            rejected=(Message(role="assistant", content=answer.text),),
+            annotators=(judgement.annotator,),
+            probability=1.0,
+            resolution="edited",
+            chosen_run=EDITED,
+            rejected_run=answer.run,
+            round=edit.item.round,
+            split=_split(edit.item, rules),
+        )
+
+
+def _demonstration(edit: _Edit) -> Demonstration:
+    return Demonstration(id=edit.id, prompt=_prompt(edit.item), response=edit.text)

@@ -1,0 +1,169 @@
+"""Everything that a lead wants to know of a label store, read in one transaction: for the lead's page and `status`.
+
+People and simulated annotators are surveyed apart. Progress, agreement and pace are of ordinary items outside
+campaigns; an annotator's row counts gold items and repeats too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from annotate.labels.quality_table import Row, annotator_rows
+from annotate.labels.votes import Votes, collect
+from annotate.statistics.agreement import Statistic, agreement
+from annotate.statistics.pace import Pace, pace
+from annotate.store.database import Store
+from annotate.store.statements import Adjudication, Annotator, CurrentJudgement, StoredItem, StoredResponse
+
+
+@dataclass(frozen=True)
+class Contested:
+    """An item on which its annotators differ, or that somebody flagged."""
+
+    item: StoredItem
+    responses: Sequence[StoredResponse]
+    judgements: Sequence[CurrentJudgement]
+    apart: int
+    """Largest difference of strength on one comparison, where both sides were preferred (2 … 6); 0: only flagged."""
+    flags: tuple[str, ...]
+    word: Adjudication | None
+    """What a reviewer decided."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The state of the labelling by people, or by simulated annotators."""
+
+    place: str
+    simulated: bool
+    items: int
+    wanted: int
+    """Judgements wanted."""
+    given: int
+    """Of these, judgements given; what an item has beyond its overlap is not counted."""
+    finished: int
+    """Items with all the judgements they need."""
+    choices: Mapping[str, int]
+    """compared, ranked, ties, both_bad, skipped, and flagged items."""
+    agreement: Mapping[str, Statistic]
+    rows: Sequence[Row]
+    pace: Pace
+    contested: Sequence[Contested]
+    """Most apart first."""
+    adjudicated: int
+    campaigns: Mapping[str, tuple[int, int]]
+    """Judgements given and wanted by campaign."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """One reading of the store."""
+
+    items: Sequence[StoredItem]
+    responses: Mapping[int, Sequence[StoredResponse]]
+    judgements: Sequence[CurrentJudgement]
+    adjudications: Mapping[int, Adjudication]
+    accounts: Sequence[Annotator]
+
+
+def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -> Survey:
+    """Survey one of the two kinds of annotators.
+
+    Args:
+        now: seconds since 1970, for the forecast.
+        resamples: of the intervals of agreement; 0 gives none.
+    """
+    with store.read() as transaction:
+        every = _Contents(
+            transaction.items(),
+            transaction.all_responses(),
+            [judgement for judgement in transaction.current_judgements() if judgement.simulated == simulated],
+            {pk: word for pk, word in transaction.adjudications().items() if word.choice != "withdrawn"},
+            transaction.annotators(),
+        )
+    return _survey(store.place, every, simulated, now, resamples)
+
+
+def _survey(place: str, every: _Contents, simulated: bool, now: float, resamples: int) -> Survey:
+    ordinary = [item for item in every.items if item.kind == "ordinary" and item.campaign is None]
+    own = {item.id for item in ordinary}
+    judged = [judgement for judgement in every.judgements if judgement.item in own]
+    votes = collect(ordinary, every.responses, judged)
+    labels = [judgement for judgement in judged if judgement.choice != "skipped"]
+    done = Counter(judgement.item for judgement in every.judgements if judgement.choice != "skipped")
+    wanted = sum(item.overlap for item in ordinary)
+    given = sum(min(done[item.id], item.overlap) for item in ordinary)
+    names = {name: code for code, name in enumerate(sorted({judgement.annotator for judgement in labels}))}
+    every_vote = collect(every.items, every.responses, every.judgements)
+    return Survey(
+        place=place,
+        simulated=simulated,
+        items=len(ordinary),
+        wanted=wanted,
+        given=given,
+        finished=sum(done[item.id] >= item.overlap for item in ordinary),
+        choices=_choices(judged, votes),
+        agreement=agreement(votes.comparison, votes.annotator, votes.strength, resamples=resamples),
+        rows=annotator_rows(every_vote, every.responses, every.judgements, every.accounts),
+        pace=pace(
+            [judgement.created_at for judgement in labels],
+            [names[judgement.annotator] for judgement in labels],
+            remaining=max(wanted - given, 0),
+            now=now,
+        ),
+        contested=_contested(ordinary, every, judged, votes),
+        adjudicated=sum(pk in own for pk in every.adjudications),
+        campaigns=_campaigns(every.items, done),
+    )
+
+
+def _choices(judged: Sequence[CurrentJudgement], votes: Votes) -> dict[str, int]:
+    counted = Counter(judgement.choice for judgement in judged)
+    return {
+        "compared": counted["compared"],
+        "ranked": counted["ranked"],
+        "ties": int(((votes.strength == 0) & ~votes.both_bad).sum()),
+        "both_bad": counted["both_bad"],
+        "skipped": counted["skipped"],
+        "flagged": len({judgement.item for judgement in judged if judgement.flag}),
+    }
+
+
+def _contested(
+    items: Sequence[StoredItem], every: _Contents, judged: Sequence[CurrentJudgement], votes: Votes
+) -> list[Contested]:
+    apart = _apart(votes)
+    by_item: dict[int, list[CurrentJudgement]] = {}
+    for judgement in judged:
+        by_item.setdefault(judgement.item, []).append(judgement)
+    found = []
+    for item in items:
+        own = by_item.get(item.id, [])
+        flags = tuple(sorted({judgement.flag for judgement in own if judgement.flag}))
+        if item.id in apart or flags:
+            responses, word = every.responses[item.id], every.adjudications.get(item.id)
+            found.append(Contested(item, responses, own, apart.get(item.id, 0), flags, word))
+    return sorted(found, key=lambda contested: (-contested.apart, contested.item.id))
+
+
+def _apart(votes: Votes) -> dict[int, int]:
+    """By item: the largest difference of strength on a comparison of which both sides were preferred."""
+    ends: dict[int, tuple[int, int]] = {}
+    for index, strength in zip(votes.comparison.tolist(), votes.strength.tolist(), strict=True):
+        low, high = ends.get(index, (0, 0))
+        ends[index] = (min(low, strength), max(high, strength))
+    found: dict[int, int] = {}
+    for index, (low, high) in ends.items():
+        if low < 0 < high:
+            item = votes.comparisons[index].item.id
+            found[item] = max(found.get(item, 0), high - low)
+    return found
+
+
+def _campaigns(items: Sequence[StoredItem], done: Counter[int]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for item in items:
+        if item.campaign is not None and item.kind == "ordinary":
+            given, wanted = found.get(item.campaign, (0, 0))
+            found[item.campaign] = (given + min(done[item.id], item.overlap), wanted + item.overlap)
+    return found

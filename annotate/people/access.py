@@ -1,0 +1,53 @@
+"""Who sends a request, and what they may: by cookie, by token, or the one person on this machine."""
+
+from collections.abc import Callable
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPBearer
+
+from annotate.people.accounts import Role, check_token, local_annotator, may
+from annotate.people.sessions import Sessions
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
+
+COOKIE = "annotate_session"
+IN_OPENAPI = [Depends(HTTPBearer(auto_error=False, description="A token of an account; see docs/annotate-api.md."))]
+"""Of the routers of the API: says that tokens are taken. Who may do what is decided by `Access`."""
+
+
+class Access:
+    """Accounts behind requests."""
+
+    def __init__(self, store: Store, *, login: bool, days: int) -> None:
+        self._store, self.sessions = store, Sessions(store, days=days)
+        self.local = None if login else local_annotator(store)
+
+    def account(self, request: Request) -> Annotator | None:
+        """The account, or None. A token that is sent decides alone."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return check_token(self._store, token.strip())
+        return self.local or self.sessions.account(request.cookies.get(COOKIE))
+
+    def name(self, request: Request) -> str | None:
+        """The account's name, or None."""
+        account = self.account(request)
+        return account.name if account else None
+
+    def required(self, request: Request) -> Annotator:
+        """The account; without one the request ends here."""
+        account = self.account(request)
+        if account is None:
+            raise HTTPException(401, "log in first, or send a token", headers={"WWW-Authenticate": "Bearer"})
+        return account
+
+    def role(self, role: Role) -> Callable[[Request], Annotator]:
+        """A dependency of routes that need a role: the account, or the end of the request."""
+
+        def with_role(request: Request) -> Annotator:
+            account = self.required(request)
+            if not may(account, role):
+                raise HTTPException(403, f"this needs the role {role}")
+            return account
+
+        return with_role

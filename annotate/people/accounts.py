@@ -1,0 +1,216 @@
+"""Accounts: who may label, review and administer; passwords (argon2), API tokens, pausing and removing."""
+
+import functools
+import hashlib
+import re
+import secrets
+import time
+from typing import Literal, get_args
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from annotate.store.database import Store
+from annotate.store.statements import Annotator, Token, Transaction
+from workbench.run.errors import WorkbenchError, did_you_mean
+
+Role = Literal["annotator", "reviewer", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may do what those before it may: label; see everybody's judgements, adjudicate, export; manage people, load."""
+State = Literal["active", "paused", "removed"]
+STATES: tuple[State, ...] = get_args(State)
+LOCAL = "local"
+"""The name in the store of the one person who labels on this machine without a login."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 1000
+_hasher = PasswordHasher()
+
+
+@functools.cache
+def _hash_of_nobody() -> str:
+    return _hasher.hash("no account has this password")
+
+
+def may(account: Annotator, role: Role) -> bool:
+    """Whether an account has a role, or one above it."""
+    return account.role in ROLES and ROLES.index(account.role) >= ROLES.index(role)
+
+
+def add_account(store: Store, name: str, role: str, password: str) -> None:
+    """Create an account.
+
+    Raises:
+        WorkbenchError: bad name or role, short password, or a name that is taken.
+    """
+    if not _NAME.fullmatch(name):
+        raise WorkbenchError("name", f"{name!r} cannot be a name", expected="1 to 64 letters, digits, and . _ @ -")
+    if role not in ROLES:
+        raise WorkbenchError("--role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
+    password_hash = _hash(password)
+    with store.write() as transaction:
+        if transaction.annotator(name) is not None:
+            raise WorkbenchError(store.place, f"already has an annotator {name!r}", remedy="take another name")
+        transaction.add_annotator(name, role, time.time(), password_hash=password_hash)
+        transaction.add_event("account added", time.time(), name=name, role=role)
+
+
+def _hash(password: str) -> str:
+    if len(password) < _SHORTEST_PASSWORD:
+        raise WorkbenchError("password", "is too short", expected=f"at least {_SHORTEST_PASSWORD} characters")
+    if len(password) > _LONGEST_PASSWORD:
+        raise WorkbenchError("password", "is too long", expected=f"at most {_LONGEST_PASSWORD} characters")
+    return _hasher.hash(password)
+
+
+def _account(transaction: Transaction, store: Store, name: str) -> Annotator:
+    account = transaction.annotator(name)
+    if account is None:
+        names = [known.name for known in transaction.annotators()]
+        remedy = did_you_mean(name, names) if names else "add one: annotator CONFIG.yaml add NAME"
+        raise WorkbenchError(store.place, f"has no annotator {name!r}", remedy=remedy)
+    return account
+
+
+def set_password(store: Store, name: str, password: str) -> None:
+    """Give an account a new password, and end its logins.
+
+    Raises:
+        WorkbenchError: no such account, or a bad password.
+    """
+    password_hash = _hash(password)
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.simulated:
+            raise WorkbenchError(store.place, f"{name!r} is a simulated annotator: it cannot log in")
+        transaction.change_annotator(
+            account.id, password_hash=password_hash, session_version=account.session_version + 1
+        )
+        transaction.add_event("password set", time.time(), name=name)
+
+
+def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None) -> None:
+    """Give an account another role; it holds from the next request on.
+
+    Raises:
+        WorkbenchError: no such account or role, one that cannot log in, or the last administrator.
+    """
+    if role not in ROLES:
+        raise WorkbenchError("role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.role == role:
+            return
+        if account.password_hash is None:
+            raise WorkbenchError(f"annotator {name!r}", "cannot log in, and keeps its role", expected="an account")
+        _keep_an_administrator(transaction, account)
+        transaction.change_annotator(account.id, role=role)
+        change = {"name": name, "before": account.role, "after": role}
+        transaction.add_event("role changed", time.time(), by.id if by else None, **change)
+
+
+def set_state(store: Store, name: str, state: str, *, by: Annotator | None = None) -> None:
+    """Make an account active, paused or removed.
+
+    A paused one gets no items; what it has open goes back. A removed one cannot log in either, and its judgements
+    leave exports and agreement: the items it judged are handed out again. Nothing is deleted; active again undoes it.
+
+    Raises:
+        WorkbenchError: no such account or state, or the last administrator.
+    """
+    if state not in STATES:
+        raise WorkbenchError("state", f"unknown state {state!r}", expected=f"one of {', '.join(STATES)}")
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.state == state:
+            return
+        if state != "active":
+            _keep_an_administrator(transaction, account)
+            transaction.end_leases_of(account.id)
+        if "removed" in (state, account.state):
+            transaction.recount(account, -1 if state == "removed" else 1)
+        transaction.change_annotator(account.id, state=state)
+        change = {"name": name, "before": account.state, "after": state}
+        transaction.add_event("state changed", time.time(), by.id if by else None, **change)
+
+
+def _keep_an_administrator(transaction: Transaction, leaving: Annotator) -> None:
+    admins = [a for a in transaction.annotators() if a.role == "admin" and a.password_hash and a.state == "active"]
+    if [a.id for a in admins] == [leaving.id]:
+        raise WorkbenchError(
+            f"annotator {leaving.name!r}", "is the only administrator", remedy="add another administrator first"
+        )
+
+
+def has_accounts(store: Store) -> bool:
+    """Whether anybody can log in."""
+    with store.read() as transaction:
+        return any(account.password_hash and not account.removed for account in transaction.annotators())
+
+
+def local_annotator(store: Store) -> Annotator:
+    """The one person of the mode without login."""
+    with store.write() as transaction:
+        if transaction.annotator(LOCAL) is None:
+            transaction.add_annotator(LOCAL, "admin", time.time())
+        account = transaction.annotator(LOCAL)
+    assert account is not None
+    return account
+
+
+def check_password(store: Store, name: str, password: str) -> Annotator | None:
+    """The account that name and password belong to; takes as long for a name that does not exist."""
+    with store.read() as transaction:
+        account = transaction.annotator(name)
+    usable = account is not None and not account.removed and account.password_hash is not None
+    stored = account.password_hash if account is not None and usable else None
+    try:
+        _hasher.verify(stored or _hash_of_nobody(), password[: _LONGEST_PASSWORD + 1])
+    except (VerificationError, InvalidHashError):
+        return None
+    return account if usable else None
+
+
+def make_token(store: Store, name: str, purpose: str) -> str:
+    """A new API token of an account. It is shown this once: the store keeps only its hash.
+
+    Raises:
+        WorkbenchError: no such account, a bad purpose, or an account that cannot use one.
+    """
+    if not 1 <= len(purpose) <= 64:
+        raise WorkbenchError("token", "needs a name", expected="1 to 64 characters that say what it is for")
+    token = "aw_" + secrets.token_urlsafe(32)
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        if account.removed or account.simulated:
+            raise WorkbenchError(f"annotator {name!r}", "cannot use the API", expected="an account of a person")
+        transaction.add_token(account.id, purpose, _token_hash(token), time.time())
+        transaction.add_event("token made", time.time(), account.id, purpose=purpose)
+    return token
+
+
+def check_token(store: Store, token: str) -> Annotator | None:
+    """The account that a token belongs to; None for a wrong or revoked one, and for a removed account."""
+    with store.read() as transaction:
+        account = transaction.annotator_by_token(_token_hash(token))
+    return None if account is None or account.removed else account
+
+
+def revoke_token(store: Store, name: str, token_id: int) -> Token:
+    """End one of an account's tokens.
+
+    Raises:
+        WorkbenchError: the account has no such token.
+    """
+    with store.write() as transaction:
+        account = _account(transaction, store, name)
+        own = {token.id: token for token in transaction.tokens(account.id)}
+        if token_id not in own:
+            raise WorkbenchError(f"annotator {name!r}", f"has no token {token_id}", expected=f"one of {sorted(own)}")
+        transaction.revoke_token(token_id, time.time())
+        transaction.add_event("token revoked", time.time(), account.id, token=token_id)
+    return own[token_id]
+
+
+def _token_hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,74 @@
+"""Logins: signed cookies that outlive a restart, and a brake on guessing passwords."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
+
+_MOST_KEYS = 10_000
+"""Above so many keys, a brake forgets those whose time has passed."""
+
+
+class Sessions:
+    """Signed cookies: who is logged in is in the cookie, and the key that signs it is in the store."""
+
+    def __init__(self, store: Store, *, days: int) -> None:
+        self._store, self.seconds = store, days * 86400
+        with store.read() as transaction:
+            key = transaction.setting("cookie_key")
+        assert key is not None  # written when the store is made
+        self._serializer = URLSafeTimedSerializer(key, salt="session")
+
+    def issue(self, account: Annotator) -> str:
+        """A cookie value for this account, which has just logged in."""
+        with self._store.write() as transaction:
+            transaction.add_event("logged in", time.time(), account.id)
+        return self._serializer.dumps([account.name, account.session_version])
+
+    def account(self, cookie: str | None) -> Annotator | None:
+        """Whom a cookie belongs to; None for a forged, old or revoked one."""
+        if not cookie:
+            return None
+        try:
+            name, version = self._serializer.loads(cookie, max_age=self.seconds)
+        except (BadSignature, ValueError):
+            return None
+        with self._store.read() as transaction:
+            account = transaction.annotator(name)
+        if account is None or account.removed or account.session_version != version:
+            return None
+        return account
+
+
+class Brake:
+    """Slows down guessing: so many failures of one key in a time, then refusal until the time has passed."""
+
+    def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds, self._clock = failures, seconds, clock
+        self._failed: dict[str, deque[float]] = {}
+
+    def wait(self, *keys: str) -> float:
+        """Seconds until another try is allowed; 0 now."""
+        now = self._clock()
+        waits = [0.0]
+        for key in keys:
+            times = self._failed.get(key, deque())
+            while times and times[0] <= now - self._seconds:
+                times.popleft()
+            if len(times) >= self._most:
+                waits.append(times[0] + self._seconds - now)
+            elif not times:
+                self._failed.pop(key, None)
+        return max(waits)
+
+    def failed(self, *keys: str) -> None:
+        """Note a failure."""
+        now = self._clock()
+        if len(self._failed) >= _MOST_KEYS:
+            self._failed = {key: times for key, times in self._failed.items() if times[-1] > now - self._seconds}
+        for key in keys:
+            self._failed.setdefault(key, deque(maxlen=self._most)).append(now)

@@ -1,0 +1,85 @@
+"""What an annotator is asked, as the queue hands it out: texts in the order of the display, no sources."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from annotate.queue.submission import as_shown, order_of
+from annotate.store.statements import Annotator, Assignment, StoredItem, Transaction
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of a card's answers."""
+
+    text: str
+    ended: bool
+    """Whether the model stopped by itself (not shown)."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an annotator is asked: to compare two answers, or to rank more."""
+
+    item: int
+    """Key of the item in the store."""
+    item_id: str
+    prompt: list[dict[str, str]]
+    """Messages."""
+    answers: tuple[Answer, ...]
+    """In the order of the display: left and right, or places 0, 1, 2 …"""
+    previous: dict[str, Any] | None = None
+    """The earlier answer, as shown then (`annotate.queue.submission.as_shown`); None for a new card."""
+
+    @property
+    def left(self) -> Answer:
+        """The first of two answers."""
+        return self.answers[0]
+
+    @property
+    def right(self) -> Answer:
+        """The second of two answers."""
+        return self.answers[1]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """There is no item for this annotator now."""
+
+    why: Literal["paused", "no_items", "all_done", "for_others", "before_others"]
+    """A name and not a sentence: the page's texts have one for it (`nothing.…`).
+
+    `for_others`: what is still open waits for others, because this annotator has judged or skipped it.
+    `before_others`: the last open items are leased to others.
+    """
+    count: int = 0
+    """Items: all that there are (`all_done`), or those that are open."""
+
+
+def make_card(transaction: Transaction, who: Annotator, item: StoredItem, given: Assignment) -> Card:
+    """The card of an item that was given to somebody."""
+    responses = transaction.responses(item.id)
+    answers = tuple(
+        Answer(responses[position].text, responses[position].ended) for position in order_of(given, len(responses))
+    )
+    # A withdrawn answer stands one revision before its withdrawal.
+    revision = given.revision - 1 if given.state == "leased" else given.revision
+    previous = None
+    if revision > 0:
+        before = transaction.judgement(item.id, who.id, revision)
+        assert before is not None  # revisions have no gaps
+        previous = as_shown(before, given, len(answers))
+    return Card(item.id, item.item_id, json.loads(item.prompt), answers, previous)
+
+
+def why_nothing(transaction: Transaction, who: Annotator) -> Nothing:
+    """Why this annotator is given nothing."""
+    if not who.active:
+        return Nothing("paused")
+    count, _, _ = transaction.totals(simulated=who.simulated)
+    if count == 0:
+        return Nothing("no_items")
+    unfinished, had = transaction.open_items(who)
+    if unfinished == 0:
+        return Nothing("all_done", count)
+    return Nothing("for_others", had) if had == unfinished else Nothing("before_others", unfinished - had)

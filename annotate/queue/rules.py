@@ -1,0 +1,255 @@
+"""The rules of the queue: who is given which item, and what becomes of an answer. Page, API and simulation use it.
+
+Each call is one transaction. A lease keeps an item for the annotator who opened it; what is judged plus what is
+leased never exceeds an item's overlap, and nobody is given an item again that they judged or skipped, except as a
+planted repeat.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from annotate.intake.items import unit_hash
+from annotate.queue.cards import Answer, Card, Nothing, make_card, why_nothing
+from annotate.queue.planting import Planting
+from annotate.queue.submission import Choice, Refused, Submission, check, check_key, in_own_order
+from annotate.store.database import Store
+from annotate.store.statements import Annotator, Assignment, GivenJudgement, StoredItem, Transaction
+
+__all__ = [
+    "Answer",
+    "Card",
+    "Choice",
+    "Nothing",
+    "Planting",
+    "Progress",
+    "Queue",
+    "Refused",
+    "Saved",
+    "Submission",
+]
+
+_STATES = {"compared": "done", "ranked": "done", "both_bad": "done", "skipped": "skipped"}
+_PACE_OVER = 50
+"""Newest judgements over which an annotator's pace is taken."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An answer is in the store."""
+
+    item: int
+    revision: int
+    surplus: bool
+    """Kept, but beyond the item's overlap: the lease had run out and others judged it."""
+    repeated: bool
+    """This client key had been stored before; nothing was written now."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the annotator is."""
+
+    mine: int
+    open_for_me: int
+    seconds_each: float | None
+    """Median time of the annotator's newest judgements; None without any."""
+
+
+class Queue:
+    """The queue of one store."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease_seconds: float,
+        seed: int = 0,
+        planting: Planting | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store, self.lease_seconds, self._seed, self._clock = store, lease_seconds, seed, clock
+        self._planting = planting or Planting()
+
+    def next(self, who: Annotator) -> Card | Nothing:
+        """The card to answer now: what the annotator has open, renewed; else a new one."""
+        return self._card_at(who, 0)
+
+    def ahead(self, who: Annotator) -> Card | Nothing:
+        """The card that comes after the open one, leased already, so that it can be shown without waiting."""
+        return self._card_at(who, 1)
+
+    def _card_at(self, who: Annotator, place: int) -> Card | Nothing:
+        now = self._clock()
+        with self.store.write() as transaction:
+            transaction.lock_annotator(who.id)
+            live = transaction.live_leases_of(who.id, now)
+            if live:
+                transaction.renew_leases(who.id, now, now + self.lease_seconds)
+            if len(live) > place:
+                item = transaction.item(live[place].item, simulated=who.simulated)
+                assert item is not None  # a foreign key
+                return make_card(transaction, who, item, live[place])
+            open_item = transaction.open_item(who, now) if who.active else None
+            if open_item is None:
+                return why_nothing(transaction, who)
+            item = self._planting.due(transaction, who, now) or open_item
+            return make_card(transaction, who, item, self._lease(transaction, who, item, now))
+
+    def _lease(self, transaction: Transaction, who: Annotator, item: StoredItem, now: float) -> Assignment:
+        expires = now + self.lease_seconds
+        given = transaction.assignment(item.id, who.id)
+        if given is not None:
+            renewed = given._replace(leased_at=now, expires_at=expires)
+            transaction.put_assignment(renewed)
+            return renewed
+        answers, order, swapped = transaction.count_responses(item.id), None, False
+        if answers == 2:
+            swapped = unit_hash(self._seed, "sides", item.item_id, who.name) < 0.5
+        else:
+            keys = [unit_hash(self._seed, "sides", item.item_id, who.name, str(place)) for place in range(answers)]
+            order = json.dumps(sorted(range(answers), key=keys.__getitem__))
+        transaction.add_lease(item.id, who, swapped=swapped, display_order=order, now=now, expires=expires)
+        return Assignment(0, item.id, "leased", swapped, now, expires, 0, False, order)
+
+    def submit(self, who: Annotator, submission: Submission) -> Saved:
+        """Store an answer; the same `client_key` again changes nothing.
+
+        Raises:
+            Refused: the item was never given to this annotator, the key is somebody else's, or a bad value.
+        """
+        check_key(submission.client_key)
+        now = self._clock()
+        with self.store.write() as transaction:
+            transaction.lock_annotator(who.id)
+            before = _stored(transaction, who, submission.client_key)
+            if before is not None:
+                return before
+            given = transaction.assignment(submission.item, who.id)
+            if given is None:
+                raise Refused("not_given")
+            texts = [response.text for response in transaction.responses(given.item)]
+            check(submission, len(texts))
+            saved = self._after(transaction, who, given, submission.choice, now)
+            transaction.add_judgement(
+                item=given.item,
+                annotator=who.id,
+                revision=saved.revision,
+                client_key=submission.client_key,
+                created_at=now,
+                **in_own_order(submission, given, texts),
+            )
+            transaction.put_assignment(saved)
+            change = _counts(saved) - _counts(given)
+            if change:
+                transaction.add_done(given.item, change, simulated=who.simulated)
+        return Saved(given.item, saved.revision, saved.surplus, repeated=False)
+
+    def _after(
+        self, transaction: Transaction, who: Annotator, given: Assignment, choice: str, now: float
+    ) -> Assignment:
+        """The assignment as it stands once the answer is in."""
+        state, surplus = _STATES[choice], given.surplus
+        held = given.state == "done" or (given.state == "leased" and given.expires_at > now)
+        if state == "done" and not held:
+            surplus = not self._has_room(transaction, who, given.item, now)
+        return given._replace(state=state, revision=given.revision + 1, surplus=surplus)
+
+    def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
+        """Whether an item that this annotator does not hold takes another judgement. Planted ones always do."""
+        transaction.lock_item(item_pk)
+        item = transaction.item(item_pk, simulated=who.simulated)
+        assert item is not None
+        leases = transaction.live_leases(item_pk, simulated=who.simulated, now=now)
+        return item.kind != "ordinary" or item.done + leases < item.overlap
+
+    def undo(self, who: Annotator, *, client_key: str) -> Card | None:
+        """Withdraw the annotator's last answer and give the card back; None where there is none.
+
+        The same `client_key` again gives the same card back without withdrawing another answer.
+        """
+        check_key(client_key)
+        now = self._clock()
+        with self.store.write() as transaction:
+            transaction.lock_annotator(who.id)
+            before = _stored(transaction, who, client_key)
+            if before is None:
+                last = transaction.newest_judgement(who.id)
+                if last is None:
+                    return None
+                item_pk = last["item"]
+                self._withdraw(transaction, who, item_pk, client_key, now)
+            else:
+                item_pk = before.item
+            return _card_of(transaction, who, item_pk)
+
+    def _withdraw(self, transaction: Transaction, who: Annotator, item_pk: int, client_key: str, now: float) -> None:
+        given = transaction.assignment(item_pk, who.id)
+        assert given is not None
+        # A surplus or skipped item that others have taken is given back without a lease: it must not be kept from them.
+        keeps = _counts(given) or self._has_room(transaction, who, item_pk, now)
+        expires = now + self.lease_seconds if keeps else now
+        reopened = given._replace(state="leased", leased_at=now, expires_at=expires, revision=given.revision + 1)
+        transaction.add_judgement(
+            item=item_pk,
+            annotator=who.id,
+            revision=reopened.revision,
+            client_key=client_key,
+            choice="withdrawn",
+            swapped=given.swapped,
+            display_order=given.display_order,
+            created_at=now,
+        )
+        transaction.put_assignment(reopened._replace(surplus=False))
+        if _counts(given):
+            transaction.add_done(item_pk, -1, simulated=who.simulated)
+        transaction.add_event("withdrawn", now, who.id, item=item_pk, revision=given.revision)
+
+    def history(self, who: Annotator, *, limit: int = 20, before: float | None = None) -> list[GivenJudgement]:
+        """The annotator's own judgements, newest first (strengths in the order of the items' answers)."""
+        with self.store.read() as transaction:
+            return transaction.history(who.id, limit=limit, before=before)
+
+    def again(self, who: Annotator, item_pk: int) -> Card:
+        """The card of an item that this annotator has been given, with their answer: to look at it, or to change it.
+
+        Raises:
+            Refused: it was never given to them.
+        """
+        with self.store.read() as transaction:
+            if transaction.assignment(item_pk, who.id) is None:
+                raise Refused("not_given")
+            return _card_of(transaction, who, item_pk)
+
+    def progress(self, who: Annotator) -> Progress:
+        """How far the annotator is."""
+        with self.store.read() as transaction:
+            unfinished, had = transaction.open_items(who)
+            seconds = transaction.recent_seconds(who.id, _PACE_OVER)
+            pace = statistics.median(seconds) if seconds else None
+            return Progress(transaction.judged_by(who.id), unfinished - had, pace)
+
+
+def _counts(given: Assignment) -> int:
+    return int(given.state == "done" and not given.surplus)
+
+
+def _stored(transaction: Transaction, who: Annotator, client_key: str) -> Saved | None:
+    before = transaction.judgement_by_key(client_key)
+    if before is None:
+        return None
+    if before["annotator"] != who.id:
+        raise Refused("not_your_key")
+    given = transaction.assignment(before["item"], who.id)
+    assert given is not None
+    return Saved(before["item"], before["revision"], given.surplus, repeated=True)
+
+
+def _card_of(transaction: Transaction, who: Annotator, item_pk: int) -> Card:
+    item = transaction.item(item_pk, simulated=who.simulated)
+    given = transaction.assignment(item_pk, who.id)
+    assert item is not None
+    assert given is not None
+    return make_card(transaction, who, item, given)

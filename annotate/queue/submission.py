@@ -1,0 +1,210 @@
+"""An answer on its way into the store: what it may hold, and from the order of the display to the item's own."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from annotate.store.statements import Assignment
+
+Choice = Literal["compared", "ranked", "both_bad", "skipped"]
+Flag = Literal["pii", "unsafe", "broken"]
+CHOICES: tuple[str, ...] = get_args(Choice)
+FLAGS: tuple[str, ...] = get_args(Flag)
+
+MOST_EDITED_CHARACTERS = 50_000
+MOST_COMMENT_CHARACTERS = 5_000
+MOST_REASON_CHARACTERS = 500
+MOST_DIMENSIONS = 16
+
+
+class Refused(Exception):
+    """An answer that cannot be taken: not this annotator's item, or a value out of range.
+
+    `why` is a name and not a sentence: the page's texts have one for it (`refused.…`), into which the values go.
+    """
+
+    def __init__(self, why: str, **values: object) -> None:
+        self.why, self.values = why, values
+        super().__init__(why + "".join(f", {name} {value}" for name, value in values.items()))
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An answer as the annotator gave it: everything in the order in which the answers stood before them."""
+
+    item: int
+    """Key of the item in the store (`Card.item`)."""
+    choice: Choice
+    client_key: str
+    """8 to 64 characters, new for each answer: sent again, it counts once."""
+    strength: int | None = None
+    """With `compared`: -3 (left much better) … 0 (equal) … 3 (right much better)."""
+    ranking: tuple[int, ...] | None = None
+    """With `ranked`: a rank for each answer; 1 is best, equal answers share a rank."""
+    rubric: Mapping[str, int] | None = None
+    """Of two answers, by dimension: -3 (left much better) … 3 (right much better)."""
+    flag: Flag | None = None
+    comment: str | None = None
+    reason: str | None = None
+    """With `skipped`."""
+    edited_text: str | None = None
+    """A better version of the answer at `edited_response`; one that changes nothing is no edit."""
+    edited_response: int | None = None
+    """Place of the answer that was edited, 0 for the first shown."""
+    guidelines_version: str | None = None
+    seconds: float | None = None
+    """The time that the answer took."""
+
+
+def check(submission: Submission, answers: int) -> None:
+    """Whether an answer to an item of so many answers makes sense.
+
+    Raises:
+        Refused: it does not.
+    """
+    check_key(submission.client_key)
+    if submission.choice not in CHOICES:
+        raise Refused("choice", allowed=", ".join(CHOICES), given=submission.choice)
+    _check_strength(submission, answers)
+    _check_ranking(submission, answers)
+    _check_rubric(submission, answers)
+    _check_edit(submission, answers)
+    if submission.flag is not None and submission.flag not in FLAGS:
+        raise Refused("flag", allowed=", ".join(FLAGS), given=submission.flag)
+    if submission.reason and submission.choice != "skipped":
+        raise Refused("reason")
+    if submission.seconds is not None and not 0 <= submission.seconds < float("inf"):
+        raise Refused("seconds", given=submission.seconds)
+    _check_text("comment", submission.comment, MOST_COMMENT_CHARACTERS)
+    _check_text("reason", submission.reason, MOST_REASON_CHARACTERS)
+    _check_text("edited_text", submission.edited_text, MOST_EDITED_CHARACTERS)
+    _check_text("guidelines_version", submission.guidelines_version, 64)
+
+
+def check_key(client_key: str) -> None:
+    """Whether a client's key has the right length.
+
+    Raises:
+        Refused: it has not.
+    """
+    if not 8 <= len(client_key) <= 64:
+        raise Refused("key")
+    _check_text("client_key", client_key, 64)
+
+
+def _check_strength(submission: Submission, answers: int) -> None:
+    strength = submission.strength
+    if (submission.choice == "compared") != (strength is not None):
+        raise Refused("strength")
+    if submission.choice == "compared" and answers != 2:
+        raise Refused("rank_them", answers=answers)
+    if strength is not None and not -3 <= strength <= 3:
+        raise Refused("strength_range", given=strength)
+
+
+def _check_ranking(submission: Submission, answers: int) -> None:
+    ranking = submission.ranking
+    if (submission.choice == "ranked") != (ranking is not None):
+        raise Refused("ranking")
+    if ranking is None:
+        return
+    if answers == 2:
+        raise Refused("compare_them")
+    if len(ranking) != answers:
+        raise Refused("ranks", given=len(ranking), answers=answers)
+    if min(ranking) != 1 or max(ranking) > answers:
+        raise Refused("rank_range", answers=answers, given=list(ranking))
+
+
+def _check_rubric(submission: Submission, answers: int) -> None:
+    rubric = submission.rubric
+    if not rubric:
+        return
+    if answers != 2 or submission.choice == "skipped":
+        raise Refused("rubric")
+    if len(rubric) > MOST_DIMENSIONS:
+        raise Refused("dimensions", most=MOST_DIMENSIONS, given=len(rubric))
+    for name, value in rubric.items():
+        if not 1 <= len(name) <= 64:
+            raise Refused("dimension_name")
+        if not -3 <= value <= 3:
+            raise Refused("dimension_range", name=name, given=value)
+
+
+def _check_edit(submission: Submission, answers: int) -> None:
+    text, place = submission.edited_text, submission.edited_response
+    if (text is None) != (place is None):
+        raise Refused("edit")
+    if place is not None and not 0 <= place < answers:
+        raise Refused("edit_place", last=answers - 1, given=place)
+    if text is not None and not text.strip():
+        raise Refused("edit_empty")
+
+
+def _check_text(name: str, text: str | None, most: int) -> None:
+    if text is None:
+        return
+    if len(text) > most:
+        raise Refused("long", name=name, most=most, given=len(text))
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise Refused("characters", name=name)
+
+
+def order_of(given: Assignment, answers: int) -> tuple[int, ...]:
+    """Positions of the item's answers in the order of the display."""
+    if given.display_order is not None:
+        return tuple(json.loads(given.display_order))
+    return tuple(reversed(range(answers))) if given.swapped else tuple(range(answers))
+
+
+def in_own_order(submission: Submission, given: Assignment, texts: Sequence[str]) -> dict[str, Any]:
+    """The columns of a judgement: everything that depends on the sides in the order of the item's answers."""
+    order = order_of(given, len(texts))
+    sign = -1 if given.swapped else 1
+    ranking = None
+    if submission.ranking is not None:
+        by_position = dict(zip(order, submission.ranking, strict=True))
+        ranking = json.dumps([by_position[position] for position in range(len(order))])
+    edited = None if submission.edited_response is None else order[submission.edited_response]
+    changed = edited is not None and submission.edited_text != texts[edited]
+    return {
+        "choice": submission.choice,
+        "strength": None if submission.strength is None else sign * submission.strength,
+        "ranking": ranking,
+        "rubric": _json({name: sign * value for name, value in (submission.rubric or {}).items()}),
+        "flag": submission.flag,
+        "comment": submission.comment or None,
+        "reason": submission.reason or None,
+        "edited_text": submission.edited_text if changed else None,
+        "edited_response": edited if changed else None,
+        "guidelines_version": submission.guidelines_version,
+        "seconds": submission.seconds,
+        "swapped": given.swapped,
+        "display_order": given.display_order,
+    }
+
+
+def as_shown(judgement: Mapping[str, Any], given: Assignment, answers: int) -> dict[str, Any]:
+    """A stored judgement as its annotator gave it: `choice`, `strength`, and what else it holds."""
+    order = order_of(given, answers)
+    sign = -1 if given.swapped else 1
+    strength, edited = judgement["strength"], judgement["edited_response"]
+    ranking = json.loads(judgement["ranking"]) if judgement["ranking"] else None
+    rubric = json.loads(judgement["rubric"]) if judgement["rubric"] else None
+    more = {
+        "ranking": [ranking[position] for position in order] if ranking else None,
+        "rubric": {name: sign * value for name, value in rubric.items()} if rubric else None,
+        "edited_text": judgement["edited_text"],
+        "edited_response": None if edited is None else order.index(edited),
+        **{name: judgement[name] for name in ("flag", "comment", "reason")},
+    }
+    return {
+        "choice": judgement["choice"],
+        "strength": None if strength is None else sign * strength,
+        **{name: value for name, value in more.items() if value is not None},
+    }
+
+
+def _json(value: Mapping[str, int]) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value else None

@@ -1,0 +1,220 @@
+"""Sample answers from a run and make items of them: different texts, several temperatures, one pair an item.
+
+Works batch by batch and keeps each finished batch beside the output, so that a run that was killed goes on where it
+was and ends with the same file. The model is opened only when there is something to sample.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from annotate.intake.items import fingerprint
+from workbench.data.readers import write_records
+from workbench.data.records import Item, Prompt, Response
+from workbench.run.errors import WorkbenchError
+from workbench.run.progress import progress
+
+
+class SampledAnswer(Protocol):
+    """What a sampler returns for one answer (`workbench.model.generate.Sampled`)."""
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+
+    @property
+    def temperature(self) -> float:
+        """It was sampled at."""
+
+    @property
+    def ended(self) -> bool:
+        """By itself."""
+
+
+Sampler = Callable[..., Iterator[tuple[Prompt, list[Any]]]]
+"""`sampler(prompts, temperatures=…, responses_per_prompt=…, max_new_tokens=…, batch_size=…, seed=…)`."""
+
+
+@dataclass
+class Counts:
+    """What became of the prompts."""
+
+    prompts: int = 0
+    items: int = 0
+    sampled: int = 0
+    """Answers sampled."""
+    identical: int = 0
+    """Of them, those that repeated another answer to the same prompt."""
+    resampled: int = 0
+    """Prompts that needed another pass."""
+    dropped: int = 0
+    """Prompts whose answers were all the same in every pass."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the items depend on."""
+
+    run: str
+    temperatures: tuple[float, ...]
+    responses_per_prompt: int
+    max_new_tokens: int
+    batch_size: int
+    tries: int
+    round: int
+    seed: int
+
+
+def sampler_of_run(run: str) -> Sampler:
+    """Sample from a finished run, which is opened at the first call and kept."""
+    opened: list[Any] = []
+
+    def sampler(prompts: Sequence[Prompt], **settings: Any) -> Iterator[tuple[Prompt, list[Any]]]:
+        from workbench.model.generate import sample
+        from workbench.model.open import open_runs
+
+        if not opened:
+            opened.append(open_runs({"policy": run}))
+        return sample(opened[0], "policy", prompts, **settings)
+
+    return sampler
+
+
+def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sampler) -> Counts:
+    """Write items for these prompts to `out` (atomic); returns the counts.
+
+    Raises:
+        WorkbenchError: no prompt, or no prompt with two different answers.
+    """
+    if not prompts:
+        raise WorkbenchError("pairs.prompts", "holds no prompt", expected="at least one")
+    partial = Partial(out, recipe, prompts)
+    counts, items = Counts(**partial.counts), list(partial.items)
+    with progress(total=len(prompts), description="pairs", unit="prompt", initial=counts.prompts) as bar:
+        for start in range(counts.prompts, len(prompts), recipe.batch_size):
+            batch = prompts[start : start + recipe.batch_size]
+            made = list(batch_of_pairs(batch, start, recipe, sampler, counts))
+            items += made
+            partial.append(made, counts)
+            bar.update(len(batch))
+    if not items:
+        raise WorkbenchError(
+            recipe.run,
+            f"gave the same answers to each of {counts.prompts} prompts",
+            expected="different answers to compare",
+            remedy="raise pairs.temperatures or pairs.tries",
+        )
+    write_records(out, items)
+    partial.remove()
+    return counts
+
+
+def batch_of_pairs(
+    prompts: Sequence[Prompt], start: int, recipe: Recipe, sampler: Sampler, counts: Counts
+) -> Iterator[Item]:
+    """Items of one batch of prompts; `start`, the place of its first prompt, gives the seed."""
+    answers: dict[str, dict[str, SampledAnswer]] = {prompt.id: {} for prompt in prompts}
+    waiting = list(prompts)
+    for attempt in range(recipe.tries):
+        counts.resampled += len(waiting) if attempt else 0
+        seed = _seed(recipe.seed, start, attempt)
+        sampled = sampler(
+            waiting,
+            temperatures=recipe.temperatures,
+            responses_per_prompt=recipe.responses_per_prompt,
+            max_new_tokens=recipe.max_new_tokens,
+            batch_size=recipe.batch_size,
+            seed=seed,
+        )
+        for prompt, texts in sampled:
+            for answer in texts:
+                counts.sampled += 1
+                counts.identical += answer.text in answers[prompt.id]
+                answers[prompt.id].setdefault(answer.text, answer)
+        waiting = [prompt for prompt in waiting if len(answers[prompt.id]) < recipe.responses_per_prompt]
+        if not waiting:
+            break
+    counts.prompts += len(prompts)
+    for prompt in prompts:
+        different = list(answers[prompt.id].values())[: recipe.responses_per_prompt]
+        counts.dropped += len(different) < 2
+        for first, second in itertools.combinations(different, 2):
+            counts.items += 1
+            yield _item(prompt, (first, second), recipe)
+
+
+def _item(prompt: Prompt, answers: Sequence[SampledAnswer], recipe: Recipe) -> Item:
+    item_id = f"{prompt.id}-{fingerprint(prompt.prompt, [answer.text for answer in answers])[:10]}"
+    return Item(
+        id=item_id,
+        group=prompt.id,
+        prompt=prompt.prompt,
+        round=recipe.round,
+        responses=tuple(
+            Response(
+                id=f"{item_id}-{position}",
+                text=answer.text,
+                run=recipe.run,
+                temperature=answer.temperature,
+                ended=answer.ended,
+            )
+            for position, answer in enumerate(answers)
+        ),
+    )
+
+
+def _seed(seed: int, start: int, attempt: int) -> int:
+    """A seed of its own for each pass over each batch (31 bits)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{start}/{attempt}".encode()).digest()[:4], "big") >> 1
+
+
+class Partial:
+    """The finished batches of an unfinished output: a line each, valid for one recipe and one list of prompts."""
+
+    def __init__(self, out: Path, recipe: Recipe, prompts: Sequence[Prompt]) -> None:
+        self.path = out.with_name(out.name + ".partial")
+        self.items: list[Item] = []
+        self.counts: dict[str, int] = {}
+        digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
+        for prompt in prompts:
+            digest.update(prompt.model_dump_json().encode())
+        self._key = digest.hexdigest()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        good = self._read()
+        with self.path.open("r+b" if good else "wb") as file:
+            file.truncate(good)
+        if not good:
+            self._write({"recipe": self._key})
+
+    def _read(self) -> int:
+        """Take in the batches that were written whole; returns how many bytes of the file are good."""
+        good = 0
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+        for number, line in enumerate(lines):
+            if not line.endswith(b"\n"):
+                break
+            row = json.loads(line)
+            if number == 0:
+                if row.get("recipe") != self._key:
+                    return 0
+            else:
+                self.items += [Item.model_validate_json(json.dumps(item)) for item in row["items"]]
+                self.counts = row["counts"]
+            good += len(line)
+        return good
+
+    def append(self, items: Sequence[Item], counts: Counts) -> None:
+        """Keep a finished batch."""
+        self._write({"counts": asdict(counts), "items": [item.model_dump(mode="json") for item in items]})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def remove(self) -> None:
+        """The output is complete."""
+        self.path.unlink(missing_ok=True)

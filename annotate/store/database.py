@@ -1,0 +1,229 @@
+"""The label store: opening it, and its transactions. SQLite by default; another database by URL.
+
+On SQLite every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a power cut.
+PostgreSQL lets several write at once; `annotate.store.statements` lock the rows that they decide about.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+
+from annotate.store.migrations import backup_beside, copy_sqlite, migrate
+from annotate.store.schema import SCHEMA_VERSION, meta, metadata
+from annotate.store.statements import Transaction
+from workbench.run.errors import WorkbenchError
+
+_BUSY_SECONDS = 30.0
+Say = Callable[[str], object]
+
+
+def _nothing(_text: str) -> None:
+    """Say nothing."""
+
+
+class Store:
+    """A database of items, annotators and judgements."""
+
+    def __init__(self, engine: sa.Engine, place: str, path: Path | None = None) -> None:
+        self._engine, self.place = engine, place
+        self.path = path
+        """The file of an SQLite store; None for another database."""
+        self._one_writer = threading.RLock() if path is not None else nullcontext()
+
+    @classmethod
+    def open(cls, url: str | Path, *, durable: bool = True, as_it_is: bool = False, say: Say = _nothing) -> "Store":
+        """Open a store, creating it where there is none; `url` is a file or a database URL.
+
+        An older store is brought to this version, after a copy has been put beside the file of an SQLite one.
+
+        Args:
+            durable: without it, a power cut may take the last labels back (a crash of the program may not): right for
+                simulated ones, which can be made again.
+            say: told what was changed of an older store, after the change.
+            as_it_is: for commands that only read: nothing is created and no older store is changed.
+
+        Raises:
+            WorkbenchError: not a database, one of a newer version, or with `as_it_is` none or an older one.
+        """
+        text = str(url)
+        if "://" in text and not text.startswith("sqlite:///"):
+            store = cls(*_server_engine(text))
+        else:
+            path = Path(text.removeprefix("sqlite:///"))
+            store = cls(_sqlite_engine(path, durable), str(path), path)
+        try:
+            store._prepare(as_it_is, say)
+        except sa.exc.DBAPIError as error:
+            store.close()
+            raise WorkbenchError(
+                store.place,
+                f"cannot be used as a label store: {error.orig}",
+                expected="an SQLite file that this program made, a name that is free, or a database that answers",
+                remedy="give another store.url",
+            ) from None
+        except WorkbenchError:
+            store.close()
+            raise
+        return store
+
+    def _prepare(self, as_it_is: bool, say: Say) -> None:
+        if as_it_is and self.path is not None and not self.path.is_file():
+            self._refuse_missing()
+        version = self._version()
+        if as_it_is:
+            self._refuse_newer(version)
+            self._refuse_older(version)
+            return
+        copy = ""
+        if version is not None and version < SCHEMA_VERSION and self.path is not None:
+            copy = f"; as it was before: {backup_beside(self.path, version)}"
+        with self._begin(write=True) as connection:
+            Transaction(connection).begin_loading()
+            version = _version_in(connection)
+            self._refuse_newer(version)
+            if version is None:
+                metadata.create_all(connection)
+                transaction = Transaction(connection)
+                transaction.put_setting("schema_version", str(SCHEMA_VERSION))
+                transaction.put_setting("cookie_key", secrets.token_urlsafe(32))
+            elif version < SCHEMA_VERSION:
+                migrate(connection, version)
+                transaction = Transaction(connection)
+                transaction.put_setting("schema_version", str(SCHEMA_VERSION))
+                transaction.add_event("migrated", time.time(), before=version, after=SCHEMA_VERSION)
+        if version is not None and version < SCHEMA_VERSION:
+            say(f"{self.place}: brought from schema version {version} to {SCHEMA_VERSION}{copy}")
+
+    def _version(self) -> int | None:
+        with self._begin(write=False) as connection:
+            return _version_in(connection)
+
+    def _refuse_missing(self) -> NoReturn:
+        raise WorkbenchError(
+            self.place,
+            "no such label store",
+            expected="the store.url that `serve`, `load` or `simulate` wrote",
+            remedy="label first: python -m annotate serve CONFIG.yaml",
+        )
+
+    def _refuse_older(self, version: int | None) -> None:
+        if version is None:
+            self._refuse_missing()
+        if version < SCHEMA_VERSION:
+            raise WorkbenchError(
+                self.place,
+                f"label store of schema version {version}, which is older than this program",
+                expected=f"version {SCHEMA_VERSION}; this command changes nothing",
+                remedy="bring it to this version (a copy is put beside it): python -m annotate upgrade CONFIG.yaml",
+            )
+
+    def _refuse_newer(self, version: int | None) -> None:
+        if version is not None and version > SCHEMA_VERSION:
+            raise WorkbenchError(
+                self.place,
+                f"label store of schema version {version}, which is newer than this program",
+                expected=f"version {SCHEMA_VERSION} or older (older ones are brought to {SCHEMA_VERSION})",
+                remedy="open it with the version of this program that made it, and export; or update this program",
+            )
+
+    @contextmanager
+    def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(immediate=write)
+            with connection.begin():
+                if connection.dialect.name == "postgresql" and not write:
+                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that holds the write lock from its start; rolled back when an error leaves it."""
+        # Threads of this process wait in turn: SQLite's own waiting sleeps, and may let one starve.
+        with self._one_writer, self._begin(write=True) as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that sees one state of the store."""
+        with self._begin(write=False) as connection:
+            yield Transaction(connection)
+
+    def backup(self, target: Path) -> None:
+        """Write a consistent copy to `target`, also while people label.
+
+        Raises:
+            WorkbenchError: the target exists, or the store is not an SQLite file.
+        """
+        if self.path is None:
+            raise WorkbenchError(
+                self.place,
+                "is not an SQLite file",
+                expected="a copy by the database's own program",
+                remedy=f"pg_dump --format=custom --file={target} DATABASE",
+            )
+        if target.exists():
+            raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        copy_sqlite(self.path, partial)
+        partial.replace(target)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+def _version_in(connection: sa.Connection) -> int | None:
+    """The schema version of a store; None where there is none yet."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    version = Transaction(connection).setting("schema_version")
+    return None if version is None else int(version)
+
+
+def _server_engine(url: str) -> tuple[sa.Engine, str]:
+    """Engine and name (without the password) of a database server."""
+    try:
+        address = sa.engine.make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername="postgresql+pg8000")
+        return sa.create_engine(address, pool_size=16, max_overflow=48), address.render_as_string()
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise WorkbenchError(
+            "store.url",
+            f"{url.split('@')[-1]!r} cannot be opened: {error}",
+            expected="a file (SQLite), or postgresql://USER:PASSWORD@HOST/DATABASE",
+            remedy="pip install 'alignment-workbench[postgres]'" if isinstance(error, ModuleNotFoundError) else None,
+        ) from None
+
+
+def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
+    if path.is_dir():
+        raise WorkbenchError(path, "is a folder", expected="a file for the label store")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_SECONDS},
+        pool_size=16,
+        max_overflow=48,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions of its own
+        synchronous = "FULL" if durable else "NORMAL"
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _start(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

@@ -1,0 +1,54 @@
+"""From an older schema of the label store to this one: one list of statements a version. Knows no rule of the queue."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from annotate.store.schema import SCHEMA_VERSION, metadata
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE annotator ADD COLUMN state VARCHAR(16) DEFAULT 'active' NOT NULL",
+        "UPDATE annotator SET state = 'paused' WHERE NOT active",
+        "ALTER TABLE annotator DROP COLUMN active",
+        "ALTER TABLE item ADD COLUMN only_for INTEGER REFERENCES annotator (id)",
+        "ALTER TABLE item ADD COLUMN campaign VARCHAR(200)",
+        "ALTER TABLE assignment ADD COLUMN display_order TEXT",
+        "ALTER TABLE judgement ADD COLUMN ranking TEXT",
+        "ALTER TABLE judgement ADD COLUMN display_order TEXT",
+        "ALTER TABLE judgement ADD COLUMN edited_response INTEGER",
+        "CREATE INDEX item_fingerprint ON item (fingerprint)",
+        "CREATE INDEX item_planted ON item (kind, repeat_of) WHERE kind != 'ordinary'",
+    ),
+}
+"""What leads from a version to the one after it; tables that are new are made by `create_all`."""
+
+
+def migrate(connection: sa.Connection, version: int) -> None:
+    """Bring a store of an older version to this one, within the transaction of `connection`."""
+    for step in range(version, SCHEMA_VERSION):
+        for statement in STEPS[step]:
+            connection.exec_driver_sql(statement)
+    metadata.create_all(connection)
+
+
+def backup_beside(path: Path, version: int) -> Path:
+    """Copy an SQLite store as it is now to a file beside it, whose name says its version."""
+    number, target = 0, path.with_name(f"{path.name}.version-{version}")
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.version-{version}.{number}")
+    copy_sqlite(path, target)
+    return target
+
+
+def copy_sqlite(path: Path, target: Path) -> None:
+    """A consistent copy of an SQLite store, also while others write to it."""
+    source, copy = sqlite3.connect(path), sqlite3.connect(target)
+    try:
+        source.backup(copy)
+    finally:
+        copy.close()
+        source.close()

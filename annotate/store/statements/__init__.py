@@ -1,0 +1,40 @@
+"""Every statement that the label store runs, in the plain SQL that databases share. Knows tables, not rules.
+
+One file a group of tables. A `Transaction` lives between BEGIN and COMMIT (`Store.write`, `Store.read`); who may do
+what is decided in `annotate.queue.rules` and `annotate.people.accounts`.
+"""
+
+from annotate.store.statements.accounts import Accounts
+from annotate.store.statements.counts import Counts
+from annotate.store.statements.items import Items
+from annotate.store.statements.judgements import Judgements
+from annotate.store.statements.leases import Leases
+from annotate.store.statements.planted import Planted
+from annotate.store.statements.rows import (
+    Adjudication,
+    Annotator,
+    Assignment,
+    CurrentJudgement,
+    GivenJudgement,
+    StoredItem,
+    StoredResponse,
+    Token,
+)
+from annotate.store.statements.trail import Trail
+
+
+class Transaction(Trail, Accounts, Items, Leases, Planted, Judgements, Counts):
+    """The store between BEGIN and COMMIT."""
+
+
+__all__ = [
+    "Adjudication",
+    "Annotator",
+    "Assignment",
+    "CurrentJudgement",
+    "GivenJudgement",
+    "StoredItem",
+    "StoredResponse",
+    "Token",
+    "Transaction",
+]

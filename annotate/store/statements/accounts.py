@@ -1,0 +1,96 @@
+"""Statements about annotators and their API tokens."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from annotate.store.schema import annotator, api_token, assignment, item
+from annotate.store.statements.rows import Annotator, Token
+from annotate.store.statements.trail import Statements, columns_of
+
+_ANNOTATOR = [annotator.c[name] for name in Annotator._fields]
+_BY_NAME = sa.select(*_ANNOTATOR).where(annotator.c.name == sa.bindparam("name"))
+_BY_TOKEN = (
+    sa.select(*_ANNOTATOR)
+    .join(api_token, api_token.c.annotator == annotator.c.id)
+    .where(api_token.c.token_hash == sa.bindparam("hash"), api_token.c.revoked_at.is_(None))
+)
+_LOCK = sa.select(annotator.c.id).where(annotator.c.id == sa.bindparam("target")).with_for_update(key_share=True)
+
+
+class Accounts(Statements):
+    """The tables `annotator` and `api_token`."""
+
+    def annotators(self) -> list[Annotator]:
+        """Everybody, by name."""
+        rows = self._connection.execute(sa.select(*_ANNOTATOR).order_by(annotator.c.name))
+        return [Annotator(*row) for row in rows]
+
+    def annotator(self, name: str) -> Annotator | None:
+        """One of them."""
+        row = self._one(_BY_NAME, {"name": name})
+        return Annotator(*row) if row else None
+
+    def lock_annotator(self, annotator_id: int) -> None:
+        """Let one request of this annotator pass at a time, until the transaction ends."""
+        if self._locks_rows:
+            self._connection.execute(_LOCK, {"target": annotator_id})
+
+    def add_annotator(
+        self, name: str, role: str, at: float, *, password_hash: str | None = None, simulated: bool = False
+    ) -> None:
+        """A new account; names are unique."""
+        self._connection.execute(
+            sa.insert(annotator),
+            {
+                "name": name,
+                "role": role,
+                "password_hash": password_hash,
+                "simulated": simulated,
+                "state": "active",
+                "created_at": at,
+            },
+        )
+
+    def change_annotator(self, annotator_id: int, **values: Any) -> None:
+        """Set columns of an account."""
+        self._connection.execute(sa.update(annotator).where(annotator.c.id == annotator_id).values(**values))
+
+    def end_leases_of(self, annotator_id: int) -> None:
+        """Give back what this annotator has open."""
+        mine = (assignment.c.annotator == annotator_id, assignment.c.state == "leased")
+        self._connection.execute(sa.update(assignment).where(*mine).values(expires_at=0))
+
+    def recount(self, who: Annotator, change: int) -> None:
+        """Take all of somebody's counted judgements out of the items' counts (-1), or put them back (+1)."""
+        done = item.c.done_simulated if who.simulated else item.c.done_people
+        counted = sa.select(assignment.c.item).where(
+            assignment.c.annotator == who.id, assignment.c.state == "done", ~assignment.c.surplus
+        )
+        self._connection.execute(sa.update(item).where(item.c.id.in_(counted)).values({done.name: done + change}))
+
+    # Tokens
+
+    def add_token(self, annotator_id: int, name: str, token_hash: str, at: float) -> None:
+        """A new token of an account."""
+        values = {"annotator": annotator_id, "name": name, "token_hash": token_hash, "created_at": at}
+        self._connection.execute(sa.insert(api_token), values)
+
+    def annotator_by_token(self, token_hash: str) -> Annotator | None:
+        """Whose token this is, unless it has been revoked."""
+        row = self._one(_BY_TOKEN, {"hash": token_hash})
+        return Annotator(*row) if row else None
+
+    def tokens(self, annotator_id: int | None = None) -> list[Token]:
+        """Tokens in the order of their making: of one account, or all."""
+        query = sa.select(*columns_of(Token._fields, api_token, {"annotator": annotator.c.name})).join(
+            annotator, annotator.c.id == api_token.c.annotator
+        )
+        if annotator_id is not None:
+            query = query.where(api_token.c.annotator == annotator_id)
+        return [Token(*row) for row in self._connection.execute(query.order_by(api_token.c.id))]
+
+    def revoke_token(self, token_id: int, at: float) -> None:
+        """End a token."""
+        where = (api_token.c.id == token_id, api_token.c.revoked_at.is_(None))
+        self._connection.execute(sa.update(api_token).where(*where).values(revoked_at=at))

@@ -1,0 +1,128 @@
+"""What statements return: one named tuple a kind of row."""
+
+import json
+from typing import NamedTuple
+
+
+class Annotator(NamedTuple):
+    """An account, or a simulated annotator."""
+
+    id: int
+    name: str
+    role: str
+    password_hash: str | None
+    simulated: bool
+    state: str
+    session_version: int
+
+    @property
+    def active(self) -> bool:
+        """Whether items are given to it."""
+        return self.state == "active"
+
+    @property
+    def removed(self) -> bool:
+        """Whether it is shut out and its judgements do not count."""
+        return self.state == "removed"
+
+
+class Token(NamedTuple):
+    """An API token, without its secret."""
+
+    id: int
+    annotator: str
+    name: str
+    created_at: float
+    revoked_at: float | None
+
+
+class StoredItem(NamedTuple):
+    """An item's own columns; `done` counts people or simulated annotators, whichever was asked for."""
+
+    id: int
+    item_id: str
+    group_id: str
+    prompt: str
+    overlap: int
+    done: int
+    round: int
+    kind: str = "ordinary"
+    repeat_of: int | None = None
+    known_strength: int | None = None
+    campaign: str | None = None
+    priority: float = 0
+
+
+class StoredResponse(NamedTuple):
+    """One of an item's answers."""
+
+    text: str
+    run: str
+    ended: bool
+    response_id: str = ""
+
+
+class Assignment(NamedTuple):
+    """An item given to an annotator; see `annotate.store.schema`."""
+
+    id: int
+    item: int
+    state: str
+    swapped: bool
+    leased_at: float
+    expires_at: float
+    revision: int
+    surplus: bool
+    display_order: str | None = None
+
+
+class CurrentJudgement(NamedTuple):
+    """The newest revision of somebody's judgement of an item; JSON columns as text (see `annotate.store.schema`)."""
+
+    item: int
+    annotator: str
+    simulated: bool
+    choice: str
+    strength: int | None
+    swapped: bool
+    seconds: float | None
+    ranking: str | None = None
+    rubric: str | None = None
+    flag: str | None = None
+    comment: str | None = None
+    reason: str | None = None
+    edited_text: str | None = None
+    edited_response: int | None = None
+    display_order: str | None = None
+    guidelines_version: str | None = None
+    created_at: float = 0
+    revision: int = 1
+
+
+class GivenJudgement(NamedTuple):
+    """One line of an annotator's own history."""
+
+    item: int
+    item_id: str
+    prompt: str
+    choice: str
+    strength: int | None
+    swapped: bool
+    created_at: float
+
+    @property
+    def last_message(self) -> str:
+        """What the answers answer."""
+        return str(json.loads(self.prompt)[-1]["content"])
+
+
+class Adjudication(NamedTuple):
+    """A reviewer's last word on an item."""
+
+    item: int
+    choice: str
+    strength: int | None
+    ranking: str | None
+    comment: str | None
+    adjudicator: str
+    created_at: float

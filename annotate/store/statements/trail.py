@@ -1,0 +1,70 @@
+"""Settings of the store and its audit trail; what every group of statements stands on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from annotate.store.schema import event, meta
+
+CHUNK = 500
+"""Values in one IN (...)."""
+
+
+def columns_of(fields: Sequence[str], table: sa.Table, others: Mapping[str, Any]) -> list[Any]:
+    """The columns of a row's fields: from `others` where it names one, else the table's own."""
+    return [others[name] if name in others else table.c[name] for name in fields]
+
+
+_INSERT_EVENT = sa.insert(event)
+_SETTING = sa.select(meta.c.value).where(meta.c.key == sa.bindparam("name"))
+
+
+class Statements:
+    """A connection between BEGIN and COMMIT."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._locks_rows = connection.dialect.name == "postgresql"
+        """Whether others write at the same time: SQLite has one writer, and needs no locks on rows."""
+
+    def _mapping(self, statement: Any, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        row = self._connection.execute(statement, values).first()
+        return None if row is None else dict(row._mapping)
+
+    def _one(self, statement: Any, values: Mapping[str, Any]) -> Any:
+        return self._connection.execute(statement, values).first()
+
+    def _count(self, statement: Any, values: Mapping[str, Any]) -> int:
+        return int(self._connection.execute(statement, values).scalar_one())
+
+
+class Trail(Statements):
+    """The tables `meta` and `event`."""
+
+    def setting(self, key: str) -> str | None:
+        """A value of the `meta` table."""
+        return self._connection.execute(_SETTING, {"name": key}).scalar()
+
+    def put_setting(self, key: str, value: str) -> None:
+        """Set a value of the `meta` table, whether or not there was one."""
+        changed = self._connection.execute(sa.update(meta).where(meta.c.key == key).values(value=value))
+        if changed.rowcount == 0:
+            self._connection.execute(sa.insert(meta), {"key": key, "value": value})
+
+    def add_event(self, kind: str, at: float, annotator_id: int | None = None, **detail: Any) -> None:
+        """Append to the audit trail."""
+        text = json.dumps(detail, ensure_ascii=False, sort_keys=True)
+        values = {"at": at, "annotator": annotator_id, "kind": kind, "detail": text}
+        self._connection.execute(_INSERT_EVENT, values)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The audit trail, oldest first."""
+        rows = self._connection.execute(sa.select(event).order_by(event.c.id)).mappings()
+        return [{**row, "detail": json.loads(row["detail"])} for row in rows]
+
+    def begin_loading(self) -> None:
+        """Keep other processes from loading items until this transaction ends."""
+        if self._locks_rows:
+            self._connection.execute(sa.text("SELECT pg_advisory_xact_lock(7140001)"))

@@ -1,0 +1,22 @@
+// Builds what annotate/web/render.py describes. Text only ever becomes text: no markup is parsed here.
+
+const TAGS = new Set(
+  "p h3 h4 h5 h6 blockquote pre code em strong s span ul ol li table tbody tr td".split(" "));
+
+export function build(nodes) {
+  const fragment = document.createDocumentFragment();
+  for (const node of nodes) {
+    if (typeof node === "string") {
+      fragment.append(document.createTextNode(node));
+      continue;
+    }
+    if (!TAGS.has(node.tag)) throw new Error(`no such element: ${node.tag}`);
+    const element = document.createElement(node.tag);
+    if (node.kind) element.className = node.kind;
+    if (node.label) element.dataset.label = node.label;
+    if (node.title) element.title = node.title;
+    element.append(build(node.children));
+    fragment.append(element);
+  }
+  return fragment;
+}

@@ -1,0 +1,75 @@
+"""`/api/v1/export`: preferences, improved answers, and every judgement as it was made. The lead's page links here."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+
+from annotate.labels.export import Rules, Who, preferences
+from annotate.labels.raw_export import note_export, raw_judgements
+from annotate.labels.resolve import Mode
+from annotate.people.access import IN_OPENAPI, Access
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
+
+
+def export_routes(store: Store, access: Access, rules: Rules) -> APIRouter:
+    """The routes; `rules` are those of the configuration, which a request may change."""
+    router = APIRouter(prefix="/api/v1/export", tags=["lead"], dependencies=IN_OPENAPI)
+    Reviewer = Annotated[Annotator, Depends(access.role("reviewer"))]
+    Asked = Annotated[Rules, Depends(_asked(rules))]
+
+    def noted(account: Annotator, what: str, asked: Rules, count: int) -> None:
+        with store.write() as transaction:
+            detail = {"what": what, "resolve": asked.resolve, "who": asked.who, "records": count}
+            transaction.add_event("exported", time.time(), account.id, **detail)
+
+    @router.get("/preferences")
+    def export_preferences(account: Reviewer, asked: Asked) -> StreamingResponse:
+        """Preference records, one JSON object a line: the file that `python -m annotate export` writes."""
+        records = preferences(store, asked).preferences
+        noted(account, "preferences", asked, len(records))
+        return _file("preferences", (record.model_dump_json() for record in records))
+
+    @router.get("/demonstrations")
+    def export_demonstrations(account: Reviewer, asked: Asked) -> StreamingResponse:
+        """Answers that annotators improved, as demonstration records, one JSON object a line."""
+        records = preferences(store, asked).demonstrations
+        noted(account, "demonstrations", asked, len(records))
+        return _file("demonstrations", (record.model_dump_json() for record in records))
+
+    @router.get("/judgements")
+    def export_judgements(account: Reviewer) -> StreamingResponse:
+        """Every judgement as it was made, one JSON object a line; withdrawn and superseded ones too."""
+        note_export(store, "API", account)
+        return _file("judgements", (json.dumps(record, ensure_ascii=False) for record in raw_judgements(store)))
+
+    return router
+
+
+def _asked(rules: Rules) -> Callable[..., Rules]:
+    """A dependency of routes: what a request asks for; what it leaves open is as in the configuration."""
+
+    def asked(
+        resolve: Mode = rules.resolve,
+        who: Who = rules.who,
+        ties: bool = not rules.drop_ties,
+        edits: bool = rules.edits,
+        campaign: Annotated[str | None, Query(max_length=200)] = rules.campaign,
+    ) -> Rules:
+        return replace(rules, resolve=resolve, who=who, drop_ties=not ties, edits=edits, campaign=campaign)
+
+    return asked
+
+
+def _file(name: str, lines: Iterable[str]) -> StreamingResponse:
+    def ended() -> Iterator[str]:
+        for line in lines:
+            yield line + "\n"
+
+    headers = {"Content-Disposition": f'attachment; filename="{name}.jsonl"', "Cache-Control": "no-store"}
+    return StreamingResponse(ended(), media_type="application/x-ndjson", headers=headers)

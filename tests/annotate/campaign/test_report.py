@@ -1,0 +1,179 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotate.answering import text_of
+from annotate.campaign.report import Report, campaign_report
+from annotate.campaign.start import campaign_names, start
+from annotate.intake.items import load_items
+from annotate.labels.export import Rules, preferences
+from annotate.labels.review import adjudicate
+from annotate.queue.rules import Card, Queue, Submission
+from annotate.store.database import Store
+from annotate.store.statements import Annotator
+from tests.annotate.conftest import make_item
+from workbench.data.records import Message, Prompt
+from workbench.run.errors import WorkbenchError
+
+Account = Callable[..., Annotator]
+QUALITY = {"runs/good": 3, "runs/fair": 2, "runs/poor": 1}
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt(id=f"p{n}", prompt=(Message(role="user", content=f"Question {n}?"),)) for n in range(count)]
+
+
+def answers(run: str, asked: Sequence[Prompt]) -> list[str]:
+    """A text that says how good it is; the good and the fair run say the same to every fourth prompt."""
+    return [
+        f"quality {3 if run == 'runs/fair' and n % 4 == 0 else QUALITY[run]} on {prompt.id}"
+        for n, prompt in enumerate(asked)
+    ]
+
+
+def judge_all(store: Store, who: Annotator) -> int:
+    """Prefer the better quality; returns how many were judged."""
+    queue, made = Queue(store, lease_seconds=60), 0
+    while isinstance(card := queue.next(who), Card):
+        strength = 2 if card.left.text.split()[1] < card.right.text.split()[1] else -2
+        queue.submit(who, Submission(card.item, "compared", f"{who.name}-{card.item_id}"[-64:], strength=strength))
+        made += 1
+    return made
+
+
+def test_a_campaign_from_start_to_report(store: Store, account: Account) -> None:
+    started = start(store, "june", list(QUALITY), prompts(40), answers)
+    # 30 prompts with three different answers, 10 with two: 30·3 + 10·1.
+    assert (started.comparisons, started.identical, started.prompts) == (100, 10, 40)
+    before = campaign_report(store, "june")
+    assert (before.given, before.wanted, before.ratings) == (0, 100, ())
+    assert before.pairs[0].win_rate is None
+    assert "not judged yet" in text_of(before)
+    assert judge_all(store, account("ann")) == 100
+    report = campaign_report(store, "june")
+    rates = {(pair.own, pair.other): pair.win_rate for pair in report.pairs}
+    fair, poor = rates["runs/good", "runs/fair"], rates["runs/good", "runs/poor"]
+    assert fair is not None
+    assert poor is not None
+    assert fair.mean == 0.875  # 30 prompts won, 10 tied
+    assert fair.ties == pytest.approx(0.25)
+    assert fair.low < fair.mean < fair.high
+    assert poor.mean == 1
+    order = [run for run, _ in sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)]
+    assert order == list(QUALITY)
+    assert text_of(report).splitlines()[-3].endswith("runs/good")
+
+
+def test_nothing_on_the_card_tells_the_runs_apart(store: Store, account: Account) -> None:
+    start(store, "june", list(QUALITY), prompts(30), answers)
+    with store.read() as transaction:
+        items, responses = transaction.items(), transaction.all_responses()
+    assert {response.run for own in responses.values() for response in own} == {"june"}
+    better_first = [responses[item.id][0].text > responses[item.id][1].text for item in items]
+    assert 0.3 < np.mean(better_first) < 0.7
+    assert not any("runs/" in item.item_id for item in items)
+
+
+def test_judgements_of_a_campaign_are_no_preferences_unless_asked_for(store: Store, account: Account) -> None:
+    load_items(store, [make_item("quality 9")], overlap=1, overlap_share=1, priority=-1)
+    start(store, "june", list(QUALITY)[:2], prompts(4), answers)
+    queue, who = Queue(store, lease_seconds=60), account("ann")
+    while isinstance(card := queue.next(who), Card):
+        queue.submit(who, Submission(card.item, "compared", f"{card.item_id}-key1", strength=1))
+    assert [record.group for record in preferences(store, Rules()).preferences] == ["group-quality 9"]
+    assert len(preferences(store, Rules(campaign="june")).preferences) == 3
+
+
+def test_half_judged_the_win_rate_is_not_drawn_to_one_half(store: Store, account: Account) -> None:
+    """Ties by the same answer count in proportion to what was judged."""
+    start(store, "june", ["runs/good", "runs/fair"], prompts(200), answers)
+    queue, who = Queue(store, lease_seconds=60), account("ann")
+    for _ in range(15):  # of 150
+        card = queue.next(who)
+        assert isinstance(card, Card)
+        better = 1 if card.left.text < card.right.text else -1
+        queue.submit(who, Submission(card.item, "compared", f"{card.item_id}-key1", strength=better))
+    rate = campaign_report(store, "june").pairs[0].win_rate
+    assert rate is not None
+    assert rate.mean == pytest.approx(0.875, abs=0.08)
+
+
+def test_both_bad_is_a_tie_and_a_reviewer_has_the_last_word(store: Store, account: Account) -> None:
+    start(store, "june", ["runs/good", "runs/poor"], prompts(2), answers, overlap=2)
+    queue = Queue(store, lease_seconds=60)
+    for name in ("ann", "bea"):
+        who = account(name)
+        while isinstance(card := queue.next(who), Card):
+            queue.submit(who, Submission(card.item, "both_bad", f"{name}-{card.item_id}"))
+    (pair,) = campaign_report(store, "june").pairs
+    assert pair.win_rate is not None
+    assert (pair.win_rate.mean, pair.both_bad, pair.judgements) == (0.5, 4, 4)
+    with store.read() as transaction:
+        item = transaction.items()[0]
+        texts = [response.text for response in transaction.responses(item.id)]
+    good_is_second = texts[1].startswith("quality 3")
+    adjudicate(store, account("rev"), item.id, "compared", strength=3 if good_is_second else -3)
+    (pair,) = campaign_report(store, "june").pairs
+    assert pair.win_rate is not None
+    assert pair.win_rate.mean == 0.75  # one prompt won, one tied
+
+
+def test_runs_that_say_the_same_everywhere_tie_without_being_asked(store: Store) -> None:
+    def same(run: str, asked: Sequence[Prompt]) -> list[str]:
+        return [prompt.id for prompt in asked]
+
+    started = start(store, "june", ["one", "other"], prompts(3), same)
+    assert (started.comparisons, started.identical) == (0, 3)
+    (pair,) = campaign_report(store, "june").pairs
+    assert pair.win_rate is not None
+    assert (pair.win_rate.mean, pair.win_rate.ties) == (0.5, 1)
+
+
+def test_mistakes_are_explained(store: Store) -> None:
+    with pytest.raises(WorkbenchError, match="two or more different runs"):
+        start(store, "june", ["one", "one"], prompts(1), answers)
+    with pytest.raises(WorkbenchError, match="holds no prompt"):
+        start(store, "june", ["one", "other"], [], answers)
+    start(store, "june", list(QUALITY), prompts(1), answers)
+    assert campaign_names(store) == ["june"]
+    with pytest.raises(WorkbenchError, match="was started before"):
+        start(store, "june", list(QUALITY), prompts(1), answers)
+    with pytest.raises(WorkbenchError, match="did you mean 'june'"):
+        campaign_report(store, "junee")
+
+
+@pytest.fixture(scope="module")
+def campaigned(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, prompt_file: Path) -> Path:
+    """The store of a campaign between a run, an adapter inside it, and a file of answers."""
+    import json
+
+    from annotate.__main__ import main
+    from workbench.data.readers import read_prompts
+
+    folder = tmp_path_factory.mktemp("campaign")
+    written = folder / "people.jsonl"
+    rows = [{"prompt": [m.model_dump() for m in p.prompt], "response": "By hand."} for p in read_prompts(prompt_file)]
+    written.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoint = max((sft_run / "checkpoints").glob("step-*"), default=sft_run / "adapter")
+    main([
+        "campaign", "start", "configs/tiny/annotate.yaml", f"store.url={folder / 'labels.sqlite'}",
+        f"campaign.runs=[{sft_run},{checkpoint},{written}]", f"campaign.prompts={prompt_file}", "campaign.number=6",
+        "campaign.max_new_tokens=6", "campaign.temperature=1.0",
+    ])  # fmt: skip
+    return folder / "labels.sqlite"
+
+
+def test_runs_adapters_and_files_are_answered_from(campaigned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from annotate.__main__ import main
+
+    store = Store.open(campaigned)
+    report: Report = campaign_report(store, "campaign")
+    assert report.prompts == 6
+    assert report.wanted > 0
+    # The newest checkpoint of a finished run holds the same weights: the same answers under the same seed.
+    assert next(pair for pair in report.pairs if "people.jsonl" not in pair.other).identical == 6
+    store.close()
+    main(["campaign", "report", "configs/tiny/annotate.yaml", f"store.url={campaigned}"])
+    assert "campaign 'campaign'" in capsys.readouterr().out

@@ -1,0 +1,141 @@
+"""Who is given which item, on both databases."""
+
+import pytest
+
+from annotate.queue.rules import Card, Nothing, Queue, Refused, Submission
+from annotate.store.database import Store
+from tests.annotate.conftest import Clock, label, open_card
+from tests.annotate.queue.conftest import Account, Load
+
+
+def test_the_own_lease_comes_back(queue: Queue, account: Account, load: Load) -> None:
+    load(3)
+    ann, bea = account("ann"), account("bea")
+    first = open_card(queue, ann)
+    assert open_card(queue, ann) == first
+    assert open_card(queue, bea).item != first.item
+
+
+def test_higher_priority_first_then_order_of_loading(queue: Queue, account: Account, load: Load) -> None:
+    load(2, prefix="low")
+    load(2, prefix="high", priority=5)
+    ann = account("ann")
+    names = []
+    for _ in range(4):
+        names.append(open_card(queue, ann).item_id)
+        label(queue, ann)
+    assert names == ["high0", "high1", "low0", "low1"]
+
+
+def test_a_lapsed_lease_goes_to_another_and_may_come_back(
+    queue: Queue, account: Account, load: Load, clock: Clock
+) -> None:
+    load(1)
+    ann, bea = account("ann"), account("bea")
+    item = open_card(queue, ann).item
+    assert isinstance(queue.next(bea), Nothing)
+    clock.now += 61
+    assert open_card(queue, bea).item == item
+    assert isinstance(queue.next(ann), Nothing)
+    clock.now += 61
+    assert open_card(queue, ann).item == item
+
+
+def test_asking_again_renews_the_lease(queue: Queue, account: Account, load: Load, clock: Clock) -> None:
+    load(1)
+    ann, bea = account("ann"), account("bea")
+    open_card(queue, ann)
+    clock.now += 50
+    open_card(queue, ann)
+    clock.now += 50
+    assert isinstance(queue.next(bea), Nothing)
+
+
+def test_nobody_gets_an_item_twice(queue: Queue, account: Account, load: Load) -> None:
+    load(2, overlap=3)
+    ann = account("ann")
+    assert {label(queue, ann), label(queue, ann)} == {1, 2}
+    assert isinstance(queue.next(ann), Nothing)
+
+
+def test_late_answer_is_kept_as_surplus(store: Store, queue: Queue, account: Account, load: Load, clock: Clock) -> None:
+    load(1)
+    ann, bea = account("ann"), account("bea")
+    item = open_card(queue, ann).item
+    clock.now += 61
+    label(queue, bea)
+    saved = queue.submit(ann, Submission(item, "compared", strength=2, client_key="late-answer"))
+    assert saved.surplus
+    with store.read() as transaction:
+        assert transaction.totals(simulated=False) == (1, 1, 1)
+        assert len(list(transaction.current_judgements())) == 2
+
+
+def test_late_answer_counts_where_nobody_took_over(
+    store: Store, queue: Queue, account: Account, load: Load, clock: Clock
+) -> None:
+    load(1)
+    ann = account("ann")
+    item = open_card(queue, ann).item
+    clock.now += 61
+    assert not queue.submit(ann, Submission(item, "compared", strength=2, client_key="late-answer")).surplus
+    with store.read() as transaction:
+        assert transaction.totals(simulated=False) == (1, 1, 1)
+
+
+def test_why_nothing_is_left(queue: Queue, account: Account, load: Load) -> None:
+    ann, bea = account("ann"), account("bea")
+    assert queue.next(ann) == Nothing("no_items")
+    load(1, overlap=2)
+    label(queue, ann)
+    assert queue.next(ann) == Nothing("for_others", 1)
+    load(1, overlap=1, prefix="other")
+    label(queue, ann)
+    label(queue, bea)
+    assert queue.next(bea) == Nothing("all_done", 2)
+    load(1, overlap=1, prefix="third")
+    open_card(queue, ann)
+    assert queue.next(bea) == Nothing("before_others", 1)
+
+
+def test_answers_for_others_are_refused(queue: Queue, account: Account, load: Load) -> None:
+    load(1)
+    ann, bea = account("ann"), account("bea")
+    item = open_card(queue, ann).item
+    with pytest.raises(Refused, match="not_given"):
+        queue.submit(bea, Submission(item, "compared", strength=1, client_key="a-good-key"))
+    queue.submit(ann, Submission(item, "compared", strength=1, client_key="key-of-ann"))
+    with pytest.raises(Refused, match="not_your_key"):
+        queue.submit(bea, Submission(item, "compared", strength=1, client_key="key-of-ann"))
+
+
+def test_progress(queue: Queue, account: Account, load: Load) -> None:
+    load(3, overlap=2)
+    ann, bea = account("ann"), account("bea")
+    label(queue, ann)
+    label(queue, bea)
+    progress = queue.progress(ann)
+    assert (progress.mine, progress.open_for_me) == (1, 2)
+
+
+def test_the_card_ahead_is_the_next_one_and_nobody_elses(queue: Queue, account: Account, load: Load) -> None:
+    load(3)
+    ann, bea = account("ann"), account("bea")
+    first, ahead = open_card(queue, ann), queue.ahead(ann)
+    assert isinstance(ahead, Card)
+    assert ahead.item != first.item
+    assert queue.ahead(ann) == ahead
+    assert open_card(queue, ann) == first
+    assert open_card(queue, bea).item not in (first.item, ahead.item)
+    label(queue, ann)
+    assert open_card(queue, ann) == ahead
+    assert isinstance(queue.ahead(ann), Nothing)
+
+
+def test_an_item_of_two_judgements_is_not_given_twice_as_the_card_ahead(
+    queue: Queue, account: Account, load: Load
+) -> None:
+    load(1, overlap=2)
+    ann = account("ann")
+    open_card(queue, ann)
+    assert isinstance(queue.ahead(ann), Nothing)

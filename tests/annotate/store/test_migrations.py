@@ -1,0 +1,144 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from annotate.queue.rules import Card, Queue, Submission
+from annotate.store import migrations
+from annotate.store.database import Store
+from annotate.store.schema import SCHEMA_VERSION, metadata
+from annotate.store.statements import Transaction
+from tests.annotate.postgres import Server
+from workbench.run.errors import WorkbenchError
+
+VERSION_1 = Path(__file__).with_name("data") / "store_version_1.sql"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A store as the first version of the schema wrote it: three items, ann judged one, bea withdrew and is paused."""
+    path = tmp_path / "labels.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    connection.close()
+    return path
+
+
+def _shape(path: Path) -> dict[str, object]:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    inspector = sa.inspect(engine)
+    shape = {
+        table: (
+            {column["name"]: (str(column["type"]), column["nullable"]) for column in inspector.get_columns(table)},
+            {index["name"] for index in inspector.get_indexes(table)},
+        )
+        for table in inspector.get_table_names()
+    }
+    engine.dispose()
+    return shape
+
+
+def test_an_old_store_becomes_one_of_this_version(old: Path, tmp_path: Path) -> None:
+    store = Store.open(old)
+    with store.read() as transaction:
+        assert transaction.setting("schema_version") == str(SCHEMA_VERSION)
+        assert transaction.setting("cookie_key") == "a-key-of-a-test"
+        assert {account.name: account.state for account in transaction.annotators()} == {
+            "ann": "active",
+            "bea": "paused",
+        }
+        judged = {(j.item, j.annotator): (j.choice, j.strength) for j in transaction.current_judgements()}
+        assert judged == {(1, "ann"): ("compared", 2), (2, "ann"): ("skipped", None)}
+        assert transaction.events()[-1]["detail"] == {"before": 1, "after": SCHEMA_VERSION}
+        ann = transaction.annotator("ann")
+    assert ann is not None
+    queue = Queue(store, lease_seconds=60)
+    card = queue.next(ann)
+    assert isinstance(card, Card)
+    assert queue.submit(ann, Submission(card.item, "compared", "a-new-key", strength=1, flag="pii")).revision == 1
+    store.close()
+    Store.open(tmp_path / "fresh.sqlite").close()
+    assert _shape(old) == _shape(tmp_path / "fresh.sqlite")
+    assert set(_shape(old)) == set(metadata.tables)
+
+
+def test_the_old_state_is_kept_beside_it(old: Path) -> None:
+    Store.open(old).close()
+    Store.open(old).close()  # of this version now: no second copy
+    (copy,) = old.parent.glob("labels.sqlite.version-*")
+    connection = sqlite3.connect(copy)
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone() == ("1",)
+    assert connection.execute("SELECT count(*) FROM judgement").fetchone() == (4,)
+    connection.close()
+
+
+def test_an_upgrade_is_said_and_a_command_that_reads_changes_nothing(old: Path) -> None:
+    before = old.read_bytes()
+    with pytest.raises(WorkbenchError, match="older than this program") as refused:
+        Store.open(old, as_it_is=True)
+    assert "annotate upgrade" in str(refused.value)
+    assert [entry.name for entry in old.parent.glob("labels.sqlite.version-*")] == []
+    assert old.read_bytes()[100:] == before[100:]  # the header tells the mode of the journal
+    said: list[str] = []
+    Store.open(old, say=said.append).close()
+    assert said == [f"{old}: brought from schema version 1 to 2; as it was before: {old}.version-1"]
+    Store.open(old, as_it_is=True, say=said.append).close()
+    assert len(said) == 1
+
+
+def test_a_command_that_reads_makes_no_store(tmp_path: Path, postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    for place in (tmp_path / "none.sqlite", url):
+        with pytest.raises(WorkbenchError, match="no such label store"):
+            Store.open(place, as_it_is=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _shape(old)
+    monkeypatch.setattr(migrations, "STEPS", {1: (*migrations.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")})
+    with pytest.raises(WorkbenchError, match="nowhere"):
+        Store.open(old)
+    assert _shape(old) == before
+
+
+def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    tables = [
+        statement for statement in VERSION_1.read_text(encoding="utf-8").split(";\n") if statement.startswith("CREATE")
+    ]
+    assert len(tables) > 10
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
+    # Each table after those it refers to.
+    tables.sort(key=lambda statement: (not statement.startswith("CREATE TABLE"), statement.count("REFERENCES")))
+    with engine.begin() as connection:
+        for statement in tables:
+            connection.exec_driver_sql(statement.replace("\tid INTEGER", "\tid SERIAL"))
+        connection.exec_driver_sql("INSERT INTO meta VALUES ('schema_version', '1'), ('cookie_key', 'a-key')")
+        for number, active in ((1, "true"), (2, "false")):
+            values = f"({number}, 'person-{number}', 'annotator', NULL, false, {active}, 0, 1.0)"
+            connection.exec_driver_sql(f"INSERT INTO annotator VALUES {values}")
+    engine.dispose()
+    store = Store.open(url)
+    with store.read() as transaction:
+        assert [account.state for account in transaction.annotators()] == ["active", "paused"]
+        assert transaction.items() == transaction.tokens() == []
+        assert transaction.setting("schema_version") == str(SCHEMA_VERSION)
+    store.close()
+
+
+def test_every_version_has_its_step() -> None:
+    assert set(migrations.STEPS) == set(range(1, SCHEMA_VERSION))
+
+
+def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    store = Store.open(path)
+    with store.write() as transaction:
+        assert isinstance(transaction, Transaction)
+        transaction.put_setting("schema_version", "99")
+    store.close()
+    with pytest.raises(WorkbenchError, match="schema version 99, which is newer"):
+        Store.open(path)
+    assert [entry.name for entry in tmp_path.glob("*.version-*")] == []

@@ -1,0 +1,40 @@
+"""The plots of the lead's page."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+
+from annotate.statistics.agreement import Statistic
+from annotate.statistics.pace import pace
+from annotate.web import plots
+from annotate.web.texts import Texts
+
+T = Texts()
+
+
+def test_plots_are_well_formed_and_say_what_they_show() -> None:
+    found = pace(np.linspace(0, 9 * 3600.0, 90), np.zeros(90, int), remaining=10, now=9 * 3600.0)
+    drawn = [
+        plots.labels_over_time(T, found),
+        plots.progress_over_time(T, found, 100),
+        plots.interval(T, Statistic(0.5, 0.4, 0.6, 10)),
+        plots.interval(T, Statistic(None, reason="nothing")),
+        plots.share(0.2, (0.1, 0.4), reference=0.5),
+    ]
+    for picture in drawn:
+        ElementTree.fromstring(picture)
+        assert "style=" not in picture
+    assert "90 labels so far, 100 wanted" in drawn[1]
+    assert "0.50, interval 0.40 to 0.60" in drawn[2]
+    assert "undefined" in drawn[3]
+    bars = [float(bar.get("height", 0)) for bar in ElementTree.fromstring(drawn[0]).iter("rect")]
+    assert len(bars) == len(found.counts)
+    assert bars.index(max(bars)) == found.counts.index(max(found.counts))
+    assert plots.share(None, None) == plots.labels_over_time(T, pace([], [], remaining=0, now=0)) == ""
+
+
+def test_every_width_of_bars_has_a_name() -> None:
+    for span in (600.0, 86400.0, 40 * 86400.0, 3000 * 86400.0):
+        found = pace(np.linspace(0, span, 50), np.zeros(50, int), remaining=0, now=span)
+        assert plots.bucket_name(T, found.bucket_seconds).startswith("per ")
+        ElementTree.fromstring(plots.labels_over_time(T, found))
