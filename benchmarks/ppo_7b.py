@@ -167,6 +167,7 @@ def ppo_values(run: Path, folder: Path, records: Records, sizes: Sizes) -> dict[
         "model": {
             "start": str(folder / "sft"),
             "reward": str(folder / "reward"),
+            "force": True,  # of two steps: nothing to examine
             "activation_checkpointing": sizes.checkpointing,
         },
         "data": {"train": str(records.prompts), "heldout_share": 0.1, "max_prompt_length": sizes.prompt},

@@ -149,7 +149,7 @@ class Material:
         return {
             "method": "ppo",
             "run": {"dir": str(run), "threads": self.threads},
-            "model": {"start": str(self.sft.path), "reward": str(self.reward.path)},
+            "model": {"start": str(self.sft.path), "reward": str(self.reward.path), "force": True},
             "data": {
                 "train": str(self.records.prompts),
                 "heldout": str(self.heldout) if self.heldout else None,

@@ -135,6 +135,7 @@ def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
         "model": {
             "start": str(stage.folder / "sft"),
             "reward": str(stage.folder / "reward"),
+            "force": True,  # of two steps: nothing to examine
             "value": str(patient.values["model.value"]),
             **_model(patient),
         },

@@ -164,6 +164,7 @@ def reward_values(run: Path, start: Path, records: Records, *, max_length: int, 
             "micro_batch_size": 1,
         },
         "normalise": {"answers": 16, "max_new_tokens": 4, "batch_size": 4},
+        "passport": {"at_end": False},
         "tracking": {"wandb": "disabled", "log_every": 1},
     }
     return merged(values, changes)
