@@ -66,21 +66,12 @@ def acquire(
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
     """
-<<<<<<< HEAD
     models = [member.path for run in runs for member in RunFolder.open(run, phase="reward").members]
     if strategy in COMMITTEES and len(models) < 2:
         raise WorkbenchError(
             "--strategy",
             f"{strategy!r} compares models, and {len(models)} was given",
             expected="an ensemble, or two or more reward runs with different seeds",
-=======
-    runs = [member.path for run in runs for member in RunFolder.open(run, phase="reward").members]
-    if strategy in COMMITTEES and len(runs) < 2:
-        raise WorkbenchError(
-            "--strategy",
-            f"{strategy!r} compares models, and one model was given",
-            expected="an ensemble, or two or more reward runs fitted with different seeds",
->>>>>>> passport
             remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
         )
     labelled = {record.id for record in read_preferences(without)} if without else set()

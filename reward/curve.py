@@ -125,12 +125,7 @@ def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Pat
         [
             *overrides,
             *(f"run.dir={run}", f"run.seed={seed}"),
-<<<<<<< HEAD
             *(f"data.train={subset}", f"data.heldout={heldout}", "data.limit=0", "passport.at_end=false"),
-=======
-            *(f"data.train={subset}", f"data.heldout={heldout}", "data.limit=0"),
-            "passport.at_end=false",
->>>>>>> passport
         ],
     )
     folder = train(config, resume=(run / "run.json").is_file())
