@@ -8,6 +8,7 @@ import pytest
 from ppo.__main__ import main as ppo
 from reward.__main__ import main as reward
 from sft.__main__ import main as sft
+from workbench.data.readers import read_preferences
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
@@ -63,3 +64,9 @@ def test_sft_reward_and_ppo_run_to_the_end_on_real_files(tuned, tmp_path, pairs)
     assert "check accuracy fails" in RunFolder.open(tmp_path / "ppo").record()["forced"][str(tmp_path / "reward")]
     assert RunFolder.open(tmp_path / "ppo").finished
     assert (tmp_path / "ppo/adapter/adapter_model.safetensors").is_file()
+
+
+def test_public_pairs_are_told_apart_by_category():
+    categories = {record.category for record in read_preferences(DATA / "pairs/llmbar.jsonl")}
+    assert len(categories) > 3, "its subsets, not its one source"
+    assert {record.category for record in read_preferences(DATA / "pairs/pandalm_majority.jsonl")} == {"pandalm"}
