@@ -70,7 +70,7 @@ def acquire(
     if strategy in COMMITTEES and len(models) < 2:
         raise WorkbenchError(
             "--strategy",
-            f"{strategy!r} compares models, and one model was given",
+            f"{strategy!r} compares models, and {len(models)} was given",
             expected="an ensemble, or two or more reward runs with different seeds",
             remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
         )

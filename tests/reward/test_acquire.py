@@ -103,5 +103,5 @@ def test_chance_depends_on_the_seed_alone(reward_run, pool, tmp_path):
 
 
 def test_a_committee_of_one_is_refused(reward_run, pool, tmp_path):
-    with pytest.raises(WorkbenchError, match="one model was given"):
+    with pytest.raises(WorkbenchError, match="1 was given"):
         acquiring.acquire([reward_run], pool, tmp_path / "out.jsonl", number=3, strategy="bald")
