@@ -1,6 +1,7 @@
 """Prompts as token ids, which of them an iteration answers, and demonstrations to imitate beside."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -125,6 +126,7 @@ def prompts_of_iteration(
     return prompts.take(indices)
 
 
+@lru_cache(maxsize=2)  # the pass over the prompts, and the next one
 def _shuffle(size: int, seed: int, epoch: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order: list[int] = torch.randperm(size, generator=generator).tolist()

@@ -130,11 +130,12 @@ class Merged(InProcess):
         ).lists()
 
 
-class VllmServer:
+class VllmServer(InProcess):
     """A vLLM server (`vllm serve BASE --enable-lora`, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1) in a process of its own."""
 
     def __init__(self, roles: Roles, url: str, folder: Path) -> None:
-        self.roles, self.url, self.folder = roles, url.rstrip("/"), folder.resolve()
+        super().__init__(roles)
+        self.url, self.folder = url.rstrip("/"), folder.resolve()
         self.adapter: str | None = None
 
     def refresh(self) -> None:
@@ -153,9 +154,7 @@ class VllmServer:
     ) -> list[list[int]]:
         """See `Engine`; only the policy is on the server."""
         if role != "policy":
-            return InProcess(self.roles).sample(
-                prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-            )
+            return super().sample(prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         answer = self._post(
             "/v1/completions",
             {

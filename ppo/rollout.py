@@ -117,8 +117,8 @@ def read(
     """Scores, values and log-probabilities of finished responses, `size` rows at a time."""
     shape = rows.response_mask.shape
     old, reference, kl, entropy, values = (torch.zeros(shape, device=roles.device) for _ in range(5))
-    reward_models = [name for name in roles.names if name.startswith("reward_")]
-    scores = torch.zeros(len(reward_models), len(rows), device=roles.device)
+    judges = reward_models(roles)
+    scores = torch.zeros(len(judges), len(rows), device=roles.device)
     for _, (index, batch) in processes.mine(list(rows.micro_batches(size))):
         real, width = batch.response_mask, batch.response_mask.shape[1]
         targets = batch.response_ids[real]
@@ -136,10 +136,15 @@ def read(
         if "value" in roles.heads:
             trunk = hidden.get("value", hidden[role])
             values[index, :width] = spread(roles.heads["value"](trunk).detach(), real)
-        for number, name in enumerate(reward_models):
+        for number, name in enumerate(judges):
             scores[number, index] = roles.scores(name, batch.ids, batch.mask)
     processes.add_up(old, reference, kl, entropy, values, scores)
     return Rollout(prompts, rows, ended, scores.mean(dim=0), _spread_of(scores), old, reference, kl, entropy, values)
+
+
+def reward_models(roles: Roles) -> tuple[str, ...]:
+    """The roles that score: reward_1 … reward_K."""
+    return tuple(name for name in roles.names if name.startswith("reward_"))
 
 
 def _spread_of(scores: Tensor) -> Tensor:

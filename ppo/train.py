@@ -16,7 +16,7 @@ from ppo.evaluate import evaluate
 from ppo.kl import adapted_kl_coef
 from ppo.open import open_roles, reward_names
 from ppo.passport import check_passports, forced_text
-from ppo.rollout import Rollout, collect
+from ppo.rollout import Rollout, collect, reward_models
 from ppo.state import State, resume, save
 from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollout_metrics, targets_of
 from ppo.update import Objective, Optimizers, update
@@ -88,8 +88,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
 def iterate(run: Run) -> None:
     """The loop."""
     config, state, roles = run.config, run.state, run.roles
-    judges = tuple(name for name in roles.names if name.startswith("reward_"))
-    watch, first = FrozenWatch(roles, ("reference", *judges)), state.iteration
+    watch, first = FrozenWatch(roles, ("reference", *reward_models(roles))), state.iteration
     iterations = config.train.iterations
     bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
     for iteration in range(first, iterations):

@@ -3,6 +3,7 @@
 A base comes from a local folder or the local hub cache; adapters are put on it by `roles` and by the phases.
 """
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,6 +73,12 @@ def fingerprint_of(name: str, revision: str | None = None) -> str:
     """The fingerprint of a base's weight files, or an empty string where they are not on this machine yet."""
     folder = base_folder(name, revision)
     return base_fingerprint(folder) if folder else ""
+
+
+def full_size(parameter: torch.nn.Parameter) -> int:
+    """Elements of a weight before quantisation: an NF4 one stores two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def default_device() -> torch.device:

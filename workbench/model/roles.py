@@ -11,7 +11,6 @@ that know peft. Shapes: B = batch, T = tokens, D = hidden.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from peft.utils import load_peft_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.model.base import keep_cpu_weights_in_place
+from workbench.model.base import full_size, keep_cpu_weights_in_place
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import position_ids
 from workbench.run.checkpoints import publish_folder
@@ -206,12 +205,16 @@ class Roles:
 
     def base_bytes(self) -> int:
         """Memory of the frozen base, as it is stored: two parameters in one byte where it is NF4, and their scales."""
+        return sum(p.numel() * p.element_size() + _scale_bytes(p) for p in self._base_weights())
+
+    def base_parameters(self) -> int:
+        """Parameters of the base, before quantisation."""
+        return sum(map(full_size, self._base_weights()))
+
+    def _base_weights(self) -> list[nn.Parameter]:
+        """Every weight that is no adapter's, tied ones once."""
         adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
-        total = 0
-        for parameter in {id(p): p for p in self.model.parameters()}.values():
-            if id(parameter) not in adapters:
-                total += parameter.numel() * parameter.element_size() + _scale_bytes(parameter)
-        return total
+        return [p for p in self.model.parameters() if id(p) not in adapters]
 
     def summary(self) -> str:
         """A table of the roles: parameters and memory of each, beside the base's."""
@@ -220,18 +223,6 @@ class Roles:
         width = max(len(row[0]) for row in rows)
         lines = [f"  {name:<{width}}  {count:>15}  {size / 2**20:>10,.1f} MiB" for name, count, size in rows]
         return "\n".join([f"  {'role':<{width}}  {'parameters':>15}  {'memory':>14}", *lines])
-
-    def base_parameters(self) -> int:
-        """Parameters of the base, before quantisation."""
-        adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
-        unique = {id(p): p for p in self.model.parameters() if id(p) not in adapters}
-        return sum(_full_size(parameter) for parameter in unique.values())
-
-
-def _full_size(parameter: nn.Parameter) -> int:
-    """Elements before quantisation."""
-    state = getattr(parameter, "quant_state", None)
-    return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def _scale_bytes(parameter: nn.Parameter) -> int:

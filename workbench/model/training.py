@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from workbench.model.base import default_device
+from workbench.model.base import default_device, full_size
 from workbench.run.checkpoints import latest_checkpoint, prune_checkpoints, publish_checkpoint, publish_folder
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -176,13 +176,12 @@ def save_trained_adapter(
         folder: where to.
         without: part of the name of weights that only training needs.
     """
-    weights = get_peft_model_state_dict(model, adapter_name="default")
-    kept = {name: weight for name, weight in weights.items() if without is None or without not in name}
 
     def write(hidden: Path) -> None:
         model.save_pretrained(str(hidden), selected_adapters=["default"])
-        if len(kept) < len(weights):
-            save_file({name: w.contiguous() for name, w in kept.items()}, hidden / SAFETENSORS_WEIGHTS_NAME)
+        if without is not None:
+            file = hidden / SAFETENSORS_WEIGHTS_NAME
+            save_file({name: weight for name, weight in load_file(file).items() if without not in name}, file)
         tokenizer.save_pretrained(str(hidden))
 
     publish_folder(folder, write)
@@ -191,9 +190,4 @@ def save_trained_adapter(
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Trainable parameters, and frozen ones (of an NF4 weight: the number before quantisation)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = 0
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            state = getattr(parameter, "quant_state", None)
-            frozen += math.prod(state.shape) if state is not None else parameter.numel()
-    return trainable, frozen
+    return trainable, sum(full_size(p) for p in model.parameters() if not p.requires_grad)

@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench.model.roles import Roles
@@ -34,20 +34,15 @@ class Twin:
         self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).to(roles.device).eval()
         self.model.generation_config = roles.causal_model.generation_config
         self.model.requires_grad_(False)
+        own: dict[str, Tensor] = {name: weight.data for name, weight in self.model.named_parameters()}
         self._layers = [
-            (self._own(name), layer)
+            (own[f"{name}.weight"], layer)
             for name, layer in roles.causal_model.named_modules()
             if isinstance(layer, LoraLayer)
         ]
-        weights = {n: p for n, p in roles.causal_model.named_parameters() if "lora_" not in n and "base_layer" not in n}
-        for name, weight in weights.items():
-            self._own(name).copy_(weight)
-
-    def _own(self, name: str) -> Tensor:
-        """This copy's weight of a module or parameter of the base, as a tensor to write to."""
-        parameters = dict(self.model.named_parameters())
-        found: nn.Parameter = parameters[name] if name in parameters else parameters[f"{name}.weight"]
-        return found.data
+        for name, weight in roles.causal_model.named_parameters():
+            if "lora_" not in name and "base_layer" not in name:
+                own[name].copy_(weight)
 
     def refresh(self) -> None:
         """Take over the adapter's present weights."""
@@ -55,7 +50,8 @@ class Twin:
             layer: Any
             for own, layer in self._layers:
                 base: Any = layer.get_base_layer()
-                whole = dequantize_4bit(base.weight.data, base.weight.quant_state) if _is_nf4(base) else base.weight
+                nf4 = isinstance(base, Linear4bit)
+                whole = dequantize_4bit(base.weight.data, base.weight.quant_state) if nf4 else base.weight
                 own.copy_(whole.float() + layer.get_delta_weight(self.role).float())
 
 
@@ -67,7 +63,3 @@ def twin_pays(roles: Roles) -> bool:
     if roles.device.type != "cpu":
         return False
     return 10 * roles.base_parameters() * roles.lm_head.element_size() < psutil.virtual_memory().available
-
-
-def _is_nf4(layer: nn.Module) -> bool:
-    return isinstance(layer, Linear4bit)
