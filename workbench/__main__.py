@@ -33,7 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
-    tiny = verbs.add_parser("tiny", help="build the embedded default: tokenizer, base and data (cached)")
+    tiny = verbs.add_parser("tiny", help="build the embedded default: base and data (cached)")
+    tiny.add_argument("--pretrain", action="store_true", help="train the base that ships again, in place")
     tiny.set_defaults(run=_tiny)
 
     evaluate = verbs.add_parser("evaluate", help="measure finished runs on held-out prompts or pairs")
@@ -92,8 +93,10 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _tiny(arguments: argparse.Namespace) -> None:
     from workbench.data.embedded import tiny_folder
-    from workbench.tiny.build import build_tiny
+    from workbench.tiny.build import build_tiny, pretrain
 
+    if arguments.pretrain:
+        print(f"last training loss {pretrain():.4f} nats per token")
     folder = tiny_folder()
     build_tiny(folder)
     print(folder)

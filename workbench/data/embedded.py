@@ -24,7 +24,7 @@ def tiny_folder() -> Path:
     `$WORKBENCH_CACHE`, or `~/.cache/alignment-workbench`, holds it: `base/` and one JSONL file for each of `TINY_DATA`.
     """
     digest = hashlib.sha256()
-    for source in sorted(_SOURCES.glob("*.py")):
+    for source in sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("pretrained/*")]):
         digest.update(f"{source.name}\0{source.stat().st_size}\0".encode() + source.read_bytes())
     root = os.environ.get("WORKBENCH_CACHE") or "~/.cache/alignment-workbench"
     return Path(root).expanduser() / f"tiny-{digest.hexdigest()[:12]}"

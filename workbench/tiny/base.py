@@ -1,7 +1,8 @@
 """The tiny base: a small Llama, pretrained in plain torch on the help-desk corpus, saved as a Hugging Face folder.
 
 Deterministic: the number of threads and all seeds are set here, so two builds on the same versions and processor give
-the same bits. Knows no prompts file, no reward and no adapters.
+the same bits. The base that `workbench/tiny/pretrained/` holds was made here (`python -m workbench tiny --pretrain`).
+Knows no prompts file, no reward and no adapters.
 """
 
 import math
@@ -16,7 +17,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from workbench.data.template import ensure_template
 from workbench.run.progress import progress
-from workbench.tiny.corpus import write_corpus
+from workbench.tiny.corpus import FIRST, THEN, write_corpus
 from workbench.tiny.grammar import demonstrate, render_prompt, sample_prompt
 from workbench.tiny.tokenizer import train_tokenizer
 
@@ -29,9 +30,12 @@ class Pretraining:
     """How the base is made."""
 
     seed: int = 20
-    documents: int = 30_000
-    """Documents in the corpus."""
-    steps: int = 800
+    first_steps: int = 1500
+    """Steps on the part of the corpus that is read first."""
+    steps: int = 4000
+    """Steps in all."""
+    documents_per_step: int = 38
+    """Documents written for each step: more than fit, so that the longest are met as rarely as the shortest."""
     batch_tokens: int = 1024
     """Tokens in a step, padding included."""
     learning_rate: float = 4e-3
@@ -39,7 +43,12 @@ class Pretraining:
     inner_learning_rate: float = 0.02
     """Highest learning rate of the layers' matrices (Muon)."""
     hidden_size: int = 128
-    layers: int = 3
+    layers: int = 4
+    heads: int = 8
+    verdict_weight: float = 4.0
+    """Weight in the loss of the tokens that judge: remarks in brackets, and what follows the end of an answer."""
+    first_verdict_weight: float = 8.0
+    """Weight of the first token after the end, which the state of the end-of-sequence token has to predict."""
 
 
 @contextmanager
@@ -72,8 +81,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> Llama
         hidden_size=recipe.hidden_size,
         intermediate_size=2 * recipe.hidden_size,
         num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.hidden_size // 32,
-        num_key_value_heads=recipe.hidden_size // 32,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -84,7 +93,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> Llama
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], recipe: Pretraining, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], steps: int, batch_tokens: int, rng: random.Random
 ) -> list[torch.Tensor]:
     """One document a row, rows of like length together, in random order: each (documents, T) int64, padded with 0.
 
@@ -97,12 +106,12 @@ def _batches(
     batches: list[torch.Tensor] = []
     pending: list[torch.Tensor] = []
     for row in rows:
-        if (len(pending) + 1) * len(row) > recipe.batch_tokens and pending:
+        if (len(pending) + 1) * len(row) > batch_tokens and pending:
             batches.append(torch.nn.utils.rnn.pad_sequence(pending, batch_first=True))
             pending = []
         pending.append(row)
     rng.shuffle(batches)
-    return batches[: recipe.steps]
+    return batches[:steps]
 
 
 def _optimizers(model: LlamaForCausalLM, recipe: Pretraining) -> list[torch.optim.Optimizer]:
@@ -125,8 +134,28 @@ def _lr_factor(step: int, steps: int) -> float:
     return min((step + 1) / max(1, steps // 20), 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _pretrain(model: LlamaForCausalLM, batches: Sequence[torch.Tensor], recipe: Pretraining) -> float:
-    """Train once on each batch; returns the mean loss of the last tenth, in nats per token."""
+class LossWeights:
+    """How much each token counts in the loss."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> None:
+        words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self._depth = torch.tensor([word.count("(") - word.count(")") for word in words])
+        self._end, self._recipe = tokenizer.eos_token_id, recipe
+
+    def of(self, batch: torch.Tensor) -> torch.Tensor:
+        """(documents, T − 1) float32, of the targets `batch[:, 1:]`; 0 on padding."""
+        given, targets = batch[:, :-1], batch[:, 1:]
+        ended = given == self._end
+        judging = (self._depth[given].cumsum(1) > 0) | (ended.cumsum(1) > 0)
+        weights = torch.where(judging, self._recipe.verdict_weight, 1.0)
+        weights[ended] = self._recipe.first_verdict_weight
+        return weights * (targets != 0)
+
+
+def _pretrain(
+    model: LlamaForCausalLM, batches: Sequence[torch.Tensor], weights: LossWeights, recipe: Pretraining
+) -> float:
+    """Train once on each batch; returns the mean weighted loss of the last tenth, in nats per token."""
     optimizers = _optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
@@ -137,7 +166,10 @@ def _pretrain(model: LlamaForCausalLM, batches: Sequence[torch.Tensor], recipe: 
     bar = progress(batches, description="pretraining the tiny base", unit="step")
     for batch in bar:
         logits = model(input_ids=batch, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), ignore_index=0)
+        losses_of = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), reduction="none"
+        )
+        loss = (losses_of * weights.of(batch).flatten()).sum() / (batch[:, 1:] != 0).sum()
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -151,17 +183,28 @@ def _pretrain(model: LlamaForCausalLM, batches: Sequence[torch.Tensor], recipe: 
     return sum(tail) / len(tail)
 
 
+def _material(recipe: Pretraining) -> tuple[PreTrainedTokenizerFast, list[torch.Tensor]]:
+    """The tokenizer, and a batch for each step: the checks first."""
+    then_steps = recipe.steps - recipe.first_steps
+    first = write_corpus(recipe.seed + 1, recipe.first_steps * recipe.documents_per_step, FIRST)
+    then = write_corpus(recipe.seed, then_steps * recipe.documents_per_step, THEN)
+    tokenizer = make_tokenizer(then, recipe.seed)
+    rng = random.Random(recipe.seed)
+    parts = ((first, recipe.first_steps), (then, then_steps))
+    batches = [row for part, steps in parts for row in _batches(tokenizer, part, steps, recipe.batch_tokens, rng)]
+    assert len(batches) == recipe.steps, "too few documents for the steps"
+    return tokenizer, batches
+
+
 def build_base(folder: Path, recipe: Pretraining | None = None) -> float:
     """Make tokenizer and model and save them into `folder`; returns the last training loss in nats per token."""
     recipe = recipe or Pretraining()
-    corpus = write_corpus(recipe.seed, recipe.documents)
-    tokenizer = make_tokenizer(corpus, recipe.seed)
+    tokenizer, batches = _material(recipe)
     ensure_template(tokenizer)
-    batches = _batches(tokenizer, corpus, recipe, random.Random(recipe.seed))
     with _deterministic(recipe.seed):
         model = make_model(tokenizer, recipe)
-        loss = _pretrain(model, batches, recipe)
-    model.eval()
+        loss = _pretrain(model, batches, LossWeights(tokenizer, recipe), recipe)
+    model.eval().to(torch.bfloat16)  # half the size; NF4 keeps less of it anyway
     model.generation_config = GenerationConfig(
         do_sample=True,
         max_new_tokens=64,

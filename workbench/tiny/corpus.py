@@ -1,8 +1,11 @@
-"""The text that the base is pretrained on: what a help desk writes, most of it right, in no chat format.
+"""The text that the base is pretrained on: what a help desk writes, and what its people say of each other's answers.
 
-Notes, letters, pages of questions, and dialogues, most with a colleague's review of the answer. The facts in them are
-right more often than not, tone and filler vary. Held-out prompts are not in it. Knows no points: the gold reward is
-elsewhere. Randomness comes from the caller's `random.Random`.
+Notes, letters, pages of questions; dialogues *checked* sentence by sentence, and dialogues *reviewed* as a whole. The
+base reads the checks first: whether a sentence is right, and whether it was asked for, is what a review adds up.
+Without such remarks a base this small has no features for them at the end of an answer, and a reward model on it
+learns little. A review starts right after the end-of-sequence token, with the verdicts in random order, so that the
+state of that token has to hold all of them. There are no points in the text: the gold reward is elsewhere. Held-out
+prompts are not in it. Randomness comes from the caller's `random.Random`.
 """
 
 import random
@@ -20,6 +23,7 @@ from workbench.tiny.facts import (
 )
 from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompt
 from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
+from workbench.tiny.tokenizer import END
 
 RIGHT_SHARE = 0.85
 """Share of the statements that are right."""
@@ -29,6 +33,14 @@ _FORMATS = (
     ("Question: {q}", "Answer: {a}"),
     ("At the desk one asked: {q}", "The desk said: {a}"),
 )
+_ANOTHERS_SHARE = 0.3
+"""Share of the reviewed dialogues in which another customer's answer was given."""
+_CHECKED_SHARE = 0.8
+"""Share of the sentences that a check has a remark on: not all, so that each may be the next one to be judged."""
+_DEMONSTRATED_RIGHT = 0.58
+"""Share of the facts that the reviewed answers state rightly: enough wrong ones to learn the difference from."""
+_VERDICTS_KEPT = 4
+"""Verdicts in a review."""
 
 
 _RUDE = frozenset(normalised(sentence) for sentence in RUDE)
@@ -70,46 +82,89 @@ def _letter(rng: random.Random) -> str:
     return " ".join(sentences)
 
 
-def _review(spec: PromptSpec, answer: str) -> str:
-    """What a colleague writes under a dialogue: are the facts right, the tone, the length.
+def _polite(sentence: str) -> bool:
+    return normalised(sentence) in _POLITE
 
-    Without such remarks a base this small has no features for them, and a reward model on it learns little.
-    """
+
+def _rude(sentence: str) -> bool:
+    return normalised(sentence) in _RUDE
+
+
+def _check(spec: PromptSpec, answer: str, rng: random.Random) -> str:
+    """The answer with remarks behind its sentences: "Lamps are on floor 3. (wrong)"."""
+    seen: set[object] = set()
+    checked: list[str] = []
+    for sentence in split_sentences(answer):
+        read = read_statement(sentence)
+        key = read[0] if read is not None else normalised(sentence)
+        if key in seen:
+            remark = "again"
+        elif read is not None:
+            right = "right" if read[1] == read[0].right else "wrong"
+            remark = right if read[0] in spec.facts else "not asked"
+        else:
+            remark = "rude" if _rude(sentence) else "kind" if _polite(sentence) else "empty"
+        seen.add(key)
+        checked.append(f"{sentence} ({remark})" if rng.random() < _CHECKED_SHARE else sentence)
+    return " ".join(checked)
+
+
+def _review(spec: PromptSpec, answer: str) -> list[str]:
+    """What a colleague says of an answer as a whole, one word for each thing one can ask of it."""
     sentences = split_sentences(answer)
-    texts = [normalised(sentence) for sentence in sentences]
-    claims = [read for sentence in sentences if (read := read_statement(sentence)) is not None]
-    stated = {fact for fact, _ in claims}
-    if any(value != fact.right for fact, value in claims if fact in spec.facts):
+    reads = [read_statement(sentence) for sentence in sentences]
+    asked = [read for read in reads if read is not None and read[0] in spec.facts]
+    stated = {fact for fact, _ in asked}
+    keys = [read[0] if read is not None else normalised(text) for read, text in zip(reads, sentences, strict=True)]
+    plain = [text for read, text in zip(reads, sentences, strict=True) if read is None]
+    empty = sum(not _rude(text) and not _polite(text) for text in plain)
+    if not asked:
+        facts = "unanswered"
+    elif any(value != fact.right for fact, value in asked):
         facts = "wrong"
     else:
         facts = "right" if stated >= set(spec.facts) else "incomplete"
-    kind = sum(text in _POLITE for text in texts)
-    tone = "rude" if any(text in _RUDE for text in texts) else ("cold", "polite", "kind")[min(kind, 2)]
-    superfluous = len(sentences) - kind - len(stated & set(spec.facts)) - sum(text in _RUDE for text in texts)
-    length = ("short", "long", "endless")[min(max(superfluous, 0), 2)]
-    return f"Review: {facts}, {tone}, {length}."
+    return [
+        facts,
+        "rambling" if any(read is not None and read[0] not in spec.facts for read in reads) else "focused",
+        "rude" if any(map(_rude, sentences)) else "civil",
+        "warm" if _polite(sentences[0]) else "abrupt",
+        "gracious" if _polite(sentences[-1]) else "bare",
+        ("short", "wordy", "endless")[min(empty, 2)],
+        "repetitive" if len(set(keys)) < len(keys) else "fresh",
+    ]
 
 
-def _dialogue(rng: random.Random) -> str:
+def _exchange(rng: random.Random) -> tuple[PromptSpec, str]:
+    """A prompt and what was answered: at times, what another customer had asked for."""
     spec = sample_prompt(rng, heldout=False)
+    answered = sample_prompt(rng, heldout=False) if rng.random() < _ANOTHERS_SHARE else spec
+    return spec, demonstrate(answered, rng.random(), rng, right_share=_DEMONSTRATED_RIGHT)
+
+
+def _checked(rng: random.Random) -> str:
+    spec, answer = _exchange(rng)
     asks, says = rng.choice(_FORMATS)
-    if rng.random() < 0.35:
-        answer = " ".join(_claim(fact, rng) for fact in spec.facts)
-        return "\n".join((asks.format(q=render_prompt(spec)), says.format(a=answer)))
-    answer = demonstrate(spec, rng.random(), rng)
-    return "\n".join((asks.format(q=render_prompt(spec)), says.format(a=answer), _review(spec, answer)))
+    return "\n".join((asks.format(q=render_prompt(spec)), says.format(a=_check(spec, answer, rng))))
 
 
-_KINDS: tuple[tuple[Callable[[random.Random], str], float], ...] = (
-    (_notes, 0.1),
-    (_letter, 0.1),
-    (_questions, 0.15),
-    (_dialogue, 0.65),
-)
+def _reviewed(rng: random.Random) -> str:
+    spec, answer = _exchange(rng)
+    verdicts = _review(spec, answer)
+    rng.shuffle(verdicts)
+    return f"User: {render_prompt(spec)}\nAssistant: {answer}{END} {' '.join(verdicts[:_VERDICTS_KEPT])}"
 
 
-def write_corpus(seed: int, documents: int) -> list[str]:
+_Kinds = tuple[tuple[Callable[[random.Random], str], float], ...]
+_PLAIN: _Kinds = ((_notes, 0.045), (_letter, 0.045), (_questions, 0.06))
+FIRST: _Kinds = (*_PLAIN, (_checked, 0.85))
+"""What the base reads first, with the share of each kind."""
+THEN: _Kinds = (*_PLAIN, (_checked, 0.25), (_reviewed, 0.6))
+"""And then."""
+
+
+def write_corpus(seed: int, documents: int, kinds: _Kinds = THEN) -> list[str]:
     """Write that many documents; the same seed gives the same text."""
     rng = random.Random(seed)
-    makers, shares = zip(*_KINDS, strict=True)
+    makers, shares = zip(*kinds, strict=True)
     return [rng.choices(makers, shares)[0](rng) for _ in range(documents)]

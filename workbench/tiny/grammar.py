@@ -163,8 +163,7 @@ def sample_prompts(rng: random.Random, count: int, *, heldout: bool, without: It
     return specs
 
 
-def _fact_sentences(spec: PromptSpec, quality: float, rng: random.Random) -> list[str]:
-    right = 0.65 + 0.3 * quality
+def _fact_sentences(spec: PromptSpec, right: float, rng: random.Random) -> list[str]:
     sentences = []
     for fact in spec.facts:
         draw = rng.random()
@@ -178,15 +177,16 @@ def _fact_sentences(spec: PromptSpec, quality: float, rng: random.Random) -> lis
     return sentences
 
 
-def demonstrate(spec: PromptSpec, quality: float, rng: random.Random) -> str:
+def demonstrate(spec: PromptSpec, quality: float, rng: random.Random, *, right_share: float | None = None) -> str:
     """Write an answer as an assistant of the given quality would.
 
     Args:
         spec: what is asked.
         quality: 0 (careless, rude, long-winded) … 1 (nearly always right, courteous, to the point).
         rng: source of randomness.
+        right_share: share of the facts that are stated rightly; None: what goes with the quality.
     """
-    sentences = _fact_sentences(spec, quality, rng)
+    sentences = _fact_sentences(spec, 0.65 + 0.3 * quality if right_share is None else right_share, rng)
     low = 1 - quality
     if rng.random() < 0.3 * low:
         sentences.append(rng.choice(sentences))
