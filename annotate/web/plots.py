@@ -10,7 +10,9 @@ from annotate.statistics.pace import Pace
 from annotate.web.texts import Texts
 
 _WIDTH, _HEIGHT = 640, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+_WIDEST = (_WIDTH - _LEFT - _RIGHT) / 4
+"""Of a bar: the first day's only one is not a wall, and the times below two do not meet."""
 
 
 def labels_over_time(t: Texts, pace: Pace) -> str:
@@ -18,7 +20,7 @@ def labels_over_time(t: Texts, pace: Pace) -> str:
     if not pace.counts:
         return ""
     most, step = _scale(max(pace.counts))
-    width = (_WIDTH - _LEFT - _RIGHT) / len(pace.counts)
+    width = min((_WIDTH - _LEFT - _RIGHT) / len(pace.counts), _WIDEST)
     gap = min(2.0, width / 5)
     parts = _levels(most, step)
     for place, count in enumerate(pace.counts):
@@ -141,7 +143,7 @@ def _times(t: Texts, pace: Pace, width: float) -> list[str]:
     parts = []
     for place in places:
         anchor = ends.get(place, "middle")
-        x = {"start": _LEFT, "end": _WIDTH - _RIGHT}.get(anchor, _LEFT + (place + 0.5) * width)
+        x = {"start": _LEFT, "end": _LEFT + len(pace.starts) * width}.get(anchor, _LEFT + (place + 0.5) * width)
         label = html.escape(_when(t, pace.starts[place], pace.bucket_seconds))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{label}</text>')
     return parts

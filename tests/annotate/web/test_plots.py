@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pytest
 
 from annotate.statistics.agreement import Statistic
 from annotate.statistics.pace import pace
@@ -38,3 +39,15 @@ def test_every_width_of_bars_has_a_name() -> None:
         found = pace(np.linspace(0, span, 50), np.zeros(50, int), remaining=0, now=span)
         assert plots.bucket_name(T, found.bucket_seconds).startswith("per ")
         ElementTree.fromstring(plots.labels_over_time(T, found))
+
+
+def test_a_single_bar_is_no_wall_and_times_stand_below_the_bars() -> None:
+    one = pace([100.0, 110.0], np.zeros(2, int), remaining=0, now=120.0)
+    (bar,) = ElementTree.fromstring(plots.labels_over_time(T, one)).iter("rect")
+    assert float(bar.get("width", 0)) < 160
+    many = pace(np.linspace(0, 9 * 3600.0, 90), np.zeros(90, int), remaining=0, now=9 * 3600.0)
+    drawn = ElementTree.fromstring(plots.labels_over_time(T, many))
+    last = list(drawn.iter("rect"))[-1]
+    end = [text for text in drawn.iter("text") if text.get("text-anchor") == "end"][-1]
+    right = float(last.get("x", 0)) + float(last.get("width", 0))
+    assert float(end.get("x", 0)) == pytest.approx(right, abs=2)
