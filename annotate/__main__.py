@@ -5,6 +5,7 @@ Each verb imports what it needs when it runs: only `pairs` and `campaign start` 
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,7 +307,11 @@ def main(argv: list[str]) -> int:
         raise WorkbenchError(
             f"command line: {verb!r}", "unknown verb", expected=", ".join(VERBS), remedy=did_you_mean(verb, VERBS)
         )
-    VERBS[verb](rest)
+    try:
+        VERBS[verb](rest)
+    except KeyboardInterrupt:
+        print("stopped; what was saved before is in the store", file=sys.stderr)
+        return 130
     return 0
 
 
