@@ -115,7 +115,9 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         limit=config.data.limit,
         shuffle_labels=config.data.shuffle_labels,
         use_ties=config.loss.kind == "ordinal",
+        soft_labels=config.loss.soft_labels,
         max_length=config.data.max_length,
+        truncate_prompt=config.data.truncate_prompt,
         seed=config.run.seed,
         bootstrap_seed=seed if config.ensemble.member else None,
     )
@@ -192,7 +194,10 @@ def fit(
         )
     trainer.remove_callback(PrinterCallback)
     trainable, frozen = count_parameters(model)
-    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']} pairs")
+    print(
+        f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
+        f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
+    )
     trainer.train(resume_from_checkpoint=checkpoint)
 
     save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")
