@@ -367,6 +367,9 @@ MUTANTS = {
         ("x * x + y * y", "x * x"),
     ],
     "annotate/statistics/quality.py": [
+        ("first[:, 0] - last[:, 0] + last[:, -1]", "first[:, 0] + last[:, -1]"),
+        ("+ last[:, -1] - first[:, -1]", "+ last[:, -1] - last[:, 0]"),
+        ("last[:, -1] - first[:, -1]) / 2", "last[:, -1] - first[:, -1])"),
         ("np.where(flips[:, None], size - 1 - classes, classes)", "np.where(flips[:, None], classes, classes)"),
         ("np.where(flips, size - 1 - answers, answers)", "answers"),
         ("(votes.sum(1) >= 2) | (known >= 0)", "(votes.sum(1) >= 1) | (known >= 0)"),
