@@ -105,8 +105,13 @@ def training_pairs(folder: RunFolder) -> Path:
 
 def relabel_rows(neighbours: Sequence[Neighbour]) -> list[dict[str, object]]:
     """Priorities that open the pairs for another judgement; a pair made of an improved answer is no item."""
-    names = dict.fromkeys(n.record.id.split("#")[0] for n in neighbours if n.record.resolution != "edited")
-    return [{"id": name, "priority": RELABEL_PRIORITY, "again": True} for name in names]
+    prompts: dict[str, str] = {}
+    for neighbour in neighbours:
+        if neighbour.record.resolution != "edited":
+            prompts.setdefault(neighbour.record.id.split("#")[0], neighbour.record.prompt[-1].content)
+    return [
+        {"id": name, "priority": RELABEL_PRIORITY, "again": True, "prompt": prompt} for name, prompt in prompts.items()
+    ]
 
 
 def tints(shares: TokenShares) -> list[Tint]:
