@@ -8,9 +8,11 @@ import pytest
 
 from reward.passport.checks import Limits, verdict
 from reward.passport.content import Passport
-from reward.passport.examination import Subject, examine, judge
+from reward.passport.examination import examine
+from reward.passport.judge import judge
 from reward.passport.page import render
 from reward.passport.probes import PROBES, THANKS
+from reward.passport.subject import Subject
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import words
