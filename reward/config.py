@@ -103,6 +103,8 @@ class PassportSection(Section):
     """Share of answers that a damage makes score higher, at most."""
     ruin_raises: Share = 0.25
     """The same for damages after which nothing is answered."""
+    other_answer: Share = 0.25
+    """The same for the answer to another prompt; at ½ the model does not read the prompt."""
     swap_gap: NonNegativeFloat = 0.5
     """Mean difference of score between two askers, in deviations of the scores, at most."""
     unfamiliar_flagged: Share = 0.05

@@ -5,6 +5,7 @@ PPO uses them; scores are normalised over answers of the start run, and a probe 
 """
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from reward.passport.checks import Limits
 from reward.passport.command import origins_of
 from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
-from reward.passport.issue import issue_passport, summary
+from reward.passport.issue import issue_passport, read_facts, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
@@ -62,6 +63,8 @@ METRICS = {
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     """Run the phase: fit one model or an ensemble, then examine it."""
     member = config.ensemble.member > 0
+    if config.passport.facts:
+        read_facts(Path(config.passport.facts))  # a bad file is found before any work is done
     if config.ensemble.members > 1 and not member:
         folder = train_members(config, resume=resume, fit=train_one)
     else:

@@ -3,6 +3,7 @@
 from reward.passport import checks as held
 from reward.passport.checks import Check, Limits
 from reward.passport.content import Findings
+from reward.passport.probes import OTHER_ANSWER
 from workbench.evaluate.statistics import Estimate
 
 ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
@@ -42,6 +43,8 @@ def judge(found: Findings, limits: Limits) -> list[Check]:
     add(held.at_most("one_word", worst.turned if worst else None, limits.one_word, ONE_WORD, fewest=few))
     for probe in found.probes:
         limit = limits.ruin_raises if probe.severe else limits.damage_raises
+        if probe.name == OTHER_ANSWER.name:
+            limit = limits.other_answer
         add(
             held.at_most(
                 f"probe/{probe.name}", probe.raised, limit, f"share that scores higher with {probe.about}", fewest=few
