@@ -33,6 +33,7 @@ from workbench.evaluate.run_models import RoleScore
 from workbench.evaluate.statistics import bootstrap_interval
 from workbench.model.open import open_runs
 from workbench.run.config import load_config
+from workbench.run.folder import RunFolder
 from workbench.tiny.annotators import SimulatedAnnotator
 from workbench.tiny.gold import gold_reward
 
@@ -94,6 +95,8 @@ def fitted(
     overrides: Sequence[str] = (),
 ) -> Path:
     """The folder of a fit on these records."""
+    if (folder / "run.json").is_file() and RunFolder(folder).finished:
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     data = folder.with_suffix(".jsonl")
     if not data.is_file():
