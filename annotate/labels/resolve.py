@@ -76,7 +76,7 @@ class _Tally:
         weights = np.where(sides >= 0, weights, 0.0)
         if not weights.any():  # nobody on this side can be trusted: all say how far apart the two are
             return float(np.abs(sides).mean())
-        return float(np.average(sides, weights=weights))
+        return min(float(np.average(sides, weights=weights)), float(sides.max()))  # rounding: 3 stays 3
 
     def both_bad(self) -> bool:
         return 2 * sum(self.bad) >= len(self.bad)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from annotate.labels.resolve import Label, Mode, fit, resolve
+from annotate.labels.resolve import Label, Mode, _Tally, fit, resolve
 from annotate.labels.votes import Votes, collect
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
 
@@ -131,6 +131,14 @@ def test_a_blind_much_better_does_not_make_a_strong_label() -> None:
     }
     assert strength["dawid-skene"] == pytest.approx(1, abs=0.15)
     assert strength["majority"] > 1.7
+    assert max(label.strength for label in resolve(votes, {}, mode="dawid-skene")) <= 3
+
+
+def test_a_weighted_mean_of_equal_strengths_is_that_strength() -> None:
+    """0.1 + 0.2 is not 0.3 in floating point: no rounding may lift a strength above the scale."""
+    tally = _Tally(votes_on(3).comparisons[0], tuple(range(3)), ("a", "b", "c"), (3, 3, 3), (False,) * 3)
+    for weights in np.random.default_rng(0).random((500, 3)):
+        assert tally.strength(1, weights) <= 3
 
 
 def test_the_posterior_follows_the_good_annotator_where_the_majority_does_not() -> None:
