@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import reward_acquire, reward_fits, reward_labels, reward_scoring
+from benchmarks import reward_acquire, reward_fits, reward_labels, reward_real, reward_scoring
 from tests.annotate.test_simulate import help_desk_items
 from workbench.data.readers import write_records
 
@@ -99,3 +99,17 @@ def test_labels_saved_by_hand():
     assert reward_acquire.labels_saved(arms, "better", sizes) == pytest.approx(1200, abs=20)
     assert reward_acquire.labels_saved(arms, "worse", sizes) == pytest.approx(-122, abs=5)
     assert reward_acquire.labels_saved(arms, "beyond", sizes) is None
+
+
+@pytest.mark.slow
+def test_real_files_are_measured_beside_longer_wins(
+    tiny_base, preference_file, demonstration_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(reward_fits.CONFIG.resolve().parents[2])
+    words = [tiny_base, demonstration_file, preference_file, "--seeds", 0, "--runs", tmp_path / "runs"]
+    words += ["--out", tmp_path / "r.json", "--set", "train.max_steps=1"]
+    reward_real.main([str(word) for word in words])
+    found = content(tmp_path / "r.json")["files"][preference_file.stem]["0"]
+    assert set(found) == {"accuracy", "longer_wins", "difference", "pairs"}
+    assert found["difference"]["mean"] == pytest.approx(found["accuracy"]["mean"] - found["longer_wins"]["mean"])
+    assert found["accuracy"]["pairs"] == 8
