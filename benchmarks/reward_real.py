@@ -62,7 +62,7 @@ def supervised(arguments: argparse.Namespace) -> Path:
     """The run that the reward models start from."""
     folder = Path(arguments.runs) / "sft"
     values = [f"run.dir={folder}", f"model.base={arguments.base}", f"data.train={arguments.instructions}"]
-    values += ["data.validation=null", f"data.max_length={arguments.max_length}"]
+    values += ["data.validation=null", "data.validation_share=0.2", f"data.max_length={arguments.max_length}"]
     config, _ = load_config(SftConfig, CONFIGS / "sft.yaml", [*values, *COMMON, *arguments.set])
     if not ((folder / "run.json").is_file() and RunFolder(folder).finished):
         fit_sft(config, resume=(folder / "run.json").is_file())
