@@ -26,7 +26,7 @@ from reward.config import RewardConfig
 from reward.train import train
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_items, read_prompts, write_records
-from workbench.data.records import Item, Preference
+from workbench.data.records import Item, Preference, content_id
 from workbench.evaluate.metrics import correctness
 from workbench.evaluate.policy import Floats
 from workbench.evaluate.run_models import RoleScore
@@ -79,6 +79,7 @@ def labelled(
 def sampled_items(start: Path, out: Path, *, first: int, prompts: int, seed: int) -> list[Item]:
     """Pairs of three answers of a run to prompts of the embedded default, as the demo makes them."""
     if not out.is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
         chosen = read_prompts(resolve_data("tiny:prompts"))[first : first + prompts]
         make_pairs(chosen, out, Recipe(str(start), (0.7, 1.0, 1.3), 3, 64, 256, 2, 0, seed), sampler_of_run(str(start)))
     return read_items(out)
@@ -148,7 +149,8 @@ class Truth:
 
     def gaps(self, run: Path) -> Floats:
         """(N,) a fit's score of the second answer less that of the first; kept beside the fit."""
-        kept = run / "heldout_gaps.npy"
+        mark = content_id([[pair.id, pair.first, pair.second] for pair in self.pairs])
+        kept = run / f"heldout_gaps-{mark}.npy"
         if not kept.is_file():
             roles = open_runs({"reward": run})
             texts = [pair.first for pair in self.pairs] + [pair.second for pair in self.pairs]
@@ -156,7 +158,6 @@ class Truth:
             scores = RoleScore(roles, "reward", 128)([pair.prompt for pair in self.pairs] * 2, texts, ended)
             np.save(kept, scores[len(self.pairs) :] - scores[: len(self.pairs)])
         gaps: Floats = np.load(kept)
-        assert len(gaps) == len(self.pairs), f"{kept} is of other pairs: delete it"
         return gaps
 
     def right(self, run: Path) -> tuple[Floats, list[str]]:

@@ -12,7 +12,8 @@ whose truth is known. The noise ceiling is how often the truth itself agrees wit
 
 Finished fits and scores are kept in `--runs`: start it again and it goes on. Several seeds at a time:
 
-    for s in 0 1 2; do python -m benchmarks.reward_labels --seeds $s --out runs/reward_labels/seed-$s.json & done; wait
+    export OMP_NUM_THREADS=1
+    for s in 0 1 2; do python -m benchmarks.reward_labels --seeds $s --out runs/reward_labels/$s.json & done; wait
     python -m benchmarks.reward_labels
 """
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     kept_out = sampled_items(
         arguments.start,
-        arguments.runs / "heldout.jsonl",
+        arguments.runs / f"seed-{arguments.seeds[0]}" / "heldout-items.jsonl",  # the same from every seed
         first=HELDOUT_FROM,
         prompts=arguments.heldout_prompts,
         seed=99,
