@@ -75,7 +75,9 @@ def test_public_pairs_are_told_apart_by_category():
 
 def test_a_public_file_is_evaluated_by_category(tuned, tmp_path, capsys):
     """`workbench evaluate` on the shortest pairs of a public file: a line for each of its subsets."""
-    lines = sorted((DATA / "pairs/llmbar.jsonl").read_text(encoding="utf-8").splitlines(), key=len)[:80]
+    lines = sorted((DATA / "pairs/llmbar.jsonl").read_text(encoding="utf-8").splitlines(), key=len)
+    rows = [(line, json.loads(line)) for line in lines]
+    lines = [line for line, row in rows if row["chosen"].strip() != row["rejected"].strip()][:80]
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     small = ["data.max_length=512", "train.max_steps=1", "normalise.answers=16", "normalise.max_new_tokens=16"]
