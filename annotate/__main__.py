@@ -167,6 +167,7 @@ def serve(argv: list[str]) -> None:
     from annotate.queue.rules import Queue
     from annotate.web.app import create_app, listen, login_needed, run
     from annotate.web.contents import read_contents, remember_guidelines
+    from annotate.web.reward_files import RewardFiles
 
     server, page = config.server, config.page
     contents = read_contents(
@@ -194,6 +195,7 @@ def serve(argv: list[str]) -> None:
         port=server.port,
         intake=section.intake,
         rules=config.export.rules,
+        reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
     print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)

@@ -5,6 +5,7 @@ PPO uses them; scores are normalised over answers of the start run, and a probe 
 """
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from reward.passport.checks import Limits
 from reward.passport.command import origins_of
 from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
-from reward.passport.issue import issue_passport, summary
+from reward.passport.issue import issue_passport, read_facts, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
@@ -62,6 +63,8 @@ METRICS = {
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     """Run the phase: fit one model or an ensemble, then examine it."""
     member = config.ensemble.member > 0
+    if config.passport.facts:
+        read_facts(Path(config.passport.facts))  # a bad file is found before any work is done
     if config.ensemble.members > 1 and not member:
         folder = train_members(config, resume=resume, fit=train_one)
     else:
@@ -115,7 +118,9 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         limit=config.data.limit,
         shuffle_labels=config.data.shuffle_labels,
         use_ties=config.loss.kind == "ordinal",
+        soft_labels=config.loss.soft_labels,
         max_length=config.data.max_length,
+        truncate_prompt=config.data.truncate_prompt,
         seed=config.run.seed,
         bootstrap_seed=seed if config.ensemble.member else None,
     )
@@ -192,7 +197,10 @@ def fit(
         )
     trainer.remove_callback(PrinterCallback)
     trainable, frozen = count_parameters(model)
-    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']} pairs")
+    print(
+        f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
+        f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
+    )
     trainer.train(resume_from_checkpoint=checkpoint)
 
     save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")
