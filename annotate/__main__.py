@@ -5,6 +5,7 @@ Each verb imports what it needs when it runs: only `pairs` and `campaign start` 
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def serve(argv: list[str]) -> None:
     from annotate.queue.rules import Queue
     from annotate.web.app import create_app, listen, login_needed, run
     from annotate.web.contents import read_contents, remember_guidelines
+    from annotate.web.reward_files import RewardFiles
 
     server, page = config.server, config.page
     contents = read_contents(
@@ -193,6 +195,7 @@ def serve(argv: list[str]) -> None:
         port=server.port,
         intake=section.intake,
         rules=config.export.rules,
+        reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
     print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)
@@ -306,7 +309,11 @@ def main(argv: list[str]) -> int:
         raise WorkbenchError(
             f"command line: {verb!r}", "unknown verb", expected=", ".join(VERBS), remedy=did_you_mean(verb, VERBS)
         )
-    VERBS[verb](rest)
+    try:
+        VERBS[verb](rest)
+    except KeyboardInterrupt:
+        print("stopped; what was saved before is in the store", file=sys.stderr)
+        return 130
     return 0
 
 

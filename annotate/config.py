@@ -181,6 +181,15 @@ class FollowSection(Section):
     """Pairs of newer weights get a priority that is higher by so much."""
 
 
+class LeadSection(Section):
+    """What reward models say on the page of those who lead."""
+
+    curve: str | None = None
+    """Folder of `python -m reward curve … --out FOLDER`: what more pairs would bring."""
+    relabel: str | None = None
+    """File of `python -m reward explain … --relabel FILE` (or `acquire`): one click has its pairs judged again."""
+
+
 class AnnotateConfig(Section):
     """Everything `python -m annotate` reads."""
 
@@ -193,6 +202,7 @@ class AnnotateConfig(Section):
     export: ExportSection
     campaign: CampaignSection = CampaignSection()
     follow: FollowSection = FollowSection()
+    lead: LeadSection = LeadSection()
 
     @property
     def store_url(self) -> str:

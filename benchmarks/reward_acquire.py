@@ -3,7 +3,7 @@
 On the tiny task: a reward model is fitted on a few random pairs, chooses more from the pool, and is fitted anew on
 both. The random strategy is fitted at several sizes, so that a power law through them tells at how many random pairs it
 is as good as the chosen ones. Measured by the truth on held-out pairs of answers; simulated annotators, one judgement a
-pair.
+pair. `disagreement` and `bald` ask a committee: fits of the same first pairs with other seeds.
 
     python -m benchmarks.reward_acquire [--start runs/demo/sft] [--items runs/demo/annotate/items.jsonl]
 """
@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS, write_result
-from benchmarks.reward_fits import difference, fitted, labelled, split_items, truth_correct
-from reward.acquire import acquire
+from benchmarks.reward_fits import Truth, difference, fitted, labelled, split_items
+from reward.acquire import COMMITTEES, acquire
 from reward.curve_fit import fit_power_law
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
 from workbench.tiny.annotators import SIMULATED
 
 OUT = RESULTS / "reward_acquire.json"
+STRATEGIES = ("uncertainty", "disagreement", "bald", "length-balanced")
+COMMITTEE = 3
+"""Models that vote, the first fit among them."""
 CLAIM = "choosing the pairs to label saves labels against taking them at random"
 
 
@@ -35,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", type=Path, default=Path("runs/demo/annotate/items.jsonl"))
     parser.add_argument("--first", type=int, default=400, help="random pairs at the beginning")
     parser.add_argument("--more", type=int, default=400, help="pairs that are chosen")
-    parser.add_argument("--strategies", nargs="+", default=["uncertainty", "length-balanced"])
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--heldout", type=int, default=1000, help="items to measure on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/reward_acquire"))
@@ -43,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     pool, kept_out = split_items(arguments.items, heldout=arguments.heldout)
     sizes = [arguments.first, arguments.first + arguments.more, arguments.first + 3 * arguments.more]
+    truth = Truth(kept_out)
     arms: dict[str, dict[int, Any]] = {}
     groups: list[str] = []
     for seed in arguments.seeds:
@@ -56,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             labelled(kept_out[:60], SIMULATED, folder / "heldout", overlap=1, mode="majority", seed=seed),
         )
         for name, run in fit_strategies(labels, folder, arguments, sizes, seed).items():
-            right, groups = truth_correct(run, kept_out)
+            right, groups = truth.right(run)
             arms.setdefault(name, {})[seed] = right
             print(f"seed {seed} {name}: {right.mean():.4f}", flush=True)
     content = {
@@ -84,17 +88,20 @@ def fit_strategies(
     acquire([], pool, folder / "random.jsonl", number=sizes[-1], strategy="random", seed=seed)
     order = [name for name in ids(folder / "random.jsonl") if name in labels]
 
-    def fit(name: str, chosen: Sequence[str]) -> Path:
+    def fit(name: str, chosen: Sequence[str], other_seed: int | None = None) -> Path:
         records = [labels[one] for one in chosen if one in labels]
-        return fitted(folder / name, arguments.start, records, folder / "heldout.jsonl", seed=seed, loss="ordinal")
+        own = seed if other_seed is None else other_seed
+        return fitted(folder / name, arguments.start, records, folder / "heldout.jsonl", seed=own)
 
     runs = {f"random-{size}": fit(f"random-{size}", order[:size]) for size in sizes}
     first = folder / f"random-{sizes[0]}.jsonl"
+    asked = [runs[f"random-{sizes[0]}"]]
+    if set(arguments.strategies) & set(COMMITTEES):
+        asked += [fit(f"member-{n}", order[: sizes[0]], seed + 1000 * n) for n in range(1, COMMITTEE)]
     for strategy in arguments.strategies:
         out = folder / f"{strategy}.chosen.jsonl"
-        acquire(
-            [runs[f"random-{sizes[0]}"]], pool, out, number=arguments.more, strategy=strategy, without=first, seed=seed
-        )
+        judges = asked if strategy in COMMITTEES else asked[:1]
+        acquire(judges, pool, out, number=arguments.more, strategy=strategy, without=first, seed=seed)
         runs[strategy] = fit(strategy, [*order[: sizes[0]], *ids(out)])
     return runs
 

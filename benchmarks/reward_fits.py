@@ -3,9 +3,11 @@
 A fit is kept in its folder and not made again; a benchmark that was stopped goes on where it was.
 """
 
+import functools
 import gc
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,22 @@ from annotate.intake.items import load_items
 from annotate.labels.export import Rules, preferences
 from annotate.labels.resolve import Mode
 from annotate.queue.rules import Queue
+from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
 from annotate.simulate import simulate
 from annotate.store.database import Store
-from reward.acquire import pairs_of
+from reward.acquire import Pair, pairs_of
 from reward.config import RewardConfig
 from reward.train import train
-from workbench.data.readers import read_items, write_records
-from workbench.data.records import Item, Preference
+from workbench.data.embedded import resolve_data
+from workbench.data.readers import read_items, read_prompts, write_records
+from workbench.data.records import Item, Preference, content_id
 from workbench.evaluate.metrics import correctness
 from workbench.evaluate.policy import Floats
 from workbench.evaluate.run_models import RoleScore
 from workbench.evaluate.statistics import bootstrap_interval
 from workbench.model.open import open_runs
 from workbench.run.config import load_config
+from workbench.run.folder import RunFolder
 from workbench.tiny.annotators import SimulatedAnnotator
 from workbench.tiny.gold import gold_reward
 
@@ -71,13 +76,33 @@ def labelled(
     return [record.model_copy(update={"split": None}) for record in records]
 
 
-def fitted(folder: Path, start: Path, records: Sequence[Preference], heldout: Path, *, seed: int, loss: str) -> Path:
+def sampled_items(start: Path, out: Path, *, first: int, prompts: int, seed: int) -> list[Item]:
+    """Pairs of three answers of a run to prompts of the embedded default, as the demo makes them."""
+    if not out.is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        chosen = read_prompts(resolve_data("tiny:prompts"))[first : first + prompts]
+        make_pairs(chosen, out, Recipe(str(start), (0.7, 1.0, 1.3), 3, 64, 256, 2, 0, seed), sampler_of_run(str(start)))
+    return read_items(out)
+
+
+def fitted(
+    folder: Path,
+    start: Path,
+    records: Sequence[Preference],
+    heldout: Path,
+    *,
+    seed: int,
+    loss: str = "ordinal",
+    overrides: Sequence[str] = (),
+) -> Path:
     """The folder of a fit on these records."""
+    if (folder / "run.json").is_file() and RunFolder(folder).finished:
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     data = folder.with_suffix(".jsonl")
     if not data.is_file():
         write_records(data, records)
-    overrides = {
+    values = {
         "run.dir": folder,
         "run.seed": seed,
         "model.start": start,
@@ -85,37 +110,64 @@ def fitted(folder: Path, start: Path, records: Sequence[Preference], heldout: Pa
         "data.heldout": heldout,
         "loss.kind": loss,
     }
-    config, _ = load_config(
-        RewardConfig, CONFIG, [*SHORT_OVERRIDES, *(f"{key}={value}" for key, value in overrides.items())]
-    )
+    words = [*SHORT_OVERRIDES, *(f"{key}={value}" for key, value in values.items()), *overrides]
+    config, _ = load_config(RewardConfig, CONFIG, words)
     train(config, resume=(folder / "run.json").is_file())
     gc.collect()
     return folder
 
 
-def truth_correct(run: Path, items: Sequence[Item]) -> tuple[Floats, list[str]]:
-    """(N,) whether a fit orders two answers as the truth does, and their prompts; pairs of equal truth left out."""
-    roles = open_runs({"reward": run})
-    pairs, truths, groups = [], [], []
-    by_id = {item.id: item.group for item in items}
-    for pair in pairs_of(items):
-        first, second = (
-            gold_reward(pair.prompt, text, ended=ended)
-            for text, ended in zip((pair.first, pair.second), pair.ended, strict=True)
-        )
-        assert first is not None
-        assert second is not None
-        if abs(first.total - second.total) > 1e-9:
-            pairs.append(pair)
-            truths.append(np.sign(first.total - second.total))
-            groups.append(by_id[pair.id])
-    texts = [pair.first for pair in pairs] + [pair.second for pair in pairs]
-    ended = [pair.ended[0] for pair in pairs] + [pair.ended[1] for pair in pairs]
-    scores = RoleScore(roles, "reward", 128)([pair.prompt for pair in pairs] * 2, texts, ended)
-    return correctness((scores[: len(pairs)] - scores[len(pairs) :]) * np.array(truths)), groups
+@dataclass(frozen=True)
+class Truth:
+    """Held-out pairs of answers, as the truth orders them."""
+
+    items: Sequence[Item]
+
+    @functools.cached_property
+    def pairs(self) -> list[Pair]:
+        """(N,) the two answers of each item."""
+        return list(pairs_of(self.items))
+
+    @functools.cached_property
+    def signs(self) -> Floats:
+        """(N,) −1 the first is better, 0 neither, 1 the second."""
+        found = []
+        for pair in self.pairs:
+            sides = zip((pair.first, pair.second), pair.ended, strict=True)
+            first, second = (gold_reward(pair.prompt, text, ended=ended) for text, ended in sides)
+            assert first is not None
+            assert second is not None
+            apart = second.total - first.total
+            found.append(0.0 if abs(apart) <= 1e-9 else float(np.sign(apart)))
+        return np.array(found)
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """(N,) prompts."""
+        by_id = {item.id: item.group for item in self.items}
+        return [by_id[pair.id] for pair in self.pairs]
+
+    def gaps(self, run: Path) -> Floats:
+        """(N,) a fit's score of the second answer less that of the first; kept beside the fit."""
+        mark = content_id([[pair.id, pair.first, pair.second] for pair in self.pairs])
+        kept = run / f"heldout_gaps-{mark}.npy"
+        if not kept.is_file():
+            roles = open_runs({"reward": run})
+            texts = [pair.first for pair in self.pairs] + [pair.second for pair in self.pairs]
+            ended = [pair.ended[0] for pair in self.pairs] + [pair.ended[1] for pair in self.pairs]
+            scores = RoleScore(roles, "reward", 128)([pair.prompt for pair in self.pairs] * 2, texts, ended)
+            np.save(kept, scores[len(self.pairs) :] - scores[: len(self.pairs)])
+        gaps: Floats = np.load(kept)
+        return gaps
+
+    def right(self, run: Path) -> tuple[Floats, list[str]]:
+        """(M,) whether a fit orders two answers as the truth does, and their prompts; pairs of equal truth left out."""
+        decided = self.signs != 0
+        groups = [group for group, kept in zip(self.groups, decided, strict=True) if kept]
+        return correctness((self.gaps(run) * self.signs)[decided]), groups
 
 
-def difference(ours: Mapping[int, Floats], theirs: Mapping[int, Floats], groups: Sequence[str]) -> dict[str, Any]:
+def difference(ours: Mapping[Any, Floats], theirs: Mapping[Any, Floats], groups: Sequence[str]) -> dict[str, Any]:
     """By how much one way is right more often than another, both measured on the same pairs with the same seeds.
 
     `prompts_95`: bootstrap over prompts of the mean over seeds. `seeds_95`: Student's interval over seeds.

@@ -33,6 +33,8 @@ class PairSection(Section):
     """Swap chosen and rejected at random in the training pairs: a negative control, accuracy must come out at ½."""
     max_length: PositiveInt = 1024
     """Tokens of the prompt with either response; longer pairs are left out, and counted."""
+    truncate_prompt: bool = False
+    """Cut the prompts of longer pairs from the left instead, and count them; what is still too long is left out."""
 
 
 class LossSection(Section):
@@ -43,8 +45,13 @@ class LossSection(Section):
     Bradley-Terry. `bradley_terry` reads who won, and leaves ties out."""
     margin: NonNegativeFloat = 0.0
     """bradley_terry: logits by which a chosen response shall win, for each level of strength."""
+    soft_labels: bool = False
+    """Fit the `probability` of each pair that has one, in place of a certain label times its `weight`. Dawid-Skene's
+    weight is |2 probability − 1| where nothing speaks for a tie: to use both would discount doubt twice."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """bradley_terry: assumed share of wrong labels."""
+    """Assumed share of labels that name the wrong side."""
+    head_first: bool = True
+    """Fit the score head alone before head and adapter are trained together (LP-FT)."""
     center_coef: NonNegativeFloat = 0.0
     """Weight of (r_chosen + r_rejected)², which keeps raw scores near 0."""
 
@@ -98,6 +105,8 @@ class PassportSection(Section):
     """Share of answers that a damage makes score higher, at most."""
     ruin_raises: Share = 0.25
     """The same for damages after which nothing is answered."""
+    other_answer: Share = 0.25
+    """The same for the answer to another prompt; at ½ the model does not read the prompt."""
     swap_gap: NonNegativeFloat = 0.5
     """Mean difference of score between two askers, in deviations of the scores, at most."""
     unfamiliar_flagged: Share = 0.05

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reward.config import RewardConfig
-from reward.curve_fit import Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
+from reward.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
 from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import write_records
@@ -144,23 +144,25 @@ def _report(out: Path, points: list[dict[str, float]], *, largest: int, more: in
     law = fit_power_law(pairs, accuracies)
     laws = resampled_laws(pairs, accuracies, seed=0)
     future = forecast(law, laws, pairs=largest, more=more)
+    x = np.geomspace(min(pairs), largest + more, 40)
+    line = np.stack((x, law(x), *band(laws, x)), axis=1)
     content = {
         "points": points,
         "law": asdict(law),
         "forecast": asdict(future),
+        "line": line.tolist(),
         "sentence": future.sentence,
         "heldout_pairs": heldout,
     }
     write_text_atomically(out / "curve.json", json.dumps(content, indent=1) + "\n")
-    write_text_atomically(out / "curve.html", _page(points, law, laws, future, heldout))
+    write_text_atomically(out / "curve.html", _page(points, law, line, future, heldout))
     return f"{out / 'curve.html'}: {future.sentence}"
 
 
-def _page(points: list[dict[str, float]], law: PowerLaw, laws: list[PowerLaw], future: Forecast, heldout: int) -> str:
+def _page(points: list[dict[str, float]], law: PowerLaw, line: Floats, future: Forecast, heldout: int) -> str:
     sizes = sorted({p["pairs"] for p in points})
     seeds = sorted({p["seed"] for p in points})
-    x = np.geomspace(sizes[0], future.pairs + future.more, 40)
-    low, high = band(laws, x)
+    x, y, low, high = line.T
     fits = [
         Series(
             f"seed {seed:g}",
@@ -170,7 +172,7 @@ def _page(points: list[dict[str, float]], law: PowerLaw, laws: list[PowerLaw], f
         )
         for seed in seeds
     ]
-    curve = Series("power law, 95 %", x.tolist(), law(x).tolist(), 3, error=((high - low) / 2).tolist())
+    curve = Series("power law, 95 %", x.tolist(), y.tolist(), 3, error=((high - low) / 2).tolist())
     chart = line_chart("curve", [*fits, curve], x_label="pairs", y_label="held-out accuracy")
     environment = Environment(loader=PackageLoader("reward"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("curve.html.jinja").render(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ class RewardData:
 
     train: Dataset
     """One row a prompt: `ids` of its answers (prompt and response, EOS last), and of each comparison `chosen` and
-    `rejected` (places in `ids`), `level` of strength (0 tie … S) and `weight`."""
+    `rejected` (places in `ids`), `level` of strength (0 tie … S), `probability` that chosen is better, and `weight`."""
     heldout: Dataset
     """One row a pair: chosen_ids and rejected_ids."""
     train_records: list[Preference]
     level_shares: list[float]
     """(S + 1,) share of the training pairs at each level of strength, ties first."""
     counts: dict[str, int]
-    """Pairs on each side, and the ties and over-long pairs among them that are left out."""
+    """Pairs on each side, the ties and over-long pairs that are left out, and pairs whose prompt is `cut`."""
 
 
 LARGEST_GROUP = 16
@@ -46,7 +47,9 @@ def load_data(
     limit: int,
     shuffle_labels: bool,
     use_ties: bool,
+    soft_labels: bool,
     max_length: int,
+    truncate_prompt: bool,
     seed: int,
     bootstrap_seed: int | None = None,
 ) -> RewardData:
@@ -61,8 +64,8 @@ def load_data(
         records = swapped_at_random(records, seed)
     if bootstrap_seed is not None:
         records = resampled(records, bootstrap_seed)
-    encoded = encode_pairs(tokenizer, records, max_length=max_length, place=train)
-    kept_out = encode_pairs(tokenizer, split.heldout, max_length=max_length, place=heldout or train)
+    encode = partial(encode_pairs, tokenizer, max_length=max_length, truncate_prompt=truncate_prompt)
+    encoded, kept_out = encode(records, place=train), encode(split.heldout, place=heldout or train)
     kept = [records[i] for i in encoded.kept]
     levels, shares = strength_levels([record.strength for record in kept])
     counts = {
@@ -70,8 +73,9 @@ def load_data(
         "heldout": len(kept_out.rows),
         "ties": split.ties,
         "too_long": encoded.dropped + kept_out.dropped,
+        "cut": encoded.cut + kept_out.cut,
     }
-    rows = prompt_groups(encoded.rows, kept, levels)
+    rows = prompt_groups(encoded.rows, kept, levels, soft_labels=soft_labels)
     return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), kept, shares, counts)
 
 
@@ -91,8 +95,19 @@ def strength_levels(strengths: Sequence[float]) -> tuple[list[float], list[float
     return levels.tolist(), (shares / shares.sum()).tolist()
 
 
+LABELS = ("chosen", "rejected", "level", "probability", "weight")
+"""What is known of a comparison."""
+
+
+def certainty(record: Preference, *, soft_labels: bool) -> tuple[float, float]:
+    """The probability that the chosen response is the better one, and the weight of saying so."""
+    if soft_labels and record.probability is not None:
+        return record.probability, 1.0
+    return 1.0, record.weight if record.strength > 0 else 1.0  # exports give a tie no weight
+
+
 def prompt_groups(
-    rows: Sequence[dict[str, Any]], records: Sequence[Preference], levels: Sequence[float]
+    rows: Sequence[dict[str, Any]], records: Sequence[Preference], levels: Sequence[float], *, soft_labels: bool
 ) -> list[dict[str, Any]]:
     """Put the comparisons of one prompt together, each of its answers once; see `RewardData.train`."""
     groups: list[dict[str, Any]] = []
@@ -100,14 +115,16 @@ def prompt_groups(
     for row, record, level in zip(rows, records, levels, strict=True):
         group = newest.get(record.group)
         if group is None or len(group["ids"]) > LARGEST_GROUP - 2:
-            group = newest[record.group] = {"ids": [], "chosen": [], "rejected": [], "level": [], "weight": []}
+            group = newest[record.group] = {"ids": [], **{name: [] for name in LABELS}}
             groups.append(group)
         for side in ("chosen", "rejected"):
             if row[f"{side}_ids"] not in group["ids"]:
                 group["ids"].append(row[f"{side}_ids"])
             group[side].append(group["ids"].index(row[f"{side}_ids"]))
         group["level"].append(level)
-        group["weight"].append(record.weight if record.strength > 0 else 1.0)  # exports give a tie none
+        probability, weight = certainty(record, soft_labels=soft_labels)
+        group["probability"].append(probability)
+        group["weight"].append(weight)
     return groups
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reward.explain_tokens import TOLERANCE, TokenShares, token_shares
+from reward.explain_tokens import TOLERANCE, TokenShares, mean_shares, token_shares
 from reward.nearest import Neighbour, nearest_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.charts import visible
+from workbench.evaluate.run_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
@@ -53,7 +54,7 @@ def explain(
     """Write the page, and with `relabel` the priorities; returns the page's path.
 
     Args:
-        run: a finished reward run.
+        run: a finished reward run; of an ensemble the mean of its members is taken apart.
         prompt: what the user says.
         response: the answer.
         out: page to write.
@@ -70,20 +71,15 @@ def explain(
         if not text.strip():
             raise WorkbenchError(name, "it is empty", expected="some text")
     folder = RunFolder.open(run, phase="reward").require_finished()
-    if folder.members != [folder]:
-        raise WorkbenchError(
-            folder.path,
-            "is an ensemble",
-            expected="one model",
-            remedy=f"give one of its members: {folder.members[0].path}",
-        )
     pairs = preferences or training_pairs(folder)
     records = read_preferences(pairs)
-    roles = open_runs({"reward": folder.path}, base=base)
+    members = reward_roles(folder.path)
+    roles = open_runs(members, base=base)
     messages = (Message(role="user", content=prompt),)
     ids = encode_prompt(roles.tokenizer, messages), encode_response(roles.tokenizer, messages, response)
-    shares = token_shares(roles, "reward", *ids)
-    neighbours = nearest_pairs(roles, "reward", [*ids[0], *ids[1]], records, number=nearest, batch_size=batch_size)
+    shares = mean_shares([token_shares(roles, name, *ids) for name in members])
+    row = [*ids[0], *ids[1]]
+    neighbours = nearest_pairs(roles, tuple(members), row, records, number=nearest, batch_size=batch_size)
     if relabel is not None:
         write_records(relabel, relabel_rows(neighbours))
     text = render(folder.path, prompt, shares, neighbours, pairs=pairs, total=len(records), relabel=relabel)
@@ -105,8 +101,13 @@ def training_pairs(folder: RunFolder) -> Path:
 
 def relabel_rows(neighbours: Sequence[Neighbour]) -> list[dict[str, object]]:
     """Priorities that open the pairs for another judgement; a pair made of an improved answer is no item."""
-    names = dict.fromkeys(n.record.id.split("#")[0] for n in neighbours if n.record.resolution != "edited")
-    return [{"id": name, "priority": RELABEL_PRIORITY, "again": True} for name in names]
+    prompts: dict[str, str] = {}
+    for neighbour in neighbours:
+        if neighbour.record.resolution != "edited":
+            prompts.setdefault(neighbour.record.id.split("#")[0], neighbour.record.prompt[-1].content)
+    return [
+        {"id": name, "priority": RELABEL_PRIORITY, "again": True, "prompt": prompt} for name, prompt in prompts.items()
+    ]
 
 
 def tints(shares: TokenShares) -> list[Tint]:

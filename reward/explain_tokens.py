@@ -5,6 +5,7 @@ The one file that knows captum. Shapes: T = tokens of prompt and response, R = r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from captum.attr import LayerIntegratedGradients
@@ -33,6 +34,8 @@ class TokenShares:
     """Of the same number of tokens that say nothing."""
     steps: int
     """Points on the path."""
+    member_scores: tuple[float, ...] = ()
+    """Of an ensemble, each member's score, of which `score` is the mean."""
 
     @property
     def gap(self) -> float:
@@ -43,6 +46,24 @@ class TokenShares:
     def complete(self) -> bool:
         """Whether the parts add up to the score, up to the tolerance."""
         return abs(self.gap) <= TOLERANCE * max(1.0, abs(self.score - self.baseline_score))
+
+
+def mean_shares(members: Sequence[TokenShares]) -> TokenShares:
+    """The mean score of an ensemble taken apart: what a token adds to a mean is the mean of what it adds.
+
+    Args:
+        members: of each model, for the same prompt and response.
+    """
+    if len(members) == 1:
+        return members[0]
+    return TokenShares(
+        members[0].tokens,
+        [fmean(shares) for shares in zip(*(member.shares for member in members), strict=True)],
+        fmean(member.score for member in members),
+        fmean(member.baseline_score for member in members),
+        max(member.steps for member in members),
+        tuple(member.score for member in members),
+    )
 
 
 def token_shares(roles: Roles, role: str, prompt: Sequence[int], response: Sequence[int]) -> TokenShares:

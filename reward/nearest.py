@@ -59,18 +59,29 @@ def cosines(one: Tensor, others: Tensor) -> Tensor:
 
 
 def nearest_pairs(
-    roles: Roles, role: str, row: Sequence[int], records: Sequence[Preference], *, number: int, batch_size: int
+    roles: Roles,
+    members: Sequence[str],
+    row: Sequence[int],
+    records: Sequence[Preference],
+    *,
+    number: int,
+    batch_size: int,
 ) -> list[Neighbour]:
-    """The labelled pairs with an answer most like a row of prompt and response, the likest first."""
+    """The labelled pairs with an answer most like a row of prompt and response, the likest first.
+
+    Several members have their states side by side, and their scores averaged.
+    """
     rows = []
     for side in ("chosen_text", "rejected_text"):
         for record in records:
             response = encode_response(roles.tokenizer, record.prompt, getattr(record, side))
             rows.append([*encode_prompt(roles.tokenizer, record.prompt), *response])
-    states = representations(roles, role, [row, *rows], batch_size=batch_size)
-    alike = cosines(states[0], states[1:]).view(2, len(records))
-    head = roles.heads[role]
-    scores = head(states[1:].to(head.weight.device)).detach().cpu().view(2, len(records))
+    states = [representations(roles, member, [row, *rows], batch_size=batch_size) for member in members]
+    together = torch.cat(states, dim=1)
+    alike = cosines(together[0], together[1:]).view(2, len(records))
+    heads = [roles.heads[member] for member in members]
+    each = [head(own[1:].to(head.weight.device)).detach().cpu() for head, own in zip(heads, states, strict=True)]
+    scores = torch.stack(each).mean(dim=0).view(2, len(records))
     best = alike.max(dim=0).values
     order = best.argsort(descending=True, stable=True)[:number].tolist()
     return [

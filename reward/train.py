@@ -5,6 +5,7 @@ PPO uses them; scores are normalised over answers of the start run, and a probe 
 """
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from reward.config import RewardConfig
 from reward.data import RewardData, load_data
 from reward.ensemble import member_seed, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
+from reward.first_head import first_head
 from reward.passport.checks import Limits
 from reward.passport.command import origins_of
 from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
-from reward.passport.issue import issue_passport, summary
+from reward.passport.issue import issue_passport, read_facts, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
@@ -62,6 +64,8 @@ METRICS = {
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     """Run the phase: fit one model or an ensemble, then examine it."""
     member = config.ensemble.member > 0
+    if config.passport.facts:
+        read_facts(Path(config.passport.facts))  # a bad file is found before any work is done
     if config.ensemble.members > 1 and not member:
         folder = train_members(config, resume=resume, fit=train_one)
     else:
@@ -115,7 +119,9 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         limit=config.data.limit,
         shuffle_labels=config.data.shuffle_labels,
         use_ties=config.loss.kind == "ordinal",
+        soft_labels=config.loss.soft_labels,
         max_length=config.data.max_length,
+        truncate_prompt=config.data.truncate_prompt,
         seed=config.run.seed,
         bootstrap_seed=seed if config.ensemble.member else None,
     )
@@ -192,7 +198,14 @@ def fit(
         )
     trainer.remove_callback(PrinterCallback)
     trainable, frozen = count_parameters(model)
-    print(f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']} pairs")
+    print(
+        f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
+        f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
+    )
+    if checkpoint is None and config.loss.head_first:
+        with torch.no_grad():
+            fitted = first_head(model, data.train.to_list(), tokenizer.pad_token_id)
+            trainer.head.weight.copy_(fitted.unsqueeze(0))
     trainer.train(resume_from_checkpoint=checkpoint)
 
     save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")

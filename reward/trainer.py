@@ -14,11 +14,21 @@ from torch import Tensor, nn
 from transformers.tokenization_utils_base import BatchEncoding
 from trl import RewardTrainer
 
-from reward.loss import bradley_terry_log_likelihood, first_thresholds, ordinal_log_likelihood, thresholds_of
+from reward.data import LABELS
+from reward.loss import (
+    bradley_terry_log_likelihood,
+    first_thresholds,
+    ordinal_log_likelihood,
+    smoothed,
+    thresholds_of,
+)
 from workbench.model.masks import pad_rows
 
 THRESHOLD_LR = 0.01
 """Learning rate of the thresholds, about logits a step: they start from how often each level occurs."""
+
+
+SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -28,18 +38,17 @@ class Comparisons:
     pad_token_id: int
 
     def __call__(self, groups: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` (answers, T); `chosen`, `rejected` (N,) rows; `level`, `weight` (N,)."""
+        """`input_ids`, `attention_mask` (answers, T); `chosen`, `rejected` (N,) rows; (N,) each of the other labels."""
         rows: list[list[int]] = []
-        pairs: dict[str, list[float]] = {"chosen": [], "rejected": [], "level": [], "weight": []}
+        pairs: dict[str, list[float]] = {name: [] for name in LABELS}
         for group in groups:
-            pairs["chosen"] += [len(rows) + i for i in group["chosen"]]
-            pairs["rejected"] += [len(rows) + i for i in group["rejected"]]
-            pairs["level"] += group["level"]
-            pairs["weight"] += group["weight"]
+            for name in LABELS:
+                first = len(rows) if name in SIDES else 0
+                pairs[name] += [first + value for value in group[name]]
             rows += group["ids"]
         ids, mask = pad_rows(rows, self.pad_token_id)
-        index = {side: torch.tensor(pairs[side], dtype=torch.int64) for side in ("chosen", "rejected")}
-        values = {name: torch.tensor(pairs[name], dtype=torch.float32) for name in ("level", "weight")}
+        index = {side: torch.tensor(pairs[side], dtype=torch.int64) for side in SIDES}
+        values = {name: torch.tensor(pairs[name], dtype=torch.float32) for name in LABELS if name not in SIDES}
         return {"input_ids": ids, "attention_mask": mask.long(), **index, **values}
 
 
@@ -70,7 +79,7 @@ class ComparisonTrainer(RewardTrainer):
     Args:
         loss: `ordinal` or `bradley_terry`.
         margin: of the Bradley-Terry loss, in logits for each level of strength.
-        label_smoothing: of the Bradley-Terry loss.
+        label_smoothing: assumed share of labels that name the wrong side.
         center_coef: weight of (r_chosen + r_rejected)², which keeps raw scores near 0 (Eisenstein et al. 2023,
             arXiv:2312.09244).
         options: RewardTrainer's.
@@ -102,7 +111,7 @@ class ComparisonTrainer(RewardTrainer):
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns: Any = ["ids", "chosen", "rejected", "level", "weight"]
+        self._signature_columns: Any = ["ids", *LABELS]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Give the thresholds a learning rate of their own."""
@@ -132,12 +141,11 @@ class ComparisonTrainer(RewardTrainer):
         scores = outputs.logits.squeeze(-1)
         chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]
         gaps, level, weight = (chosen - rejected).float(), inputs["level"], inputs["weight"]
+        targets = smoothed(inputs["probability"], self.label_smoothing)
         if self.loss == "ordinal":
-            losses = -ordinal_log_likelihood(gaps, level, self.head.thresholds)
+            losses = -ordinal_log_likelihood(gaps, level, self.head.thresholds, targets=targets)
         else:
-            losses = -bradley_terry_log_likelihood(
-                gaps, margins=self.margin * level, label_smoothing=self.label_smoothing
-            )
+            losses = -bradley_terry_log_likelihood(gaps, margins=self.margin * level, targets=targets)
         if self.center_coef:
             losses = losses + self.center_coef * (chosen + rejected) ** 2
         self._note(inputs, gaps.detach(), scores.detach())

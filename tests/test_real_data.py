@@ -8,6 +8,7 @@ import pytest
 from ppo.__main__ import main as ppo
 from reward.__main__ import main as reward
 from sft.__main__ import main as sft
+from workbench.__main__ import main as workbench
 from workbench.data.readers import read_preferences
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -70,3 +71,22 @@ def test_public_pairs_are_told_apart_by_category():
     categories = {record.category for record in read_preferences(DATA / "pairs/llmbar.jsonl")}
     assert len(categories) > 3, "its subsets, not its one source"
     assert {record.category for record in read_preferences(DATA / "pairs/pandalm_majority.jsonl")} == {"pandalm"}
+
+
+def test_a_public_file_is_evaluated_by_category(tuned, tmp_path, capsys):
+    """`workbench evaluate` on the shortest pairs of a public file: a line for each of its subsets."""
+    lines = sorted((DATA / "pairs/llmbar.jsonl").read_text(encoding="utf-8").splitlines(), key=len)
+    rows = [(line, json.loads(line)) for line in lines]
+    lines = [line for line, row in rows if row["chosen"].strip() != row["rejected"].strip()][:80]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    small = ["data.max_length=512", "train.max_steps=1", "normalise.answers=16", "normalise.max_new_tokens=16"]
+    words = [f"model.start={tuned}", f"data.train={file}", f"run.dir={tmp_path / 'reward'}", "passport.at_end=false"]
+    assert reward([str(CONFIGS / "reward.yaml"), *words, *small, *QUIET]) == 0
+    capsys.readouterr()
+    assert workbench(["evaluate", str(tmp_path / "reward"), "--preferences", str(file), "--batch-size", "16"]) == 0
+    said = capsys.readouterr().out
+    categories = {record.category for record in read_preferences(file)}
+    assert len(categories) > 1
+    assert all(f"  {name}: accuracy " in said for name in categories)
+    assert "longer_wins" in said

@@ -34,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     tiny = verbs.add_parser("tiny", help="build the embedded default: base and data (cached)")
+    tiny.add_argument("--facts", metavar="FILE", help="write right and wrong statements of its help desk there instead")
     tiny.add_argument("--pretrain", action="store_true", help="train the base that ships again, in place")
     tiny.set_defaults(run=_tiny)
 
@@ -92,6 +93,9 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _tiny(arguments: argparse.Namespace) -> None:
+    if arguments.facts:
+        _write_facts(Path(arguments.facts))
+        return
     from workbench.data.embedded import tiny_folder
     from workbench.tiny.build import build_tiny, pretrain
 
@@ -100,6 +104,23 @@ def _tiny(arguments: argparse.Namespace) -> None:
     folder = tiny_folder()
     build_tiny(folder)
     print(folder)
+
+
+def _write_facts(out: Path) -> None:
+    """What the help desk knows, for whoever examines a reward model (`passport.facts`); nothing is trained on it."""
+    import json
+
+    from workbench.run.checkpoints import write_text_atomically
+    from workbench.tiny.facts import FACTS, lowered, statement
+
+    lines = []
+    for fact in FACTS:
+        for form in (0, 1):
+            right, wrong = (statement(fact, value, form) for value in (fact.right, fact.wrong[form]))
+            lines += [{"right": right, "wrong": wrong}, {"right": lowered(right), "wrong": lowered(wrong)}]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
+    print(f"{out}: {len(lines)} statements")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
         return [] if folder == DEFAULT_DIR else [f"{k.replace('__', '.')}={folder / v}" for k, v in values.items()]
 
     seeded = [] if seed == 0 else [f"run.seed={seed}"]
-    pairs = "annotate/preferences.jsonl"
+    pairs, facts = "annotate/preferences.jsonl", str(folder / "annotate/facts.jsonl")
     labels = given(
         pairs__run="sft", pairs__out="annotate/items.jsonl", store__url="annotate/labels.sqlite", export__out=pairs
     )
@@ -58,9 +58,16 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
         Step("pairs", ("annotate", "pairs", str(CONFIGS / "annotate.yaml"), *labels)),
         Step("labels", ("annotate", "simulate", str(CONFIGS / "annotate.yaml"), *labels)),
         Step("export", ("annotate", "export", str(CONFIGS / "annotate.yaml"), *labels)),
+        Step("facts", ("workbench", "tiny", "--facts", facts)),
         Step(
             "reward",
-            phase("reward", "reward", *given(run__dir="reward", model__start="sft", data__train=pairs), *seeded),
+            phase(
+                "reward",
+                "reward",
+                *given(run__dir="reward", model__start="sft", data__train=pairs),
+                f"passport.facts={facts}",
+                *seeded,
+            ),
             resumable=True,
         ),
         Step(

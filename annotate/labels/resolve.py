@@ -8,6 +8,9 @@
   outcome where it is likeliest.
 * `single`: every judgement is a label of its own.
 
+The strength is the mean over the judgements for the chosen side, ties as 0: what the others say is in the probability.
+`dawid-skene` weights it by the annotators' informedness, so that nobody's blind "much better" counts.
+
 In all of them a comparison that at least half of its annotators call both bad is resolved as both bad, and a tie has
 strength 0 and weight 0. A reviewer's adjudication replaces what the annotators said.
 """
@@ -19,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from annotate.labels.votes import Comparison, Votes, decided
-from annotate.statistics.quality import DawidSkene, dawid_skene
+from annotate.statistics.quality import DawidSkene, Floats, dawid_skene
 from annotate.store.statements import Adjudication
 
 Mode = Literal["majority", "dawid-skene", "single"]
@@ -57,6 +60,8 @@ class _Tally:
     """The votes on one comparison."""
 
     comparison: Comparison
+    codes: tuple[int, ...]
+    """Places of the annotators in `Votes.names`."""
     names: tuple[str, ...]
     strengths: tuple[int, ...]
     bad: tuple[bool, ...]
@@ -64,8 +69,14 @@ class _Tally:
     def share_of_second(self) -> float:
         return sum(1.0 if s > 0 else 0.5 if s == 0 else 0.0 for s in self.strengths) / len(self.strengths)
 
-    def strength(self) -> float:
-        return sum(abs(s) for s in self.strengths) / len(self.strengths)
+    def strength(self, chosen: int, trust: Floats | None) -> float:
+        """Mean strength for the chosen side, ties as 0; weighted by how far each annotator is trusted."""
+        sides = np.array(self.strengths) * (1 if chosen else -1)
+        weights = np.ones(len(sides)) if trust is None else np.maximum(trust[list(self.codes)], 0.0)
+        weights = np.where(sides >= 0, weights, 0.0)
+        if not weights.any():  # nobody on this side can be trusted: all say how far apart the two are
+            return float(np.abs(sides).mean())
+        return min(float(np.average(sides, weights=weights)), float(sides.max()))  # rounding: 3 stays 3
 
     def both_bad(self) -> bool:
         return 2 * sum(self.bad) >= len(self.bad)
@@ -78,7 +89,7 @@ class _Tally:
 def resolve(votes: Votes, adjudications: Mapping[int, Adjudication], *, mode: Mode) -> list[Label]:
     """The label of every comparison that has a vote or an adjudication, in the order of the comparisons."""
     tallies = _tallies(votes)
-    posteriors = fit(votes).posteriors if mode == "dawid-skene" else None
+    fitted = fit(votes) if mode == "dawid-skene" else None
     words = decided(votes, adjudications)
     labels: list[Label] = []
     for index, comparison in enumerate(votes.comparisons):
@@ -88,7 +99,7 @@ def resolve(votes: Votes, adjudications: Mapping[int, Adjudication], *, mode: Mo
         elif tally is not None and mode == "single":
             labels += _each(tally)
         elif tally is not None:
-            labels.append(_together(tally, mode, None if posteriors is None else posteriors[index]))
+            labels.append(_together(tally, mode, index, fitted))
     return labels
 
 
@@ -112,6 +123,7 @@ def _tallies(votes: Votes) -> dict[int, _Tally]:
     for index, own in zip(indices.tolist(), np.split(order, starts[1:]), strict=False):
         found[index] = _Tally(
             votes.comparisons[index],
+            tuple(votes.annotator[own].tolist()),
             tuple(votes.names[code] for code in votes.annotator[own].tolist()),
             tuple(votes.strength[own].tolist()),
             tuple(votes.both_bad[own].tolist()),
@@ -119,13 +131,13 @@ def _tallies(votes: Votes) -> dict[int, _Tally]:
     return found
 
 
-def _together(tally: _Tally, mode: Mode, posterior: np.ndarray | None) -> Label:
-    if posterior is None:
+def _together(tally: _Tally, mode: Mode, index: int, fitted: DawidSkene | None) -> Label:
+    if fitted is None:
         share = tally.share_of_second()
         tie, chosen, weight = share == 0.5, int(share > 0.5), 1.0
         probability = max(share, 1 - share)
     else:
-        first, equal, second = posterior.tolist()
+        first, equal, second = fitted.posteriors[index].tolist()
         tie, chosen = equal >= max(first, second) or first == second, int(second > first)
         weight, probability = abs(second - first), max(first, second) + equal / 2
     bad = tally.both_bad()
@@ -133,7 +145,7 @@ def _together(tally: _Tally, mode: Mode, posterior: np.ndarray | None) -> Label:
         tally.comparison,
         "both_bad" if bad else "tie" if tie else "decided",
         chosen,
-        0.0 if tie else tally.strength(),
+        0.0 if tie else tally.strength(chosen, None if fitted is None else fitted.informedness),
         0.5 if tie else min(probability, 1.0),
         0.0 if tie else min(weight, 1.0),
         tally.names,

@@ -126,4 +126,4 @@ def _shown(statistic: Statistic) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number, or a dash where it is undefined."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:,.{digits}f}"

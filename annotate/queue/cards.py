@@ -1,11 +1,12 @@
 """What an annotator is asked, as the queue hands it out: texts in the order of the display, no sources."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from annotate.queue.submission import as_shown, order_of
-from annotate.store.statements import Annotator, Assignment, StoredItem, Transaction
+from annotate.store.statements import Annotator, Assignment, StoredItem, StoredResponse, Transaction
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Nothing:
     """Items: all that there are (`all_done`), or those that are open."""
 
 
-def make_card(transaction: Transaction, who: Annotator, item: StoredItem, given: Assignment) -> Card:
-    """The card of an item that was given to somebody."""
-    responses = transaction.responses(item.id)
+def make_card(
+    transaction: Transaction, who: Annotator, item: StoredItem, given: Assignment, responses: Sequence[StoredResponse]
+) -> Card:
+    """The card of an item that was given to somebody; `responses` in the item's own order."""
     answers = tuple(
         Answer(responses[position].text, responses[position].ended) for position in order_of(given, len(responses))
     )

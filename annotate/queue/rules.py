@@ -91,21 +91,25 @@ class Queue:
             if len(live) > place:
                 item = transaction.item(live[place].item, simulated=who.simulated)
                 assert item is not None  # a foreign key
-                return make_card(transaction, who, item, live[place])
+                return make_card(transaction, who, item, live[place], transaction.responses(item.id))
             open_item = transaction.open_item(who, now) if who.active else None
             if open_item is None:
                 return why_nothing(transaction, who)
             item = self._planting.due(transaction, who, now) or open_item
-            return make_card(transaction, who, item, self._lease(transaction, who, item, now))
+            responses = transaction.responses(item.id)
+            given = self._lease(transaction, who, item, len(responses), now)
+            return make_card(transaction, who, item, given, responses)
 
-    def _lease(self, transaction: Transaction, who: Annotator, item: StoredItem, now: float) -> Assignment:
+    def _lease(
+        self, transaction: Transaction, who: Annotator, item: StoredItem, answers: int, now: float
+    ) -> Assignment:
         expires = now + self.lease_seconds
         given = transaction.assignment(item.id, who.id)
         if given is not None:
             renewed = given._replace(leased_at=now, expires_at=expires)
             transaction.put_assignment(renewed)
             return renewed
-        answers, order, swapped = transaction.count_responses(item.id), None, False
+        order, swapped = None, False
         if answers == 2:
             swapped = unit_hash(self._seed, "sides", item.item_id, who.name) < 0.5
         else:
@@ -252,4 +256,4 @@ def _card_of(transaction: Transaction, who: Annotator, item_pk: int) -> Card:
     given = transaction.assignment(item_pk, who.id)
     assert item is not None
     assert given is not None
-    return make_card(transaction, who, item, given)
+    return make_card(transaction, who, item, given, transaction.responses(item_pk))

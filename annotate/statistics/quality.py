@@ -40,6 +40,18 @@ class DawidSkene:
         diagonal: Floats = np.einsum("acc->ac", self.confusion) @ self.prior
         return diagonal
 
+    @property
+    def informedness(self) -> Floats:
+        """(A,) how much more often the annotator prefers an answer where it is the better one than where the other is.
+
+            ½ Σ_c π(c | c) − π(c | C−1−c),  c = 0 and C−1:  0 for somebody who does not look, 1 for a perfect judge
+
+        Source: Youden 1950, Cancer 3(1).
+        """
+        first, last = self.confusion[:, 0], self.confusion[:, -1]
+        apart: Floats = (first[:, 0] - last[:, 0] + last[:, -1] - first[:, -1]) / 2
+        return apart
+
 
 def dawid_skene(
     items: ArrayLike,

@@ -193,7 +193,12 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
         address = sa.engine.make_url(url)
         if address.drivername in ("postgresql", "postgres"):
             address = address.set(drivername="postgresql+pg8000")
-        return sa.create_engine(address, pool_size=16, max_overflow=48), address.render_as_string()
+        engine = sa.create_engine(address, pool_size=16, max_overflow=48)
+        if engine.driver == "pg8000":
+            from annotate.store.prepared import PreparingConnection  # the driver is not always installed
+
+            sa.event.listen(engine, "do_connect", lambda _dialect, _record, _none, how: PreparingConnection(**how))
+        return engine, address.render_as_string()
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise WorkbenchError(
             "store.url",

@@ -27,6 +27,7 @@ from annotate.web.manage import manage_routes
 from annotate.web.page import PATH, mount_page
 from annotate.web.page_routes import page_routes
 from annotate.web.people_pages import people_routes
+from annotate.web.reward_files import RewardFiles
 from annotate.web.security import LOCAL_HOSTS, Gate
 from annotate.web.texts import ASSETS, Texts
 from workbench.run.errors import WorkbenchError
@@ -44,6 +45,7 @@ def create_app(
     port: int = 7860,
     intake: Intake | None = None,
     rules: Rules | None = None,
+    reward: RewardFiles | None = None,
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine."""
     access = Access(store, login=login, days=session_days)
@@ -55,7 +57,7 @@ def create_app(
     app.include_router(manage_routes(store, access, intake or Intake()))
     app.include_router(export_routes(store, access, rules or Rules()))
     app.include_router(page_routes(contents, access))
-    pages = LeadPages(store, access, contents, rules or Rules())
+    pages = LeadPages(store, access, contents, rules or Rules(), reward or RewardFiles())
     app.include_router(lead_routes(pages))
     app.include_router(people_routes(pages))
     app.mount(_assets(), StaticFiles(directory=ASSETS))

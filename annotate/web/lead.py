@@ -5,6 +5,7 @@ For the roles reviewer and admin; accounts are `annotate.web.people_pages`. Requ
 """
 
 import re
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -19,6 +20,7 @@ from annotate.web.lead_pages import LeadPages
 PAGE_LENGTH = 20
 """Items on one page of the review."""
 _STRENGTHS = {str(strength) for strength in range(-3, 4)}
+_COUNT = re.compile(r"\d{1,9}")
 _QUERY = re.compile(r"[a-z0-9=&]{1,40}")
 
 
@@ -38,7 +40,17 @@ def _reading(router: APIRouter, pages: LeadPages) -> None:
         simulated = pages.kind(request)
         found, taken = pages.surveys.get(simulated)
         campaigns = [campaign_report(pages.store, name, simulated=simulated) for name in campaign_names(pages.store)]
-        return pages.show("lead.html.jinja", request, who, survey=found, taken=taken, campaigns=campaigns)
+        sent = request.query_params.get("sent", "")
+        return pages.show(
+            "lead.html.jinja",
+            request,
+            who,
+            survey=found,
+            taken=taken,
+            campaigns=campaigns,
+            reward=pages.reward,
+            sent=int(sent) if _COUNT.fullmatch(sent) else None,
+        )
 
     @router.get("/review")
     def review(request: Request, who: Reviewer, page: int = 1, show: str = "open") -> Response:
@@ -56,6 +68,15 @@ def _reading(router: APIRouter, pages: LeadPages) -> None:
 
 def _deciding(router: APIRouter, pages: LeadPages) -> None:
     Reviewer = Annotated[Annotator, Depends(pages.role("reviewer"))]
+
+    @router.post("/relabel")
+    def relabel(who: Reviewer) -> Response:
+        """Send back the pairs that a reward model was unsure of."""
+        applied = pages.reward.send_back(pages.store)
+        with pages.store.write() as transaction:
+            transaction.add_event("sent_back", time.time(), by=who.name, **vars(applied))
+        pages.surveys.forget()
+        return RedirectResponse(f"/lead?sent={applied.items}#reward", 303)
 
     @router.post("/review/{item}")
     def decide(

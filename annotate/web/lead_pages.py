@@ -26,6 +26,7 @@ from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from annotate.web import plots
 from annotate.web.contents import PageContents
+from annotate.web.reward_files import RewardFiles
 from annotate.web.texts import Texts
 
 FRESH_SECONDS = 20.0
@@ -64,8 +65,8 @@ class Surveys:
 class LeadPages:
     """Who may see what, and the templates."""
 
-    def __init__(self, store: Store, access: Access, contents: PageContents, rules: Rules) -> None:
-        self.store, self.access, self.rules = store, access, rules
+    def __init__(self, store: Store, access: Access, contents: PageContents, rules: Rules, reward: RewardFiles) -> None:
+        self.store, self.access, self.rules, self.reward = store, access, rules, reward
         self.surveys = Surveys(store)
         self.texts = Texts(contents.language)
         self._title = contents.title
@@ -156,6 +157,9 @@ class _Plots:
 
     def share(self, *arguments: Any, **named: Any) -> Markup:
         return Markup(plots.share(*arguments, **named))
+
+    def learning_curve(self, *arguments: Any) -> Markup:
+        return Markup(plots.learning_curve(self._texts, *arguments))
 
     def bucket_name(self, seconds: int) -> str:
         return plots.bucket_name(self._texts, seconds)

@@ -10,7 +10,9 @@ from annotate.statistics.pace import Pace
 from annotate.web.texts import Texts
 
 _WIDTH, _HEIGHT = 640, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+_WIDEST = (_WIDTH - _LEFT - _RIGHT) / 4
+"""Of a bar: the first day's only one is not a wall, and the times below two do not meet."""
 
 
 def labels_over_time(t: Texts, pace: Pace) -> str:
@@ -18,7 +20,7 @@ def labels_over_time(t: Texts, pace: Pace) -> str:
     if not pace.counts:
         return ""
     most, step = _scale(max(pace.counts))
-    width = (_WIDTH - _LEFT - _RIGHT) / len(pace.counts)
+    width = min((_WIDTH - _LEFT - _RIGHT) / len(pace.counts), _WIDEST)
     gap = min(2.0, width / 5)
     parts = _levels(most, step)
     for place, count in enumerate(pace.counts):
@@ -59,6 +61,38 @@ def progress_over_time(t: Texts, pace: Pace, wanted: int) -> str:
     parts.append(f'<line class="goal" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{goal:.1f}" y2="{goal:.1f}"/>')
     parts += _times(t, pace, width)
     return _svg(parts, t("lead.plot.so_far.said", given=so_far, wanted=wanted))
+
+
+def learning_curve(
+    t: Texts, points: Sequence[tuple[float, float]], line: Sequence[tuple[float, float, float, float]], sentence: str
+) -> str:
+    """Dots, a fit each, over the power law with its interval; the number of pairs on a logarithmic scale."""
+    left, right = math.log(line[0][0]), math.log(line[-1][0])
+    values = [value for _, value in points] + [value for _, *three in line for value in three]
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (max(values) - min(values)) / step <= 5)
+    low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
+
+    def at(pairs: float, value: float) -> str:
+        x = _LEFT + (math.log(pairs) - left) / max(right - left, 1e-9) * (_WIDTH - _LEFT - _RIGHT)
+        return f"{x:.1f},{_HEIGHT - _BOTTOM - _span(value - low, max(high - low, 1e-9)):.1f}"
+
+    parts = []
+    for number in range(round((high - low) / step) + 1):
+        y = at(line[0][0], low + number * step).split(",")[1]
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y}" dy="4" text-anchor="end">{low + number * step:.2f}</text>')
+    band = [at(x, top) for x, _, _, top in line] + [at(x, bottom) for x, _, bottom, _ in reversed(line)]
+    parts.append(f'<polygon class="area" points="{" ".join(band)}"/>')
+    parts.append(f'<polyline class="line" points="{" ".join(at(x, y) for x, y, _, _ in line)}"/>')
+    for pairs, value in points:
+        x, y = at(pairs, value).split(",")
+        title = html.escape(t("lead.curve.fit", pairs=f"{pairs:,.0f}", accuracy=f"{value:.3f}"))
+        parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3.5"><title>{title}</title></circle>')
+    for pairs in sorted({pairs for pairs, _ in points}):
+        parts.append(
+            f'<text x="{at(pairs, low).split(",")[0]}" y="{_HEIGHT - 8}" text-anchor="middle">{pairs:,.0f}</text>'
+        )
+    return _svg(parts, sentence)
 
 
 def interval(t: Texts, statistic: Statistic, *, low: float = -0.2, high: float = 1.0) -> str:
@@ -141,7 +175,7 @@ def _times(t: Texts, pace: Pace, width: float) -> list[str]:
     parts = []
     for place in places:
         anchor = ends.get(place, "middle")
-        x = {"start": _LEFT, "end": _WIDTH - _RIGHT}.get(anchor, _LEFT + (place + 0.5) * width)
+        x = {"start": _LEFT, "end": _LEFT + len(pace.starts) * width}.get(anchor, _LEFT + (place + 0.5) * width)
         label = html.escape(_when(t, pace.starts[place], pace.bucket_seconds))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{label}</text>')
     return parts

@@ -30,6 +30,7 @@ class Limits:
     one_word: float = 0.5
     damage_raises: float = 0.5
     ruin_raises: float = 0.25
+    other_answer: float = 0.25
     swap_gap: float = 0.5
     unfamiliar_flagged: float = 0.05
     same_score: float = 0.0
@@ -49,6 +50,8 @@ class Check:
     high: float | None = None
     count: int = 0
     """Pairs or answers that it rests on."""
+    rule: str = "≤"
+    """How the limit is meant: ≤ at most, ≥ at least, > proven above, ± of either sign."""
 
 
 def at_most(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
@@ -58,18 +61,18 @@ def at_most(name: str, found: Estimate | None, limit: float, about: str, *, fewe
 
 def not_below(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
     """Fails when the whole interval lies below the limit; undefined for fewer than `fewest` observations."""
-    return _check(name, found, limit, about, fewest, found is not None and found.high < limit)
+    return _check(name, found, limit, about, fewest, found is not None and found.high < limit, rule="≥")
 
 
 def proven_above(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
     """Fails unless the whole interval lies above the limit; undefined for fewer than `fewest` observations."""
-    return _check(name, found, limit, about, fewest, found is not None and not found.low > limit)
+    return _check(name, found, limit, about, fewest, found is not None and not found.low > limit, rule=">")
 
 
 def within(name: str, found: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
     """Fails when the whole interval lies outside ±limit; undefined for fewer than `fewest` observations."""
     outside = found is not None and (found.low > limit or found.high < -limit)
-    return _check(name, found, limit, about, fewest, outside)
+    return _check(name, found, limit, about, fewest, outside, rule="±")
 
 
 def exactly(name: str, difference: float | None, limit: float, about: str, *, count: int) -> Check:
@@ -80,11 +83,13 @@ def exactly(name: str, difference: float | None, limit: float, about: str, *, co
     return Check(name, "pass" if difference <= limit else "fail", about, limit, value, count=count)
 
 
-def _check(name: str, found: Estimate | None, limit: float, about: str, fewest: int, failed: bool) -> Check:
+def _check(
+    name: str, found: Estimate | None, limit: float, about: str, fewest: int, failed: bool, rule: str = "≤"
+) -> Check:
     if found is None:
-        return Check(name, "undefined", about, limit)
+        return Check(name, "undefined", about, limit, rule=rule)
     outcome: Outcome = "undefined" if found.count < fewest else "fail" if failed else "pass"
-    return Check(name, outcome, about, limit, found.mean, found.low, found.high, found.count)
+    return Check(name, outcome, about, limit, found.mean, found.low, found.high, found.count, rule)
 
 
 def verdict(checks: list[Check]) -> Literal["pass", "fail"]:

@@ -1,29 +1,22 @@
 """Puts a reward model through every question that needs scores alone. Knows a scoring function, no model and no run."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reward.passport import checks as held
-from reward.passport.checks import Check, Limits
-from reward.passport.content import Calibration, Findings, Mistake, ProbeFinding, SwapFinding, WordFinding
+from reward.passport.content import Calibration, Findings, Mistake
+from reward.passport.interventions import damaged_answers, moved_words, swapped_askers, unfamiliar
 from reward.passport.measures import (
-    Floats,
     correlation_within_interval,
     fit_temperature,
     half_of_groups,
     judgement_agreement,
     noise_ceiling,
-    raised,
     slices,
-    telling_words,
     thirds,
 )
-from reward.passport.probes import OTHER_ANSWER, PROBES, WRONG_FACT, Probe, damaged, moved, other_answers, wrong_facts
-from reward.passport.swaps import SWAPS, Swap
-from workbench.data.records import Message, Preference
+from reward.passport.subject import Heldout, Subject, mean_of
+from workbench.data.records import Preference
 from workbench.evaluate.metrics import (
     correctness,
     ece_by_chance,
@@ -35,57 +28,6 @@ from workbench.evaluate.statistics import Estimate, bootstrap_interval
 from workbench.run.errors import WorkbenchError
 
 MISTAKES = 20
-WORDS = 3
-
-MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
-"""(prompts, responses) → (N, K) normalised scores of each member."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is examined."""
-
-    score: MemberScores
-    gain: float
-    """Normalised score per raw score: Bradley-Terry probabilities are of raw scores."""
-
-    def mean(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Floats:
-        """(N,) the mean score over the members."""
-        if not responses:
-            return np.zeros(0)
-        scores: Floats = self.score(prompts, responses).mean(axis=1)
-        return scores
-
-
-@dataclass(frozen=True)
-class Heldout:
-    """The held-out pairs with the scores of both sides."""
-
-    pairs: Sequence[Preference]
-    chosen: Floats
-    """(N, K)."""
-    rejected: Floats
-    """(N, K)."""
-    gain: float
-
-    @functools.cached_property
-    def groups(self) -> list[str]:
-        """(N,) prompts."""
-        return [pair.group for pair in self.pairs]
-
-    @functools.cached_property
-    def gaps(self) -> Floats:
-        """(N,) in deviations of the scores."""
-        difference: Floats = (self.chosen - self.rejected).mean(axis=1)
-        return difference
-
-    @functools.cached_property
-    def lengths(self) -> tuple[Floats, Floats]:
-        """Words of the chosen and of the rejected answers, (N,) each."""
-        return (
-            np.array([len(words(pair.chosen_text)) for pair in self.pairs], dtype=np.float64),
-            np.array([len(words(pair.rejected_text)) for pair in self.pairs], dtype=np.float64),
-        )
 
 
 def examine(
@@ -121,7 +63,7 @@ def examine(
     ceiling, agreement = _ceiling(pairs, records, seed)
     lengths, groups = heldout.lengths, heldout.groups
     shorter = lengths[0] < lengths[1]
-    spread, flag, unfamiliar = _unfamiliar(subject, heldout, asked, seed)
+    spread, flag, flagged = unfamiliar(subject, heldout, asked, seed)
     return Findings(
         accuracy=bootstrap_interval(correctness(heldout.gaps), groups, seed=seed),
         ceiling=ceiling,
@@ -134,13 +76,13 @@ def examine(
             groups * 2,
             seed=seed,
         ),
-        shorter_better=_mean(correctness(heldout.gaps)[shorter], _of(groups, shorter), seed),
-        words=_words(subject, heldout, seed),
-        probes=_probes(subject, asked, facts, seed),
-        swaps=_swaps(subject, asked, seed),
+        shorter_better=mean_of(correctness(heldout.gaps)[shorter], _of(groups, shorter), seed),
+        words=moved_words(subject, heldout, seed),
+        probes=damaged_answers(subject, asked, facts, seed),
+        swaps=swapped_askers(subject, asked, seed),
         spread=spread,
         spread_flag=flag,
-        unfamiliar_flagged=unfamiliar,
+        unfamiliar_flagged=flagged,
         mistakes=_mistakes(heldout),
         calibration=_calibration(heldout, seed),
     )
@@ -159,10 +101,6 @@ def _one_answer_a_prompt(heldout: Heldout, most: int) -> list[Preference]:
 
 def _of(items: Sequence[str], keep: np.ndarray) -> list[str]:
     return [item for item, wanted in zip(items, keep, strict=True) if wanted]
-
-
-def _mean(values: Floats, groups: Sequence[str], seed: int) -> Estimate | None:
-    return bootstrap_interval(values, groups, seed=seed) if len(values) else None
 
 
 def _ceiling(
@@ -232,75 +170,6 @@ def _calibration(heldout: Heldout, seed: int) -> Calibration:
     )
 
 
-def _words(subject: Subject, heldout: Heldout, seed: int) -> list[WordFinding]:
-    """For the words that tell the label best: does moving one turn the order?"""
-    pairs, found = heldout.pairs, []
-    chosen, rejected = [p.chosen_text for p in pairs], [p.rejected_text for p in pairs]
-    for word, tells in telling_words(chosen, rejected, most=WORDS):
-        sides = zip(chosen, rejected, strict=True)
-        turned = [moved(word, *((c, r) if tells > 0 else (r, c))) for c, r in sides]
-        places = [place for place, texts in enumerate(turned) if texts is not None]
-        sources, targets = ([texts[side] for texts in turned if texts is not None] for side in (0, 1))
-        prompts = [pairs[place].prompt for place in places]
-        gaps = subject.mean(prompts, sources) - subject.mean(prompts, targets)
-        flips = np.zeros(len(pairs))
-        before = heldout.gaps[places] * np.sign(tells)
-        flips[places] = (np.sign(before) == 1) & (gaps < 0)
-        found.append(WordFinding(word, tells, bootstrap_interval(flips, heldout.groups, seed=seed)))
-    return found
-
-
-def _probes(subject: Subject, asked: Sequence[Preference], facts: Mapping[str, str], seed: int) -> list[ProbeFinding]:
-    texts, groups = [pair.chosen_text for pair in asked], [pair.group for pair in asked]
-    before = subject.mean([pair.prompt for pair in asked], texts)
-    made: list[tuple[Probe, list[str | None]]] = [(probe, damaged(probe, texts, seed=seed)) for probe in PROBES]
-    made += [(OTHER_ANSWER, other_answers(texts, groups)), (WRONG_FACT, wrong_facts(texts, facts))]
-    found = []
-    for probe, worse in made:
-        places = [place for place, text in enumerate(worse) if text is not None]
-        own = [groups[place] for place in places]
-        after = subject.mean([asked[p].prompt for p in places], [text for text in worse if text is not None])
-        share = raised(before[places], after, own, seed=seed) if places else None
-        change = float((after - before[places]).mean()) if places else None
-        found.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
-    return found
-
-
-def _swaps(subject: Subject, asked: Sequence[Preference], seed: int) -> list[SwapFinding]:
-    requests, responses = [p.prompt[-1].content for p in asked], [p.chosen_text for p in asked]
-    found = []
-    for name, make in SWAPS.items():
-        swaps = make(requests, responses)
-        first, second = (
-            subject.mean([_asked_by(asked[s.place], s, side) for s in swaps], [s.response[side] for s in swaps])
-            for side in (0, 1)
-        )
-        gaps = first - second
-        gap = _mean(gaps, [asked[s.place].group for s in swaps], seed)
-        found.append(SwapFinding(name, gap, float(np.abs(gaps).max()) if len(gaps) else None))
-    return found
-
-
-def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
-    return (*pair.prompt[:-1], Message(role="user", content=swap.prompt[side]))
-
-
-def _unfamiliar(
-    subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int
-) -> tuple[float | None, float | None, Estimate | None]:
-    """Mean spread of the members, the spread that is flagged, and how much of text without sense that flags."""
-    if heldout.chosen.shape[1] < 2:
-        return None, None, None
-    known = np.concatenate((heldout.chosen, heldout.rejected)).std(axis=1)
-    flag = float(np.quantile(known, 0.95))
-    rng = np.random.default_rng(seed)
-    letters = list("abcdefghijklmnopqrstuvwxyz     ")
-    senseless = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
-    spread = subject.score([pair.prompt for pair in asked], senseless).std(axis=1)
-    flagged = bootstrap_interval((spread > flag).astype(np.float64), [p.group for p in asked], seed=seed)
-    return float(known.mean()), flag, flagged
-
-
 def _mistakes(heldout: Heldout) -> list[Mistake]:
     worst = [int(place) for place in np.argsort(heldout.gaps, kind="stable")[:MISTAKES] if heldout.gaps[place] < 0]
     return [
@@ -314,57 +183,3 @@ def _mistakes(heldout: Heldout) -> list[Mistake]:
         )
         for place in worst
     ]
-
-
-def judge(found: Findings, limits: Limits) -> list[Check]:
-    """The findings held against the limits."""
-    few = limits.fewest
-    result: list[Check] = []
-    add = result.append
-    add(held.proven_above("accuracy", found.accuracy, limits.accuracy, ACCURACY, fewest=few))
-    if found.ceiling is None:
-        add(Check("below_ceiling", "undefined", BELOW, limits.below_ceiling))
-        add(Check("above_ceiling", "undefined", ABOVE, limits.above_ceiling))
-    else:
-        under = _minus(found.ceiling.mean, found.accuracy)
-        over = Estimate(-under.mean, found.accuracy.low - found.ceiling.high, -under.low, under.count, under.prompts)
-        add(held.at_most("below_ceiling", under, limits.below_ceiling, BELOW, fewest=few))
-        add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
-    honest = found.calibration
-    excess = max(0.0, honest.ece - honest.ece_by_chance)
-    error = Estimate(excess, excess, excess, honest.brier.count, honest.brier.prompts)
-    add(held.at_most("calibration", error, limits.ece, CALIBRATION, fewest=few))
-    add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
-    add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
-    add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
-    worst = max(found.words, key=lambda word: word.turned.mean, default=None)
-    add(held.at_most("one_word", worst.turned if worst else None, limits.one_word, ONE_WORD, fewest=few))
-    for probe in found.probes:
-        limit = limits.ruin_raises if probe.severe else limits.damage_raises
-        add(
-            held.at_most(
-                f"probe/{probe.name}", probe.raised, limit, f"share that scores higher with {probe.about}", fewest=few
-            )
-        )
-    for swap in found.swaps:
-        add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
-    add(held.not_below("unfamiliar", found.unfamiliar_flagged, limits.unfamiliar_flagged, UNFAMILIAR, fewest=few))
-    return result
-
-
-def _minus(value: float, estimate: Estimate) -> Estimate:
-    return Estimate(
-        value - estimate.mean, value - estimate.high, value - estimate.low, estimate.count, estimate.prompts
-    )
-
-
-ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
-BELOW = "noise ceiling − accuracy; fails when the model learnt much less than the labels hold"
-ABOVE = "accuracy − noise ceiling; fails when the model knows more than labels can tell: something leaks"
-CALIBRATION = "calibration error after temperature, beyond what chance alone shows"
-BRIER = "mean squared error of the probability after temperature; a coin has 0.25"
-LENGTH = "correlation of score and length within prompts"
-SHORTER = "accuracy where the shorter answer is the better one"
-ONE_WORD = "share of pairs whose order turns when one telling word is moved to the other answer"
-SWAP = "mean difference of score between two askers, in deviations"
-UNFAMILIAR = "share of texts without sense that the members' spread flags"

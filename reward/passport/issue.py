@@ -9,10 +9,12 @@ import numpy as np
 
 from reward.passport.checks import Limits, failed_names, verdict
 from reward.passport.content import PAGE, Passport
-from reward.passport.examination import MemberScores, Subject, examine, judge
+from reward.passport.examination import examine
 from reward.passport.integrity import head_check, integrity, reload_check
+from reward.passport.judge import judge
 from reward.passport.measures import Floats
 from reward.passport.page import render
+from reward.passport.subject import MemberScores, Subject
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.tokenise import encode_prompt, encode_response

@@ -14,6 +14,7 @@ from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from annotate.web.contents import PageContents
+from annotate.web.reward_files import RewardFiles
 from tests.annotate.postgres import Server, missing
 from workbench.data.records import Item, Message, Response
 
@@ -121,10 +122,10 @@ def _quick_hashes() -> Iterator[None]:
         people._hash_of_nobody.cache_clear()
 
 
-def client_of(store: Store, *, login: bool) -> TestClient:
+def client_of(store: Store, *, login: bool, reward: RewardFiles | None = None) -> TestClient:
     from annotate.web.app import create_app  # gradio takes seconds to load: only where it is used
 
-    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login)
+    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login, reward=reward)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 

@@ -1,4 +1,5 @@
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -158,3 +159,17 @@ def test_accounts_from_the_command_line(
     assert "bea  reviewer" in capsys.readouterr().out
     assert main(["upgrade", *arguments]) == 0
     assert "is of this version already" in capsys.readouterr().out
+
+
+def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) -> None:
+    """No word of --resume, which no verb here has."""
+    write_records(tmp_path / "items.jsonl", help_desk_items(2))
+    command = [sys.executable, "-m", "annotate", "serve", *arguments, f"server.port={_free_port()}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout is not None
+        assert any("Ctrl-C stops it" in line for line in server.stdout)
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=60)
+    assert said.splitlines()[-1] == "stopped; what was saved before is in the store"
+    assert "Traceback" not in said
+    assert server.returncode == 130

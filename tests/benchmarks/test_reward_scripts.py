@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import reward_acquire, reward_fits, reward_labels, reward_scoring
+from benchmarks import reward_acquire, reward_fits, reward_labels, reward_real, reward_scoring
 from tests.annotate.test_simulate import help_desk_items
 from workbench.data.readers import write_records
 
@@ -25,28 +25,26 @@ def content(path):
 
 
 @pytest.mark.slow
-def test_reward_labels_runs_at_toy_size(items, sft_run, tmp_path):
-    words = [
-        "--start",
-        sft_run,
-        "--items",
-        items,
-        "--pairs",
-        12,
-        "--heldout",
-        10,
-        "--seeds",
-        0,
-        "--runs",
-        tmp_path / "runs",
-    ]
-    reward_labels.main([str(word) for word in [*words, "--out", tmp_path / "r.json"]])
+def test_reward_labels_runs_at_toy_size_and_goes_on(items, sft_run, tmp_path, monkeypatch):
+    pool, kept_out = reward_fits.split_items(items, heldout=10)
+    monkeypatch.setattr(reward_labels, "sampled_items", lambda *_, first, **__: kept_out if first else pool)
+    words = ["--start", sft_run, "--pairs", 12, "--careless-pairs", 8, "--sets", 1, "--seeds", 0]
+    words += ["--runs", tmp_path / "runs", "--out", tmp_path / "r.json"]
+    reward_labels.main([str(word) for word in words])
     found = content(tmp_path / "r.json")
-    assert set(found["truth_accuracy"]) == {"ordinal", "bradley_terry", "majority", "dawid-skene"}
-    assert (
-        found["reliability"]["prompts_95"][0] <= found["reliability"]["mean"] <= found["reliability"]["prompts_95"][1]
+    arms = {"ordinal", "bradley_terry", "shuffled", "majority", "dawid-skene", "dawid-skene-soft"}
+    assert set(found["truth_accuracy"]) == arms
+    for name in ("reliability", "reliability_soft", "strengths"):
+        assert found[name]["prompts_95"][0] <= found[name]["mean"] <= found[name]["prompts_95"][1]
+    ceiling = found["ceiling"]["0"]
+    assert ceiling["below_ceiling"]["mean"] == pytest.approx(
+        ceiling["noise_ceiling"]["mean"] - ceiling["accuracy"]["mean"]
     )
     assert {"claim", "commit", "hardware", "versions"} <= found.keys()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    reward_labels.main([str(word) for word in words])
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    assert content(tmp_path / "r.json")["truth_accuracy"] == found["truth_accuracy"]
 
 
 def test_reward_acquire_runs_at_toy_size(items, reward_run, tmp_path, monkeypatch):
@@ -101,3 +99,17 @@ def test_labels_saved_by_hand():
     assert reward_acquire.labels_saved(arms, "better", sizes) == pytest.approx(1200, abs=20)
     assert reward_acquire.labels_saved(arms, "worse", sizes) == pytest.approx(-122, abs=5)
     assert reward_acquire.labels_saved(arms, "beyond", sizes) is None
+
+
+@pytest.mark.slow
+def test_real_files_are_measured_beside_longer_wins(
+    tiny_base, preference_file, demonstration_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(reward_fits.CONFIG.resolve().parents[2])
+    words = [tiny_base, demonstration_file, preference_file, "--seeds", 0, "--runs", tmp_path / "runs"]
+    words += ["--out", tmp_path / "r.json", "--set", "train.max_steps=1"]
+    reward_real.main([str(word) for word in words])
+    found = content(tmp_path / "r.json")["files"][preference_file.stem]["0"]
+    assert set(found) == {"accuracy", "longer_wins", "difference", "pairs"}
+    assert found["difference"]["mean"] == pytest.approx(found["accuracy"]["mean"] - found["longer_wins"]["mean"])
+    assert found["accuracy"]["pairs"] == 8

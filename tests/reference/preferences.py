@@ -13,6 +13,11 @@ def bradley_terry_by_definition(chosen, rejected):
     return -math.fsum(log_sigmoid(c - r) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
 
 
+def soft_by_definition(gap, target):
+    """−H(q, P), the cross-entropy of a soft label and P = 1 / (1 + e^−gap), over both outcomes."""
+    return sum(share * log_sigmoid(side) for share, side in ((target, gap), (1 - target, -gap)))
+
+
 def ordinal_by_definition(gap, level, thresholds):
     """log P(level) of a latent gap + logistic noise cut at ±thresholds; between two levels the mean of both."""
 

@@ -18,7 +18,7 @@ def tokenizer(tiny_base):
 
 def load(tokenizer, path, **changes):
     options = {"heldout": None, "heldout_share": 0.2, "limit": 0, "shuffle_labels": False, "use_ties": False}
-    options |= {"max_length": 128, "seed": 0}
+    options |= {"soft_labels": False, "max_length": 128, "truncate_prompt": False, "seed": 0}
     return load_data(tokenizer, train=path, **(options | changes))
 
 
@@ -37,7 +37,7 @@ def pairs(count, *, long=()):
 
 def test_both_rows_share_the_prompt_and_end_with_the_end_token(tokenizer, preference_file):
     data = load(tokenizer, preference_file)
-    assert data.counts == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
+    assert data.counts == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0, "cut": 0}
     trained = [
         (row["ids"][c], row["ids"][r])
         for row in data.train
@@ -67,6 +67,37 @@ def test_too_long_pairs_are_left_out_whole_and_counted(tokenizer, tmp_path):
     assert data.counts["train"] + data.counts["heldout"] == 17
     assert not {"x3", "x4", "x5"} & {record.id for record in data.train_records}
     assert len(data.train) == len(data.train_records)
+
+
+def test_long_prompts_are_cut_from_the_left_where_that_is_asked_for(tokenizer, tmp_path):
+    rows = pairs(20, long=(3, 4))
+    for n in (5, 6, 7):
+        rows[n]["prompt"] = user("Where is {}?", "the " * 100 + f"thing {n}")
+    path = write_jsonl(tmp_path / "p.jsonl", rows)
+    assert load(tokenizer, path, max_length=80).counts["too_long"] == 5
+    data = load(tokenizer, path, max_length=80, truncate_prompt=True)
+    assert (data.counts["too_long"], data.counts["cut"]) == (2, 3), "an answer that is too long by itself is left out"
+    assert data.counts["train"] + data.counts["heldout"] == 18
+    assert all(len(ids) <= 80 for row in data.train for ids in row["ids"])
+
+
+def test_soft_labels_take_the_place_of_weights(tokenizer, tmp_path):
+    rows = pairs(20)
+    rows[0] |= {"probability": 0.8, "weight": 0.6}
+    rows[1] |= {"probability": 0.5, "weight": 0.0, "strength": 0}
+    rows[2] |= {"weight": 0.25}
+    for row in rows:
+        row["split"] = "heldout" if row["id"] == "x19" else "train"
+    path = write_jsonl(tmp_path / "p.jsonl", rows)
+    for soft, expected in (
+        (False, [(1, 0.6), (1, 1), (1, 0.25), (1, 1)]),
+        (True, [(0.8, 1), (0.5, 1), (1, 0.25), (1, 1)]),
+    ):
+        data = load(tokenizer, path, use_ties=True, soft_labels=soft)
+        found = {
+            r.id: (*row["probability"], *row["weight"]) for r, row in zip(data.train_records, data.train, strict=True)
+        }
+        assert [found[f"x{n}"] for n in range(4)] == expected
 
 
 def test_ties_train_nothing_and_are_counted(tokenizer, tmp_path):
@@ -127,7 +158,7 @@ def test_the_answers_of_a_prompt_are_read_once_however_many_pairs_they_are_in(to
 def test_a_large_group_is_cut(tokenizer, preference_file):
     record = read_preferences(preference_file)[0]
     rows = [{"chosen_ids": [1, n], "rejected_ids": [2, n]} for n in range(20)]
-    groups = prompt_groups(rows, [record] * 20, [1.0] * 20)
+    groups = prompt_groups(rows, [record] * 20, [1.0] * 20, soft_labels=False)
     assert sum(len(group["chosen"]) for group in groups) == 20
     assert max(len(group["ids"]) for group in groups) == LARGEST_GROUP
     for group in groups:

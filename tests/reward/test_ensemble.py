@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 import reward.train as phase
 from ppo.config import PpoConfig
 from ppo.train import train as run_ppo
+from reward.__main__ import main
 from reward.config import RewardConfig
 from reward.ensemble import member_config, member_seed, resampled
-from tests.conftest import load_phase, reward_values
+from tests.conftest import load_phase, reward_values, user, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
@@ -98,6 +99,44 @@ def test_evaluation_takes_the_mean_of_the_members(ensemble):
     ]
     result = evaluate_reward_run(ensemble.path).reward_model
     assert result.score_mean == pytest.approx(np.concatenate((np.mean(scores, 0), np.mean(others, 0))).mean(), abs=1e-4)
+
+
+def test_an_answer_of_an_ensemble_is_explained_by_all_members(ensemble, preference_file, tmp_path, capsys):
+    page, relabel = tmp_path / "why.html", tmp_path / "again.jsonl"
+    words = ["explain", str(ensemble.path), "--prompt", "Where is my order?", "--response", "No idea about your order."]
+    assert main([*words, "--out", str(page), "--relabel", str(relabel), "--nearest", "3"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "the mean of its 2 members" in text
+    assert "Completeness check passed" in text
+    assert text.count("<article>") == 3 == len(relabel.read_text(encoding="utf-8").splitlines())
+    # What the page calls the score is what `score` and PPO call it.
+    answer = write_jsonl(
+        tmp_path / "one.jsonl",
+        [{"id": "a", "prompt": user("Where is my order?", ""), "response": "No idea about your order."}],
+    )
+    assert main(["score", str(ensemble.path), str(answer), "--out", str(tmp_path / "scores.jsonl")]) == 0
+    row = json.loads((tmp_path / "scores.jsonl").read_text(encoding="utf-8"))
+    assert f"<h1>Score {row['score']:+.2f}</h1>" in text
+    assert row["spread"][0] > 0
+
+
+def test_the_score_of_a_file_is_the_mean_of_the_members(ensemble, tmp_path):
+    pairs = own_heldout_pairs(ensemble)
+    file = write_jsonl(tmp_path / "pairs.jsonl", [pair.model_dump(mode="json") for pair in pairs])
+    assert main(["score", str(ensemble.path), str(file), "--out", str(tmp_path / "scores.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    roles = open_runs(reward_roles(ensemble.path))
+    prompts, ended = [pair.prompt for pair in pairs], [True] * len(pairs)
+    for side in ("chosen", "rejected"):
+        texts = [getattr(pair, f"{side}_text") for pair in pairs]
+        each = np.stack([RoleScore(roles, name, 8)(prompts, texts, ended) for name in ("reward_1", "reward_2")])
+        assert [row[side] for row in rows] == pytest.approx(each.mean(axis=0), abs=1e-5)
+
+
+def test_the_passport_is_issued_anew_by_the_command(ensemble):
+    assert main(["passport", str(ensemble.path), "passport.fewest=4", "passport.answers=8"]) in (0, 1)
+    passport = json.loads((ensemble.path / "passport.json").read_text(encoding="utf-8"))
+    assert (passport["facts"]["members"], len(passport["files"])) == (2, 4)
 
 
 def test_ppo_scores_with_every_member(ensemble, sft_run, prompt_file, tmp_path):

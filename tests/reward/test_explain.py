@@ -10,7 +10,7 @@ import torch
 from annotate.intake.priorities import read_priorities
 from reward.__main__ import main
 from reward.explain import relabel_rows, tints
-from reward.explain_tokens import TokenShares, token_shares
+from reward.explain_tokens import TokenShares, mean_shares, token_shares
 from reward.nearest import Neighbour, cosines, nearest_pairs, representations
 from tests.conftest import BAD, GOOD, QUESTIONS
 from workbench.data.readers import read_preferences
@@ -77,6 +77,15 @@ def test_parts_of_a_linear_score_by_hand():
     assert found.steps == 64
 
 
+def test_the_parts_of_an_ensemble_are_the_means_of_its_members():
+    one, two = TokenShares(["a", "b"], [1.0, 2.0], 4.0, 1.0, 64), TokenShares(["a", "b"], [3.0, -2.0], 2.0, 1.0, 128)
+    assert mean_shares([one]) is one
+    both = mean_shares([one, two])
+    assert (both.shares, both.score, both.baseline_score, both.steps) == ([2.0, 0.0], 3.0, 1.0, 128)
+    assert both.member_scores == (4.0, 2.0)
+    assert both.complete
+
+
 def test_parts_that_do_not_add_up_are_not_called_complete():
     assert TokenShares(["a"], [2.0], 3.0, 1.0, 64).complete
     assert TokenShares(["a"], [2.019], 3.0, 1.0, 64).complete
@@ -100,7 +109,7 @@ def test_the_nearest_pair_is_the_one_that_holds_the_answer(roles, preference_fil
     for response, side in ((records[5].chosen_text, "chosen"), (records[5].rejected_text, "rejected")):
         ids = encode_prompt(roles.tokenizer, records[5].prompt)
         row = [*ids, *encode_response(roles.tokenizer, records[5].prompt, response)]
-        found = nearest_pairs(roles, "reward", row, records, number=3, batch_size=7)
+        found = nearest_pairs(roles, ("reward",), row, records, number=3, batch_size=7)
         assert found[0].record == records[5]
         assert found[0].side == side
         assert found[0].similarity == pytest.approx(1, abs=1e-4)

@@ -8,8 +8,14 @@ import torch
 from sklearn.metrics import log_loss
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 
-from reward.loss import bradley_terry_log_likelihood, first_thresholds, ordinal_log_likelihood, thresholds_of
-from tests.reference.preferences import bradley_terry_by_definition, ordinal_by_definition
+from reward.loss import (
+    bradley_terry_log_likelihood,
+    first_thresholds,
+    ordinal_log_likelihood,
+    smoothed,
+    thresholds_of,
+)
+from tests.reference.preferences import bradley_terry_by_definition, ordinal_by_definition, soft_by_definition
 from tests.reference.tolerances import EXACT
 
 THRESHOLDS = torch.tensor([0.3, 1.5, 4.0], dtype=torch.float64)
@@ -33,14 +39,41 @@ def test_bradley_terry_by_hand():
     # A margin of ln 3 takes the lead away; smoothing by ¼ mixes both outcomes.
     assert float(bradley_terry_log_likelihood(gap[1:2], margins=gap[1:2])) == pytest.approx(hand[0], rel=1e-12)
     assert float(bradley_terry_log_likelihood(gap[1:2], margins=math.log(9))) == pytest.approx(hand[2], rel=1e-12)
+    # A soft label of ¾ mixes both outcomes.
     mixed = 0.75 * hand[1] + 0.25 * hand[2]
-    assert float(bradley_terry_log_likelihood(gap[1:2], label_smoothing=0.25)) == pytest.approx(mixed, rel=1e-12)
+    assert float(bradley_terry_log_likelihood(gap[1:2], targets=0.75)) == pytest.approx(mixed, rel=1e-12)
 
 
 def test_bradley_terry_matches_the_definition_and_scikit_learn(gaps):
     ours = -float(bradley_terry_log_likelihood(gaps).mean())
     assert ours == pytest.approx(bradley_terry_by_definition(gaps.tolist(), [0.0] * 9), rel=1e-12)
     assert ours == pytest.approx(log_loss([1] * 9, torch.sigmoid(gaps).numpy(), labels=[0, 1]), rel=1e-10)
+
+
+def test_smoothing_by_hand():
+    # Every fifth label exchanged: a certain one is right with .8, one of ¾ with .8·.75 + .2·.25, a coin stays a coin.
+    assert smoothed(double(1, 0.75, 0.5, 0), 0.2).tolist() == pytest.approx([0.8, 0.65, 0.5, 0.2], rel=1e-12)
+    assert smoothed(double(1, 0.75), 0.0).tolist() == [1, 0.75]
+
+
+def test_soft_bradley_terry_matches_the_definition_torch_and_scikit_learn(gaps):
+    targets = torch.linspace(0, 1, 9).double()
+    ours = bradley_terry_log_likelihood(gaps, targets=targets)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(gaps, targets, reduction="none")
+    torch.testing.assert_close(ours, -theirs, **EXACT)
+    torch.testing.assert_close(ours, double(*map(soft_by_definition, gaps.tolist(), targets.tolist())), **EXACT)
+    # Each pair as two certain ones, weighted by q and 1 − q.
+    sides, chances = torch.sigmoid(torch.cat((gaps, gaps))), torch.cat((targets, 1 - targets))
+    weighted = log_loss([1] * 9 + [0] * 9, sides.numpy(), sample_weight=chances.numpy(), labels=[0, 1])
+    assert -float(ours.mean()) == pytest.approx(weighted, rel=1e-10)
+
+
+def test_soft_labels_are_fitted_where_the_model_says_what_they_say():
+    """The gradient vanishes at σ(gap) = q, and pulls towards it from either side."""
+    targets = double(0.7, 0.7, 0.7)
+    gap = torch.logit(double(0.6, 0.7, 0.8)).requires_grad_()
+    bradley_terry_log_likelihood(gap, targets=targets).sum().backward()
+    torch.testing.assert_close(gap.grad, double(0.1, 0.0, -0.1), **EXACT)
 
 
 def test_bradley_terry_gradient_is_largest_where_the_order_is_wrong(gaps):
@@ -72,6 +105,39 @@ def test_ordinal_by_hand():
     assert float(ordinal_log_likelihood(zero, double(0.25), two)) == pytest.approx(
         0.75 * math.log(0.5) + 0.25 * math.log(0.125), rel=1e-12
     )
+
+
+def test_ordinal_soft_label_by_hand():
+    # Gap ln 3, θ = (0): the chosen side wins with ¾, the other with ¼. Sure by ¾: ¾ ln ¾ + ¼ ln ¼.
+    gap = double(math.log(3))
+    expected = 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
+    assert float(ordinal_log_likelihood(gap, double(1), double(0), targets=0.75)) == pytest.approx(expected, rel=1e-12)
+    # Gap ln 3, θ = (0, ln 9): level 2 for the chosen side 1/(1 + 3) = ¼, for the other 1/(1 + 27).
+    two = ordinal_log_likelihood(gap, double(2), double(0, math.log(9)), targets=double(0.5))
+    assert float(two) == pytest.approx(0.5 * math.log(1 / 4) + 0.5 * math.log(1 / 28), rel=1e-12)
+
+
+def test_a_tie_has_no_side_that_a_soft_label_could_doubt(gaps):
+    zero = torch.zeros(9).double()
+    certain = ordinal_log_likelihood(gaps, zero, THRESHOLDS)
+    torch.testing.assert_close(ordinal_log_likelihood(gaps, zero, THRESHOLDS, targets=0.3), certain, **EXACT)
+
+
+def test_ordinal_soft_labels_match_the_definition(gaps):
+    levels, targets = double(0, 1, 2, 3, 0.4, 1.7, 2.2, 3, 0), torch.linspace(0, 1, 9).double()
+    ours = ordinal_log_likelihood(gaps, levels, THRESHOLDS, targets=targets)
+    expected = [
+        q * ordinal_by_definition(g, s, THRESHOLDS.tolist())
+        + (1 - q) * ordinal_by_definition(-g, s, THRESHOLDS.tolist())
+        for g, s, q in zip(gaps.tolist(), levels, targets.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(ours, double(*expected), **EXACT)
+
+
+def test_soft_ordinal_without_ties_or_strengths_is_soft_bradley_terry(gaps):
+    targets = torch.linspace(0, 1, 9).double()
+    ours = ordinal_log_likelihood(gaps, torch.ones(9).double(), double(0), targets=targets)
+    torch.testing.assert_close(ours, bradley_terry_log_likelihood(gaps, targets=targets), **EXACT)
 
 
 def test_ordinal_matches_the_definition(gaps):

@@ -116,11 +116,60 @@ def test_the_loss_is_the_one_of_trl_where_trl_has_it(fit, monkeypatch):
     torch.testing.assert_close(found, expected, **SHAPES)
 
 
+def test_a_soft_label_is_the_loss_of_trl_on_pairs_in_both_directions(fit):
+    """q = ¾ is TRL's mean over three pairs one way and one the other."""
+    trainer, _ = fit("loss.kind=bradley_terry", "train.max_steps=1")
+    trainer.model.eval()
+    groups = list(trainer.train_dataset)
+    ours = Comparisons(trainer.processing_class.pad_token_id)(groups)
+    ours |= {"weight": torch.ones_like(ours["weight"]), "probability": torch.full_like(ours["weight"], 0.75)}
+    sides = [
+        (group["ids"][chosen], group["ids"][rejected])
+        for group in groups
+        for chosen, rejected in zip(group["chosen"], group["rejected"], strict=True)
+    ]
+    pairs = [
+        {"chosen_ids": chosen, "rejected_ids": rejected}
+        for one, other in sides
+        for chosen, rejected in ((one, other), (one, other), (one, other), (other, one))
+    ]
+    theirs = DataCollatorForPreference(trainer.processing_class.pad_token_id)(pairs)
+    with torch.no_grad():
+        expected = super(ComparisonTrainer, trainer).compute_loss(trainer.model, theirs)
+        found = trainer.compute_loss(trainer.model, ours)
+    torch.testing.assert_close(found, expected, **SHAPES)
+
+
+def test_smoothing_and_soft_labels_reach_the_loss(fit, graded_file):
+    records = [json.loads(line) for line in graded_file.read_text().splitlines()]
+    write_jsonl(graded_file, [record | {"probability": 0.9} for record in records])
+    trainer, _ = fit("loss.soft_labels=true", "train.max_steps=1")
+    batch = Comparisons(0)(list(trainer.train_dataset))
+    assert batch["probability"].tolist() == pytest.approx([0.9] * len(batch["weight"]))
+    assert batch["weight"].tolist() == [1.0] * len(batch["weight"])
+    smoothing, _ = fit("loss.label_smoothing=0.1", "train.max_steps=1")
+    smoothing.model.eval()
+    hard = batch | {"probability": torch.ones_like(batch["probability"])}
+    with torch.no_grad():
+        smooth = float(smoothing.compute_loss(smoothing.model, hard))
+        smoothing.label_smoothing = 0.0
+        soft = float(smoothing.compute_loss(smoothing.model, batch))
+        assert float(smoothing.compute_loss(smoothing.model, hard)) != soft
+    assert smooth == pytest.approx(soft, rel=1e-6)
+
+
 def test_answers_shared_by_pairs_get_the_gradient_of_all_of_them(fit):
     trainer, _ = fit("loss.kind=bradley_terry", "train.max_steps=1")
     (group,) = [row for row in trainer.train_dataset if len(row["ids"]) == 4][:1]
     apart = [
-        {"ids": [group["ids"][c], group["ids"][r]], "chosen": [0], "rejected": [1], "level": [1.0], "weight": [w]}
+        {
+            "ids": [group["ids"][c], group["ids"][r]],
+            "chosen": [0],
+            "rejected": [1],
+            "level": [1.0],
+            "probability": [1.0],
+            "weight": [w],
+        }
         for c, r, w in zip(group["chosen"], group["rejected"], group["weight"], strict=True)
     ]
     collate = Comparisons(trainer.processing_class.pad_token_id)

@@ -6,7 +6,7 @@ whole, or it is dropped, counted and reported.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.data.records import Demonstration, Preference, Prompt
@@ -28,6 +28,8 @@ class EncodedRows:
     """Records that were longer than the limit."""
     longest: int
     """Tokens of the longest record, dropped ones included."""
+    cut: int = 0
+    """Records of which a part of the prompt was cut off to keep the limit."""
 
 
 def encode_demonstrations(
@@ -63,6 +65,7 @@ def encode_pairs(
     max_length: int,
     place: object,
     prompt_apart: bool = False,
+    truncate_prompt: bool = False,
 ) -> EncodedRows:
     """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, the prompt in both.
 
@@ -76,21 +79,31 @@ def encode_pairs(
         max_length: tokens of the prompt with either response, at most.
         place: the file, for messages.
         prompt_apart: keep the prompt's ids in a field of their own.
+        truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), in both
+            rows alike; where two tokens of it do not fit either, the pair is dropped.
 
     Raises:
         WorkbenchError: every pair is too long.
     """
-    rows, lengths = [], []
+    rows, lengths, cut = [], [], 0
     for preference in preferences:
         prompt = encode_prompt(tokenizer, preference.prompt)
         chosen = encode_response(tokenizer, preference.prompt, preference.chosen_text)
         rejected = encode_response(tokenizer, preference.prompt, preference.rejected_text)
+        room = max_length - max(len(chosen), len(rejected))
+        if truncate_prompt and 2 <= room < len(prompt):
+            prompt = [prompt[0], *prompt[1 - room :]]
+            cut += 1
         if prompt_apart:
             rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
         else:
             rows.append({"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected})
         lengths.append(len(prompt) + max(len(chosen), len(rejected)))
-    return _within(rows, lengths, max_length, place, "pairs", "data.max_length")
+    if cut:
+        _log.warning(
+            "%s: cut the prompts of %d of %d pairs to data.max_length=%d tokens", place, cut, len(rows), max_length
+        )
+    return replace(_within(rows, lengths, max_length, place, "pairs", "data.max_length"), cut=cut)
 
 
 def encode_prompts(

@@ -7,7 +7,7 @@ import * as drafts from "./draft.js";
 import * as kept from "./kept.js";
 import * as outbox from "./outbox.js";
 import { Refusal, ask, call, pause } from "./server.js";
-import { t } from "./words.js";
+import { amount, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const RENEW_EVERY_MS = 240_000;
@@ -113,8 +113,8 @@ function setBusy(value) {
 }
 
 function progress({ mine, open_for_me: open, seconds_each: seconds }) {
-  $("count").textContent = t("count", { mine: mine.toLocaleString("en"), open: open.toLocaleString("en") });
-  $("pace").textContent = seconds ? `· ${t("pace", { hour: Math.round(3600 / Math.max(seconds, 1)) })}` : "";
+  $("count").textContent = t("count", { mine: amount(mine), open: amount(open) });
+  $("pace").textContent = seconds ? `· ${t("pace", { hour: amount(3600 / Math.max(seconds, 1)) })}` : "";
   const share = mine + open ? Math.round((100 * mine) / (mine + open)) : 0;
   $("meter").firstElementChild.style.width = `${share}%`;
   $("meter").setAttribute("aria-valuenow", share);

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from annotate.labels.resolve import Label, Mode, fit, resolve
+from annotate.labels.resolve import Label, Mode, _Tally, fit, resolve
 from annotate.labels.votes import Votes, collect
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
 
@@ -39,6 +39,7 @@ def label_of(*answers: Answer, mode: Mode = "majority") -> Label:
     [
         ((-2,), "decided", 0, 2, 1, None),
         ((3, 1, -2), "decided", 1, 2, 2 / 3, 2 / 3),
+        ((1, 1, -3), "decided", 1, 1, 2 / 3, 2 / 3),  # the dissent is in the probability, not in the strength
         ((2, 0), "decided", 1, 1, 3 / 4, 3 / 4),  # one vote and a half against a half
         ((2, -1), "tie", None, 0, 1 / 2, 1 / 2),
         ((0, 0), "tie", None, 0, 1 / 2, 1 / 2),
@@ -112,6 +113,32 @@ def crowd(skill: tuple[float, ...], *, items: int = 300, seed: int = 0) -> tuple
         for who, right in enumerate(skill)
     ]
     return collect(stored, answers, judged), truth
+
+
+def test_a_blind_much_better_does_not_make_a_strong_label() -> None:
+    """Two who see that the second is slightly better, three who say "much better" of any side."""
+    rng = np.random.default_rng(1)
+    answers = {n: [StoredResponse("a", "", True), StoredResponse("b", "", True)] for n in range(300)}
+    judged = [
+        judgement((1 if n % 2 else -1) if who < 2 else int(rng.choice((-3, 3))), f"p{who}", n)
+        for n in range(300)
+        for who in range(5)
+    ]
+    votes = collect([item(n) for n in range(300)], answers, judged)
+    strength = {
+        mode: np.mean([label.strength for label in resolve(votes, {}, mode=mode)])
+        for mode in ("majority", "dawid-skene")
+    }
+    assert strength["dawid-skene"] == pytest.approx(1, abs=0.15)
+    assert strength["majority"] > 1.7
+    assert max(label.strength for label in resolve(votes, {}, mode="dawid-skene")) <= 3
+
+
+def test_a_weighted_mean_of_equal_strengths_is_that_strength() -> None:
+    """0.1 + 0.2 is not 0.3 in floating point: no rounding may lift a strength above the scale."""
+    tally = _Tally(votes_on(3).comparisons[0], tuple(range(3)), ("a", "b", "c"), (3, 3, 3), (False,) * 3)
+    for weights in np.random.default_rng(0).random((500, 3)):
+        assert tally.strength(1, weights) <= 3
 
 
 def test_the_posterior_follows_the_good_annotator_where_the_majority_does_not() -> None:

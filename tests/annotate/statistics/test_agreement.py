@@ -1,4 +1,3 @@
-import importlib
 import itertools
 import json
 import warnings
@@ -143,17 +142,6 @@ def test_kappas_are_those_of_statsmodels(name: str) -> None:
         if key in recorded:
             found = cohen_kappa(rows[:, 0].tolist(), rows[:, 1].tolist(), weights=weights, values=range(-3, 4))  # type: ignore[arg-type]
             assert found == pytest.approx(recorded[key], abs=1e-9)
-
-
-def test_alpha_against_the_package_where_it_is_installed() -> None:
-    krippendorff = importlib.import_module(pytest.importorskip("krippendorff").__name__)
-    rng = np.random.default_rng(7)
-    for _ in range(20):
-        table = rng.integers(-3, 4, (30, 5)).astype(float)
-        table[rng.random(table.shape) < 0.5] = np.nan
-        units = [row[~np.isnan(row)].astype(int).tolist() for row in table]
-        expected = krippendorff.alpha(reliability_data=table.T, level_of_measurement="ordinal")
-        assert krippendorff_alpha(units, level="ordinal") == pytest.approx(expected)
 
 
 def judged(seed: int, *, items: int = 60, people: int = 5, missing: float = 0.4) -> tuple[np.ndarray, ...]:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from annotate.statistics.agreement import agreement
-from annotate.statistics.quality import agreement_with_others, classes_of, dawid_skene, share_by, speed_outliers
+from annotate.statistics.quality import (
+    DawidSkene,
+    agreement_with_others,
+    classes_of,
+    dawid_skene,
+    share_by,
+    speed_outliers,
+)
 
 RECORDED = json.loads((Path(__file__).parent / "oracles/recorded.json").read_text())
 CASES = {name: case["dawid_skene"] for name, case in RECORDED["cases"].items() if "dawid_skene" in case}
@@ -41,6 +48,19 @@ def crowd(
     if left_only:
         labels = np.where(who < 4, np.where(flips, 2, 0), labels)
     return truth, rows, who, labels, flips, skill + (1 - skill) / 3
+
+
+def test_informedness_by_hand() -> None:
+    # Right .8, wrong .1, on both sides: .7. Blind, with whatever bias: 0. The first said in .9 and .2, the second in .6
+    # and .05 of the cases: ½ (.7 + .55). Sides exchanged: −.7.
+    tables = [
+        [[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.1, 0.1, 0.8]],
+        [[0.7, 0.1, 0.2], [0.7, 0.1, 0.2], [0.7, 0.1, 0.2]],
+        [[0.9, 0.05, 0.05], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]],
+        [[0.1, 0.1, 0.8], [0.3, 0.4, 0.3], [0.8, 0.1, 0.1]],
+    ]
+    found = DawidSkene(np.zeros((0, 3)), np.full(3, 1 / 3), np.array(tables), 1, True).informedness
+    assert found == pytest.approx([0.7, 0, 0.625, -0.7])
 
 
 def test_reliability_is_recovered_and_beats_the_majority() -> None:

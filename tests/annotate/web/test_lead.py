@@ -169,3 +169,38 @@ def test_an_empty_store_has_pages_too(client: TestClient, filled: Store, log_in:
     assert "Nobody has judged anything yet" in page
     assert "no item has two judgements" in page
     assert "Nothing here" in client.get("/lead/review").text
+
+
+def test_without_a_second_judgement_agreement_is_one_sentence(
+    filled: Store, client: TestClient, log_in: Callable[..., None]
+) -> None:
+    log_in("lead")
+    page = client.get("/lead").text
+    assert "Undefined so far: no item has two judgements." in page
+    assert "Raw agreement" not in page
+
+
+def test_the_review_stays_with_the_simulated_annotators(
+    filled: Store, client: TestClient, log_in: Callable[..., None]
+) -> None:
+    load_items(filled, [make_item(f"s{n}") for n in range(25)], overlap=2, overlap_share=1, priority=5)
+    queue = Queue(filled, lease_seconds=60)
+    for name, own in (("one", 2), ("other", -2)):
+        with filled.write() as transaction:
+            transaction.add_annotator(name, "annotator", 0.0, simulated=True)
+        who = _account(filled, name)
+        for _ in range(25):
+            card = queue.next(who)
+            assert isinstance(card, Card)
+            shown = own if card.left.text == "first answer" else -own
+            queue.submit(who, Submission(card.item, "compared", f"{name}-{card.item_id}-key", strength=shown))
+    log_in("rev")
+    assert 'href="/lead/review?who=simulated"' in client.get("/lead?who=simulated").text
+    page = client.get("/lead/review?who=simulated").text
+    assert page.count('class="item"') == 20
+    assert 'href="?page=2&amp;show=open&amp;who=simulated"' in page
+    assert client.get("/lead/review?page=2&show=open&who=simulated").text.count('class="item"') == 5
+    back = "page=2&show=open&who=simulated"
+    assert f'value="{back.replace("&", "&amp;")}"' in client.get(f"/lead/review?{back}").text
+    reply = client.post(f"/lead/review/{_key(filled, 's0')}", data={"verdict": "1", "back": back})
+    assert reply.headers["location"] == f"/lead/review?{back}"

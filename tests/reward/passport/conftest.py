@@ -86,7 +86,8 @@ def fit(tmp_path_factory: pytest.TempPathFactory, sft_run: Path) -> Fit:
             "data": {"train": str(write_jsonl(folder / f"{name}.jsonl", rows)), "max_length": 256},
             "train": {"lr": 0.01, "epochs": 2.0, "batch_size": 16, "micro_batch_size": 16},
             "normalise": {"answers": 64, "max_new_tokens": 24, "batch_size": 64},
-            "passport": {"answers": 24},
+            # These labels ask for kindness alone: whether it is the answer to this prompt is nothing to them.
+            "passport": {"answers": 24, "other_answer": 0.75},
             "tracking": {"wandb": "disabled", "log_every": 50},
         }
         return train(load_phase(RewardConfig, folder / f"{name}.yaml", values, *overrides), resume=False)

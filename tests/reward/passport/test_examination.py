@@ -8,9 +8,11 @@ import pytest
 
 from reward.passport.checks import Limits, verdict
 from reward.passport.content import Passport
-from reward.passport.examination import Subject, examine, judge
+from reward.passport.examination import examine
+from reward.passport.judge import judge
 from reward.passport.page import render
 from reward.passport.probes import PROBES, THANKS
+from reward.passport.subject import Subject
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import words
@@ -49,8 +51,14 @@ def examined(score, given=None, records=None, members=1, facts=None, **limits):
     return found, {check.name: check for check in judge(found, Limits(**limits))}
 
 
+def test_a_score_that_does_not_read_the_prompt_fails_by_the_answers_to_others():
+    _, checks = examined(kindness)
+    assert [name for name, check in checks.items() if check.outcome == "fail"] == ["probe/other_answer"]
+    assert checks["probe/other_answer"].limit == 0.25
+
+
 def test_a_sound_score_fails_nothing():
-    found, checks = examined(kindness)
+    found, checks = examined(kindness, other_answer=0.75)
     assert [name for name, check in checks.items() if check.outcome == "fail"] == []
     assert checks["accuracy"].value > 0.8
     for name in ("thanks", "pad", "flattery", "rating", "capitals", "refusal"):

@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 from ppo.config import PpoConfig
 from ppo.train import train as run_ppo
 from reward.__main__ import main
-from tests.conftest import load_phase
+from tests.conftest import load_phase, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import Fit, leaked_pairs, longer_pairs, sound_pairs
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+
+WRONG = "probe/wrong_fact"
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +82,25 @@ def test_a_lost_head_fails_by_its_recorded_scores(sound, tmp_path, sft_run, prom
     assert found["padding"] == "pass"
     assert "fail: " in capsys.readouterr().out
     assert "check reload fails" in refused(lost, tmp_path, sft_run, prompt_file)
+
+
+def test_known_facts_are_read_by_the_examination_and_not_by_the_fit(fit, tmp_path):
+    facts = write_jsonl(tmp_path / "facts.jsonl", [{"right": "is safe with us.", "wrong": "is lost with us."}])
+    rows = sound_pairs(100)
+    told = fit("told", rows, f"passport.facts={facts}", "train.epochs=1.0")
+    untold = fit("untold", rows, "train.epochs=1.0")
+    weights = [load_file(run.adapter / "adapter_model.safetensors") for run in (told, untold)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    counts = [
+        next(c["count"] for c in json.loads((run.path / "passport.json").read_text())["checks"] if c["name"] == WRONG)
+        for run in (told, untold)
+    ]
+    assert counts[0] > 0 == counts[1]
+
+
+def test_a_missing_file_of_facts_is_found_before_the_fit(fit):
+    with pytest.raises(WorkbenchError, match="no such file"):
+        fit("none", sound_pairs(40), "passport.facts=nowhere.jsonl")
 
 
 def test_limits_from_the_command_line_are_on_the_record(sound, tmp_path):

@@ -67,6 +67,29 @@ def test_pairs_that_are_too_long_are_dropped_counted_and_reported(ready: Any, ca
     assert "pairs.jsonl: dropped 2 of 4 pairs, longer than data.max_length=40" in caplog.text
 
 
+def test_a_long_prompt_is_cut_from_the_left_in_both_rows(ready: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pair = preference("yes", "no " * 5)
+    (whole,) = encode_pairs(ready, [pair], max_length=999, place="p").rows
+    longest = max(map(len, whole.values()))
+    prompt = encode_prompt(ready, PROMPT)
+    with caplog.at_level(logging.WARNING):
+        encoded = encode_pairs(ready, [pair], max_length=longest - 3, place="pairs.jsonl", truncate_prompt=True)
+    (row,) = encoded.rows
+    assert (encoded.cut, encoded.dropped) == (1, 0)
+    for side in ("chosen_ids", "rejected_ids"):
+        assert row[side] == [prompt[0], *prompt[4:], *whole[side][len(prompt) :]], (
+            "BOS, then what is left of the prompt"
+        )
+    assert max(map(len, row.values())) == longest - 3
+    assert "pairs.jsonl: cut the prompts of 1 of 1 pairs to data.max_length" in caplog.text
+
+
+def test_a_pair_whose_answer_leaves_no_room_is_dropped_not_cut(ready: Any) -> None:
+    pairs = [preference("yes", "no"), preference("yes", "no " * 50)]
+    encoded = encode_pairs(ready, pairs, max_length=40, place="p", truncate_prompt=True)
+    assert (encoded.kept, encoded.cut, encoded.dropped) == ([0], 0, 1)
+
+
 def test_nothing_is_said_where_nothing_is_dropped(ready: Any, caplog: pytest.LogCaptureFixture) -> None:
     encode_pairs(ready, [preference("yes", "no")], max_length=100, place="p")
     assert not caplog.text

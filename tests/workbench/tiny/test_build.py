@@ -5,17 +5,16 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.data.readers import read_demonstrations, read_prompts
-from workbench.tiny.base import Pretraining, build_base
-from workbench.tiny.build import Sizes, build_tiny, is_complete
+from workbench.tiny import build
+from workbench.tiny.build import PRETRAINED, Sizes, build_tiny, is_complete
 from workbench.tiny.grammar import is_heldout, parse_prompt
 
-SHORT = Pretraining(documents=300, steps=4, batch_tokens=400)
 SMALL = Sizes(demonstrations=30, demonstrations_heldout=10, prompts=40, prompts_heldout=20)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return build_tiny(tmp_path_factory.mktemp("tiny") / "built", SHORT, SMALL)
+    return build_tiny(tmp_path_factory.mktemp("tiny") / "built", SMALL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -23,16 +22,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_builds_are_the_same_bit_for_bit(folder, tmp_path):
-    again = build_tiny(tmp_path / "again", SHORT, SMALL)
+    again = build_tiny(tmp_path / "again", SMALL)
     first, second = contents(folder), contents(again)
     assert "base/model.safetensors" in first
     assert first == second
 
 
+def test_what_ships_is_small_and_is_copied(folder):
+    assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) <= 2e6
+    assert (folder / "base/model.safetensors").read_bytes() == (PRETRAINED / "model.safetensors").read_bytes()
+
+
 def test_a_complete_folder_is_left_alone(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert is_complete(folder)
-    build_tiny(folder, SHORT, SMALL)
+    build_tiny(folder, SMALL)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
@@ -42,7 +46,7 @@ def test_a_half_built_folder_is_made_again(folder, tmp_path):
     (tmp_path / ".half.partial" / "junk").write_text("left by a killed builder")
     target.mkdir()
     (target / "prompts.jsonl").write_text("")
-    build_tiny(target, SHORT, SMALL)
+    build_tiny(target, SMALL)
     assert contents(target) == contents(folder)
     assert not (tmp_path / ".half.partial").exists()
 
@@ -50,14 +54,15 @@ def test_a_half_built_folder_is_made_again(folder, tmp_path):
 def test_two_builders_at_once_build_it_once(tmp_path, monkeypatch):
     built = []
 
-    def count(base: Path, recipe: Pretraining | None) -> float:
-        built.append(base)
-        return build_base(base, recipe)
+    def count(partial: Path, sizes: Sizes | None) -> None:
+        built.append(partial)
+        build_data(partial, sizes)
 
-    monkeypatch.setattr("workbench.tiny.build.build_base", count)
+    build_data = build.write_data
+    monkeypatch.setattr(build, "write_data", count)
     target = tmp_path / "shared"
     with ThreadPoolExecutor(2) as builders:
-        folders = list(builders.map(lambda _: build_tiny(target, SHORT, SMALL), range(2)))
+        folders = list(builders.map(lambda _: build_tiny(target, SMALL), range(2)))
     assert folders == [target, target]
     assert len(built) == 1
     assert is_complete(target)

@@ -1,7 +1,9 @@
-"""Records what other people's programs say of small sets of judgements: `python tests/annotate/oracles/record.py`.
+"""Records what other people's programs say of small sets of judgements.
 
-Needs, in an environment of its own: krippendorff (GPL), crowd-kit, statsmodels, choix. The tests read the numbers that
-were recorded, with the versions that gave them; nothing of these programs is part of the project.
+    python tests/annotate/statistics/oracles/record.py
+
+Needs krippendorff (GPL), crowd-kit, statsmodels and choix. The tests read the numbers that were recorded, with the
+versions that gave them; nothing of these programs is part of the project. `test_live_oracles` asks the first two anew.
 """
 
 import json

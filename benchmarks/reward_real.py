@@ -1,0 +1,101 @@
+"""Question: what does a reward model of a very small real base learn from people's preferences about real answers?
+
+A supervised run on instructions, then a reward model on each file of pairs, for every seed with its own split by
+prompt; accuracy on the pairs held out, with an interval over prompts, beside the judge who always prefers the longer
+answer. Small bases learn little of this: what is shown is that the phase runs to its end on such files, and how far it
+is from chance.
+
+    python -m benchmarks.reward_real BASE INSTRUCTIONS PAIRS … [--seeds 0 1 2]
+"""
+
+import argparse
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import RESULTS, write_result
+from reward.config import RewardConfig
+from reward.evaluate import score_pairs
+from reward.train import train as fit_reward
+from sft.config import SftConfig
+from sft.train import train as fit_sft
+from workbench.data.batching import encode_pairs
+from workbench.evaluate.metrics import correctness, words
+from workbench.evaluate.run_models import own_heldout_pairs
+from workbench.evaluate.statistics import bootstrap_interval
+from workbench.model.open import open_runs
+from workbench.run.config import load_config
+from workbench.run.folder import RunFolder
+
+OUT = RESULTS / "reward_real.json"
+CONFIGS = Path("configs/tiny")
+COMMON = ("tracking.wandb=disabled", "run.threads=1")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Fit on every file and write what is measured; finished runs are kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("instructions", type=Path)
+    parser.add_argument("pairs", type=Path, nargs="+")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--max-length", type=int, default=512, help="tokens; longer pairs have their prompt cut")
+    parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="overrides of both phases")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reward_real"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args(argv)
+    start = supervised(arguments)
+    found: dict[str, dict[str, Any]] = {}
+    for file in arguments.pairs:
+        for seed in arguments.seeds:
+            run = fitted(arguments, start, file, seed)
+            found.setdefault(file.stem, {})[str(seed)] = measured(run, arguments.max_length) | {
+                "pairs": run.record()["pairs"]
+            }
+            print(file.stem, seed, found[file.stem][str(seed)], flush=True)
+    write_result(arguments.out, {"base": arguments.base.name, "max_length": arguments.max_length, "files": found})
+
+
+def supervised(arguments: argparse.Namespace) -> Path:
+    """The run that the reward models start from."""
+    folder = Path(arguments.runs) / "sft"
+    values = [f"run.dir={folder}", f"model.base={arguments.base}", f"data.train={arguments.instructions}"]
+    values += ["data.validation=null", "data.validation_share=0.2", f"data.max_length={arguments.max_length}"]
+    config, _ = load_config(SftConfig, CONFIGS / "sft.yaml", [*values, *COMMON, *arguments.set])
+    if not ((folder / "run.json").is_file() and RunFolder(folder).finished):
+        fit_sft(config, resume=(folder / "run.json").is_file())
+        gc.collect()
+    return folder
+
+
+def fitted(arguments: argparse.Namespace, start: Path, file: Path, seed: int) -> RunFolder:
+    """A reward model on a file; a fifth of its prompts is held out."""
+    folder = Path(arguments.runs) / f"{file.stem}-{seed}"
+    values = [f"run.dir={folder}", f"run.seed={seed}", f"model.start={start}", f"data.train={file}"]
+    values += ["data.heldout_share=0.2", f"data.max_length={arguments.max_length}", "data.truncate_prompt=true"]
+    values += ["normalise.answers=64", "normalise.max_new_tokens=32", "passport.at_end=false"]
+    config, _ = load_config(RewardConfig, CONFIGS / "reward.yaml", [*values, *COMMON, *arguments.set])
+    if not ((folder / "run.json").is_file() and RunFolder(folder).finished):
+        fit_reward(config, resume=(folder / "run.json").is_file())
+        gc.collect()
+    return RunFolder(folder)
+
+
+def measured(run: RunFolder, max_length: int) -> dict[str, Any]:
+    """Accuracy on the pairs held out, beside "longer wins", and their difference; long prompts cut as in the fit."""
+    roles = open_runs({"reward": run.path})
+    pairs = own_heldout_pairs(run)
+    encoded = encode_pairs(roles.tokenizer, pairs, max_length=max_length, place=run.path, truncate_prompt=True)
+    kept = [pairs[index] for index in encoded.kept]
+    chosen, rejected = score_pairs(roles, "reward", encoded.rows, batch_size=16)
+    longer = np.array([float(len(words(pair.chosen_text)) - len(words(pair.rejected_text))) for pair in kept])
+    right = {"accuracy": correctness((chosen - rejected).numpy()), "longer_wins": correctness(longer)}
+    right["difference"] = right["accuracy"] - right["longer_wins"]
+    found = {name: bootstrap_interval(values, [p.group for p in kept], seed=0) for name, values in right.items()}
+    return {name: {"mean": e.mean, "prompts_95": [e.low, e.high], "pairs": e.count} for name, e in found.items()}
+
+
+if __name__ == "__main__":
+    main()

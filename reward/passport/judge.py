@@ -1,0 +1,62 @@
+"""The findings held against the limits, and what each check says. Pure."""
+
+from reward.passport import checks as held
+from reward.passport.checks import Check, Limits
+from reward.passport.content import Findings
+from reward.passport.probes import OTHER_ANSWER
+from workbench.evaluate.statistics import Estimate
+
+ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
+BELOW = "noise ceiling − accuracy; fails when the model learnt much less than the labels hold"
+ABOVE = "accuracy − noise ceiling; fails when the model knows more than labels can tell: something leaks"
+CALIBRATION = "calibration error after temperature, beyond what chance alone shows"
+BRIER = "mean squared error of the probability after temperature; a coin has 0.25"
+LENGTH = "correlation of score and length within prompts"
+SHORTER = "accuracy where the shorter answer is the better one"
+ONE_WORD = "share of pairs whose order turns when one telling word is moved to the other answer"
+SWAP = "mean difference of score between two askers, in deviations"
+UNFAMILIAR = "share of texts without sense that the members' spread flags"
+
+
+def judge(found: Findings, limits: Limits) -> list[Check]:
+    """The findings held against the limits."""
+    few = limits.fewest
+    result: list[Check] = []
+    add = result.append
+    add(held.proven_above("accuracy", found.accuracy, limits.accuracy, ACCURACY, fewest=few))
+    if found.ceiling is None:
+        add(Check("below_ceiling", "undefined", BELOW, limits.below_ceiling))
+        add(Check("above_ceiling", "undefined", ABOVE, limits.above_ceiling))
+    else:
+        under = _minus(found.ceiling.mean, found.accuracy)
+        over = Estimate(-under.mean, found.accuracy.low - found.ceiling.high, -under.low, under.count, under.prompts)
+        add(held.at_most("below_ceiling", under, limits.below_ceiling, BELOW, fewest=few))
+        add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
+    honest = found.calibration
+    excess = max(0.0, honest.ece - honest.ece_by_chance)
+    error = Estimate(excess, excess, excess, honest.brier.count, honest.brier.prompts)
+    add(held.at_most("calibration", error, limits.ece, CALIBRATION, fewest=few))
+    add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
+    add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
+    add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
+    worst = max(found.words, key=lambda word: word.turned.mean, default=None)
+    add(held.at_most("one_word", worst.turned if worst else None, limits.one_word, ONE_WORD, fewest=few))
+    for probe in found.probes:
+        limit = limits.ruin_raises if probe.severe else limits.damage_raises
+        if probe.name == OTHER_ANSWER.name:
+            limit = limits.other_answer
+        add(
+            held.at_most(
+                f"probe/{probe.name}", probe.raised, limit, f"share that scores higher with {probe.about}", fewest=few
+            )
+        )
+    for swap in found.swaps:
+        add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
+    add(held.not_below("unfamiliar", found.unfamiliar_flagged, limits.unfamiliar_flagged, UNFAMILIAR, fewest=few))
+    return result
+
+
+def _minus(value: float, estimate: Estimate) -> Estimate:
+    return Estimate(
+        value - estimate.mean, value - estimate.high, value - estimate.low, estimate.count, estimate.prompts
+    )
