@@ -165,7 +165,14 @@ def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) 
     """No word of --resume, which no verb here has."""
     write_records(tmp_path / "items.jsonl", help_desk_items(2))
     command = [sys.executable, "-m", "annotate", "serve", *arguments, f"server.port={_free_port()}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits it ignored
+    ) as server:
         assert server.stdout is not None
         assert any("Ctrl-C stops it" in line for line in server.stdout)
         server.send_signal(signal.SIGINT)
