@@ -47,7 +47,7 @@ def test_a_finished_run_has_all_its_files(reward_run, sft_run):
     record = folder.record()
     assert record["parents"] == {"start": str(sft_run)}
     assert record["base"] == RunFolder(sft_run).record()["base"]
-    assert record["pairs"] == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0}
+    assert record["pairs"] == {"train": 16, "heldout": 8, "ties": 0, "too_long": 0, "cut": 0}
     assert folder.head_path.is_file()
     assert "AutoModelForSequenceClassification" in (folder.path / "README.md").read_text()
     assert {"heldout/accuracy", "heldout/ece", "heldout/loss", "normalise/raw_std"} <= final(folder).keys()

@@ -22,6 +22,7 @@ LEADING = {
     ("POST", "/api/v1/people"): "admin",
     ("POST", "/api/v1/people/{name}"): "admin",
     ("GET", "/lead"): "reviewer",
+    ("POST", "/lead/relabel"): "reviewer",
     ("GET", "/lead/review"): "reviewer",
     ("POST", "/lead/review/{item}"): "reviewer",
     ("GET", "/api/v1/export/preferences"): "reviewer",
