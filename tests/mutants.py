@@ -156,7 +156,7 @@ MUTANTS = {
     ],
     "reward/passport/checks.py": [
         ("found is not None and found.low > limit)", "found is not None and found.mean > limit)"),
-        ("found is not None and found.high < limit)", "found is not None and found.low < limit)"),
+        ("found is not None and found.high < limit,", "found is not None and found.low < limit,"),
         ("found is not None and not found.low > limit", "found is not None and not found.high > limit"),
         ("found.low > limit or found.high < -limit", "found.low > limit"),
         ("found.low > limit or found.high < -limit", "found.low > limit or found.high < limit"),

@@ -46,7 +46,9 @@ def test_what_is_rewarded_rises(learn):
     rows = learn()
     assert rows[0]["objective/score"] < -0.5
     assert rows[-1]["objective/score"] > 1.0
-    assert rows[-1]["value/explained_variance"] > rows[0]["value/explained_variance"]
+    # Once nearly every response scores the highest, there is no variance left to explain.
+    varied = [row["value/explained_variance"] for row in rows if row["objective/score"] < 1.5]
+    assert max(varied[1:]) > varied[0] + 0.1
 
 
 def test_with_the_sign_flipped_it_falls(learn):

@@ -78,6 +78,8 @@ def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start
         limit=0,
         shuffle_labels=False,
         use_ties=True,
+        soft_labels=False,
+        truncate_prompt=False,
         max_length=128,
         seed=0,
     )
@@ -129,7 +131,7 @@ def trainers(monkeypatch):
 
 
 def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
-    phase.train(configure(), resume=False)
+    phase.train(configure("loss.head_first=false"), resume=False)
     (trainer,) = trainers
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, trainer.before[n])}
     expected = {n for n in trainer.before if "lora_" in n or n.endswith("score.modules_to_save.default.weight")}
@@ -141,6 +143,14 @@ def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
     start = load_file(RunFolder(sft_run).adapter / "adapter_model.safetensors")
     for name, tensor in start.items():
         assert torch.equal(trainer.before[name.replace(".weight", ".default.weight")], tensor), name
+
+
+def test_the_head_is_fitted_on_the_start_adapters_states_first(configure, trainers):
+    name = "base_model.model.score.modules_to_save.default.weight"
+    for override in ("loss.head_first=false", "loss.head_first=true"):
+        phase.train(configure("train.max_steps=1", override), resume=False)
+    random, fitted = (trainer.before for trainer in trainers)
+    assert {key for key in fitted if not torch.equal(random[key], fitted[key])} == {name}
 
 
 def test_adapter_and_head_are_trained_in_float32(configure, trainers):
