@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reward.loss import bradley_terry_log_likelihood
 from workbench.model.masks import pad_rows
+from workbench.model.score import batches_by_length
 
 RIDGE = 0.005
 """Weight of ‖w‖² beside the mean loss."""
@@ -22,17 +23,14 @@ BATCH = 128
 def last_states(model: Any, rows: Sequence[Sequence[int]], pad_token_id: int) -> Tensor:
     """(N, D) float32 states of the last token of each row, in the order of the rows; no gradient."""
     trunk, device = model.base_model.model.model, next(model.parameters()).device
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    states: dict[int, Tensor] = {}
+    found = torch.zeros(len(rows), model.config.hidden_size, device=device)
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            ids, mask = (t.to(device) for t in pad_rows([list(rows[place]) for place in places], pad_token_id))
-            hidden = trunk(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state.float()
-            last = hidden[torch.arange(len(places), device=device), mask.long().sum(dim=1) - 1]
-            states |= dict(zip(places, last, strict=True))
-    return torch.stack([states[place] for place in range(len(rows))])
+        for batch in batches_by_length([len(row) for row in rows], batch_size=BATCH):
+            ids, mask = (t.to(device) for t in pad_rows([list(rows[place]) for place in batch], pad_token_id))
+            hidden = trunk(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
+            found[batch] = hidden[torch.arange(len(batch), device=device), mask.sum(dim=1) - 1].float()
+    return found
 
 
 def fit_linear_head(apart: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import torch
+from transformers import LlamaConfig
 
 from reward.first_head import RIDGE, first_head, fit_linear_head
 
@@ -28,6 +29,7 @@ class Trunk(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unused = torch.nn.Parameter(torch.zeros(()))
+        self.config = LlamaConfig(hidden_size=1, num_attention_heads=1)
 
     @property
     def base_model(self):
