@@ -18,6 +18,24 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
+def causal_mask(attention_mask: Tensor) -> Tensor | None:
+    """What each token reads: itself, and the real tokens before it.
+
+    Args:
+        attention_mask: (B, T) bool, True on real tokens.
+
+    Returns:
+        (B, 1, T, T) bool, True where the token of the third axis reads that of the last one; None where every real
+        token reads all that come before it, as it is with padding on the right.
+    """
+    if bool((attention_mask[:, :-1] | ~attention_mask[:, 1:]).all()):
+        return None
+    width = attention_mask.shape[1]
+    before = torch.ones(width, width, dtype=torch.bool, device=attention_mask.device).tril()
+    itself = torch.eye(width, dtype=torch.bool, device=attention_mask.device)
+    return (before & attention_mask[:, None, None, :]) | itself
+
+
 def response_mask(response_ids: Tensor, eos_id: int) -> Tensor:
     """Real tokens of sampled responses: everything up to and including the first EOS.
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.model.base import full_size, keep_cpu_weights_in_place
+from workbench.model.dense import dense_of
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import position_ids
 from workbench.run.checkpoints import publish_folder
@@ -136,13 +137,14 @@ class Roles:
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Final hidden states (B, T, D) of the active role."""
-        decoder = self.causal_model.model
-        hidden: Tensor = decoder(
-            input_ids=input_ids,
-            attention_mask=attention_mask.long(),
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-        ).last_hidden_state
+        decoder, positions = self.causal_model.model, position_ids(attention_mask)
+        dense = dense_of(decoder)
+        if dense is not None:
+            hidden = dense(input_ids, attention_mask.bool(), positions)
+        else:
+            hidden = decoder(
+                input_ids=input_ids, attention_mask=attention_mask.long(), position_ids=positions, use_cache=False
+            ).last_hidden_state
         if hidden.requires_grad:
             self._gradients_owed += 1
             hidden.register_hook(self._gradient_paid)
