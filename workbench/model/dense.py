@@ -21,8 +21,9 @@ from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
+from workbench.model.blocks import blocks_of, in_blocks
 from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, swiglu
-from workbench.model.masks import causal_mask
+from workbench.model.masks import causal_mask, position_ids
 
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
@@ -57,6 +58,11 @@ class Merged:
         """(N, D) → (N, ΣO), with the residual added."""
         return linear(x, self.weight, self.adapters, residual)
 
+    @property
+    def trained(self) -> list[Tensor]:
+        """The adapters' weights that need a gradient."""
+        return [weight for a, b, _ in self.adapters for weight in (a, b) if weight.requires_grad]
+
 
 class Layer:
     """One decoder layer."""
@@ -85,34 +91,48 @@ class Dense:
         self.modules = [decoder] + [module for layer in decoder.layers for module in layer.modules()]
         self.heads: tuple[int, int] = decoder.config.num_attention_heads, decoder.config.num_key_value_heads
 
-    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor, at: Tensor | None = None) -> Tensor:
+    def __call__(self, ids: Tensor, mask: Tensor, at: Tensor | None = None) -> Tensor:
         """Final hidden states.
 
         Args:
             ids: (B, T) int64.
             mask: (B, T) bool, True on real tokens.
-            positions: (B, T) int64.
-            at: (B, T) bool, the tokens whose states are wanted; all where it is None.
+            at: (B, T) bool, True on the tokens whose states are wanted.
 
         Returns:
-            (n, D) in the order of the rows, or (B, T, D) where `at` is None.
+            (n, D) in the order of the rows; without `at`, (B, T, D), 0 on padding.
         """
+        if at is None:
+            states = self(ids, mask, mask)
+            return states.new_zeros(*ids.shape, states.shape[1]).masked_scatter(mask.unsqueeze(-1), states)
+        layers = [tuple(linears.merged() for linears in layer.groups) for layer in self.layers]
+        weights = [weight for layer in layers for linears in layer for weight in linears.trained]
         x = self.decoder.embed_tokens(ids)
-        (cos, sin), reads = self.decoder.rotary_emb(x, positions), causal_mask(mask)
+        if x.requires_grad:
+            return self._pass(layers, x, mask, at)
+        blocks = [(rows, slice(width)) for rows, width in blocks_of(mask | at, torch.get_num_threads())]
+        places = (at.flatten().cumsum(0) - 1).view(at.shape)
+        order = torch.cat([places[block][at[block]] for block in blocks])
+        states = in_blocks(lambda block: self._pass(layers, x[block], mask[block], at[block]), blocks, weights)
+        return states[order.argsort()]
+
+    def _pass(self, layers: list[tuple["Merged", ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
+        """Of embeddings (B, T, D): the same as above."""
+        reads = causal_mask(mask)
+        positions = torch.arange(x.shape[1]).unsqueeze(0) if reads is None else position_ids(mask)
+        cos, sin = self.decoder.rotary_emb(x, positions)
         x = x.flatten(0, 1)
-        for layer in self.layers:
-            qkv = layer.qkv.merged()(_normed(x, layer.norms[0]))
-            q, k, v = rotary(qkv.unflatten(0, ids.shape), cos, sin, *self.heads)
+        for layer, (qkv, out, gate_up, down) in zip(self.layers, layers, strict=True):
+            q, k, v = rotary(qkv(_normed(x, layer.norms[0])).unflatten(0, mask.shape), cos, sin, *self.heads)
             read = scaled_dot_product_attention(
                 q, k, v, attn_mask=reads, is_causal=reads is None, enable_gqa=self.heads[0] > self.heads[1]
             )
             read = read.transpose(1, 2).flatten(0, 1).flatten(1)
-            if at is not None and layer is self.layers[-1]:  # no later layer reads the other tokens
+            if layer is self.layers[-1]:  # no later layer reads the other tokens
                 read, x = read[at.flatten()], x[at.flatten()]
-            x = layer.out.merged()(read, x)
-            x = layer.down.merged()(swiglu(layer.gate_up.merged()(_normed(x, layer.norms[1]))), x)
-        x = _normed(x, self.decoder.norm)
-        return x if at is not None else x.unflatten(0, ids.shape)
+            x = out(read, x)
+            x = down(swiglu(gate_up(_normed(x, layer.norms[1]))), x)
+        return _normed(x, self.decoder.norm)
 
     def applies(self) -> bool:
         """Whether the modules would compute the same at this moment: nothing is hooked in, dropped or recomputed."""

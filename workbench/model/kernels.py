@@ -135,19 +135,20 @@ def swiglu(gate_up: Tensor) -> Tensor:
 class _Swiglu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
         gate, up = gate_up.chunk(2, dim=1)
-        return torch.nn.functional.silu(gate).mul_(up)
+        silu = torch.nn.functional.silu(gate)
+        ctx.save_for_backward(gate_up, silu)
+        return silu * up
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
+        gate_up, silu = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=1)
-        of_both = torch.empty_like(gate_up)
-        of_gate, of_up = of_both.chunk(2, dim=1)
-        torch.mul(gradient, torch.nn.functional.silu(gate), out=of_up)
-        of_gate.copy_(torch.ops.aten.silu_backward(gradient * up, gate))
-        return of_both
+        both = torch.empty_like(gate_up)
+        of_gate, of_up = both.chunk(2, dim=1)
+        torch.mul(gradient, silu, out=of_up)
+        torch.ops.aten.silu_backward.grad_input(gradient * up, gate, grad_input=of_gate)
+        return both
 
 
 def rotary(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -55,6 +55,12 @@ def ended(response_ids: Tensor, eos_id: int, mask: Tensor) -> Tensor:
     return ((response_ids == eos_id) & mask).any(dim=1)
 
 
+def last_tokens(attention_mask: Tensor) -> Tensor:
+    """The last real token of each right-padded row: (B, T) bool, from a (B, T) mask that is nonzero on real tokens."""
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return places == attention_mask.long().sum(dim=1, keepdim=True) - 1
+
+
 def pad_rows(rows: list[list[int]], pad_id: int, side: str = "right") -> tuple[Tensor, Tensor]:
     """Rows of token ids as one padded batch.
 

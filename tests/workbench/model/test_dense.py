@@ -59,16 +59,46 @@ def test_states_and_gradients_are_those_of_the_modules(side, targets):
     peft = small(target_modules=targets)
     ids, mask = pad_rows(ROWS, 0, side=side)
     expected = states_and_gradients(peft, modules_pass(decoder_of(peft), ids, mask), mask)
-    found = states_and_gradients(peft, Dense(decoder_of(peft))(ids, mask, position_ids(mask)), mask)
+    found = states_and_gradients(peft, Dense(decoder_of(peft))(ids, mask), mask)
     assert len(found) == 1 + 2 * 2 * (7 if targets == "all-linear" else 3)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, **SHAPES)  # the modules' norms and angles are float32
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_selected_states_are_a_selection_whatever_the_number_of_threads(side, threads):
+    peft = small()
+    ids, mask = pad_rows(ROWS, 0, side=side)
+    at = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(1)) < 0.5)
+    assert at.any()
+    assert not torch.equal(at, mask)
+    weights = [weight for weight in peft.parameters() if weight.requires_grad]
+    expected = modules_pass(decoder_of(peft), ids, mask)[at]
+    torch.set_num_threads(threads)  # one again before the next test
+    found = Dense(decoder_of(peft))(ids, mask, at)
+    torch.testing.assert_close(found, expected, **SHAPES)
+    for mine, theirs in zip(
+        torch.autograd.grad(found.sin().sum(), weights), torch.autograd.grad(expected.sin().sum(), weights), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, **SHAPES)
+
+
+def test_gradients_reach_embeddings_that_need_them():
+    peft = small()
+    ids, mask = pad_rows(ROWS, 0)
+    embeddings = []
+    decoder_of(peft).embed_tokens.register_forward_hook(lambda _, __, x: embeddings.append(x.requires_grad_()))
+    runs = modules_pass(decoder_of(peft), ids, mask), Dense(decoder_of(peft))(ids, mask)
+    theirs, ours = (torch.autograd.grad(run[mask].sin().sum(), x)[0] for run, x in zip(runs, embeddings, strict=True))
+    torch.testing.assert_close(ours, theirs, **SHAPES)
+    assert theirs.abs().max() > 0
+
+
 def test_a_fully_masked_row_gives_no_nan():
     peft = small()
     ids, mask = pad_rows([[5, 6], []], 0, side="left")
-    found = states_and_gradients(peft, Dense(decoder_of(peft))(ids, mask, position_ids(mask)), mask)
+    found = states_and_gradients(peft, Dense(decoder_of(peft))(ids, mask), mask)
     assert all(tensor.isfinite().all() for tensor in found)
 
 
@@ -117,10 +147,10 @@ def test_a_backward_pass_survives_passes_in_between():
     peft = small()
     ids, mask = pad_rows(ROWS, 0)
     one = Dense(decoder_of(peft))
-    expected = states_and_gradients(peft, one(ids, mask, position_ids(mask)), mask)
-    hidden = one(ids, mask, position_ids(mask))
+    expected = states_and_gradients(peft, one(ids, mask), mask)
+    hidden = one(ids, mask)
     with torch.no_grad():
-        one(ids[:2], mask[:2], position_ids(mask[:2]))
+        one(ids[:2], mask[:2])
     for mine, theirs in zip(states_and_gradients(peft, hidden, mask), expected, strict=True):
         assert torch.equal(mine, theirs)
 

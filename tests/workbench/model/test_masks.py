@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.model.masks import causal_mask, ended, pad_rows, position_ids, response_mask
+from workbench.model.masks import causal_mask, ended, last_tokens, pad_rows, position_ids, response_mask
 
 PAD, EOS = 9, 2
 
@@ -68,3 +68,9 @@ def test_a_pad_token_within_a_row_is_real():
 def test_no_rows():
     ids, mask = pad_rows([], PAD)
     assert ids.shape == mask.shape == (0, 0)
+
+
+def test_the_last_token_of_each_row():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    assert last_tokens(mask).int().tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert torch.equal(last_tokens(mask.bool()), last_tokens(mask))
