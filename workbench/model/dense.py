@@ -7,6 +7,7 @@ way. The NF4 base itself is left as it is. One of the files that know peft and b
 Shapes: B = rows, T = tokens of a row, D = hidden, n = selected tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from workbench.model.base import full_size
 from workbench.model.blocks import blocks_of, in_blocks
 from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
@@ -105,29 +108,57 @@ class Dense:
         if at is None:
             states = self(ids, mask, mask)
             return states.new_zeros(*ids.shape, states.shape[1]).masked_scatter(mask.unsqueeze(-1), states)
-        layers = [tuple(linears.merged() for linears in layer.groups) for layer in self.layers]
+        layers = self.merged()
         weights = [weight for layer in layers for linears in layer for weight in linears.trained]
         x = self.decoder.embed_tokens(ids)
         if x.requires_grad:
-            return self._pass(layers, x, mask, at)
+            return self._read(layers, x, mask, at)
         blocks = [(rows, slice(width)) for rows, width in blocks_of(mask | at, torch.get_num_threads())]
         places = (at.flatten().cumsum(0) - 1).view(at.shape)
         order = torch.cat([places[block][at[block]] for block in blocks])
-        states = in_blocks(lambda block: self._pass(layers, x[block], mask[block], at[block]), blocks, weights)
+        states = in_blocks(lambda block: self._read(layers, x[block], mask[block], at[block]), blocks, weights)
         return states[order.argsort()]
 
-    def _pass(self, layers: list[tuple["Merged", ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
-        """Of embeddings (B, T, D): the same as above."""
+    def merged(self) -> list[tuple["Merged", ...]]:
+        """The linear layers of each decoder layer with the adapter that is active now."""
+        return [tuple(linears.merged() for linears in layer.groups) for layer in self.layers]
+
+    def _read(self, layers: list[tuple["Merged", ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
+        """Whole rows."""
         reads = causal_mask(mask)
+
+        def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return self.attention(q, k, v, reads)
+
         positions = torch.arange(x.shape[1]).unsqueeze(0) if reads is None else position_ids(mask)
+        return self.states(layers, x, positions, attend, at)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, reads: Tensor | None) -> Tensor:
+        """(B, H, T, d) from queries, keys and values; `reads` is from `causal_mask`."""
+        return scaled_dot_product_attention(
+            q, k, v, attn_mask=reads, is_causal=reads is None, enable_gqa=self.heads[0] > self.heads[1]
+        )
+
+    def states(
+        self, layers: list[tuple["Merged", ...]], x: Tensor, positions: Tensor, attend: Attend, at: Tensor
+    ) -> Tensor:
+        """Final hidden states.
+
+        Args:
+            layers: from `merged`.
+            x: (B, T, D) embeddings.
+            positions: (B or 1, T) int64.
+            attend: from the number of a layer, queries (B, H, T, d), keys and values (B, H_kv, T, d) to (B, H, T, d).
+            at: (B, T) bool, the tokens whose states are wanted.
+
+        Returns:
+            (n, D) in the order of the rows.
+        """
         cos, sin = self.decoder.rotary_emb(x, positions)
-        x = x.flatten(0, 1)
-        for layer, (qkv, out, gate_up, down) in zip(self.layers, layers, strict=True):
-            q, k, v = rotary(qkv(_normed(x, layer.norms[0])).unflatten(0, mask.shape), cos, sin, *self.heads)
-            read = scaled_dot_product_attention(
-                q, k, v, attn_mask=reads, is_causal=reads is None, enable_gqa=self.heads[0] > self.heads[1]
-            )
-            read = read.transpose(1, 2).flatten(0, 1).flatten(1)
+        shape, x = x.shape[:2], x.flatten(0, 1)
+        for number, (layer, (qkv, out, gate_up, down)) in enumerate(zip(self.layers, layers, strict=True)):
+            q, k, v = rotary(qkv(_normed(x, layer.norms[0])).unflatten(0, shape), cos, sin, *self.heads)
+            read = attend(number, q, k, v).transpose(1, 2).flatten(0, 1).flatten(1)
             if layer is self.layers[-1]:  # no later layer reads the other tokens
                 read, x = read[at.flatten()], x[at.flatten()]
             x = out(read, x)
