@@ -9,6 +9,7 @@ Shapes: B = rows, T = tokens of a row, D = hidden, n = selected tokens.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
@@ -178,6 +180,28 @@ def dense_of(decoder: Any) -> Dense | None:
         vars(decoder)["dense"] = Dense(decoder) if can_be_dense(decoder) else None
     dense: Dense | None = vars(decoder)["dense"]
     return dense if dense is not None and dense.applies() else None
+
+
+def install(decoder: Any) -> None:
+    """Let whatever calls this decoder have its dense form, such as a trainer of TRL's; generation goes on as before."""
+    of_modules = decoder.forward
+
+    @wraps(of_modules)
+    def forward(
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **others: Any,
+    ) -> BaseModelOutputWithPast:
+        unusual = position_ids is not None or any(other is not None and other is not False for other in others.values())
+        dense = None if input_ids is None or unusual else dense_of(decoder)
+        if dense is None or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
+            found: BaseModelOutputWithPast = of_modules(input_ids, attention_mask, position_ids, **others)
+            return found
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return BaseModelOutputWithPast(last_hidden_state=dense(input_ids, mask.bool()))
+
+    decoder.forward = forward
 
 
 def can_be_dense(decoder: nn.Module) -> bool:

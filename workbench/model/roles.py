@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.model.base import full_size, keep_cpu_weights_in_place
 from workbench.model.dense import dense_of
+from workbench.model.dense import install as install_dense
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
@@ -259,6 +260,8 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
     if start is not None:
         _load_lora(model, "default", _read_lora(start), place=start)
     keep_cpu_weights_in_place(model)
+    causal: Any = model.base_model.model
+    install_dense(causal.model)
     return model
 
 
