@@ -4,6 +4,7 @@
 .PHONY: demo test check lint setup lock clean
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -11,7 +12,7 @@ demo: setup
 	$(VENV)/bin/python -m workbench demo
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: lint test
 

@@ -184,6 +184,8 @@ class PairSection(Section):
     heldout: str | None = None
     """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
     heldout_share: Share = 0.05
+    limit: NonNegativeInt = 0
+    """Train on the first so many pairs; 0: on all."""
     max_length: PositiveInt = 1024
     """Tokens of the prompt with either response; longer pairs are left out, and counted."""
 

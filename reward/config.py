@@ -27,7 +27,7 @@ class PairSection(Section):
     heldout: str | None = None
     """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
     heldout_share: Share = 0.1
-    limit: int = 0
+    limit: NonNegativeInt = 0
     """Train on the first so many pairs; 0: on all."""
     shuffle_labels: bool = False
     """Swap chosen and rejected at random in the training pairs: a negative control, accuracy must come out at ½."""

@@ -1,23 +1,27 @@
-"""How much each token of a response adds to its score: integrated gradients by captum.
+"""How much each token of a response adds to its score: Shapley values by captum.
 
-The one file that knows captum. Shapes: T = tokens of prompt and response, R = response tokens.
+The one file that knows captum. Shapes: R = response tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import fmean
 
 import torch
-from captum.attr import LayerIntegratedGradients
+from captum.attr import ShapleyValueSampling
 from torch import Tensor
 
 from workbench.model.roles import Roles
+from workbench.run.progress import progress
 
-STEPS = (64, 128, 256, 512)
-"""Points on the path from baseline to response; the next number is tried where the sum is off by more than allowed."""
+ORDERS = (16, 128)
+"""Fewest and most random orders in which the tokens are put in place."""
+PRECISION = 0.05
+"""Standard error of a share, in deviations of the score, at which no further order is tried."""
 TOLERANCE = 0.01
 """Of the difference between score and baseline's score (at least 1), by which the sum of all parts may be off."""
-_BATCH = 16
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class TokenShares:
     """Of the response."""
     baseline_score: float
     """Of the same number of tokens that say nothing."""
-    steps: int
-    """Points on the path."""
+    orders: int
+    """Random orders that were tried."""
+    uncertainty: float
+    """Largest standard error of a share, from how it differs between the orders."""
     member_scores: tuple[float, ...] = ()
     """Of an ensemble, each member's score, of which `score` is the mean."""
 
@@ -61,49 +67,61 @@ def mean_shares(members: Sequence[TokenShares]) -> TokenShares:
         [fmean(shares) for shares in zip(*(member.shares for member in members), strict=True)],
         fmean(member.score for member in members),
         fmean(member.baseline_score for member in members),
-        max(member.steps for member in members),
+        min(member.orders for member in members),
+        sqrt(sum(member.uncertainty**2 for member in members)) / len(members),
         tuple(member.score for member in members),
     )
 
 
-def token_shares(roles: Roles, role: str, prompt: Sequence[int], response: Sequence[int]) -> TokenShares:
+def token_shares(
+    roles: Roles, role: str, prompt: Sequence[int], response: Sequence[int], *, seed: int = 0
+) -> TokenShares:
     """Take a response's score apart.
 
-        share_t = Σ_d (x_td − x'_td) ∫₀¹ ∂score(x' + a (x − x')) / ∂x_td da,   Σ_t share_t = score(x) − score(x')
+        share_t = mean over orders of [score with the tokens up to and with t − score with those before t]
 
-    x are the embeddings of prompt and response; in the baseline x' each response token but the last (EOS) is the
-    unknown token. The prompt is the same in both, and so has no share.
+    Tokens are put in place one by one, in random order, where the unknown token stood; prompt and EOS stand from the
+    start. The parts of each order add up to score − baseline's score. (Integrated gradients on the embeddings do not
+    converge: between two tokens the score jumps.)
 
-    Source: Sundararajan et al. 2017, arXiv:1703.01365, eq. 1 and proposition 1 (completeness).
+    Source: Castro et al. 2009, "Polynomial calculation of the Shapley value based on sampling", algorithm 1.
 
     Args:
         roles: the base with the reward adapter and its head.
         role: the reward role.
         prompt: token ids.
         response: token ids, EOS last.
+        seed: of the orders.
     """
     tokenizer = roles.tokenizer
     nothing = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
-    ids = torch.tensor([[*prompt, *response]], device=roles.device)
-    baseline = ids.clone()
-    baseline[0, len(prompt) : -1] = nothing
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    with roles.use(role) as forward:
+    asked, answer = (torch.tensor([list(ids)], device=roles.device) for ids in (prompt, response))
+    baseline = answer.clone()
+    baseline[0, :-1] = nothing
 
-        def score(rows: Tensor, mask: Tensor) -> Tensor:
-            scores: Tensor = roles.heads[role](forward(rows, mask)[:, -1])
-            return scores
+    def score(answers: Tensor) -> Tensor:
+        rows = torch.cat((asked.expand(len(answers), -1), answers), dim=1)
+        return roles.scores(role, rows, torch.ones_like(rows, dtype=torch.bool))
 
-        ends = float(score(ids, mask)), float(score(baseline, mask))
-        method = LayerIntegratedGradients(score, roles.causal_model.get_input_embeddings())
-        for steps in STEPS:
-            with torch.enable_grad():
-                parts = method.attribute(
-                    ids, baseline, additional_forward_args=(mask,), n_steps=steps, internal_batch_size=_BATCH
-                )
-            shares = parts.detach().float().sum(dim=-1)[0, len(prompt) :].tolist()
-            texts = [str(tokenizer.decode([token])) for token in response]
-            found = TokenShares(texts, shares, *ends, steps)
-            if found.complete:
+    method = ShapleyValueSampling(score)
+    found: list[Tensor] = []
+    devices = [roles.device] if roles.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        for tried in progress(range(ORDERS[1]), description="taking the score apart", unit="order"):
+            if tried >= ORDERS[0] and _standard_error(found) <= PRECISION:
                 break
-    return found
+            found.append(method.attribute(answer, baseline, n_samples=1, perturbations_per_eval=_BATCH)[0].cpu())
+    return TokenShares(
+        [str(tokenizer.decode([token])) for token in response],
+        torch.stack(found).mean(dim=0).tolist(),
+        float(score(answer)),
+        float(score(baseline)),
+        len(found),
+        _standard_error(found),
+    )
+
+
+def _standard_error(found: Sequence[Tensor]) -> float:
+    """The largest one of any token's mean share."""
+    return float(torch.stack(list(found)).std(dim=0).max()) / sqrt(len(found))

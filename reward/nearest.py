@@ -14,6 +14,7 @@ from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.masks import last_tokens, pad_rows
 from workbench.model.roles import Roles
 from workbench.model.score import batches_by_length
+from workbench.run.progress import progress
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,20 @@ class Neighbour:
 
 
 def representations(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int) -> Tensor:
-    """(N, D) float32 on the CPU: the role's last hidden state at each row's last token, which its head reads."""
-    found = torch.zeros(len(rows), roles.lm_head.shape[1])
-    for batch in batches_by_length([len(row) for row in rows], batch_size=batch_size):
-        ids, mask = pad_rows([list(rows[i]) for i in batch], roles.tokenizer.pad_token_id)
+    """(N, D) float32 on the CPU: the role's last hidden state at each row's last token, which its head reads.
+
+    A row that occurs more than once is read once.
+    """
+    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
+    distinct = list(places)
+    found = torch.zeros(len(distinct), roles.lm_head.shape[1])
+    batches = batches_by_length([len(row) for row in distinct], batch_size=batch_size)
+    for batch in progress(batches, description="reading labelled answers", unit="batch"):
+        ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
         with roles.use(role) as forward:
             hidden = forward(*(each.to(roles.device) for each in (ids, mask, last_tokens(mask))))
         found[batch] = hidden.float().cpu()
-    return found
+    return found[[places[tuple(row)] for row in rows]]
 
 
 def cosines(one: Tensor, others: Tensor) -> Tensor:

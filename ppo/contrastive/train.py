@@ -5,6 +5,7 @@ on its CPOTrainer with the hinge loss (no reference). Both are given token rows,
 ids in every phase.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -173,11 +174,10 @@ def _rows(
     split = load_pairs(
         files["train"], files.get("heldout"), heldout_share=config.data.heldout_share, seed=config.run.seed
     )
-    limit = config.data.max_length
-    rows = encode_pairs(tokenizer, split.train, max_length=limit, place=files["train"], prompt_apart=True)
-    kept_out = encode_pairs(
-        tokenizer, split.heldout, max_length=limit, place=files.get("heldout", files["train"]), prompt_apart=True
-    )
+    records = split.train[: config.data.limit] if config.data.limit else split.train
+    encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True)
+    rows = encode(records, place=files["train"])
+    kept_out = encode(split.heldout, place=files.get("heldout", files["train"]))
     counts = {
         "train": len(rows.rows),
         "heldout": len(kept_out.rows),

@@ -69,15 +69,15 @@ def test_reward_acquire_runs_at_toy_size(items, reward_run, tmp_path, monkeypatc
 def test_scoring_is_measured_on_the_same_work(reward_run, preference_file, capsys):
     measured = {}
     for side in ("ours", "trl"):
-        words = [str(reward_run), str(preference_file), "--limit", "6", "--side", side, "--batch", "4"]
+        words = [str(reward_run), str(preference_file), "--limit", "6", "--side", side, "--batch", "3"]
         reward_scoring.main(words)
         measured[side] = [json.loads(capsys.readouterr().out.splitlines()[-1])]
-    compared = reward_scoring.compare({"ours": measured["ours"], "trl, batch 4": measured["trl"]})
-    assert compared["fastest_trl"] == "trl, batch 4"
+    compared = reward_scoring.compare({"ours": measured["ours"], "trl, batch 3": measured["trl"]})
+    assert compared["fastest_trl"] == "trl, batch 3"
     assert compared["speed_ratio"] > 0
     other = [measured["trl"][0] | {"margin": measured["trl"][0]["margin"] + 1}]
     with pytest.raises(AssertionError):
-        reward_scoring.compare({"ours": measured["ours"], "trl, batch 4": other})
+        reward_scoring.compare({"ours": measured["ours"], "trl, batch 3": other})
 
 
 def test_difference_by_hand():

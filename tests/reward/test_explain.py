@@ -1,6 +1,5 @@
 """Why an answer gets its score: parts that add up, neighbours by hand, one page that fetches nothing."""
 
-import contextlib
 import json
 import re
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from annotate.intake.priorities import read_priorities
+from reward import explain_tokens
 from reward.__main__ import main
 from reward.explain import relabel_rows, tints
 from reward.explain_tokens import TokenShares, mean_shares, token_shares
@@ -65,36 +65,64 @@ def test_parts_of_a_linear_score_by_hand():
         class causal_model:
             get_input_embeddings = staticmethod(lambda: embedding)
 
-        def use(self, role):
-            return contextlib.nullcontext(lambda ids, mask: embedding(ids).cumsum(dim=1))
+        def scores(self, role, ids, mask):
+            return embedding(ids).sum(dim=(1, 2))
 
-    fake = Fake()
-    fake.heads = {"r": lambda hidden: hidden.squeeze(-1)}
-    found = token_shares(fake, "r", [1, 1], [1, 2, 3])
+    found = token_shares(Fake(), "r", [1, 1], [1, 2, 3])
     assert found.shares == pytest.approx([3 - 1, -1 - 1, 0])
     assert (found.score, found.baseline_score) == (8.5, 8.5)
     assert found.tokens == ["a", "b", "."]
-    assert found.steps == 64
+    assert (found.orders, found.uncertainty) == (16, 0), "every order says the same"
+
+
+def test_a_share_is_the_mean_over_orders(monkeypatch):
+    # Score = 1 if both tokens stand, else 0: each adds ½ on average, all or nothing in one order.
+    class Both:
+        device = torch.device("cpu")
+
+        class tokenizer:
+            unk_token_id, pad_token_id = 0, 3
+            decode = staticmethod(lambda ids: "?ab."[ids[0]])
+
+        def scores(self, role, ids, mask):
+            return (ids[:, -3:-1] > 0).all(dim=1).float()
+
+    monkeypatch.setattr(explain_tokens, "ORDERS", (4, 4000))
+    monkeypatch.setattr(explain_tokens, "PRECISION", 0.02)
+    found = token_shares(Both(), "r", [1], [1, 2, 3])
+    assert found.complete
+    assert found.shares == pytest.approx([0.5, 0.5, 0], abs=0.06)
+    # A coin's deviation is ½, so 0.02 needs about (0.5 / 0.02)² = 625 orders.
+    assert 550 < found.orders < 700
+    assert found.uncertainty == pytest.approx(0.02, abs=1e-4)
+    monkeypatch.setattr(explain_tokens, "ORDERS", (4, 8))
+    rough = token_shares(Both(), "r", [1], [1, 2, 3])
+    assert rough.orders == 8
+    assert rough.uncertainty > 0.1
 
 
 def test_the_parts_of_an_ensemble_are_the_means_of_its_members():
-    one, two = TokenShares(["a", "b"], [1.0, 2.0], 4.0, 1.0, 64), TokenShares(["a", "b"], [3.0, -2.0], 2.0, 1.0, 128)
+    one, two = (
+        TokenShares(["a", "b"], [1.0, 2.0], 4.0, 1.0, 64, 0.3),
+        TokenShares(["a", "b"], [3.0, -2.0], 2.0, 1.0, 128, 0.4),
+    )
     assert mean_shares([one]) is one
     both = mean_shares([one, two])
-    assert (both.shares, both.score, both.baseline_score, both.steps) == ([2.0, 0.0], 3.0, 1.0, 128)
+    assert (both.shares, both.score, both.baseline_score, both.orders) == ([2.0, 0.0], 3.0, 1.0, 64)
+    assert both.uncertainty == pytest.approx(0.25)
     assert both.member_scores == (4.0, 2.0)
     assert both.complete
 
 
 def test_parts_that_do_not_add_up_are_not_called_complete():
-    assert TokenShares(["a"], [2.0], 3.0, 1.0, 64).complete
-    assert TokenShares(["a"], [2.019], 3.0, 1.0, 64).complete
-    assert not TokenShares(["a"], [2.03], 3.0, 1.0, 64).complete
-    assert not TokenShares(["a"], [-2.0], 3.0, 1.0, 64).complete
+    assert TokenShares(["a"], [2.0], 3.0, 1.0, 64, 0.0).complete
+    assert TokenShares(["a"], [2.019], 3.0, 1.0, 64, 0.0).complete
+    assert not TokenShares(["a"], [2.03], 3.0, 1.0, 64, 0.0).complete
+    assert not TokenShares(["a"], [-2.0], 3.0, 1.0, 64, 0.0).complete
 
 
 def test_colours_by_hand():
-    shown = tints(TokenShares(["a", "b", "c"], [0.5, -2.0, 0.0], 0.0, 0.0, 64))
+    shown = tints(TokenShares(["a", "b", "c"], [0.5, -2.0, 0.0], 0.0, 0.0, 64, 0.0))
     assert [(tint.text, tint.strength) for tint in shown] == [("a", 0.25), ("b", 1.0), ("c", 0.0)]
 
 

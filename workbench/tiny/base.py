@@ -30,9 +30,9 @@ class Pretraining:
     """How the base is made."""
 
     seed: int = 20
-    first_steps: int = 1500
+    first_steps: int = 3500
     """Steps on the part of the corpus that is read first."""
-    steps: int = 4000
+    steps: int = 10_000
     """Steps in all."""
     documents_per_step: int = 38
     """Documents written for each step: more than fit, so that the longest are met as rarely as the shortest."""

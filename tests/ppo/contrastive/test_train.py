@@ -193,6 +193,11 @@ def test_the_phase_separates_pairs_and_saves_what_it_trained(configure, sft_run,
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_the_limit_takes_the_first_pairs(configure):
+    pairs = train(configure("dpo", "data.limit=5", "train.max_steps=1"), resume=False).record()["pairs"]
+    assert (pairs["train"], pairs["heldout"]) == (5, 8)
+
+
 def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_file, tmp_path):
     rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
     for row in rows:
