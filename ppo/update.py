@@ -34,7 +34,8 @@ class Optimizers:
         """Parameter groups chosen by role name."""
 
         def adam(role: str) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(roles.parameters(role), lr=0.0, betas=(0.9, beta2), eps=eps, weight_decay=0.0)
+            options: dict[str, Any] = {"betas": (0.9, beta2), "eps": eps, "weight_decay": 0.0, "fused": True}
+            return torch.optim.AdamW(roles.parameters(role), lr=0.0, **options)
 
         for parameter in roles.heads["value"].parameters() if "value" in roles.heads else ():
             parameter.requires_grad_(True)

@@ -37,7 +37,6 @@ PURE = (
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
-    "workbench/model/blocks.py",
     "workbench/model/kernels.py",
     "workbench/model/logprobs.py",
     "workbench/model/masks.py",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppo.data import PromptSet
-from ppo.engines import InProcess
+from ppo.engines import InProcess, Transformers
 from ppo.rollout import collect, spread
 from tests.ppo.conftest import LENGTHS, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
@@ -81,7 +81,7 @@ def test_a_response_ends_with_its_first_end_token(roles, prompts):
 
     roles.model.generate = ends_at_once
     options = {"max_new_tokens": 5, "temperature": 1.0, "micro_batch_size": 4, "seed": 0}
-    found = collect(roles, InProcess(roles), many, **options, processes=Processes())
+    found = collect(roles, Transformers(roles), many, **options, processes=Processes())
     assert found.tokens == 4
     assert found.rows.response_ids.tolist() == [[end]] * 4
     assert found.ended.all()

@@ -157,7 +157,7 @@ def dying(original, after=None):
 
 save = torch.save
 if where == "sampling":
-    ppo.engines.generate_with = dying(ppo.engines.generate_with)
+    ppo.engines.generate = dying(ppo.engines.generate)
 elif where == "reading":
     ppo.rollout.token_kl = dying(ppo.rollout.token_kl)
 elif where == "update":

@@ -5,8 +5,9 @@ the rows wait once. Rows of similar length come together, so that a block is as 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -73,17 +74,38 @@ class _InBlocks(torch.autograd.Function):
         return None, None, *(torch.stack(each).sum(dim=0) for each in zip(*of_blocks, strict=True))
 
 
-def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """[work(item) for item in items], the items on threads of one core each, as many as torch has been given."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(items) == 1:
-        return [work(item) for item in items]
+@contextmanager
+def cores_apart() -> Iterator[None]:
+    """In the body, `on_each_core` has the cores, as many as torch has been given; torch itself keeps to one."""
+    cores = torch.get_num_threads()
+    if cores == 1:
+        yield
+        return
     torch.set_num_threads(1)
+    _apart.append(cores)
     try:
-        others = [_pool(threads - 1).submit(work, item) for item in items[1:]]
-        return [work(items[0]), *(other.result() for other in others)]
+        yield
     finally:
-        torch.set_num_threads(threads)
+        _apart.pop()
+        torch.set_num_threads(cores)
+
+
+_apart: list[int] = []
+
+
+def cores() -> int:
+    """How many items run at the same time."""
+    return _apart[-1] if _apart else torch.get_num_threads()
+
+
+def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """[work(item) for item in items], the items on threads of one core each."""
+    number = cores()
+    if number == 1 or len(items) == 1:
+        return [work(item) for item in items]
+    with cores_apart():
+        others = [_pool(number - 1).submit(work, item) for item in items[1:]]
+        return [work(items[0]), *(other.result() for other in others)]
 
 
 @cache

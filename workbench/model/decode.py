@@ -1,7 +1,7 @@
 """Sampling on the dense weights of a role: keys and values kept in place, rows that have ended dropped.
 
-Each core answers rows of its own; what is drawn depends on the seed and on a row's place in the batch, not on how many
-cores there are. Shapes: B = batch, b = rows of a core, T = tokens,
+Each core answers rows of its own. What is drawn depends on the seed and on a row's place in the batch, not on how many
+cores there are; it is what transformers draws from the same seed. Shapes: B = batch, b = rows of a core, T = tokens,
 R = response tokens, V = vocabulary, D = hidden, d = size of a head.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workbench.model.blocks import on_each_core
+from workbench.model.blocks import cores, on_each_core
 from workbench.model.dense import Attend, Dense, Merged
 from workbench.model.masks import causal_mask, pad_rows, position_ids
 
@@ -57,7 +57,8 @@ def decode(
         )
         for step in range(max_new_tokens):
             logits = cache.read(ids).float() @ lm_head.float().T
-            tokens = sampled(logits / temperature, torch.rand(len(prompts), generator=generator)[places])
+            noise = torch.empty(len(prompts), len(lm_head)).exponential_(generator=generator)
+            tokens = (torch.softmax(logits / temperature, dim=-1) / noise[places]).argmax(dim=-1)
             responses[places, step] = tokens
             ended = ended | (tokens == eos_id)
             if bool(ended.all()):
@@ -68,20 +69,8 @@ def decode(
             ids = tokens.unsqueeze(1)
         return max_new_tokens
 
-    cores = min(torch.get_num_threads(), len(order))
-    return responses[:, : max(on_each_core(answer, [order[core::cores] for core in range(cores)]))]
-
-
-def sampled(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The token at which the cumulative probability passes a number: (b,) int64.
-
-    Args:
-        logits: (b, V).
-        uniform: (b,) in [0, 1).
-    """
-    cumulative = torch.softmax(logits, dim=-1, dtype=torch.float64).cumsum(dim=-1)
-    reached = uniform.unsqueeze(1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, reached, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+    parts = min(cores(), len(order))
+    return responses[:, : max(on_each_core(answer, [order[part::parts] for part in range(parts)]))]
 
 
 class Cache:

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
-from workbench.model.blocks import blocks_of, in_blocks
+from workbench.model.blocks import blocks_of, cores, in_blocks
 from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
 
@@ -115,7 +115,7 @@ class Dense:
         x = self.decoder.embed_tokens(ids)
         if x.requires_grad:
             return self._read(layers, x, mask, at)
-        blocks = [(rows, slice(width)) for rows, width in blocks_of(mask | at, torch.get_num_threads())]
+        blocks = [(rows, slice(width)) for rows, width in blocks_of(mask | at, cores())]
         places = (at.flatten().cumsum(0) - 1).view(at.shape)
         order = torch.cat([places[block][at[block]] for block in blocks])
         states = in_blocks(lambda block: self._read(layers, x[block], mask[block], at[block]), blocks, weights)

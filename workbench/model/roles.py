@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.model.base import full_size, keep_cpu_weights_in_place
+from workbench.model.blocks import cores_apart
 from workbench.model.dense import dense_of
 from workbench.model.dense import install as install_dense
 from workbench.model.heads import ScalarHead
@@ -55,6 +56,9 @@ class Roles:
     _weights: dict[str, list[nn.Parameter]] = field(default_factory=dict)
     _active: str | None = None
     _gradients_owed: int = 0
+
+    def __post_init__(self) -> None:
+        self.model.eval()  # all modules in one mode: peft's are new in train mode
 
     @classmethod
     def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
@@ -105,6 +109,7 @@ class Roles:
 
     def _finish_adding(self, role: str) -> None:
         keep_cpu_weights_in_place(self.model)
+        self.model.eval()  # as after construction: the adapter's modules are new
         for weight in self._adapter_weights(role):
             weight.data = weight.data.float()
             weight.requires_grad_(False)
@@ -125,10 +130,11 @@ class Roles:
             raise RuntimeError(f"role {role!r} asked for while {self._active!r} is in use: one role at a time")
         was_trainable = self._adapter_weights(role)[0].requires_grad
         self.model.set_adapter(role, inference_mode=not train)
-        self.model.train(train)
+        if self.model.training != train:
+            self.model.train(train)
         self._active, self._gradients_owed = role, 0
         try:
-            with torch.set_grad_enabled(train):
+            with torch.set_grad_enabled(train), self._cores():
                 yield self._forward
             if self._gradients_owed > 0:
                 raise RuntimeError(
@@ -136,9 +142,12 @@ class Roles:
                 )
         finally:
             self._active = None
-            self.model.eval()
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
                 self.model.set_adapter(role)
+
+    def _cores(self) -> contextlib.AbstractContextManager[None]:
+        """Dense passes share rows, not operations; so does the loss that follows, whose operations are small."""
+        return cores_apart() if dense_of(self.causal_model.model) is not None else contextlib.nullcontext()
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""

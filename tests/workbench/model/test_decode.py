@@ -1,11 +1,14 @@
 """Sampling on dense weights: what transformers says where nothing is left to chance, whatever the number of cores."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tests.workbench.model.test_dense import decoder_of, small
-from workbench.model.decode import decode, sampled
+from workbench.model.decode import decode
 from workbench.model.dense import Dense
+from workbench.model.generate import generate_with
 from workbench.model.masks import response_mask
 
 EOS, PAD = 2, 0
@@ -25,7 +28,7 @@ def peft():
     return model
 
 
-def answers(peft, prompts=PROMPTS, *, seed=0, temperature=1.0, length=9):
+def answers(peft, prompts=PROMPTS, *, seed=0, temperature=1.0, length=25):
     return decode(
         Dense(decoder_of(peft)),
         peft.base_model.model.lm_head.weight,
@@ -38,23 +41,18 @@ def answers(peft, prompts=PROMPTS, *, seed=0, temperature=1.0, length=9):
     )
 
 
-def greedy(peft, prompt, length=9):
-    """By transformers, one row at a time."""
-    ids = torch.tensor([prompt])
-    found = peft.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=length,
-        do_sample=False,
-        eos_token_id=EOS,
-        pad_token_id=PAD,
-    )
-    return found[0, len(prompt) :].tolist()
+def by_transformers(peft, *, seed, temperature, length=25):
+    """From the same seed."""
+    tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)
+    options = {"max_new_tokens": length, "temperature": temperature, "seed": seed, "device": torch.device("cpu")}
+    return generate_with(peft, tokenizer, PROMPTS, **options).lists()
 
 
-def test_a_cold_model_says_what_transformers_says(peft):
-    found = lists(answers(peft, temperature=1e-5))
-    assert found == [greedy(peft, prompt) for prompt in PROMPTS]
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_says_what_transformers_says_from_the_same_seed(peft, seed, temperature):
+    found = lists(answers(peft, seed=seed, temperature=temperature))
+    assert found == by_transformers(peft, seed=seed, temperature=temperature)
     assert len({len(row) for row in found}) > 1, "no row ended before another: nothing was dropped"
 
 
@@ -72,15 +70,8 @@ def test_rows_of_one_prompt_draw_for_themselves(peft):
 
 
 def test_it_stops_when_all_have_ended(peft):
-    cold = [greedy(peft, prompt) for prompt in PROMPTS]
-    short = [prompt for prompt, answer in zip(PROMPTS, cold, strict=True) if len(answer) < 9]
-    assert short
-    assert answers(peft, short, temperature=1e-5).shape == (len(short), max(len(greedy(peft, p)) for p in short))
-
-
-def test_sampling_by_hand():
-    # Cumulative probabilities 0.2, 0.2, 0.5, 1: the second token is never said.
-    logits = torch.tensor([0.2, 0.0, 0.3, 0.5]).log().expand(6, 4)
-    assert sampled(logits, torch.tensor([0.0, 0.19, 0.21, 0.49, 0.51, 0.999])).tolist() == [0, 0, 2, 2, 3, 3]
-    first = torch.tensor([[-torch.inf, 0.0]])
-    assert sampled(first, torch.tensor([0.0])).tolist() == [1]
+    cold = by_transformers(peft, seed=0, temperature=1e-5)
+    ends = [(prompt, answer) for prompt, answer in zip(PROMPTS, cold, strict=True) if answer[-1] == EOS]
+    assert ends
+    found = answers(peft, [prompt for prompt, _ in ends], temperature=1e-5, length=60)
+    assert found.shape == (len(ends), max(len(answer) for _, answer in ends))
