@@ -25,7 +25,7 @@ from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 from workbench.run.folder import RunFolder
 
-ENGINES = ("transformers", "continuous", "merged")
+ENGINES = ("auto", "transformers", "continuous", "merged")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """Where responses come from: `Engine.sample`, behind which several engines do the work.
 
-`transformers` generates in this process with the policy's adapter; `continuous` uses its continuous batching, which
-refills places whose response has ended; `merged` generates with a merged copy of base and adapter in `dtype`, which
-needs no dequantisation but the memory of the unquantised base; `vllm` asks a vLLM server that loads the adapter by
-name. Whatever the engine, the policy's own forward pass scores the responses afterwards.
+`auto` samples in this process, on dense weights where the model has them (on a CPU), else as `transformers` does, which
+generates with the policy's adapter; `continuous` uses its continuous batching, which refills places whose response has
+ended; `merged` generates with a merged copy of base and adapter in `dtype`, which needs no dequantisation but the
+memory of the unquantised base; `vllm` asks a vLLM server that loads the adapter by name. Whatever the engine, the
+policy's own forward pass scores the responses afterwards.
 """
 
 import json
@@ -19,7 +20,7 @@ from transformers import GenerationConfig
 
 from workbench.model.generate import generate, generate_with
 from workbench.model.roles import Roles
-from workbench.model.twin import Twin, twin_pays
+from workbench.model.twin import Twin
 from workbench.run.errors import WorkbenchError
 
 
@@ -39,14 +40,14 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
     """The engine of that name.
 
     Args:
-        name: transformers, continuous, merged or vllm; auto: merged where `twin_pays`, else transformers.
+        name: auto, transformers, continuous, merged or vllm.
         roles: with the role policy.
         dtype: of the merged copy.
         url: of the vLLM server.
         folder: where the adapter is written for the vLLM server; both must see it.
     """
-    if name == "auto":
-        name = "merged" if twin_pays(roles) else "transformers"
+    if name == "transformers":
+        return Transformers(roles)
     if name == "continuous":
         return Continuous(roles)
     if name == "merged":
@@ -55,7 +56,7 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
 
 
 class InProcess:
-    """`generate` with left padding, with whatever adapter is asked for."""
+    """`generate`, with whatever adapter is asked for."""
 
     def __init__(self, roles: Roles) -> None:
         self.roles = roles
@@ -70,6 +71,21 @@ class InProcess:
         responses = generate(
             self.roles, role, prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
+        return responses.lists()
+
+
+class Transformers(InProcess):
+    """transformers' `generate` with left padding."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+    ) -> list[list[int]]:
+        """See `Engine`."""
+        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        with self.roles.use(role):
+            responses = generate_with(
+                self.roles.model, self.roles.tokenizer, prompts, **options, device=self.roles.device
+            )
         return responses.lists()
 
 

@@ -125,7 +125,7 @@ def read(
         hidden = {}
         for name in (role, "reference", *(["value"] if "value" in roles.names else [])):
             with roles.use(name) as forward:
-                hidden[name] = batch.predicting(forward(batch.ids, batch.mask))[real]
+                hidden[name] = forward(batch.ids, batch.mask, batch.predicting)
         ours, uncertainty = token_logprobs(hidden[role], roles.lm_head, targets, temperature=temperature)
         theirs, _ = token_logprobs(hidden["reference"], roles.lm_head, targets, temperature=temperature)
         exact = token_kl(hidden[role], hidden["reference"], roles.lm_head, temperature=temperature)

@@ -157,7 +157,7 @@ class MinibatchStep:
             width = rows.response_mask.shape[1]
             old, theirs = self.rollout.old_logprobs[part, :width], self.rollout.reference_logprobs[part, :width]
             with self.roles.use("policy", train=True) as forward:
-                hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                hidden = forward(rows.ids, rows.mask, rows.predicting)
                 new, entropy = _logprobs(self.roles, rows, hidden, self.objective.temperature)
                 loss, stats = policy_loss(
                     new,
@@ -195,7 +195,7 @@ class MinibatchStep:
         for _, part in self.processes.mine(every.split(self.objective.micro_batch_size)):
             batch = rows.select(part)
             with self.roles.use("policy", train=True) as forward:
-                hidden = batch.predicting(forward(batch.ids, batch.mask))[batch.response_mask]
+                hidden = forward(batch.ids, batch.mask, batch.predicting)
                 logprobs, _ = _logprobs(self.roles, batch, hidden, 1.0)
                 loss = -logprobs.sum() / tokens
                 (self.objective.ptx_coef * loss).backward()
@@ -208,11 +208,11 @@ class MinibatchStep:
         for part, rows in self._parts(index):
             if self.shared_trunk:
                 with self.roles.use("policy") as forward:
-                    hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                    hidden = forward(rows.ids, rows.mask, rows.predicting)
                 self._value_loss(hidden, part, rows, found, tokens).backward()
             else:
                 with self.roles.use("value", train=True) as forward:
-                    hidden = rows.predicting(forward(rows.ids, rows.mask))[rows.response_mask]
+                    hidden = forward(rows.ids, rows.mask, rows.predicting)
                     self._value_loss(hidden, part, rows, found, tokens).backward()
         found["value/tokens"], found["value/steps"] = tokens, 1
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.data.records import Preference
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.model.masks import pad_rows
+from workbench.model.masks import last_tokens, pad_rows
 from workbench.model.roles import Roles
 from workbench.model.score import batches_by_length
 from workbench.run.progress import progress
@@ -42,9 +42,8 @@ def representations(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, b
     for batch in progress(batches, description="reading labelled answers", unit="batch"):
         ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
         with roles.use(role) as forward:
-            hidden = forward(ids.to(roles.device), mask.to(roles.device))
-        last = mask.sum(dim=1) - 1
-        found[batch] = hidden[torch.arange(len(batch)), last.to(hidden.device)].float().cpu()
+            hidden = forward(*(each.to(roles.device) for each in (ids, mask, last_tokens(mask))))
+        found[batch] = hidden.float().cpu()
     return found[[places[tuple(row)] for row in rows]]
 
 

@@ -37,6 +37,8 @@ PURE = (
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
+    "workbench/model/blocks.py",
+    "workbench/model/kernels.py",
     "workbench/model/logprobs.py",
     "workbench/model/masks.py",
     "workbench/model/memory.py",

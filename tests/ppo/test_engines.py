@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ppo.engines import Continuous, InProcess, Merged, VllmServer, open_engine
+from ppo.engines import Continuous, InProcess, Merged, Transformers, VllmServer, open_engine
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows, position_ids
 from workbench.model.twin import Twin
@@ -24,7 +24,7 @@ def nudge(roles):
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
 
 
-@pytest.mark.parametrize("name", ["transformers", "continuous", "merged"])
+@pytest.mark.parametrize("name", ["auto", "transformers", "continuous", "merged"])
 def test_responses_end_once_and_are_in_the_order_of_the_prompts(roles, prompts, tmp_path, name):
     engine = open_engine(name, roles, dtype=torch.float32, url="", folder=tmp_path)
     engine.refresh()
@@ -44,14 +44,14 @@ def test_in_process_is_a_function_of_its_seed(roles, prompts):
     assert one != other
 
 
-@pytest.mark.parametrize("engine", [Continuous, lambda roles: Merged(roles, torch.float32)])
+@pytest.mark.parametrize("engine", [InProcess, Continuous, lambda roles: Merged(roles, torch.float32)])
 def test_a_cold_policy_says_the_same_through_every_engine(roles, prompts, engine):
     """Near temperature 0 sampling is a function of the model alone, so the engines must agree."""
     nudge(roles)
     cold = OPTIONS | {"temperature": 1e-4}
     other = engine(roles)
     other.refresh()
-    assert other.sample(prompts.ids[:5], **cold) == InProcess(roles).sample(prompts.ids[:5], **cold)
+    assert other.sample(prompts.ids[:5], **cold) == Transformers(roles).sample(prompts.ids[:5], **cold)
 
 
 def test_the_twin_is_the_policy_after_each_refresh_and_only_then(roles, prompts):

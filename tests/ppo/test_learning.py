@@ -52,9 +52,10 @@ def test_what_is_rewarded_rises(learn):
 
 
 def test_with_the_sign_flipped_it_falls(learn):
-    rows = learn("reward.sign=-1")
-    late = sum(row["objective/score"] for row in rows[-4:]) / 4
-    assert late < rows[0]["objective/score"] - 0.4  # −2 is the end of the scale
+    """Below what the same rollouts score where nothing is learned; −2 is the end of the scale."""
+    flipped, still = (learn("reward.sign=-1", rate)[4:] for rate in ("train.lr=0.005", "train.lr=1e-12"))
+    late, unlearned = (sum(row["objective/score"] for row in rows) / len(rows) for rows in (flipped, still))
+    assert late < unlearned - 0.1
 
 
 def test_a_dear_kl_keeps_the_policy_near_its_reference(learn):

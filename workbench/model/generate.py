@@ -1,6 +1,7 @@
 """Sampling responses from a role: left-padded batches, eval mode, the pure softmax at a temperature.
 
-No top-k, top-p or minimum length: they would make the sampled distribution another one than the scored distribution.
+On dense weights where the model has them, else by transformers. No top-k, top-p or minimum length: they would make the
+sampled distribution another one than the scored distribution.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,11 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.data.records import Prompt
 from workbench.data.tokenise import decode_response, encode_prompt
+from workbench.model.decode import decode
+from workbench.model.dense import dense_of
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
-from workbench.model.twin import Twin, twin_pays
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,14 @@ def generate(
         temperature: of the softmax, > 0.
         seed: of the sampling; the global random state is left as it was.
     """
+    options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     with roles.use(role):
-        return generate_with(
-            roles.model,
-            roles.tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            device=roles.device,
-        )
+        dense = dense_of(roles.causal_model.model)
+        if dense is None:
+            return generate_with(roles.model, roles.tokenizer, prompts, **options, device=roles.device)
+        tokenizer = roles.tokenizer
+        ends = {"eos_id": tokenizer.eos_token_id, "pad_id": tokenizer.pad_token_id}
+        return _responses(decode(dense, roles.lm_head, prompts, **ends, **options), tokenizer)
 
 
 def generate_with(
@@ -106,7 +106,11 @@ def generate_with(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-    ids = sequences[:, input_ids.shape[1] :]
+    return _responses(sequences[:, input_ids.shape[1] :], tokenizer)
+
+
+def _responses(ids: Tensor, tokenizer: PreTrainedTokenizerBase) -> Responses:
+    """Sampled tokens (B, R) up to the first EOS of each row."""
     real = response_mask(ids, tokenizer.eos_token_id)
     ids = ids.masked_fill(~real, tokenizer.pad_token_id)
     return Responses(ids, real, ended(ids, tokenizer.eos_token_id, real))
@@ -126,11 +130,8 @@ def sample(
     """Yield each prompt with its sampled answers, in order; answer j of prompt i is sampled at one of `temperatures`.
 
     Temperatures rotate over prompts and answers, so that each is used equally often and pairs mix them. The answers
-    depend on `seed` and on the batch layout only. Where a merged copy is faster, it does the sampling.
+    depend on `seed` and on the batch layout only.
     """
-    twin = Twin(roles, role, dtype=roles.lm_head.dtype) if twin_pays(roles) else None
-    if twin is not None:
-        twin.refresh()
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         jobs: dict[float, list[tuple[int, int]]] = {}
@@ -140,13 +141,14 @@ def sample(
         answers: list[list[Sampled | None]] = [[None] * responses_per_prompt for _ in batch]
         encoded = [encode_prompt(roles.tokenizer, prompt.prompt) for prompt in batch]
         for number, (temperature, places) in enumerate(jobs.items()):
-            asked = [encoded[i] for i, _ in places]
-            options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-            options["seed"] = seed + start * 100 + number
-            if twin is None:
-                responses = generate(roles, role, asked, **options)
-            else:
-                responses = generate_with(twin.model, roles.tokenizer, asked, **options, device=roles.device)
+            responses = generate(
+                roles,
+                role,
+                [encoded[i] for i, _ in places],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed + start * 100 + number,
+            )
             for (i, j), ids, real, done in zip(
                 places, responses.ids.tolist(), responses.mask.tolist(), responses.ended.tolist(), strict=True
             ):

@@ -18,6 +18,24 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
+def causal_mask(attention_mask: Tensor) -> Tensor | None:
+    """What each token reads: itself, and the real tokens before it.
+
+    Args:
+        attention_mask: (B, T) bool, True on real tokens.
+
+    Returns:
+        (B, 1, T, T) bool, True where the token of the third axis reads that of the last one; None where every real
+        token reads all that come before it, as it is with padding on the right.
+    """
+    if bool((attention_mask[:, :-1] | ~attention_mask[:, 1:]).all()):
+        return None
+    width = attention_mask.shape[1]
+    before = torch.ones(width, width, dtype=torch.bool, device=attention_mask.device).tril()
+    itself = torch.eye(width, dtype=torch.bool, device=attention_mask.device)
+    return (before & attention_mask[:, None, None, :]) | itself
+
+
 def response_mask(response_ids: Tensor, eos_id: int) -> Tensor:
     """Real tokens of sampled responses: everything up to and including the first EOS.
 
@@ -35,6 +53,12 @@ def response_mask(response_ids: Tensor, eos_id: int) -> Tensor:
 def ended(response_ids: Tensor, eos_id: int, mask: Tensor) -> Tensor:
     """Whether each response contains an EOS among its real tokens: (B,) bool."""
     return ((response_ids == eos_id) & mask).any(dim=1)
+
+
+def last_tokens(attention_mask: Tensor) -> Tensor:
+    """The last real token of each right-padded row: (B, T) bool, from a (B, T) mask that is nonzero on real tokens."""
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return places == attention_mask.long().sum(dim=1, keepdim=True) - 1
 
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str = "right") -> tuple[Tensor, Tensor]:

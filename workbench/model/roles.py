@@ -11,10 +11,10 @@ that know peft. Shapes: B = batch, T = tokens, D = hidden.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -23,13 +23,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.model.base import full_size, keep_cpu_weights_in_place
+from workbench.model.dense import dense_of
+from workbench.model.dense import install as install_dense
 from workbench.model.heads import ScalarHead
-from workbench.model.masks import position_ids
+from workbench.model.masks import last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
 from workbench.run.errors import WorkbenchError
 
-Forward = Callable[[Tensor, Tensor], Tensor]
-"""(input_ids (B, T), attention_mask (B, T)) → final hidden states (B, T, D)."""
+
+class Forward(Protocol):
+    """The forward pass of the role in use."""
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
+        """(B, T) twice → final hidden states (B, T, D), or (n, D) of the n tokens where `at` (B, T) is True."""
 
 
 def lora_config(r: int, alpha: int, dropout: float, *, task: str = "CAUSAL_LM") -> LoraConfig:
@@ -134,15 +140,20 @@ class Roles:
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
                 self.model.set_adapter(role)
 
-    def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Final hidden states (B, T, D) of the active role."""
+    def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
+        """See `Forward`; of the active role."""
         decoder = self.causal_model.model
-        hidden: Tensor = decoder(
-            input_ids=input_ids,
-            attention_mask=attention_mask.long(),
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-        ).last_hidden_state
+        dense = dense_of(decoder)
+        if dense is not None:
+            hidden = dense(input_ids, attention_mask.bool(), at)
+        else:
+            hidden = decoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask.long(),
+                position_ids=position_ids(attention_mask),
+                use_cache=False,
+            ).last_hidden_state
+            hidden = hidden if at is None else hidden[at]
         if hidden.requires_grad:
             self._gradients_owed += 1
             hidden.register_hook(self._gradient_paid)
@@ -194,9 +205,8 @@ class Roles:
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
         with self.use(role) as forward:
-            hidden = forward(input_ids, attention_mask)
-        last = attention_mask.long().sum(dim=1) - 1
-        return self.heads[role](hidden[torch.arange(len(hidden), device=hidden.device), last]).detach()
+            hidden = forward(input_ids, attention_mask, last_tokens(attention_mask))
+        return self.heads[role](hidden).detach()
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each role's adapter and head."""
@@ -250,6 +260,8 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
     if start is not None:
         _load_lora(model, "default", _read_lora(start), place=start)
     keep_cpu_weights_in_place(model)
+    causal: Any = model.base_model.model
+    install_dense(causal.model)
     return model
 
 

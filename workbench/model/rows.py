@@ -41,11 +41,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def predicting(self, states: Tensor) -> Tensor:
-        """Of hidden states (B, T, D), those before each response token: (B, R, D); arbitrary on padding."""
-        steps = torch.arange(self.response_ids.shape[1], device=states.device)
-        positions = (self.prompt_lengths.unsqueeze(1) - 1 + steps).clamp(max=states.shape[1] - 1)
-        return states.gather(1, positions.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+    @property
+    def predicting(self) -> Tensor:
+        """(B, T) bool, True on the tokens from whose states response tokens are predicted, in the order of these."""
+        steps = torch.arange(self.ids.shape[1], device=self.ids.device) - (self.prompt_lengths.unsqueeze(1) - 1)
+        return (steps >= 0) & (steps < self.response_mask.sum(dim=1, keepdim=True))
 
     def select(self, index: Tensor) -> "Rows":
         """The rows of an index (b,), trimmed to their own longest row."""

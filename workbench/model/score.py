@@ -80,7 +80,7 @@ def compare_roles(
         hidden = {}
         for role in (policy, reference):
             with roles.use(role) as forward:
-                hidden[role] = batch.predicting(forward(batch.ids, batch.mask))[real]
+                hidden[role] = forward(batch.ids, batch.mask, batch.predicting)
         ours, _ = token_logprobs(hidden[policy], roles.lm_head, targets, temperature=temperature)
         theirs, _ = token_logprobs(hidden[reference], roles.lm_head, targets, temperature=temperature)
         kl = token_kl(hidden[policy], hidden[reference], roles.lm_head, temperature=temperature)
@@ -107,7 +107,7 @@ def response_nll(
     for index, batch in rows.micro_batches(batch_size):
         real = batch.response_mask
         with roles.use(role) as forward:
-            hidden = batch.predicting(forward(batch.ids, batch.mask))[real]
+            hidden = forward(batch.ids, batch.mask, batch.predicting)
         logprobs, _ = token_logprobs(hidden, roles.lm_head, batch.response_ids[real])
         nats[index] = torch.zeros(len(batch), dtype=torch.float64).index_add_(
             0, real.nonzero()[:, 0].cpu(), -logprobs.double().cpu()

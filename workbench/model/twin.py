@@ -7,14 +7,12 @@ merged into, which would drift further with every round.
 
 from typing import Any
 
-import psutil
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from workbench.model.dense import unpacked
 from workbench.model.roles import Roles
 
 
@@ -49,17 +47,4 @@ class Twin:
         with torch.no_grad():
             layer: Any
             for own, layer in self._layers:
-                base: Any = layer.get_base_layer()
-                nf4 = isinstance(base, Linear4bit)
-                whole = dequantize_4bit(base.weight.data, base.weight.quant_state) if nf4 else base.weight
-                own.copy_(whole.float() + layer.get_delta_weight(self.role).float())
-
-
-def twin_pays(roles: Roles) -> bool:
-    """Whether sampling from a merged copy is faster here and its memory is at hand.
-
-    On a CPU it was measured to be (benchmarks/rollout_engines.py); on a GPU it has not been, so there the answer is no.
-    """
-    if roles.device.type != "cpu":
-        return False
-    return 10 * roles.base_parameters() * roles.lm_head.element_size() < psutil.virtual_memory().available
+                own.copy_(unpacked(layer).float() + layer.get_delta_weight(self.role).float())

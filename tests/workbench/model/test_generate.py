@@ -21,6 +21,19 @@ def texts(responses):
 
 
 @pytest.fixture
+def by_transformers(monkeypatch):
+    """No dense weights, as on a GPU."""
+    monkeypatch.setattr("workbench.model.generate.dense_of", lambda decoder: None)
+
+
+@pytest.fixture(params=["dense", "transformers"])
+def either_way(request):
+    """Both ways to sample."""
+    if request.param == "transformers":
+        request.getfixturevalue("by_transformers")
+
+
+@pytest.fixture
 def sharp(roles):
     """Roles with a policy whose next token depends a lot on the prompt: that of the random base hardly does."""
     generator = torch.Generator().manual_seed(0)
@@ -30,6 +43,7 @@ def sharp(roles):
     return roles
 
 
+@pytest.mark.usefixtures("either_way")
 def test_the_seed_decides_and_the_global_state_is_left_alone(roles):
     torch.manual_seed(123)
     before = torch.get_rng_state()
@@ -44,6 +58,7 @@ def test_roles_answer_differently(roles):
     assert texts(answers(roles, role="reward")) != texts(answers(roles, role="reference"))
 
 
+@pytest.mark.usefixtures("either_way")
 def test_batch_neighbours_and_left_padding_change_nothing(sharp):
     # Near temperature 0 sampling is greedy: each answer is then a function of its prompt alone.
     together = texts(answers(sharp, temperature=1e-5))
@@ -52,6 +67,7 @@ def test_batch_neighbours_and_left_padding_change_nothing(sharp):
     assert len({tuple(row) for row in together}) == len(PROMPTS), "prompts too alike to see a mix-up"
 
 
+@pytest.mark.usefixtures("by_transformers")
 def test_the_end_is_kept_and_the_rest_is_padding(roles, monkeypatch):
     tokens = torch.tensor([[7, 2, 9, 9], [7, 8, 9, 9], [2, 2, 5, 5]])
     monkeypatch.setattr(roles.model, "generate", lambda **given: torch.cat([given["input_ids"], tokens], dim=1))
@@ -61,6 +77,7 @@ def test_the_end_is_kept_and_the_rest_is_padding(roles, monkeypatch):
     assert responses.ended.tolist() == [True, False, True]
 
 
+@pytest.mark.usefixtures("by_transformers")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_model_is_in_eval_mode_while_it_generates(roles, monkeypatch, checkpointing):
     """In train mode with activation checkpointing, `generate` returns wrong tokens."""
@@ -79,6 +96,7 @@ def test_the_model_is_in_eval_mode_while_it_generates(roles, monkeypatch, checkp
     assert modes == [{False}]
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_samples_follow_the_softmax_at_the_temperature(sharp, temperature):
     """First tokens of 3000 samples against the probabilities that a forward pass gives: total variation.

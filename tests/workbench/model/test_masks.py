@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.model.masks import ended, pad_rows, position_ids, response_mask
+from workbench.model.masks import causal_mask, ended, last_tokens, pad_rows, position_ids, response_mask
 
 PAD, EOS = 9, 2
 
@@ -23,6 +23,20 @@ def test_real_tokens_count_from_zero_whatever_the_side(side):
     _, mask = pad_rows(rows, PAD, side=side)
     for row, real, positions in zip(rows, mask, position_ids(mask), strict=True):
         assert positions[real].tolist() == list(range(len(row)))
+
+
+def test_each_token_reads_itself_and_the_real_tokens_before_it():
+    mask = torch.tensor([[False, True, True], [True, False, True]])
+    expected = [
+        [[True, False, False], [False, True, False], [False, True, True]],
+        [[True, False, False], [True, True, False], [True, False, True]],
+    ]
+    assert causal_mask(mask)[:, 0].tolist() == expected
+
+
+def test_padding_on_the_right_needs_no_mask():
+    assert causal_mask(torch.tensor([[True, True, True], [True, False, False], [False, False, False]])) is None
+    assert causal_mask(torch.tensor([[True, True, True], [False, True, True]])) is not None
 
 
 def test_response_ends_with_its_first_eos():
@@ -54,3 +68,9 @@ def test_a_pad_token_within_a_row_is_real():
 def test_no_rows():
     ids, mask = pad_rows([], PAD)
     assert ids.shape == mask.shape == (0, 0)
+
+
+def test_the_last_token_of_each_row():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    assert last_tokens(mask).int().tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert torch.equal(last_tokens(mask.bool()), last_tokens(mask))
