@@ -29,6 +29,7 @@ from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, s
 from workbench.model.masks import causal_mask, position_ids
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(number of a layer, queries (B, H, T, d), keys and values (B, H_kv, T, d)) → what is read (B, H, T, d)."""
 
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
@@ -113,7 +114,7 @@ class Dense:
         layers = self.merged()
         weights = [weight for layer in layers for linears in layer for weight in linears.trained]
         x = self.decoder.embed_tokens(ids)
-        if x.requires_grad:
+        if x.requires_grad:  # somebody asks for the gradient of the embeddings
             return self._read(layers, x, mask, at)
         blocks = [(rows, slice(width)) for rows, width in blocks_of(mask | at, cores())]
         places = (at.flatten().cumsum(0) - 1).view(at.shape)
@@ -121,11 +122,11 @@ class Dense:
         states = in_blocks(lambda block: self._read(layers, x[block], mask[block], at[block]), blocks, weights)
         return states[order.argsort()]
 
-    def merged(self) -> list[tuple["Merged", ...]]:
+    def merged(self) -> list[tuple[Merged, ...]]:
         """The linear layers of each decoder layer with the adapter that is active now."""
         return [tuple(linears.merged() for linears in layer.groups) for layer in self.layers]
 
-    def _read(self, layers: list[tuple["Merged", ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
+    def _read(self, layers: list[tuple[Merged, ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
         """Whole rows."""
         reads = causal_mask(mask)
 
@@ -142,7 +143,7 @@ class Dense:
         )
 
     def states(
-        self, layers: list[tuple["Merged", ...]], x: Tensor, positions: Tensor, attend: Attend, at: Tensor
+        self, layers: list[tuple[Merged, ...]], x: Tensor, positions: Tensor, attend: Attend, at: Tensor
     ) -> Tensor:
         """Final hidden states.
 
@@ -150,7 +151,7 @@ class Dense:
             layers: from `merged`.
             x: (B, T, D) embeddings.
             positions: (B or 1, T) int64.
-            attend: from the number of a layer, queries (B, H, T, d), keys and values (B, H_kv, T, d) to (B, H, T, d).
+            attend: what reads the keys and values.
             at: (B, T) bool, the tokens whose states are wanted.
 
         Returns:
@@ -208,6 +209,8 @@ def can_be_dense(decoder: nn.Module) -> bool:
     """Whether this is a Llama in float32 on a CPU, without biases, and the memory for its dense form is at hand."""
     if type(decoder) is not LlamaModel or decoder.config.hidden_act != "silu" or decoder.config.attention_dropout:
         return False
+    if decoder.rotary_emb.rope_type in ("dynamic", "longrope"):  # angles depend on the longest row of a batch
+        return False
     weight = decoder.embed_tokens.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return False
@@ -254,8 +257,10 @@ def _is_plain(layer: Any) -> bool:
         return True
     (name, *others), dropout = layer.active_adapters, layer.lora_dropout
     changed = layer.disable_adapters or layer.merged or others or name in layer.lora_variant
-    dropped = name in dropout and getattr(dropout[name], "p", 0.0) > 0 and dropout[name].training
-    return not changed and not dropped
+    if changed or name not in dropout:
+        return not changed
+    dropped = getattr(dropout[name], "p", 0.0) > 0 and dropout[name].training
+    return not dropped and layer.lora_A[name].weight.dtype == torch.float32
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:

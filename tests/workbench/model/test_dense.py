@@ -183,6 +183,14 @@ def test_dropout_counts_in_train_mode_only_and_several_adapters_never():
     assert dense_of(decoder_of(peft)) is None
 
 
+def test_an_adapter_in_bfloat16_is_left_to_peft():
+    peft = small().float()
+    for name, weight in peft.named_parameters():
+        if "lora_" in name:
+            weight.data = weight.data.bfloat16()
+    assert dense_of(decoder_of(peft)) is None
+
+
 def test_dora_is_no_plain_adapter():
     assert dense_of(decoder_of(small(use_dora=True).float())) is None
 
@@ -194,6 +202,7 @@ def test_dora_is_no_plain_adapter():
         LlamaConfig(**CONFIG, mlp_bias=True),
         LlamaConfig(**CONFIG, hidden_act="gelu"),
         LlamaConfig(**CONFIG, attention_dropout=0.1),
+        LlamaConfig(**CONFIG, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}),
     ],
 )
 def test_another_llama_is_refused(config):
