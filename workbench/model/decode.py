@@ -50,11 +50,8 @@ def decode(
         """Fill in the responses of some rows; returns their longest."""
         generator = torch.Generator().manual_seed(seed)
         ids, mask = pad_rows([list(prompts[row]) for row in rows], pad_id, side="left")
-        cache, places, ended = (
-            Cache(dense, layers, mask, max_new_tokens),
-            torch.tensor(rows),
-            torch.zeros(len(rows)) > 0,
-        )
+        cache, places = Cache(dense, layers, mask, max_new_tokens), torch.tensor(rows)
+        ended = torch.zeros(len(rows), dtype=torch.bool)
         for step in range(max_new_tokens):
             logits = cache.read(ids).float() @ lm_head.float().T
             noise = torch.empty(len(prompts), len(lm_head)).exponential_(generator=generator)

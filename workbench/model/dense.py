@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
-from workbench.model.blocks import blocks_of, cores, in_blocks
+from workbench.model.blocks import blocks_of, cores, cores_apart, in_blocks
 from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
 
@@ -111,6 +111,10 @@ class Dense:
         if at is None:
             states = self(ids, mask, mask)
             return states.new_zeros(*ids.shape, states.shape[1]).masked_scatter(mask.unsqueeze(-1), states)
+        with cores_apart():
+            return self._in_blocks(ids, mask, at)
+
+    def _in_blocks(self, ids: Tensor, mask: Tensor, at: Tensor) -> Tensor:
         layers = self.merged()
         weights = [weight for layer in layers for linears in layer for weight in linears.trained]
         x = self.decoder.embed_tokens(ids)

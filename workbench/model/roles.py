@@ -134,7 +134,7 @@ class Roles:
             self.model.train(train)
         self._active, self._gradients_owed = role, 0
         try:
-            with torch.set_grad_enabled(train), self._cores():
+            with torch.set_grad_enabled(train), self._cores(train):
                 yield self._forward
             if self._gradients_owed > 0:
                 raise RuntimeError(
@@ -145,9 +145,10 @@ class Roles:
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
                 self.model.set_adapter(role)
 
-    def _cores(self) -> contextlib.AbstractContextManager[None]:
-        """Dense passes share rows, not operations; so does the loss that follows, whose operations are small."""
-        return cores_apart() if dense_of(self.causal_model.model) is not None else contextlib.nullcontext()
+    def _cores(self, train: bool) -> contextlib.AbstractContextManager[None]:
+        """Where a dense pass has shared the rows between the cores, the loss and its gradients keep to one."""
+        dense = train and dense_of(self.causal_model.model) is not None
+        return cores_apart() if dense else contextlib.nullcontext()
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""
