@@ -77,7 +77,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     if forced and processes.first:
         folder.update_record(forced=forced)
         print(f"forced: {forced_text(forced)}")
-    with full_disk_explained(folder.path), run.tracker:
+    with full_disk_explained(folder.path), run.tracker, run.roles.cores_apart():
         iterate(run)
         results = _evaluate(run, config.train.iterations)
         if processes.first:

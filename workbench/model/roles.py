@@ -114,6 +114,10 @@ class Roles:
             weight.data = weight.data.float()
             weight.requires_grad_(False)
 
+    def cores_apart(self) -> contextlib.AbstractContextManager[None]:
+        """For a loop over passes: where they are dense and share rows between the cores, all else keeps to one core."""
+        return cores_apart() if dense_of(self.causal_model.model) is not None else contextlib.nullcontext()
+
     @contextlib.contextmanager
     def use(self, role: str, *, train: bool = False) -> Iterator[Forward]:
         """Make `role` active for the body; the only place where adapters are switched.
@@ -134,7 +138,7 @@ class Roles:
             self.model.train(train)
         self._active, self._gradients_owed = role, 0
         try:
-            with torch.set_grad_enabled(train), self._cores(train):
+            with torch.set_grad_enabled(train):
                 yield self._forward
             if self._gradients_owed > 0:
                 raise RuntimeError(
@@ -144,11 +148,6 @@ class Roles:
             self._active = None
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
                 self.model.set_adapter(role)
-
-    def _cores(self, train: bool) -> contextlib.AbstractContextManager[None]:
-        """Where a dense pass has shared the rows between the cores, the loss and its gradients keep to one."""
-        dense = train and dense_of(self.causal_model.model) is not None
-        return cores_apart() if dense else contextlib.nullcontext()
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""
