@@ -198,7 +198,7 @@ class LossSection(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """dpo: assumed rate of flipped labels (cDPO)."""
     sft_coef: NonNegativeFloat = 0.0
-    """slic: weight of the likelihood of the chosen response."""
+    """Weight of the likelihood of the chosen response (RPO, Pang et al. 2024; λ of SLiC-HF), nats per token."""
 
 
 class ContrastiveConfig(Section):

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-from ppo.config import ContrastiveConfig
+from ppo.config import ContrastiveConfig, LossSection
 from workbench.data.batching import encode_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
@@ -144,11 +144,13 @@ def make_trainer(
     }
     trainer: DPOTrainer | CPOTrainer
     if config.method == "dpo":
+        losses = dpo_losses(config.loss)
         dpo = DPOConfig(
             **arguments,
             beta=config.loss.beta,
             label_smoothing=config.loss.label_smoothing,
-            loss_type=["sigmoid"],
+            loss_type=list(losses),
+            loss_weights=list(losses.values()),
             max_length=config.data.max_length,
         )
         with keep_adapters_float32(model):
@@ -166,6 +168,22 @@ def make_trainer(
             trainer = RowCPOTrainer(args=slic, **common)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def dpo_losses(section: LossSection) -> dict[str, float]:
+    r"""TRL's losses with the weights in which they add up to ours.
+
+        (1 − ε) ℓ(h) + ε ℓ(−h) = 2 (1 − ε) sigmoid − (1 − 2 ε) robust,   ℓ(h) = −log σ(h)
+
+    TRL 1.16 reads ε, the label smoothing, in `robust` = ((1 − ε) ℓ(h) − ε ℓ(−h)) / (1 − 2 ε), and silently not in
+    `sigmoid` = ℓ(h).
+
+    Source: Mitchell 2023, "A note on DPO with noisy preferences" (cDPO), eq. 3; Pang et al. 2024, arXiv:2404.19733,
+    eq. 1.
+    """
+    smoothing = section.label_smoothing
+    smoothed = {"sigmoid": 2 * (1 - smoothing), "robust": 2 * smoothing - 1} if smoothing > 0 else {"sigmoid": 1.0}
+    return smoothed | ({"sft": section.sft_coef} if section.sft_coef > 0 else {})
 
 
 def _rows(

@@ -36,10 +36,14 @@ def ordinal_by_definition(gap, level, thresholds):
     return of(lower) if share == 0 else (1 - share) * of(lower) + share * of(lower + 1)
 
 
-def dpo_by_definition(pairs, beta):
-    """Rafailov et al. 2023, eq. 7; pairs of (policy_chosen, policy_rejected, reference_chosen, reference_rejected)."""
+def dpo_by_definition(pairs, beta, label_smoothing, sft_coef, chosen_nll):
+    """Rafailov et al. 2023, eq. 7; pairs of (policy_chosen, policy_rejected, reference_chosen, reference_rejected).
+
+    Each label is wrong with probability label_smoothing (Mitchell 2023, cDPO, eq. 3); plus sft_coef times the chosen
+    NLL (Pang et al. 2024, arXiv:2404.19733, eq. 1).
+    """
     gaps = [beta * ((pc - rc) - (pr - rr)) for pc, pr, rc, rr in pairs]
-    return -math.fsum(log_sigmoid(gap) for gap in gaps) / len(gaps)
+    return sft_coef * chosen_nll - math.fsum(soft_by_definition(gap, 1 - label_smoothing) for gap in gaps) / len(gaps)
 
 
 def slic_by_definition(pairs, beta, sft_coef, chosen_nll):

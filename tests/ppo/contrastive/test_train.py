@@ -138,16 +138,17 @@ def test_dpo_starts_at_ln_2_because_its_reference_is_the_start_adapter(trainer_o
     assert float(loss) == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_dpo_loss_equals_the_formula(trainer_of, sft_run, tmp_path):
-    trainer, pairs = trainer_of("dpo")
+@pytest.mark.parametrize(("label_smoothing", "sft_coef"), [(0.0, 0.0), (0.2, 0.0), (0.2, 0.5)])
+def test_dpo_loss_equals_the_formula(trainer_of, sft_run, tmp_path, label_smoothing, sft_coef):
+    trainer, pairs = trainer_of("dpo", f"loss.label_smoothing={label_smoothing}", f"loss.sft_coef={sft_coef}")
     moved_away(trainer)
     batch = first_batch(trainer)
     with torch.no_grad():
         loss = float(trainer.compute_loss(trainer.model, batch))
     number = len(batch["input_ids"]) // 2
-    chosen, rejected, _ = own_logprobs(trainer, pairs[:number], sft_run, tmp_path)
+    chosen, rejected, nll = own_logprobs(trainer, pairs[:number], sft_run, tmp_path)
     quads = [(c.policy, r.policy, c.reference, r.reference) for c, r in zip(chosen, rejected, strict=True)]
-    assert loss == pytest.approx(dpo_by_definition(quads, 0.3), rel=1e-4)
+    assert loss == pytest.approx(dpo_by_definition(quads, 0.3, label_smoothing, sft_coef, nll), rel=1e-4)
     assert abs(loss - math.log(2)) > 1e-3
 
 
