@@ -277,3 +277,11 @@ def test_a_caller_without_a_mask_has_no_padding():
     found = decoder_of(peft)(ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(found, modules_pass(decoder_of(small().float()), ids, torch.ones_like(ids)), **SHAPES)
     assert seen
+
+
+def test_two_cores_give_the_same_bits_each_time():
+    peft, (ids, mask) = small().float(), pad_rows(ROWS, 0)
+    torch.set_num_threads(2)  # one again before the next test
+    first, *others = (states_and_gradients(peft, Dense(decoder_of(peft))(ids, mask), mask) for _ in range(5))
+    for other in others:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(other, first, strict=True))
