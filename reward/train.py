@@ -206,7 +206,8 @@ def fit(
         with torch.no_grad():
             fitted = first_head(model, data.train.to_list(), tokenizer.pad_token_id)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with Roles(model, tokenizer).cores_apart():
+        trainer.train(resume_from_checkpoint=checkpoint)
 
     save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")
     head = ScalarHead(hidden_size)

@@ -178,6 +178,12 @@ class Dense:
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.modules)
         return not recomputes and not hooked and all(map(_is_plain, self.linears))
 
+    def trains(self) -> bool:
+        """Whether it would apply in train mode, too."""
+        adapters = [layer for layer in self.linears if isinstance(layer, LoraLayer)]
+        drops = any(getattr(dropout, "p", 0.0) > 0 for layer in adapters for dropout in layer.lora_dropout.values())
+        return not drops and not self.decoder.gradient_checkpointing
+
 
 def dense_of(decoder: Any) -> Dense | None:
     """The dense form of a decoder, made when it is first asked for; None where there is none, or not at this moment."""

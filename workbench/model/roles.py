@@ -116,7 +116,8 @@ class Roles:
 
     def cores_apart(self) -> contextlib.AbstractContextManager[None]:
         """For a loop over passes: where they are dense and share rows between the cores, all else keeps to one core."""
-        return cores_apart() if dense_of(self.causal_model.model) is not None else contextlib.nullcontext()
+        dense = dense_of(self.causal_model.model)
+        return cores_apart() if dense is not None and dense.trains() else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def use(self, role: str, *, train: bool = False) -> Iterator[Forward]:

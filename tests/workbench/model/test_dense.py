@@ -220,6 +220,14 @@ def test_other_bases_dtypes_and_trained_bases_are_refused(monkeypatch):
     assert not can_be_dense(decoder_of(small().float()))
 
 
+def test_training_that_drops_or_recomputes_is_left_to_the_modules():
+    assert Dense(decoder_of(small().float())).trains()
+    assert not Dense(decoder_of(small(lora_dropout=0.1).float())).trains()
+    decoder = decoder_of(small().float())
+    decoder.gradient_checkpointing = True
+    assert not Dense(decoder).trains()
+
+
 def test_unpacking_leaves_the_nf4_base_as_it_is(spec, tokenizer):
     base = load_base(spec, tokenizer)
     before = {name: weight.clone() for name, weight in base.named_parameters()}
