@@ -88,8 +88,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
     with full_disk_explained(folder.path), tracker:
         if checkpoint is None:
             _report(config, roles, tracker, data, step=0)
-        with roles.cores_apart():
-            trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
         results = _report(config, roles, tracker, data, step=trainer.state.global_step)
         save_trained_adapter(model, tokenizer, folder.adapter)
         write_card(folder, about="Supervised tuning on demonstrations, loss on the responses only.", results=results)

@@ -21,7 +21,7 @@ from workbench.data.preferences import load_pairs
 from workbench.data.template import template_hash
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of
-from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
+from workbench.model.roles import PeftModel, lora_config, start_training_adapter
 from workbench.model.training import (
     RunCallback,
     keep_adapters_float32,
@@ -81,7 +81,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     base = load_base(spec, tokenizer)
     model = start_training_adapter(base, lora_config(1, 1, 0.0), start.adapter)
     trainer = make_trainer(config, folder, tracker, model, tokenizer, pairs, heldout)
-    with full_disk_explained(folder.path), tracker, Roles(model, tokenizer).cores_apart():
+    with full_disk_explained(folder.path), tracker:
         trainer.train(resume_from_checkpoint=checkpoint)
         found = trainer.evaluate()
         results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
