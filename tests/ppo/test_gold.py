@@ -96,5 +96,5 @@ def post_trained(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *over
 
 def test_ppo_on_the_gold_reward_gains_four_tenths_and_loses_with_the_sign_flipped(tuned, monkeypatch):
     before = mean_gold(tuned / "sft")
-    assert post_trained(tuned, monkeypatch, "up", "reward.kl_coef=0.01") >= before + 0.40
+    assert post_trained(tuned, monkeypatch, "up", "reward.kl_coef=0.01", "train.iterations=30") >= before + 0.40
     assert post_trained(tuned, monkeypatch, "down", "reward.sign=-1", "train.iterations=12") <= before - 0.10
