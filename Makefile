@@ -12,7 +12,7 @@ demo: setup
 	$(VENV)/bin/python -m workbench demo
 
 test: setup
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint test
 
