@@ -58,8 +58,8 @@ def load_data(
     Raises:
         WorkbenchError: from the readers and the split; or all pairs are too long.
     """
-    split = load_pairs(train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties)
-    records = split.train[:limit] if limit else split.train
+    split = load_pairs(train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties, limit=limit)
+    records = split.train
     if shuffle_labels:
         records = swapped_at_random(records, seed)
     if bootstrap_seed is not None:

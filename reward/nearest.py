@@ -13,7 +13,7 @@ from workbench.data.records import Preference
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.masks import last_tokens, pad_rows
 from workbench.model.roles import Roles
-from workbench.model.score import batches_by_length
+from workbench.model.score import batches_by_length, distinct_rows
 from workbench.run.progress import progress
 
 
@@ -35,16 +35,15 @@ def representations(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, b
 
     A row that occurs more than once is read once.
     """
-    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
-    distinct = list(places)
+    distinct, places = distinct_rows(rows)
     found = torch.zeros(len(distinct), roles.lm_head.shape[1])
     batches = batches_by_length([len(row) for row in distinct], batch_size=batch_size)
     for batch in progress(batches, description="reading labelled answers", unit="batch"):
-        ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
+        ids, mask = pad_rows([distinct[i] for i in batch], roles.tokenizer.pad_token_id)
         with roles.use(role) as forward:
             hidden = forward(*(each.to(roles.device) for each in (ids, mask, last_tokens(mask))))
         found[batch] = hidden.float().cpu()
-    return found[[places[tuple(row)] for row in rows]]
+    return found[places]
 
 
 def cosines(one: Tensor, others: Tensor) -> Tensor:

@@ -190,11 +190,14 @@ def _rows(
     config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Any]
 ) -> tuple[Dataset, Dataset, dict[str, int]]:
     split = load_pairs(
-        files["train"], files.get("heldout"), heldout_share=config.data.heldout_share, seed=config.run.seed
+        files["train"],
+        files.get("heldout"),
+        heldout_share=config.data.heldout_share,
+        seed=config.run.seed,
+        limit=config.data.limit,
     )
-    records = split.train[: config.data.limit] if config.data.limit else split.train
     encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True)
-    rows = encode(records, place=files["train"])
+    rows = encode(split.train, place=files["train"])
     kept_out = encode(split.heldout, place=files.get("heldout", files["train"]))
     counts = {
         "train": len(rows.rows),

@@ -20,12 +20,13 @@ class PairSplit:
 
 
 def load_pairs(
-    train: Path, heldout: Path | None, *, heldout_share: float, seed: int, keep_ties: bool = False
+    train: Path, heldout: Path | None, *, heldout_share: float, seed: int, keep_ties: bool = False, limit: int = 0
 ) -> PairSplit:
     """Read and split.
 
     Ties stay out of the held-out side, and out of the training side unless `keep_ties`. A held-out file decides; else
-    the records' own `split` marks, where there are any; else a hash of the group.
+    the records' own `split` marks, where there are any; else a hash of the group. With `limit`, the first so many are
+    trained on.
 
     Raises:
         WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
@@ -56,4 +57,4 @@ def load_pairs(
             remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
         )
     trained = records if keep_ties else decided
-    return PairSplit(trained, judged, len(records) - len(trained))
+    return PairSplit(trained[:limit] if limit else trained, judged, len(records) - len(trained))

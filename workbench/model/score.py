@@ -33,6 +33,12 @@ def batches_by_length(lengths: Sequence[int], *, batch_size: int, batch_tokens: 
     return batches
 
 
+def distinct_rows(rows: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+    """The distinct rows (M,), in the order of their first occurrence, and where among them each of the N rows is."""
+    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
+    return [list(row) for row in places], [places[tuple(row)] for row in rows]
+
+
 def score_rows(
     roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int, batch_tokens: int | None = None
 ) -> Tensor:
@@ -40,14 +46,13 @@ def score_rows(
 
     A row that occurs more than once, as the answers of one prompt do in all its pairs, is read once.
     """
-    places = {row: place for place, row in enumerate(dict.fromkeys(map(tuple, rows)))}
-    distinct = list(places)
+    distinct, places = distinct_rows(rows)
     scores = torch.zeros(len(distinct))
     lengths = [len(row) for row in distinct]
     for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=batch_tokens):
-        ids, mask = pad_rows([list(distinct[i]) for i in batch], roles.tokenizer.pad_token_id)
+        ids, mask = pad_rows([distinct[i] for i in batch], roles.tokenizer.pad_token_id)
         scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
-    return scores[[places[tuple(row)] for row in rows]]
+    return scores[places]
 
 
 @dataclass(frozen=True)
