@@ -1,4 +1,5 @@
-"""How fast the label store is without a server: lease and submit from 16 threads; 100 000 items and `next` among them.
+"""How fast the label store is without a server: lease and submit from 16 threads; 100 000 items and `next` among them;
+the lead's statistics over 51 000 judgements.
 
 Used by `benchmarks.annotate_load`. After each part the store itself is asked whether anything was lost, doubled or
 over-assigned.
@@ -13,8 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import sqlalchemy as sa
+
 from annotate.intake.items import load_items
+from annotate.labels.survey import survey
 from annotate.queue.rules import Card, Queue, Submission
+from annotate.store import schema
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from workbench.data.records import Item, Message, Response
@@ -39,6 +45,44 @@ def people(store: Store, count: int) -> list[Annotator]:
         for number in range(count):
             transaction.add_annotator(f"person-{number}", "annotator", time.time())
         return [account for account in transaction.annotators() if account.name.startswith("person-")]
+
+
+def fill(store: Store, count: int, people: int, *, seed: int = 0, each: int = 2) -> None:
+    """Items judged by `each` of so many people around a truth of each item, written in one go."""
+    rng = np.random.default_rng(seed)
+    load_items(store, items(count), overlap=each, overlap_share=1)
+    names = [f"person-{n}" for n in range(people)]
+    with store.write() as transaction:
+        for name in names:
+            transaction.add_annotator(name, "annotator", 0.0)
+        keys = {account.name: account.id for account in transaction.annotators()}
+        truth, assignments, judgements = rng.integers(-3, 4, count), [], []
+        for number in range(count):
+            for name in rng.choice(names, each, replace=False).tolist():
+                shared = {
+                    "item": number + 1,
+                    "annotator": keys[name],
+                    "revision": 1,
+                    "swapped": bool(rng.random() < 0.5),
+                }
+                strength = int(np.clip(truth[number] + rng.integers(-2, 3), -3, 3))
+                made = {"choice": "compared", "strength": strength, "client_key": f"{name}-{number}"}
+                judgements.append({**shared, **made, "seconds": 20.0, "created_at": 1000.0 + 20 * number})
+                lease = {"state": "done", "simulated": False, "leased_at": 0.0, "expires_at": 0.0}
+                assignments.append({**shared, **lease})
+        transaction._connection.execute(sa.insert(schema.assignment), assignments)
+        transaction._connection.execute(sa.insert(schema.judgement), judgements)
+
+
+def statistics(store: Store, *, repeats: int = 3) -> dict[str, Any]:
+    """Everything that the lead's page shows, bootstrap intervals and Dawid-Skene among it, from 51 000 judgements."""
+    fill(store, 17_000, 12, each=3)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = survey(store, simulated=False, now=2000.0)
+        seconds.append(round(time.perf_counter() - start, 2))
+    return {"judgements": found.given, "seconds": seconds}
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -1,6 +1,5 @@
 import json
 import random
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -118,11 +117,10 @@ def test_what_nobody_can_see_is_named() -> None:
 
 
 @pytest.mark.parametrize("piece", ["*a **b ", "[", ">", "- ", "`` ` ", "\\(", "$a", "|a", "_a_", "<"])
-def test_hostile_repetition_takes_no_time(piece: str) -> None:
+@pytest.mark.timeout(120)  # a fraction of a second each; a rule that backtracks would not end
+def test_hostile_repetition_ends(piece: str) -> None:
     text = piece * (LONGEST_FORMATTED // len(piece))
-    start = time.perf_counter()
     assert text_of(as_markdown(text)) == text
-    assert time.perf_counter() - start < 5  # measured: at most 0.4 s
 
 
 def test_very_long_texts_are_not_formatted() -> None:
