@@ -99,13 +99,18 @@ def cores() -> int:
 
 
 def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """[work(item) for item in items], the items on threads of one core each."""
-    number = cores()
-    if number == 1 or len(items) == 1:
+    """[work(item) for item in items], shared by threads of one core each."""
+    number = min(cores(), len(items))
+    if number <= 1:
         return [work(item) for item in items]
+
+    def share(core: int) -> list[Result]:
+        return [work(item) for item in items[core::number]]
+
     with cores_apart():
-        others = [_pool(number - 1).submit(work, item) for item in items[1:]]
-        return [work(items[0]), *(other.result() for other in others)]
+        others = [_pool(cores() - 1).submit(share, core) for core in range(1, number)]
+        shares = [share(0), *(other.result() for other in others)]
+    return [shares[place % number][place // number] for place in range(len(items))]
 
 
 @cache

@@ -24,8 +24,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
-from workbench.model.blocks import blocks_of, cores, cores_apart, in_blocks
-from workbench.model.kernels import Adapter, linear, merged, rms_norm, rotary, swiglu
+from workbench.model.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
+from workbench.model.kernels import Adapter, causal_attention, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -33,6 +33,9 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
+
+SHORT = 128
+"""Tokens up to which all scores of a row are written out, as fewer and larger products."""
 
 
 class Linears:
@@ -128,7 +131,7 @@ class Dense:
 
     def merged(self) -> list[tuple[Merged, ...]]:
         """The linear layers of each decoder layer with the adapter that is active now."""
-        return [tuple(linears.merged() for linears in layer.groups) for layer in self.layers]
+        return on_each_core(lambda layer: tuple(linears.merged() for linears in layer.groups), self.layers)
 
     def _read(self, layers: list[tuple[Merged, ...]], x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
         """Whole rows."""
@@ -142,6 +145,8 @@ class Dense:
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, reads: Tensor | None) -> Tensor:
         """(B, H, T, d) from queries, keys and values; `reads` is from `causal_mask`."""
+        if reads is None and q.shape[2] <= SHORT:
+            return causal_attention(q, k, v)
         return scaled_dot_product_attention(
             q, k, v, attn_mask=reads, is_causal=reads is None, enable_gqa=self.heads[0] > self.heads[1]
         )

@@ -115,6 +115,46 @@ class _RmsNorm(torch.autograd.Function):
         return of_x.addcmul_(x, along, value=-1).mul_(inverse), None, None
 
 
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    r"""What each token reads from itself and those before it, in a few products of all rows and heads.
+
+        y = P v,  P = softmax(q kᵀ / √d + mask)
+        ∂L/∂v = Pᵀ G,  ∂L/∂s = P ⊙ (G vᵀ − Σ (G vᵀ) ⊙ P),  ∂L/∂q = ∂L/∂s k / √d,  ∂L/∂k = (∂L/∂s)ᵀ q / √d
+
+    Quicker than a kernel that goes from head to head where rows are short, in memory that grows with T².
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; each key head is read by H / H_kv query heads.
+
+    Args:
+        q: (B, H, T, d).
+        k: (B, H_kv, T, d). v: likewise.
+
+    Returns:
+        (B, H, T, d).
+    """
+    heads, width, size = q.shape[0] * k.shape[1], q.shape[2], q.shape[3]
+    hidden = torch.full((width, width), -torch.inf, dtype=q.dtype).triu_(1).repeat(q.shape[1] // k.shape[1], 1)
+    y: Tensor = _CausalAttention.apply(
+        q.reshape(heads, -1, size), k.reshape(heads, width, size), v.reshape(heads, width, size), hidden
+    )
+    return y.view_as(q)
+
+
+class _CausalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
+        scores = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[2] ** -0.5)
+        read = torch.softmax(scores, dim=-1)
+        ctx.save_for_backward(q, k, v, read)
+        return read @ v
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, read = ctx.saved_tensors
+        of_scores = torch.ops.aten._softmax_backward_data(gradient @ v.mT, read, -1, read.dtype)
+        of_scores.mul_(q.shape[2] ** -0.5)
+        return of_scores @ k, of_scores.mT @ q, read.mT @ gradient, None
+
+
 def swiglu(gate_up: Tensor) -> Tensor:
     r"""The gated activation of both halves of one product.
 

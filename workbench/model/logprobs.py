@@ -1,13 +1,17 @@
 """Log-probabilities, entropy and KL from hidden states and the LM head, a chunk of tokens at a time.
 
 No (tokens × vocabulary) tensor lives longer than one chunk, in the forward or in the backward pass: each chunk's
-logits are recomputed for its gradient. Shapes: N = selected tokens, D = hidden, V = vocabulary.
+logits are recomputed for its gradient. On a CPU the cores share the tokens. Shapes: N = selected tokens, D = hidden,
+V = vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from workbench.model.blocks import cores, on_each_core
 
 CHUNK = 2048
 """Tokens whose logits exist at one time."""
@@ -56,13 +60,15 @@ def token_kl(
         (N,) float32, at least 0 up to rounding. No gradient.
     """
     assert hidden.shape == other_hidden.shape
-    with torch.no_grad():
-        parts = []
-        for start in range(0, len(hidden), chunk):
-            p = _log_softmax(hidden[start : start + chunk], lm_head, temperature)
-            q = _log_softmax(other_hidden[start : start + chunk], lm_head, temperature)
-            parts.append((p.exp() * (p - q)).sum(dim=-1))
-        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+    kl = hidden.new_empty(len(hidden), dtype=_wide(hidden))
+
+    def fill(rows: slice) -> None:
+        p = _log_softmax(hidden[rows], lm_head, temperature)
+        q = _log_softmax(other_hidden[rows], lm_head, temperature)
+        kl[rows] = (p.exp() * (p - q)).sum(dim=-1)
+
+    _for_each_chunk(fill, hidden, chunk)
+    return kl
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -79,8 +85,11 @@ class _TokenLogprobs(torch.autograd.Function):
         """Both outputs, chunk by chunk."""
         ctx.set_materialize_grads(False)
         logprobs, entropy = (hidden.new_empty(len(hidden), dtype=_wide(hidden)) for _ in range(2))
-        for rows in _slices(len(hidden), chunk):
+
+        def fill(rows: slice) -> None:
             logprobs[rows], entropy[rows] = _chunk_logprobs(hidden[rows], lm_head, targets[rows], temperature)
+
+        _for_each_chunk(fill, hidden, chunk)
         ctx.save_for_backward(hidden, lm_head, targets, entropy)
         ctx.temperature, ctx.chunk = temperature, chunk
         return logprobs, entropy
@@ -92,7 +101,8 @@ class _TokenLogprobs(torch.autograd.Function):
         """The gradient of the hidden states."""
         hidden, lm_head, targets, entropy = ctx.saved_tensors
         gradient = torch.empty_like(hidden)
-        for rows in _slices(len(hidden), ctx.chunk):
+
+        def fill(rows: slice) -> None:
             of_logits = _logit_gradient(
                 _log_softmax(hidden[rows], lm_head, ctx.temperature),
                 targets[rows],
@@ -101,6 +111,8 @@ class _TokenLogprobs(torch.autograd.Function):
                 None if of_entropy is None else of_entropy[rows],
             )
             gradient[rows] = of_logits.div_(ctx.temperature).to(hidden.dtype) @ lm_head.to(hidden.dtype)
+
+        _for_each_chunk(fill, hidden, ctx.chunk)
         return gradient, None, None, None, None
 
 
@@ -132,8 +144,17 @@ def _logit_gradient(
     return gradient
 
 
-def _slices(length: int, chunk: int) -> list[slice]:
-    return [slice(start, start + chunk) for start in range(0, length, chunk)]
+def _for_each_chunk(fill: Callable[[slice], None], hidden: Tensor, chunk: int) -> None:
+    """Call `fill` for the rows of each chunk; on a CPU the cores share the rows, and the chunk at one time."""
+    on_cpu = hidden.device.type == "cpu"
+    size = max(min(chunk, len(hidden)) // (cores() if on_cpu else 1), 1)
+    chunks = [slice(start, start + size) for start in range(0, len(hidden), size)]
+    quiet = torch.no_grad()(fill)  # each thread has a mode of its own
+    if on_cpu:
+        on_each_core(quiet, chunks)
+    else:
+        for rows in chunks:
+            quiet(rows)
 
 
 def _wide(hidden: Tensor) -> torch.dtype:

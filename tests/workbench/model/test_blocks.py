@@ -79,6 +79,15 @@ def test_items_run_on_threads_of_one_core_each_in_order():
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 6])
+def test_the_cores_share_the_items(number):
+    threads = dict[int, int]()
+    found = on_each_core(lambda item: threads.update({item: threading.get_ident()}) or item * item, range(number))
+    assert found == [item * item for item in range(number)]
+    assert all((threads[item] == threads[0]) == (item % 2 == 0) for item in range(number))
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_comes_out_and_the_threads_are_given_back(failing):
     def work(item):
@@ -86,7 +95,7 @@ def test_an_error_comes_out_and_the_threads_are_given_back(failing):
             raise KeyError(item)
 
     with pytest.raises(KeyError):
-        on_each_core(work, [0, 1])
+        on_each_core(work, range(4))
     assert torch.get_num_threads() == 2
 
 

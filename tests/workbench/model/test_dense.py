@@ -55,7 +55,9 @@ def states_and_gradients(peft, hidden, mask):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj", "down_proj"]])
-def test_states_and_gradients_are_those_of_the_modules(side, targets):
+@pytest.mark.parametrize("short", [0, dense.SHORT])
+def test_states_and_gradients_are_those_of_the_modules(side, targets, short, monkeypatch):
+    monkeypatch.setattr(dense, "SHORT", short)
     peft = small(target_modules=targets)
     ids, mask = pad_rows(ROWS, 0, side=side)
     expected = states_and_gradients(peft, modules_pass(decoder_of(peft), ids, mask), mask)
@@ -255,7 +257,7 @@ def test_a_trainer_that_calls_the_model_has_it_too():
         found.append([logits[mask], *torch.autograd.grad(logits[mask].sin().sum(), weights)])
     assert len(seen) == 1
     for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs, **SHAPES)
+        assert (mine - theirs).norm() < 1e-4 * theirs.norm()  # float32, and a sine of large numbers
 
 
 @pytest.mark.parametrize(

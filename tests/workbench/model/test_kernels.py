@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from tests.reference.tolerances import EXACT
-from workbench.model.kernels import linear, merged, rms_norm, rotary, swiglu
+from workbench.model.kernels import causal_attention, linear, merged, rms_norm, rotary, swiglu
 
 
 def random(*shape, seed=0, grad=True):
@@ -69,6 +69,20 @@ def test_rms_norm():
     expected = torch.nn.functional.rms_norm(x, (6,), weight, 1e-2)
     torch.testing.assert_close(rms_norm(x, weight, 1e-2), expected, **EXACT)
     assert gradcheck(lambda x: rms_norm(x, weight, 1e-2), x)
+
+
+def test_attention_by_hand():
+    # One head of size 4, keys 0: the second token reads the mean of both values, the first its own.
+    q, k, v = torch.ones(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.tensor([[[[1.0, 2, 3, 4], [3, 4, 5, 6]]]])
+    torch.testing.assert_close(causal_attention(q, k, v), torch.tensor([[[[1.0, 2, 3, 4], [2, 3, 4, 5]]]]))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_is_torchs(kv_heads):
+    q, k, v = random(2, 4, 5, 3), random(2, kv_heads, 5, 3, seed=1), random(2, kv_heads, 5, 3, seed=2)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(causal_attention(q, k, v), expected, **EXACT)
+    assert gradcheck(causal_attention, (q, k, v))
 
 
 def test_swiglu():

@@ -36,8 +36,10 @@ def test_two_tokens_of_vocabulary_by_hand():
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
 @pytest.mark.parametrize("chunk", [1, 4, N, 100])
-def test_against_the_definition(states, temperature, chunk):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_against_the_definition(states, temperature, chunk, threads):
     hidden, other, head, targets = states
+    torch.set_num_threads(threads)  # one again before the next test
     logprobs, entropy = token_logprobs(hidden, head, targets, temperature=temperature, chunk=chunk)
     kl = token_kl(hidden, other, head, temperature=temperature, chunk=chunk)
     rows, others, weights = (x.double().tolist() for x in (hidden, other, head))
