@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.utils import load_peft_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,11 +55,13 @@ class Roles:
     tokenizer: PreTrainedTokenizerBase
     heads: dict[str, ScalarHead] = field(default_factory=dict)
     _weights: dict[str, list[nn.Parameter]] = field(default_factory=dict)
+    _layers: list[LoraLayer] = field(default_factory=list)
     _active: str | None = None
     _gradients_owed: int = 0
 
     def __post_init__(self) -> None:
         self.model.eval()  # all modules in one mode: peft's are new in train mode
+        self._find_layers()
 
     @classmethod
     def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
@@ -107,7 +110,11 @@ class Roles:
                 mine.copy_(theirs)
         self._finish_adding(target)
 
+    def _find_layers(self) -> None:
+        self._layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
+
     def _finish_adding(self, role: str) -> None:
+        self._find_layers()
         keep_cpu_weights_in_place(self.model)
         self.model.eval()  # as after construction: the adapter's modules are new
         for weight in self._adapter_weights(role):
@@ -134,7 +141,7 @@ class Roles:
         if self._active is not None:
             raise RuntimeError(f"role {role!r} asked for while {self._active!r} is in use: one role at a time")
         was_trainable = self._adapter_weights(role)[0].requires_grad
-        self.model.set_adapter(role, inference_mode=not train)
+        self._switch(role, train=train)
         if self.model.training != train:
             self.model.train(train)
         self._active, self._gradients_owed = role, 0
@@ -149,6 +156,16 @@ class Roles:
             self._active = None
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
                 self.model.set_adapter(role)
+
+    def _switch(self, role: str, *, train: bool) -> None:
+        """What `model.set_adapter(role, inference_mode=not train)` does, without a walk through every module."""
+        for name in self.names:
+            for weight in self._adapter_weights(name):
+                weight.requires_grad_(train and name == role)
+        model: Any = self.model
+        model.active_adapter = model.base_model.active_adapter = role
+        for layer in self._layers:
+            layer._active_adapter = [role]
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""

@@ -41,6 +41,24 @@ def test_switching_changes_the_output_and_back(roles, batch):
     assert (bare.last_hidden_state[real] - reference).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_switch_leaves_what_pefts_own_leaves(roles, train):
+    def state():
+        active = [module.active_adapters for module in roles.model.modules() if hasattr(module, "active_adapters")]
+        return active, roles.model.active_adapter, [p.requires_grad for p in roles.model.parameters()]
+
+    with roles.use("reward", train=True) as forward:
+        forward(torch.tensor([[5, 6]]), torch.ones(1, 2)).sum().backward()
+    with roles.use("policy", train=train):
+        ours = state()
+    assert "policy" in ours[0][0]
+    assert any(ours[2]) == train
+    with roles.use("reference"):
+        pass
+    roles.model.set_adapter("policy", inference_mode=not train)
+    assert ours == state()
+
+
 def test_a_copy_is_exact_and_independent(roles, batch):
     assert adapters_equal(roles.adapter_state("policy"), roles.adapter_state("reference"))
     assert torch.equal(states(roles, "policy", batch), states(roles, "reference", batch))
