@@ -1,4 +1,4 @@
-"""What each phase holds on the device: its resident parts, and the moments at which it holds most. Pure arithmetic.
+"""What each phase holds on a GPU: its resident parts, and the moments at which it holds most. Pure arithmetic.
 
 A plan's peak is its resident parts and the largest of its moments. What torch's allocator gives out is counted; the
 CUDA context, cuBLAS's workspaces and fragmentation come on top (`OVERHEAD`).

@@ -21,6 +21,15 @@ def states():
     return hidden, other, torch.randn(V, D, generator=g), torch.randint(V, (N,), generator=g)
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """Cores that share the tokens."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_two_tokens_of_vocabulary_by_hand():
     # logits h·w = [ln 3, 0] → p = [3/4, 1/4]; entropy = −¾ ln ¾ − ¼ ln ¼. At T = ½: p = [9/10, 1/10].
     hidden, head = torch.tensor([[math.log(3.0)]]), torch.tensor([[1.0], [0.0]])
@@ -36,10 +45,9 @@ def test_two_tokens_of_vocabulary_by_hand():
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
 @pytest.mark.parametrize("chunk", [1, 4, N, 100])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_against_the_definition(states, temperature, chunk, threads):
+@pytest.mark.usefixtures("threads")
+def test_against_the_definition(states, temperature, chunk):
     hidden, other, head, targets = states
-    torch.set_num_threads(threads)  # one again before the next test
     logprobs, entropy = token_logprobs(hidden, head, targets, temperature=temperature, chunk=chunk)
     kl = token_kl(hidden, other, head, temperature=temperature, chunk=chunk)
     rows, others, weights = (x.double().tolist() for x in (hidden, other, head))
