@@ -22,7 +22,7 @@ from workbench.data.preferences import load_pairs
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
 from workbench.evaluate.charts import Series, line_chart
-from workbench.run.checkpoints import write_text_atomically
+from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -104,7 +104,7 @@ def _numbers(name: str, text: str) -> list[int]:
 
 def _write_once(path: Path, records: Sequence[Preference]) -> None:
     """Write a data file of the curve; one from before must hold the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unmarked = [record.model_copy(update={"split": None}) for record in records]
     if not path.is_file():
         write_records(path, unmarked)

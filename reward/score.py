@@ -25,7 +25,7 @@ from workbench.evaluate.run_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
-from workbench.run.checkpoints import write_text_atomically
+from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
@@ -176,7 +176,7 @@ class _Partial:
     @classmethod
     def open(cls, out: Path, folder: RunFolder, file: Path) -> "_Partial":
         """Go on with an interrupted output of the same run and file, or begin anew."""
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
         parts = [part for member in folder.members for part in (member.adapter, member.head_path)]
         made_from = [data_fingerprint(part)["sha256"] for part in (*parts, file)]

@@ -118,7 +118,6 @@ def _write_facts(out: Path) -> None:
         for form in (0, 1):
             right, wrong = (statement(fact, value, form) for value in (fact.right, fact.wrong[form]))
             lines += [{"right": right, "wrong": wrong}, {"right": lowered(right), "wrong": lowered(wrong)}]
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
     print(f"{out}: {len(lines)} statements")
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from annotate.intake.items import fingerprint
 from workbench.data.readers import write_records
 from workbench.data.records import Item, Prompt, Response
+from workbench.run.checkpoints import make_folder
 from workbench.run.errors import WorkbenchError
 from workbench.run.progress import progress
 
@@ -183,7 +184,7 @@ class Partial:
         for prompt in prompts:
             digest.update(prompt.model_dump_json().encode())
         self._key = digest.hexdigest()
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         good = self._read()
         with self.path.open("r+b" if good else "wb") as file:
             file.truncate(good)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from annotate.store.migrations import backup_beside, copy_sqlite, migrate
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata
 from annotate.store.statements import Transaction
+from workbench.run.checkpoints import make_folder
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
@@ -169,7 +170,7 @@ class Store:
             )
         if target.exists():
             raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         partial = target.with_name(target.name + ".partial")
         copy_sqlite(self.path, partial)
         partial.replace(target)
@@ -211,7 +212,7 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
 def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
     if path.is_dir():
         raise WorkbenchError(path, "is a folder", expected="a file for the label store")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_SECONDS},

@@ -26,7 +26,7 @@ def save_checkpoint(
         WorkbenchError: the disk is full; as after any failure, the hidden folder is removed and older checkpoints stay
             as they were.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     hidden = root / f".writing-{step}"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()
@@ -92,24 +92,59 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a file's whole content, or leave it as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a file's whole content, or leave it as it was.
+
+    Raises:
+        WorkbenchError: no file can be written there.
+    """
+    make_folder(path.parent)
     hidden = path.with_name(f".{path.name}.writing")
     try:
-        with hidden.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
+        with refusal_explained(path):
+            with hidden.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            hidden.replace(path)
     except BaseException:
-        hidden.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            hidden.unlink()
         raise
     flush_folder(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it stands in, where they are missing.
+
+    Raises:
+        WorkbenchError: it cannot be made.
+    """
+    with refusal_explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+
+@contextlib.contextmanager
+def refusal_explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write at a place that somebody chose into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise WorkbenchError(
+            path,
+            f"cannot be written: {error.strerror}: {error.filename}",
+            expected="a name in a folder where this account may write",
+            remedy="give another place",
+        ) from error
+
+
 def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a hidden folder, flush it, and put it in the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     hidden = path.with_name(f".{path.name}.writing")
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()

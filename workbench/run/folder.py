@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from workbench.run.checkpoints import checkpoint_steps, write_text_atomically
+from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_atomically
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.lineage import data_fingerprint, git_commit, package_versions
@@ -106,7 +106,7 @@ class RunFolder:
             )
         elif folder.path.is_file():
             raise WorkbenchError(folder.path, "is a file", expected="a new or empty folder", remedy="run.dir=…")
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         write_config(config, folder.config_path)
         folder.write_record(
             {

@@ -240,3 +240,15 @@ def test_other_failures_are_not_put_down_to_the_disk(tmp_path):
         raise RuntimeError("shapes differ")
     with pytest.raises(WorkbenchError, match="mine"), full_disk_explained(tmp_path):
         raise WorkbenchError("x", "mine")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    for place in ("file/below.html", "folder"):
+        with pytest.raises(WorkbenchError, match=r"cannot be written: .*\n.*\n.*give another place"):
+            write_text_atomically(tmp_path / place, "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(WorkbenchError, match="cannot be written"):
+        publish_folder(tmp_path / "file" / "adapter", lambda folder: None)
