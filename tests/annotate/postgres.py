@@ -71,8 +71,8 @@ class Server:
 
         try:
             self._execute("SELECT 1")
-        except pg8000.exceptions.DatabaseError:
-            return False
+        except (pg8000.exceptions.DatabaseError, pg8000.exceptions.InterfaceError, OSError):
+            return False  # it is starting up: refused, or hung up on
         return True
 
     def _execute(self, *statements: str) -> None:
