@@ -62,14 +62,25 @@ def labelled(
     folder: Path,
     *,
     overlap: int,
+    share: float = 1.0,
     mode: Mode,
     seed: int,
 ) -> list[Preference]:
-    """Preferences of simulated annotators through the label store, ties kept."""
+    """Preferences of simulated annotators through the label store, ties kept.
+
+    Args:
+        items: what is compared.
+        annotators: who judges.
+        folder: of the store.
+        overlap: judgements of each of a share of the items; one of the others.
+        share: of the items.
+        mode: how judgements become one label.
+        seed: of the annotators.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"labels-{seed}-{overlap}.sqlite"
     store = Store.open(path, durable=False)
-    load_items(store, items, overlap=overlap, overlap_share=1)
+    load_items(store, items, overlap=overlap, overlap_share=share)
     simulate(store, Queue(store, lease_seconds=600, seed=seed), annotators=annotators, number=0, seed=seed)
     records = preferences(store, Rules(resolve=mode, drop_ties=False, heldout_share=0.0, edits=False)).preferences
     store.close()

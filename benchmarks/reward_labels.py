@@ -6,8 +6,9 @@ Every seed samples its own answers, labels and fits; what is held out is the sam
 whose truth is known. The noise ceiling is how often the truth itself agrees with one judgement of each held-out pair.
 
 * at `--pairs`, one judgement each: `ordinal` (ties and strengths), `bradley_terry` (ties dropped), `shuffled`.
-* at `--careless-pairs`, `--sets` disjoint sets a seed, three judgements each by six annotators of whom two answer at
-  random nine times of ten: `majority`, `dawid-skene` (its label and weight), `dawid-skene-soft` (its probability).
+* at `--careless-pairs`, `--sets` disjoint sets a seed, judged by six annotators of whom two answer at random nine times
+  of ten: `majority`, `dawid-skene` (its label and weight), `dawid-skene-soft` (its probability). Three judge each pair;
+  for the arms `mostly-once-…` three judge a fifth, as `configs/llama-7b/annotate.yaml` has it, and one the others.
   Few pairs, for where thousands are labelled their noise averages out, and nothing is left for weights to mend.
 
 Finished fits and scores are kept in `--runs`: start it again and it goes on. Several seeds at a time:
@@ -45,6 +46,8 @@ CARELESS_THIRD: tuple[SimulatedAnnotator, ...] = (
     SimulatedAnnotator("simulated-careless-2", 0.20, 0.90),
 )
 """Four who look, and two who answer at random nine times of ten."""
+SHARES = {"": 1.0, "mostly-once-": 0.2}
+"""Prefix of an arm → share of its pairs that three people judge."""
 TRAINING_PROMPTS, HELDOUT_FROM = 1400, 3000
 Arms = dict[str, dict[tuple[int, int], Path]]
 """Arm → (seed, set) → the folder of its fit."""
@@ -107,15 +110,17 @@ def fit_arms(
     ]
     for number in range(1, arguments.sets + 1):
         own = items[(number - 1) * arguments.careless_pairs :][: arguments.careless_pairs]
-        majority, skene = (
-            labelled(own, CARELESS_THIRD, folder / f"set-{number}", overlap=3, mode=mode, seed=seed)
-            for mode in ("majority", "dawid-skene")
-        )
-        found += [
-            fit("majority", majority, number),
-            fit("dawid-skene", skene, number),
-            fit("dawid-skene-soft", skene, number, overrides=["loss.soft_labels=true"]),
-        ]
+        for prefix, share in SHARES.items():
+            place = folder / f"{prefix}set-{number}"
+            majority, skene = (
+                labelled(own, CARELESS_THIRD, place, overlap=3, share=share, mode=mode, seed=seed)
+                for mode in ("majority", "dawid-skene")
+            )
+            found += [
+                fit(f"{prefix}majority", majority, number),
+                fit(f"{prefix}dawid-skene", skene, number),
+                fit(f"{prefix}dawid-skene-soft", skene, number, overrides=["loss.soft_labels=true"]),
+            ]
     return found
 
 
@@ -133,8 +138,11 @@ def measured(arms: Arms, truth: Truth, labels: Mapping[int, Sequence[Preference]
         },
         "ceiling": {seed: against_ceiling(arms["ordinal"][seed, 0], truth, labels[seed]) for seed in labels},
         "strengths": difference(right["ordinal"], right["bradley_terry"], groups),
-        "reliability": difference(right["dawid-skene"], right["majority"], groups),
-        "reliability_soft": difference(right["dawid-skene-soft"], right["majority"], groups),
+        "reliability": {
+            f"{prefix}{mode}": difference(right[f"{prefix}{mode}"], right[f"{prefix}majority"], groups)
+            for prefix in SHARES
+            for mode in ("dawid-skene", "dawid-skene-soft")
+        },
         "shuffled": {seed: interval(right["shuffled"][seed, 0], groups) for seed in labels},
     }
 

@@ -32,10 +32,12 @@ def test_reward_labels_runs_at_toy_size_and_goes_on(items, sft_run, tmp_path, mo
     words += ["--runs", tmp_path / "runs", "--out", tmp_path / "r.json"]
     reward_labels.main([str(word) for word in words])
     found = content(tmp_path / "r.json")
-    arms = {"ordinal", "bradley_terry", "shuffled", "majority", "dawid-skene", "dawid-skene-soft"}
+    ways = [f"{prefix}{way}" for prefix in ("", "mostly-once-") for way in ("dawid-skene", "dawid-skene-soft")]
+    arms = {"ordinal", "bradley_terry", "shuffled", "majority", "mostly-once-majority", *ways}
     assert set(found["truth_accuracy"]) == arms
-    for name in ("reliability", "reliability_soft", "strengths"):
-        assert found[name]["prompts_95"][0] <= found[name]["mean"] <= found[name]["prompts_95"][1]
+    assert list(found["reliability"]) == ways
+    for each in (found["strengths"], *found["reliability"].values()):
+        assert each["prompts_95"][0] <= each["mean"] <= each["prompts_95"][1]
     ceiling = found["ceiling"]["0"]
     assert ceiling["below_ceiling"]["mean"] == pytest.approx(
         ceiling["noise_ceiling"]["mean"] - ceiling["accuracy"]["mean"]
