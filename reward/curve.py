@@ -21,7 +21,7 @@ from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
-from workbench.evaluate.charts import Series, line_chart
+from workbench.evaluate.charts import Series, fit_chart
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.errors import WorkbenchError
@@ -162,18 +162,15 @@ def _report(out: Path, points: list[dict[str, float]], *, largest: int, more: in
 def _page(points: list[dict[str, float]], law: PowerLaw, line: Floats, future: Forecast, heldout: int) -> str:
     sizes = sorted({p["pairs"] for p in points})
     seeds = sorted({p["seed"] for p in points})
-    x, y, low, high = line.T
-    fits = [
-        Series(
-            f"seed {seed:g}",
-            sizes,
-            [p["accuracy"] for size in sizes for p in points if (p["seed"], p["pairs"]) == (seed, size)],
-            1,
-        )
-        for seed in seeds
-    ]
-    curve = Series("power law, 95 %", x.tolist(), y.tolist(), 3, error=((high - low) / 2).tolist())
-    chart = line_chart("curve", [*fits, curve], x_label="pairs", y_label="held-out accuracy")
+    x, y, low, high = (column.tolist() for column in line.T)
+    chart = fit_chart(
+        "curve",
+        Series("fits", [p["pairs"] for p in points], [p["accuracy"] for p in points], 1),
+        Series("power law, 95 %", x, y, 3),
+        (low, high),
+        x_label="pairs",
+        y_label="held-out accuracy",
+    )
     environment = Environment(loader=PackageLoader("reward"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("curve.html.jinja").render(
         chart=Markup(chart), future=future, law=law, sizes=sizes, seeds=seeds, heldout=heldout

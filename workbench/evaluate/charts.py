@@ -22,6 +22,8 @@ from matplotlib.ticker import MaxNLocator
 from workbench.evaluate.metrics import Bin
 from workbench.evaluate.statistics import Estimate
 
+LEGEND = 60
+"""Characters of a legend's row, with its marks and the space between them."""
 SERIES = 6
 """How many series colours the page has."""
 _INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -83,6 +85,30 @@ def line_chart(
             _legend(axes)
         described = "; ".join(_describe(line) for line in series)
         return _svg(figure, name, f"{y_label} against {x_label}. {described}")
+
+
+def fit_chart(
+    name: str,
+    points: Series,
+    curve: Series,
+    band: tuple[Sequence[float], Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Points, a curve fitted to them, and a band around it (low and high at each x), over a logarithmic axis."""
+    with _figure(2.7) as figure:
+        axes = figure.add_subplot()
+        axes.fill_between(curve.x, *band, color=_colour(curve.colour), alpha=0.16, linewidth=0)
+        axes.plot(curve.x, curve.y, color=_colour(curve.colour), label=_short(curve.label))
+        axes.plot(points.x, points.y, "o", color=_colour(points.colour), markersize=4.5, label=_short(points.label))
+        axes.set_xscale("log")
+        _label(axes, x_label, y_label)
+        places = sorted(set(points.x))
+        axes.set_xticks(places, [f"{place:,.0f}" for place in places])
+        axes.minorticks_off()
+        _legend(axes)
+        return _svg(figure, name, f"{y_label} against {x_label}. {_describe(points)}; {_describe(curve)}")
 
 
 def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
@@ -253,8 +279,13 @@ def _label(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.03), ncols=4, borderpad=0, handlelength=1.2, borderaxespad=0)
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=11, color=_MUTED, pad=22)
+    labels = axes.get_legend_handles_labels()[1]
+    columns = max(1, min(4, len(labels), LEGEND // (max(map(len, labels)) + 5)))
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.03), ncols=columns, borderpad=0, handlelength=1.2, borderaxespad=0
+    )
+    rows = -(-len(labels) // columns)
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=11, color=_MUTED, pad=5 + 17 * rows)
 
 
 def _describe(line: Series) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from workbench.evaluate.charts import (
     Series,
+    fit_chart,
     histogram_chart,
     interval_chart,
     line_chart,
@@ -28,6 +29,14 @@ CHARTS = {
     "stacked": lambda name: stacked_chart(name, [("score", [RISING]), (HOSTILE, [OTHER])], x_label="√KL"),
     "interval": lambda name: interval_chart(
         name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5
+    ),
+    "fit": lambda name: fit_chart(
+        name,
+        Series(HOSTILE, [250, 250, 1000], [0.7, 0.72, 0.8], 1),
+        RISING,
+        (RISING.y, RISING.y),
+        x_label="n",
+        y_label="a",
     ),
     "histogram": lambda name: histogram_chart(name, [0.1, -1.0, 2.0], x_label=HOSTILE, colour=5),
     "reliability": lambda name: reliability_chart(name, reliability_bins([1, -1, 2, 0.5] * 9, bins=6), colour=4),
@@ -67,6 +76,19 @@ def test_long_label_is_cut():
     svg = line_chart("one", [Series("x" * 99, [1, 2], [1, 2], 1), RISING], x_label="step", y_label="loss")
     assert "x" * 25 + "…" in svg
     assert "x" * 26 + "<" not in svg
+
+
+def test_a_legend_keeps_to_the_figure():
+    def rows(length):
+        series = [Series(f"{n}" * length, [1, 2], [1, 2], 1) for n in range(4)]
+        root = ET.fromstring(line_chart("one", series, x_label="step", y_label="loss"))
+        labels = [text for text in root.iter("text") if set(text.text) < set("0123") and len(text.text) == length]
+        assert len(labels) == 4
+        return len({text.get("y") or text.get("transform").split()[-1] for text in labels})
+
+    assert rows(4) == 1
+    assert rows(15) == 2
+    assert rows(25) == 2
 
 
 def test_single_point_is_drawn():
