@@ -109,8 +109,8 @@ class PassportSection(Section):
     """The same for the answer to another prompt; at ½ the model does not read the prompt."""
     swap_gap: NonNegativeFloat = 0.5
     """Mean difference of score between two askers, in deviations of the scores, at most."""
-    unfamiliar_flagged: Share = 0.05
-    """Ensembles: share of texts without sense that the spread flags, at least; of held-out answers it flags 0.05."""
+    let_through: Share = 0.05
+    """Ensembles: share of texts without sense that score above the median and that no spread flags, at most."""
     same_score: NonNegativeFloat = 0.0
     """Largest difference that counts as the same score; 0: 0.001 in float32, 0.15 in bfloat16."""
 

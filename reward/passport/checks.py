@@ -32,7 +32,7 @@ class Limits:
     ruin_raises: float = 0.25
     other_answer: float = 0.25
     swap_gap: float = 0.5
-    unfamiliar_flagged: float = 0.05
+    let_through: float = 0.05
     same_score: float = 0.0
 
 

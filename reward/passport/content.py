@@ -82,6 +82,20 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class UnfamiliarFinding:
+    """What the members of an ensemble make of texts without sense."""
+
+    spread: float
+    """Mean deviation over the members, on held-out answers."""
+    flag: float
+    """An answer whose spread exceeds this (the 95 % quantile of held-out answers) is flagged as unfamiliar."""
+    flagged: Estimate
+    """Share of the texts that are flagged."""
+    let_through: Estimate
+    """Share that is not flagged and scores above the median of held-out answers."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that was measured."""
 
@@ -102,12 +116,8 @@ class Findings:
     words: list[WordFinding]
     probes: list[ProbeFinding]
     swaps: list[SwapFinding]
-    spread: float | None
-    """Mean deviation over the members, on held-out answers; None without an ensemble."""
-    spread_flag: float | None
-    """An answer whose spread exceeds this (the 95 % quantile of held-out answers) is flagged as unfamiliar."""
-    unfamiliar_flagged: Estimate | None
-    """Share of texts without sense that are flagged."""
+    unfamiliar: UnfamiliarFinding | None
+    """None without an ensemble."""
     mistakes: list[Mistake]
 
 

@@ -63,7 +63,6 @@ def examine(
     ceiling, agreement = _ceiling(pairs, records, seed)
     lengths, groups = heldout.lengths, heldout.groups
     shorter = lengths[0] < lengths[1]
-    spread, flag, flagged = unfamiliar(subject, heldout, asked, seed)
     return Findings(
         accuracy=bootstrap_interval(correctness(heldout.gaps), groups, seed=seed),
         ceiling=ceiling,
@@ -80,9 +79,7 @@ def examine(
         words=moved_words(subject, heldout, seed),
         probes=damaged_answers(subject, asked, facts, seed),
         swaps=swapped_askers(subject, asked, seed),
-        spread=spread,
-        spread_flag=flag,
-        unfamiliar_flagged=flagged,
+        unfamiliar=unfamiliar(subject, heldout, asked, seed),
         mistakes=_mistakes(heldout),
         calibration=_calibration(heldout, seed),
     )

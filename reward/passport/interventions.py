@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reward.passport.content import ProbeFinding, SwapFinding, WordFinding
+from reward.passport.content import ProbeFinding, SwapFinding, UnfamiliarFinding, WordFinding
 from reward.passport.measures import raised, telling_words
 from reward.passport.probes import OTHER_ANSWER, PROBES, WRONG_FACT, Probe, damaged, moved, other_answers, wrong_facts
 from reward.passport.subject import Heldout, Subject, mean_of
 from reward.passport.swaps import SWAPS, Swap
 from workbench.data.records import Message, Preference
-from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.evaluate.statistics import bootstrap_interval
 
 WORDS = 3
 
@@ -72,17 +72,17 @@ def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
     return (*pair.prompt[:-1], Message(role="user", content=swap.prompt[side]))
 
 
-def unfamiliar(
-    subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int
-) -> tuple[float | None, float | None, Estimate | None]:
-    """Mean spread of the members, the spread that is flagged, and how much of text without sense that flags."""
+def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int) -> UnfamiliarFinding | None:
+    """What the spread of the members says of texts without sense, and what their mean; None for one model."""
     if heldout.chosen.shape[1] < 2:
-        return None, None, None
-    known = np.concatenate((heldout.chosen, heldout.rejected)).std(axis=1)
-    flag = float(np.quantile(known, 0.95))
+        return None
+    known = np.concatenate((heldout.chosen, heldout.rejected))
+    flag = float(np.quantile(known.std(axis=1), 0.95))
     rng = np.random.default_rng(seed)
     letters = list("abcdefghijklmnopqrstuvwxyz     ")
     senseless = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
-    spread = subject.score([pair.prompt for pair in asked], senseless).std(axis=1)
-    flagged = bootstrap_interval((spread > flag).astype(np.float64), [p.group for p in asked], seed=seed)
-    return float(known.mean()), flag, flagged
+    scores, groups = subject.score([pair.prompt for pair in asked], senseless), [pair.group for pair in asked]
+    flagged = scores.std(axis=1) > flag
+    let_through = ~flagged & (scores.mean(axis=1) > np.median(known.mean(axis=1)))
+    shares = (bootstrap_interval(each.astype(np.float64), groups, seed=seed) for each in (flagged, let_through))
+    return UnfamiliarFinding(float(known.std(axis=1).mean()), flag, *shares)

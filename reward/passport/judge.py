@@ -15,7 +15,7 @@ LENGTH = "correlation of score and length within prompts"
 SHORTER = "accuracy where the shorter answer is the better one"
 ONE_WORD = "share of pairs whose order turns when one telling word is moved to the other answer"
 SWAP = "mean difference of score between two askers, in deviations"
-UNFAMILIAR = "share of texts without sense that the members' spread flags"
+UNFAMILIAR = "share of texts without sense that score above the median and that the members' spread does not flag"
 
 
 def judge(found: Findings, limits: Limits) -> list[Check]:
@@ -52,7 +52,8 @@ def judge(found: Findings, limits: Limits) -> list[Check]:
         )
     for swap in found.swaps:
         add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
-    add(held.not_below("unfamiliar", found.unfamiliar_flagged, limits.unfamiliar_flagged, UNFAMILIAR, fewest=few))
+    through = found.unfamiliar.let_through if found.unfamiliar is not None else None
+    add(held.at_most("unfamiliar", through, limits.let_through, UNFAMILIAR, fewest=few))
     return result
 
 

@@ -76,8 +76,8 @@ def test_its_passport_is_of_all_members(ensemble):
     passport = json.loads((ensemble.path / "passport.json").read_text(encoding="utf-8"))
     assert len(passport["files"]) == 4
     assert passport["facts"]["members"] == 2
-    assert passport["findings"]["spread"] > 0
-    assert passport["findings"]["unfamiliar_flagged"]["count"] == 8
+    assert passport["findings"]["unfamiliar"]["spread"] > 0
+    assert passport["findings"]["unfamiliar"]["flagged"]["count"] == 8
     assert not (ensemble.members[0].path / "passport.json").exists()
 
 

@@ -140,18 +140,32 @@ def test_known_facts_are_a_probe_and_unknown_ones_are_undefined():
 
 def test_members_tell_what_is_unfamiliar():
     found, checks = examined(kindness, members=1)
-    assert (found.spread, checks["unfamiliar"].outcome) == (None, "undefined")
+    assert (found.unfamiliar, checks["unfamiliar"].outcome) == (None, "undefined")
 
-    def scores(prompts, texts):
-        known = np.array([any(word in KIND | {"no", "who"} for word in words(text)) for text in texts])
-        one = np.array([kindness(text) for text in texts])
-        return np.stack((one, one + 0.1 * np.cos(one) + 5.0 * ~known), axis=1)
+    def judged(senseless, apart):
+        """Two members; what each adds to texts without sense, and how far they are apart there."""
 
-    given = pairs()
-    found = examine(Subject(scores, 1.0), given, given, answers=60, facts={}, seed=0)
-    assert found.unfamiliar_flagged.mean > 0.9
-    assert 0 < found.spread < 2.5
-    assert found.spread_flag < 2.5
+        def scores(prompts, texts):
+            known = np.array([any(word in KIND | {"no", "who"} for word in words(text)) for text in texts])
+            one = np.where(known, [kindness(text) for text in texts], senseless)
+            return np.stack((one, one + 0.1 * np.cos(one) + apart * ~known), axis=1)
+
+        given = pairs()
+        found = examine(Subject(scores, 1.0), given, given, answers=60, facts={}, seed=0)
+        check = next(check for check in judge(found, Limits(let_through=0.05)) if check.name == "unfamiliar")
+        return found.unfamiliar, check.outcome
+
+    unsure, outcome = judged(9.0, apart=5.0)
+    assert unsure.flagged.mean > 0.9  # letters at random spell "no" now and then
+    assert (unsure.let_through.mean, outcome) == (0, "pass")
+    assert 0 < unsure.spread < 2.5
+    assert 0 < unsure.flag < 2.5
+    surely_bad, outcome = judged(-9.0, apart=0.0)
+    assert surely_bad.flagged.mean < 0.1
+    assert (surely_bad.let_through.mean, outcome) == (0, "pass")
+    fooled, outcome = judged(9.0, apart=-0.1 * np.cos(9.0))
+    assert fooled.flagged.mean < 0.1 < 0.9 < fooled.let_through.mean
+    assert outcome == "fail"
 
 
 def test_calibration_is_measured_apart_from_where_temperature_was_fitted():
