@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.record import RESULTS, write_result
 from reward.config import RewardConfig
@@ -31,6 +32,8 @@ from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "reward_real.json"
 CONFIGS = Path("configs/tiny")
+Judged = pd.DataFrame
+"""A row a held-out pair: `accuracy`, `longer_wins` (0, ½ or 1), their `difference`, and `group`, the prompt."""
 COMMON = ("tracking.wandb=disabled", "run.threads=1")
 
 
@@ -49,12 +52,14 @@ def main(argv: list[str] | None = None) -> None:
     start = supervised(arguments)
     found: dict[str, dict[str, Any]] = {}
     for file in arguments.pairs:
+        parts: list[Judged] = []
+        of_file = found.setdefault(file.stem, {})
         for seed in arguments.seeds:
             run = fitted(arguments, start, file, seed)
-            found.setdefault(file.stem, {})[str(seed)] = measured(run, arguments.max_length) | {
-                "pairs": run.record()["pairs"]
-            }
-            print(file.stem, seed, found[file.stem][str(seed)], flush=True)
+            parts.append(judged(run, arguments.max_length))
+            of_file[str(seed)] = intervals(parts[-1]) | {"pairs": run.record()["pairs"]}
+            print(file.stem, seed, of_file[str(seed)], flush=True)
+        of_file["all seeds"] = intervals(pd.concat(parts))
     write_result(arguments.out, {"base": arguments.base.name, "max_length": arguments.max_length, "files": found})
 
 
@@ -83,18 +88,24 @@ def fitted(arguments: argparse.Namespace, start: Path, file: Path, seed: int) ->
     return RunFolder(folder)
 
 
-def measured(run: RunFolder, max_length: int) -> dict[str, Any]:
-    """Accuracy on the pairs held out, beside "longer wins", and their difference; long prompts cut as in the fit."""
+def judged(run: RunFolder, max_length: int) -> Judged:
+    """What the model and the longer answer say of the pairs held out; long prompts cut as in the fit."""
     roles = open_runs({"reward": run.path})
     pairs = own_heldout_pairs(run)
     encoded = encode_pairs(roles.tokenizer, pairs, max_length=max_length, place=run.path, truncate_prompt=True)
     kept = [pairs[index] for index in encoded.kept]
     chosen, rejected = score_pairs(roles, "reward", encoded.rows, batch_size=16)
     longer = np.array([float(len(words(pair.chosen_text)) - len(words(pair.rejected_text))) for pair in kept])
-    right = {"accuracy": correctness((chosen - rejected).numpy()), "longer_wins": correctness(longer)}
-    right["difference"] = right["accuracy"] - right["longer_wins"]
-    found = {name: bootstrap_interval(values, [p.group for p in kept], seed=0) for name, values in right.items()}
-    return {name: {"mean": e.mean, "prompts_95": [e.low, e.high], "pairs": e.count} for name, e in found.items()}
+    found = pd.DataFrame({"accuracy": correctness((chosen - rejected).numpy()), "longer_wins": correctness(longer)})
+    return found.assign(difference=found.accuracy - found.longer_wins, group=[pair.group for pair in kept])
+
+
+def intervals(found: Judged) -> dict[str, Any]:
+    """Means with 95 % intervals by a bootstrap over prompts; a prompt's pairs of several seeds stay together."""
+    groups = found.group.tolist()
+    columns = {name: found[name].to_numpy() for name in ("accuracy", "longer_wins", "difference")}
+    estimates = {name: bootstrap_interval(values, groups, seed=0) for name, values in columns.items()}
+    return {name: {"mean": e.mean, "prompts_95": [e.low, e.high], "pairs": e.count} for name, e in estimates.items()}
 
 
 if __name__ == "__main__":

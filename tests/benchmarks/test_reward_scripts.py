@@ -111,7 +111,9 @@ def test_real_files_are_measured_beside_longer_wins(
     words = [tiny_base, demonstration_file, preference_file, "--seeds", 0, "--runs", tmp_path / "runs"]
     words += ["--out", tmp_path / "r.json", "--set", "train.max_steps=1"]
     reward_real.main([str(word) for word in words])
-    found = content(tmp_path / "r.json")["files"][preference_file.stem]["0"]
+    of_file = content(tmp_path / "r.json")["files"][preference_file.stem]
+    found = of_file["0"]
+    assert of_file["all seeds"]["accuracy"] == found["accuracy"]
     assert set(found) == {"accuracy", "longer_wins", "difference", "pairs"}
     assert found["difference"]["mean"] == pytest.approx(found["accuracy"]["mean"] - found["longer_wins"]["mean"])
     assert found["accuracy"]["pairs"] == 8
