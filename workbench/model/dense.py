@@ -34,7 +34,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
 
-SHORT = 128
+SHORT = 96
 """Tokens up to which all scores of a row are written out, as fewer and larger products."""
 
 
