@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from annotate.intake.items import fingerprint
 from workbench.data.readers import write_records
 from workbench.data.records import Item, Prompt, Response
-from workbench.run.checkpoints import make_folder
+from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
 from workbench.run.progress import progress
 
@@ -186,7 +186,7 @@ class Partial:
         self._key = digest.hexdigest()
         make_folder(out.parent)
         good = self._read()
-        with self.path.open("r+b" if good else "wb") as file:
+        with refusal_explained(out), self.path.open("r+b" if good else "wb") as file:
             file.truncate(good)
         if not good:
             self._write({"recipe": self._key})

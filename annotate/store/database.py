@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from annotate.store.migrations import backup_beside, copy_sqlite, migrate
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata
 from annotate.store.statements import Transaction
-from workbench.run.checkpoints import make_folder
+from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
@@ -172,6 +172,8 @@ class Store:
             raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
         make_folder(target.parent)
         partial = target.with_name(target.name + ".partial")
+        with refusal_explained(target):
+            partial.touch()  # SQLite's own error would name neither the file nor the reason
         copy_sqlite(self.path, partial)
         partial.replace(target)
 

@@ -124,6 +124,7 @@ def make_folder(path: Path) -> None:
 
 
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""What the system says of a place where nothing may be written, or nothing of that kind."""
 
 
 @contextlib.contextmanager

@@ -126,6 +126,14 @@ def test_ids_follow_the_texts(tmp_path: Path) -> None:
     assert ids[0] != ids[1]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here refuses even root")
+def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_sampled() -> None:
+    run = FakeRun()
+    with pytest.raises(WorkbenchError, match=r"/proc/items\.jsonl: cannot be written"):
+        make_pairs(_prompts("p0"), Path("/proc/items.jsonl"), RECIPE, run)
+    assert run.calls == []
+
+
 @pytest.mark.parametrize(("names", "problem"), [((), "holds no prompt"), (("same",), "gave the same answers")])
 def test_nothing_to_compare_is_an_error(tmp_path: Path, names: tuple[str, ...], problem: str) -> None:
     with pytest.raises(WorkbenchError, match=problem):

@@ -81,6 +81,14 @@ def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> N
         store.backup(tmp_path / "copies" / "labels.sqlite")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here refuses even root")
+def test_a_backup_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "labels.sqlite")
+    with pytest.raises(WorkbenchError, match=r"/proc/copy\.sqlite: cannot be written"):
+        store.backup(Path("/proc/copy.sqlite"))
+    store.close()
+
+
 def test_a_postgresql_store_names_its_own_backup_program(postgres_server: Server, tmp_path: Path) -> None:
     store = Store.open(postgres_server.empty_database())
     with pytest.raises(WorkbenchError, match="pg_dump"):
