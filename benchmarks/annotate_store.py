@@ -47,26 +47,24 @@ def people(store: Store, count: int) -> list[Annotator]:
         return [account for account in transaction.annotators() if account.name.startswith("person-")]
 
 
-def fill(store: Store, count: int, people: int, *, seed: int = 0, each: int = 2) -> None:
+def fill(store: Store, count: int, annotators: int, *, seed: int = 0, each: int = 2) -> None:
     """Items judged by `each` of so many people around a truth of each item, written in one go."""
     rng = np.random.default_rng(seed)
     load_items(store, items(count), overlap=each, overlap_share=1)
-    names = [f"person-{n}" for n in range(people)]
+    accounts = people(store, annotators)
     with store.write() as transaction:
-        for name in names:
-            transaction.add_annotator(name, "annotator", 0.0)
-        keys = {account.name: account.id for account in transaction.annotators()}
         truth, assignments, judgements = rng.integers(-3, 4, count), [], []
         for number in range(count):
-            for name in rng.choice(names, each, replace=False).tolist():
+            for place in rng.choice(annotators, each, replace=False).tolist():
+                who = accounts[place]
                 shared = {
                     "item": number + 1,
-                    "annotator": keys[name],
+                    "annotator": who.id,
                     "revision": 1,
                     "swapped": bool(rng.random() < 0.5),
                 }
                 strength = int(np.clip(truth[number] + rng.integers(-2, 3), -3, 3))
-                made = {"choice": "compared", "strength": strength, "client_key": f"{name}-{number}"}
+                made = {"choice": "compared", "strength": strength, "client_key": f"{who.name}-{number}"}
                 judgements.append({**shared, **made, "seconds": 20.0, "created_at": 1000.0 + 20 * number})
                 lease = {"state": "done", "simulated": False, "leased_at": 0.0, "expires_at": 0.0}
                 assignments.append({**shared, **lease})

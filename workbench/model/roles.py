@@ -155,7 +155,7 @@ class Roles:
         finally:
             self._active = None
             if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
-                self.model.set_adapter(role)
+                self._switch(role, train=True)
 
     def _switch(self, role: str, *, train: bool) -> None:
         """What `model.set_adapter(role, inference_mode=not train)` does, without a walk through every module."""
