@@ -72,6 +72,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     )
     if folder.finished:
         print(f"{folder.path}: this ppo run is finished already")
+        processes.close()
         return folder
     run = _open(config, folder, start, rewards, processes, again=resume)
     if forced and processes.first:
@@ -82,6 +83,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         results = _evaluate(run, config.train.iterations)
         if processes.first:
             _finish(run, results)
+    processes.close()
     return folder
 
 

@@ -28,6 +28,12 @@ class Processes:
         """Whether this process writes the run folder and the progress bar."""
         return self.rank == 0
 
+    def close(self) -> None:
+        """Wait for all, then part: a process that ends with its connections open may be aborted, and all with it."""
+        if self.number > 1:
+            distributed.barrier()
+            self.state.destroy_process_group()
+
     def mine(self, parts: Sequence[T]) -> list[tuple[int, T]]:
         """This process's share of a list, with each part's place in it."""
         return [(place, part) for place, part in enumerate(parts) if place % self.number == self.rank]
