@@ -21,6 +21,7 @@ from workbench.run.sections import (
     StartSection,
     TrackingSection,
 )
+from workbench.run.shipped import here_or_shipped
 
 METHODS = ("ppo", "dpo", "slic")
 
@@ -224,8 +225,8 @@ def method_of(argv: Sequence[str]) -> str:
     for word in argv:
         if word.startswith("method="):
             method = word.removeprefix("method=")
-        elif word.endswith((".yaml", ".yml")) and Path(word).is_file():
-            match = re.search(r"^method:\s*([\w-]+)", Path(word).read_text(encoding="utf-8"), re.MULTILINE)
+        elif word.endswith((".yaml", ".yml")) and (path := here_or_shipped(Path(word))).is_file():
+            match = re.search(r"^method:\s*([\w-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
             method = match.group(1) if match else method
     if method not in METHODS:
         raise WorkbenchError(

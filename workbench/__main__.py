@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.run.errors import WorkbenchError, run_main
+from workbench.run.shipped import here_or_shipped
 
 if TYPE_CHECKING:
     from workbench.evaluate.evaluation import Evaluation
@@ -32,6 +33,10 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
     demo.set_defaults(run=_demo)
+
+    init = verbs.add_parser("init", help="start a project of your own: configurations and a page of next steps")
+    init.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    init.set_defaults(run=_init)
 
     tiny = verbs.add_parser("tiny", help="build the embedded default: base and data (cached)")
     tiny.add_argument("--facts", metavar="FILE", help="write right and wrong statements of its help desk there instead")
@@ -78,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _doctor(arguments: argparse.Namespace) -> None:
     from workbench.doctor import examine, report
 
-    patient = examine(Path(arguments.config), arguments.overrides, shape=arguments.shape, device=arguments.device)
+    patient = examine(
+        here_or_shipped(Path(arguments.config)), arguments.overrides, shape=arguments.shape, device=arguments.device
+    )
     print(report(patient, arguments.gpu_memory))
     if arguments.measure:
         from workbench.measure import measured_report
@@ -90,6 +97,13 @@ def _demo(arguments: argparse.Namespace) -> None:
     from workbench.demo import run_demo
 
     run_demo(Path(arguments.dir), seed=arguments.seed)
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from workbench.project import start_project
+
+    start_project(Path(arguments.folder))
+    print(f"{arguments.folder}: configs/ and README.md, which says what to do next")
 
 
 def _tiny(arguments: argparse.Namespace) -> None:

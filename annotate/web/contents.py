@@ -9,6 +9,7 @@ from pathlib import Path
 from annotate.store.database import Store
 from annotate.web.texts import Texts
 from workbench.run.errors import WorkbenchError
+from workbench.run.shipped import here_or_shipped
 
 _STATED = re.compile(r"^\W*version\W+(\w[\w.\-]{0,31})", re.IGNORECASE | re.MULTILINE)
 _EVENT = "guidelines"
@@ -59,7 +60,7 @@ def read_contents(
         raise WorkbenchError(
             "page.rubric", f"cannot be {list(rubric)}", expected="different names of 1 to 64 characters"
         )
-    text = None if guidelines is None else _read(Path(guidelines))
+    text = None if guidelines is None else _read(here_or_shipped(Path(guidelines)))
     return PageContents(title, text, tuple(names), edit, ask_before_saving, language)
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.run.errors import WorkbenchError, nearest
+from workbench.run.shipped import here_or_shipped
 
 
 class Section(BaseModel):
@@ -100,6 +101,7 @@ def write_config(config: Section, path: Path) -> None:
 
 
 def _read_yaml(path: Path) -> Any:
+    path = here_or_shipped(path)
     if not path.is_file():
         folder = path.parent
         names = [p.name for p in folder.glob("*.yaml")] if folder.is_dir() else []

@@ -71,8 +71,10 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the working tree (with `+` where it has changes), or None outside git."""
+    """The commit of the checkout (with `+` if it has changes), or None if the workbench does not run from one."""
     root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed from a wheel: a repository around it is somebody else's
+        return None
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
