@@ -6,13 +6,15 @@ The thresholds are rules of thumb, from the runs that Huang et al. 2024 (arXiv:2
 
 from collections.abc import Iterator, Mapping, Sequence
 
-KL_MOST = 10.0
-"""Nats per response."""
+from workbench.evaluate.limits import kl_limit
+
 ENTROPY_LEAST = 0.3
 """Share of the first iteration's entropy."""
 LENGTH_MOST = 1.5
 """Times the first iteration's length, or its reciprocal."""
 EOS_LEAST = 0.8
+SAMPLING_GAP_MOST = 0.2
+"""Nats between a token's log-probability in the engine and in the policy; rounding to bfloat16 makes about 0.02."""
 WINDOW = 3
 """Iterations that must agree."""
 PATIENCE = 20
@@ -37,10 +39,11 @@ def warnings(first: Metrics, recent: Sequence[Metrics], iteration: int) -> Itera
     rows = recent[-WINDOW:]
     least = {name: min(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
     most = {name: max(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
-    if least["objective/kl"] > KL_MOST:
+    limit = kl_limit(most["response/length"])
+    if least["objective/kl"] > limit:
         yield (
             "kl",
-            f"KL to the reference is {least['objective/kl']:.1f} nats a response (above {KL_MOST:.0f}): the reward "
+            f"KL to the reference is {least['objective/kl']:.1f} nats a response (above {limit:.0f}): the reward "
             "model no longer knows such answers. Raise reward.kl_coef, set reward.kl_target, or lower train.lr.",
         )
     if most["objective/entropy"] < ENTROPY_LEAST * first["objective/entropy"]:
@@ -67,6 +70,13 @@ def warnings(first: Metrics, recent: Sequence[Metrics], iteration: int) -> Itera
             "eos",
             f"only {most['response/eos_rate']:.0%} of the responses end: raise rollout.max_new_tokens, or lower "
             "reward.missing_eos_score so that an end is worth more.",
+        )
+    if least.get("rollout/sampling_gap", 0.0) > SAMPLING_GAP_MOST:
+        yield (
+            "sampling",
+            f"the engine's log-probabilities differ from the policy's by {least['rollout/sampling_gap']:.2f} nats a "
+            "token: check that the vLLM server has the base of this run and --logprobs-mode processed_logprobs; "
+            "rollout.importance_cap=2 corrects small differences.",
         )
     variance = most.get("value/explained_variance")
     if variance is not None and variance < 0 and iteration >= PATIENCE:

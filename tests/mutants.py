@@ -17,6 +17,7 @@ TESTS = {
     "workbench/model/kernels.py": "tests/workbench/model/test_kernels.py",
     "workbench/model/rows.py": "tests/workbench/model/test_rows.py",
     "workbench/model/logprobs.py": "tests/workbench/model/test_logprobs.py",
+    "workbench/evaluate/limits.py": "tests/workbench/evaluate/test_limits.py",
     "workbench/evaluate/metrics.py": "tests/workbench/evaluate/test_metrics.py",
     "workbench/evaluate/win_rate.py": "tests/workbench/evaluate/test_win_rate.py",
     "workbench/evaluate/statistics.py": "tests/workbench/evaluate/test_statistics.py",
@@ -44,7 +45,9 @@ MUTANTS = {
     "ppo/watch.py": [
         ("if len(recent) < WINDOW:", "if len(recent) < WINDOW - 1:"),
         ("rows = recent[-WINDOW:]", "rows = recent[-1:]"),
-        ('least["objective/kl"] > KL_MOST', 'least["objective/kl"] > 100 * KL_MOST'),
+        ('least["objective/kl"] > limit', 'least["objective/kl"] > 100 * limit'),
+        ('kl_limit(most["response/length"])', "kl_limit(0.0)"),
+        ("0.0) > SAMPLING_GAP_MOST", "0.0) > 100 * SAMPLING_GAP_MOST"),
         ('most["objective/entropy"] < ENTROPY_LEAST', 'most["objective/entropy"] > ENTROPY_LEAST'),
         ('> LENGTH_MOST * first["response/length"]', '> 9 * first["response/length"]'),
         ('* LENGTH_MOST < first["response/length"]', '* 9 < first["response/length"]'),
@@ -99,6 +102,11 @@ MUTANTS = {
         ("(rewards * response_mask).sum(dim=1)", "rewards.sum(dim=1)"),
     ],
     "ppo/loss.py": [
+        ("(old_logprobs - sampling_logprobs).exp()", "(sampling_logprobs - old_logprobs).exp()"),
+        (".clamp(max=cap)", ".clamp(min=cap)"),
+        (".clamp(max=cap)", ""),
+        ("clamp(max=cap) * mask)", "clamp(max=cap))"),
+        ("* mask).detach()", "* mask)"),
         ("reference_logprobs) * mask).sum() / tokens", "reference_logprobs)).sum() / tokens"),
         (
             "ESTIMATORS[estimator](new_logprobs, reference_logprobs)",
@@ -347,6 +355,11 @@ MUTANTS = {
         ("gradient.scatter_add_(1, targets", "gradient.scatter_(1, targets"),
         ("q = _log_softmax(other_hidden[rows]", "q = _log_softmax(hidden[rows]"),
         ("log_p.gather(1, targets.unsqueeze(1))", "log_p.gather(1, targets.unsqueeze(1) * 0)"),
+    ],
+    "workbench/evaluate/limits.py": [
+        ("max(KL_LEAST, KL_PER_TOKEN * length)", "min(KL_LEAST, KL_PER_TOKEN * length)"),
+        ("max(KL_LEAST, KL_PER_TOKEN * length)", "KL_PER_TOKEN * length"),
+        ("KL_PER_TOKEN = 0.1", "KL_PER_TOKEN = 0.2"),
     ],
     "workbench/evaluate/metrics.py": [
         ("text.lower()", "text"),

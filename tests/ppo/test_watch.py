@@ -17,6 +17,7 @@ BAD = {
     "length": ({"response/length": 70.0}, "from 40 to 70 tokens"),
     "eos": ({"response/eos_rate": 0.5}, "50%"),
     "value": ({"value/explained_variance": -0.2}, "-0.20"),
+    "sampling": ({"rollout/sampling_gap": 0.5}, "by 0.50 nats"),
 }
 
 
@@ -48,3 +49,10 @@ def test_the_value_model_has_time_to_learn_and_need_not_be_there():
     assert kinds([bad] * WINDOW, iteration=PATIENCE - 1) == {}
     without = {name: value for name, value in HEALTHY.items() if not name.startswith("value/")}
     assert kinds([without] * WINDOW) == {}
+
+
+def test_longer_answers_may_move_further():
+    # A tenth of a nat per token: 250 tokens may move 25 nats, 40 tokens 10.
+    first, long = HEALTHY | {"response/length": 250.0}, {"response/length": 250.0, "objective/kl": 20.0}
+    assert dict(warnings(first, [HEALTHY | long] * WINDOW, PATIENCE)) == {}
+    assert "above 25" in dict(warnings(first, [HEALTHY | long | {"objective/kl": 26.0}] * WINDOW, PATIENCE))["kl"]

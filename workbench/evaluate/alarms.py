@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, TrajectoryPoint
+from workbench.evaluate.limits import kl_limit
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
 
 DIVERSITY_KEPT = 0.8
 """Least share of the starting policy's distinct-n and unique answers."""
 EOS_LEAST = 0.95
-KL_MOST = 10.0
-"""Nats per answer."""
 LENGTH_MOST = 1.3
 """Times the starting policy's length."""
 ECE_MOST = 0.08
@@ -73,9 +72,10 @@ def _alone(policy: PolicyEvaluation) -> Iterator[str]:
             f"Only {policy.eos_rate.mean:.0%} of the answers end by themselves (at least {EOS_LEAST:.0%} is "
             "healthy): the rest run into the length limit."
         )
-    if policy.kl is not None and policy.kl.mean > KL_MOST:
+    limit = kl_limit(policy.length.mean)
+    if policy.kl is not None and policy.kl.mean > limit:
         yield (
-            f"KL to the reference is {policy.kl.mean:.1f} nats per answer (above {KL_MOST:.0f}): the policy has "
+            f"KL to the reference is {policy.kl.mean:.1f} nats per answer (above {limit:.0f}): the policy has "
             "moved far from the answers that the reward model was fitted on."
         )
     if policy.judge == "reward model":
