@@ -12,6 +12,7 @@ from typing import Any
 
 import ppo.train
 from ppo.config import PpoConfig
+from ppo.engines import Samples
 from workbench.run.config import load_config
 from workbench.run.tracking import Tracker
 
@@ -40,12 +41,14 @@ class Replay:
     def __init__(self, path: Path) -> None:
         self.table = {tuple(prompt): answer for prompt, answer in json.loads(path.read_text(encoding="utf-8"))}
 
+    in_batches = True
+
     def refresh(self) -> None:
         """Nothing changes."""
 
-    def sample(self, prompts: Sequence[Sequence[int]], **_: Any) -> list[list[int]]:
+    def sample(self, prompts: Sequence[Sequence[int]], **_: Any) -> Samples:
         """See `ppo.engines.Engine`."""
-        return [self.table[tuple(prompt)] for prompt in prompts]
+        return Samples([self.table[tuple(prompt)] for prompt in prompts])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_prompts
 from workbench.data.tokenise import encode_prompt
 from workbench.model.masks import position_ids
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 from workbench.run.folder import RunFolder
@@ -63,7 +64,10 @@ def main() -> None:
 
 def engine_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, repeats: int) -> dict[str, Any]:
     """Response tokens a second of each engine, in turns; a merge counts, as each rollout needs one."""
-    engines = {name: open_engine(name, roles, dtype=roles.lm_head.dtype, url="", folder=Path()) for name in ENGINES}
+    engines = {
+        name: open_engine(name, roles, dtype=roles.lm_head.dtype, url="", folder=Path(), processes=Processes())
+        for name in ENGINES
+    }
     found: dict[str, list[float]] = {name: [] for name in ENGINES}
     for repeat in range(repeats + 1):  # the first is not counted
         for name, engine in engines.items():
@@ -73,15 +77,15 @@ def engine_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, r
                 prompts, role="policy", max_new_tokens=max_new_tokens, temperature=1.0, seed=repeat
             )
             if repeat:
-                found[name].append(sum(map(len, responses)) / (time.monotonic() - started))
+                found[name].append(sum(map(len, responses.ids)) / (time.monotonic() - started))
     return {name: {"tokens_per_second": spread(values)} for name, values in found.items()}
 
 
 def reading_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, repeats: int) -> dict[str, Any]:
     """Seconds that all roles need to read the same rows: one pass a role, and one pass for all."""
-    engine = open_engine("transformers", roles, dtype=roles.lm_head.dtype, url="", folder=Path())
+    engine = open_engine("transformers", roles, dtype=roles.lm_head.dtype, url="", folder=Path(), processes=Processes())
     responses = engine.sample(prompts, role="policy", max_new_tokens=max_new_tokens, temperature=1.0, seed=0)
-    rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
+    rows = Rows.of(prompts, responses.ids, roles.tokenizer.pad_token_id, roles.device)
     names = ["policy", "reference", "value", "reward_1"]
     seconds: dict[str, list[float]] = {"one pass a role": [], "one pass for all": []}
     difference = 0.0

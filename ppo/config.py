@@ -59,7 +59,10 @@ class RolloutSection(Section):
     batch_size: PositiveInt = 128
     """Responses (episodes) of one iteration."""
     micro_batch_size: PositiveInt = 128
-    """Responses sampled, and scored, at one time."""
+    """Responses scored at one time."""
+    sample_batch_size: PositiveInt | None = None
+    """Responses sampled at one time; None: `micro_batch_size`. On a GPU a step takes about as long for 128 responses as
+    for 16, so take as many as memory holds (`python -m workbench doctor`). A vLLM server gets all at once."""
     max_new_tokens: PositiveInt = 128
     temperature: PositiveFloat = 1.0
     responses_per_prompt: PositiveInt = 1
@@ -68,6 +71,14 @@ class RolloutSection(Section):
     """What samples: `transformers` in this process, its `continuous` batching, a `merged` copy of the policy, or a
     `vllm` server at `vllm_url`. `auto`: what was measured to be fastest (docs/decisions/0007)."""
     vllm_url: str = "http://127.0.0.1:8000"
+    importance_cap: NonNegativeFloat = 0.0
+    """Truncated importance weights for an engine that samples from slightly other probabilities than the policy's
+    (vllm): advantages are multiplied by min(π_old / π_engine, cap) per token; 0: no weights."""
+
+    @property
+    def sampled_at_once(self) -> int:
+        """`sample_batch_size`, or what it stands for."""
+        return self.sample_batch_size or self.micro_batch_size
 
 
 class RewardSection(Section):

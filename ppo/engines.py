@@ -7,36 +7,48 @@ memory of the unquantised base; `vllm` asks a vLLM server that loads the adapter
 policy's own forward pass scores the responses afterwards.
 """
 
-import json
-import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig
 
+from ppo.vllm import VllmClient
 from workbench.model.generate import generate, generate_with
+from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.twin import Twin
 from workbench.run.errors import WorkbenchError
 
 
+@dataclass(frozen=True)
+class Samples:
+    """One response to each of B prompts, in their order."""
+
+    ids: list[list[int]]
+    """Token ids, EOS included where a response ended."""
+    logprobs: list[list[float]] | None = None
+    """Of these tokens in the distribution they were drawn from; None where the engine does not tell."""
+
+
 class Engine(Protocol):
     """Samples one response to each prompt from the policy as it is now."""
+
+    in_batches: bool
+    """Whether the caller limits the prompts of one call; otherwise all prompts of a rollout come in one."""
 
     def refresh(self) -> None:
         """Take over the policy's present weights: called once before each rollout."""
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
-        """Token ids of the responses, EOS included where one ended, in the order of the prompts."""
+    ) -> Samples:
+        """Sample; equal prompts get different responses."""
 
 
-def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder: Path) -> Engine:
+def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder: Path, processes: Processes) -> Engine:
     """The engine of that name.
 
     Args:
@@ -45,6 +57,7 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
         dtype: of the merged copy.
         url: of the vLLM server.
         folder: where the adapter is written for the vLLM server; both must see it.
+        processes: of this run.
     """
     if name == "transformers":
         return Transformers(roles)
@@ -52,11 +65,13 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
         return Continuous(roles)
     if name == "merged":
         return Merged(roles, dtype)
-    return VllmServer(roles, url, folder) if name == "vllm" else InProcess(roles)
+    return Vllm(roles, url, folder, processes) if name == "vllm" else InProcess(roles)
 
 
 class InProcess:
     """`generate`, with whatever adapter is asked for."""
+
+    in_batches = True
 
     def __init__(self, roles: Roles) -> None:
         self.roles = roles
@@ -66,12 +81,12 @@ class InProcess:
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
+    ) -> Samples:
         """See `Engine`."""
         responses = generate(
             self.roles, role, prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
-        return responses.lists()
+        return Samples(responses.lists())
 
 
 class Transformers(InProcess):
@@ -79,14 +94,14 @@ class Transformers(InProcess):
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
+    ) -> Samples:
         """See `Engine`."""
         options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         with self.roles.use(role):
             responses = generate_with(
                 self.roles.model, self.roles.tokenizer, prompts, **options, device=self.roles.device
             )
-        return responses.lists()
+        return Samples(responses.lists())
 
 
 class Continuous(InProcess):
@@ -94,7 +109,7 @@ class Continuous(InProcess):
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
+    ) -> Samples:
         """See `Engine`. The draw of a response depends on which others are in the batch."""
         tokenizer = self.roles.tokenizer
         config = GenerationConfig(
@@ -112,10 +127,17 @@ class Continuous(InProcess):
             found: dict[str, Any] = self.roles.causal_model.generate_batch(
                 inputs=[list(prompt) for prompt in prompts], generation_config=config
             )
-        if len(found) != len(prompts):
-            raise RuntimeError(f"continuous batching gave {len(found)} responses to {len(prompts)} prompts")
         in_order = sorted(found.items(), key=lambda item: int(item[0].rpartition("_")[2]))
-        return [list(response.generated_tokens) for _, response in in_order]
+        failed = [str(response.error) for _, response in in_order if response.error or not response.generated_tokens]
+        if failed or len(in_order) != len(prompts):
+            raise WorkbenchError(
+                "rollout.engine=continuous",
+                f"gave {len(in_order) - len(failed)} responses to {len(prompts)} prompts"
+                + (f"; the first error: {failed[0]}" if failed else ""),
+                expected="a response to each prompt",
+                remedy="rollout.engine=transformers, or a smaller rollout.sample_batch_size where memory ran out",
+            )
+        return Samples([list(response.generated_tokens) for _, response in in_order])
 
 
 class Merged(InProcess):
@@ -131,11 +153,11 @@ class Merged(InProcess):
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
+    ) -> Samples:
         """See `Engine`."""
         if role != self.twin.role:
             return super().sample(prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        return generate_with(
+        responses = generate_with(
             self.twin.model,
             self.roles.tokenizer,
             prompts,
@@ -143,71 +165,28 @@ class Merged(InProcess):
             temperature=temperature,
             seed=seed,
             device=self.roles.device,
-        ).lists()
+        )
+        return Samples(responses.lists())
 
 
-class VllmServer(InProcess):
-    """A vLLM server (`vllm serve BASE --enable-lora`, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1) in a process of its own."""
+class Vllm(InProcess):
+    """A vLLM server in a process of its own; other roles are sampled in this process."""
 
-    def __init__(self, roles: Roles, url: str, folder: Path) -> None:
+    in_batches = False
+
+    def __init__(self, roles: Roles, url: str, folder: Path, processes: Processes) -> None:
         super().__init__(roles)
-        self.url, self.folder = url.rstrip("/"), folder.resolve()
-        self.adapter: str | None = None
+        self.client = VllmClient(roles, url, folder, processes)
 
     def refresh(self) -> None:
-        """Write the policy's adapter and have the server load it under a new name, then unload the old one."""
-        before, number = self.adapter, int(self.adapter.rpartition("-")[2]) if self.adapter else 0
-        self.adapter = f"policy-{number + 1}"
-        place = self.folder / self.adapter
-        self.roles.save_adapter("policy", place)
-        self._post("/v1/load_lora_adapter", {"lora_name": self.adapter, "lora_path": str(place)})
-        if before:
-            self._post("/v1/unload_lora_adapter", {"lora_name": before})
-            shutil.rmtree(self.folder / before)
+        """Have the server load the policy's present adapter."""
+        self.client.refresh()
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
-        """See `Engine`; only the policy is on the server."""
+    ) -> Samples:
+        """See `Engine`."""
+        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         if role != "policy":
-            return super().sample(prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        answer = self._post(
-            "/v1/completions",
-            {
-                "model": self.adapter,
-                "prompt": [list(prompt) for prompt in prompts],
-                "max_tokens": max_new_tokens,
-                "temperature": temperature,
-                "top_p": 1.0,
-                "top_k": -1,
-                "seed": seed % (1 << 31),
-                "return_token_ids": True,
-            },
-        )
-        choices = sorted(json.loads(answer)["choices"], key=lambda choice: int(choice["index"]))
-        if len(choices) != len(prompts) or any(not choice.get("token_ids") for choice in choices):
-            raise WorkbenchError(
-                self.url,
-                f"gave {len(choices)} responses to {len(prompts)} prompts, or none with token ids",
-                expected="a vLLM server that knows return_token_ids (0.10.2 or later)",
-            )
-        return [list(choice["token_ids"]) for choice in choices]
-
-    def _post(self, path: str, body: dict[str, Any]) -> bytes:
-        request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=600) as reply:
-                content: bytes = reply.read()
-                return content
-        except urllib.error.HTTPError as error:
-            problem = f"refused {path} ({error.code}): {error.read(300).decode(errors='replace')}"
-        except OSError as error:
-            problem = f"cannot be reached: {error}"
-        raise WorkbenchError(
-            self.url,
-            problem,
-            expected="a running vLLM server with run-time LoRA loading",
-            remedy="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve BASE --enable-lora, or rollout.engine=transformers",
-        )
+            return super().sample(prompts, role=role, **options)
+        return Samples(*self.client.sample(prompts, **options))

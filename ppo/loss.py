@@ -45,6 +45,32 @@ def policy_loss(
     return loss, stats
 
 
+def truncated_importance_weights(
+    old_logprobs: Tensor, sampling_logprobs: Tensor, mask: Tensor, *, cap: float
+) -> Tensor:
+    """Weights for responses that another distribution than the policy's was asked for.
+
+        w = min(exp(log π_old − log μ), cap)
+
+    μ is what an engine with other numerics drew from. With E_μ in place of E_π, w makes the gradient unbiased up to the
+    truncation, which bounds its variance.
+
+    Source: Ionides 2008, "Truncated importance sampling", eq. 3; on a token's ratio as in Espeholt et al. 2018,
+    arXiv:1802.01561, eq. 1 (ρ̄), and Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
+    training".
+
+    Args:
+        old_logprobs: (B, R) float, of the policy before the update.
+        sampling_logprobs: (B, R) float, log μ of the sampled tokens.
+        mask: (B, R) bool.
+        cap: C ≥ 1.
+
+    Returns:
+        weights: (B, R) float, 0 on padding.
+    """
+    return ((old_logprobs - sampling_logprobs).exp().clamp(max=cap) * mask).detach()
+
+
 def value_loss(
     new_values: Tensor, old_values: Tensor, value_targets: Tensor, mask: Tensor, *, value_clip_range: float, tokens: int
 ) -> tuple[Tensor, dict[str, Tensor]]:

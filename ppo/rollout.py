@@ -4,7 +4,7 @@ Old log-probabilities come from a forward pass over the finished responses, the 
 ratio is 1 before the first step. Shapes: B = batch, R = response tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class Rollout:
     """(B, R) float, of the policy, nats."""
     values: Tensor
     """(B, R) float, value before each token; 0 without a value model."""
+    sampling_logprobs: Tensor | None = None
+    """(B, R) float, of the distribution the engine drew from; None where it does not tell."""
 
     @property
     def mask(self) -> Tensor:
@@ -67,31 +69,39 @@ def collect(
     role: str = "policy",
     max_new_tokens: int,
     temperature: float,
+    sample_batch_size: int,
     micro_batch_size: int,
     seed: int,
     processes: Processes,
 ) -> Rollout:
     """Sample a response to each prompt, then let every role read it.
 
-    Prompts of similar length are sampled together; each such batch has a seed of its own, so that the responses do not
-    depend on how many processes share the work.
+    Prompts of similar length are sampled together. A batch's seed depends on its place among all prompts, so that the
+    responses do not depend on how many processes share the work.
+
+    Args:
+        sample_batch_size: prompts of one call of an engine that works in batches; the others get their whole share.
+        micro_batch_size: rows of one scoring pass.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts.ids[i]))
-    batches = [order[start : start + micro_batch_size] for start in range(0, len(order), micro_batch_size)]
-    found: dict[int, list[int]] = {}
+    size = sample_batch_size if engine.in_batches else -(-len(order) // processes.number)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    found: dict[int, tuple[list[int], list[float] | None]] = {}
     for place, batch in processes.mine(batches):
-        sampled = engine.sample(
+        samples = engine.sample(
             [prompts.ids[i] for i in batch],
             role=role,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            seed=seed + place,
+            seed=seed + place * size,
         )
-        found.update(zip(batch, sampled, strict=True))
-    responses = [response for _, response in sorted(processes.together(found).items())]
+        logprobs = samples.logprobs if samples.logprobs is not None else [None] * len(batch)
+        found.update(zip(batch, zip(samples.ids, logprobs, strict=True), strict=True))
+    in_order = [answer for _, answer in sorted(processes.together(found).items())]
+    responses, sampling_logprobs = [ids for ids, _ in in_order], [logprobs for _, logprobs in in_order]
     rows = Rows.of(prompts.ids, responses, roles.tokenizer.pad_token_id, roles.device)
     done = torch.tensor([r[-1] == roles.tokenizer.eos_token_id for r in responses], device=roles.device)
-    return read(
+    rollout = read(
         roles,
         prompts,
         rows,
@@ -101,6 +111,10 @@ def collect(
         size=micro_batch_size,
         processes=processes,
     )
+    told = [value for logprobs in sampling_logprobs for value in logprobs or ()]
+    if not told:
+        return rollout
+    return replace(rollout, sampling_logprobs=spread(torch.tensor(told, device=roles.device), rows.response_mask))
 
 
 def read(

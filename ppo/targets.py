@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ppo.advantages import gae, grpo, rloo
-from ppo.kl import ESTIMATORS, kl_k1
-from ppo.loss import explained_variance
+from ppo.kl import ESTIMATORS, kl_k1, kl_k3
+from ppo.loss import explained_variance, truncated_importance_weights
 from ppo.rewards import Moments, effective_scores, token_rewards, whiten
 from ppo.rollout import Rollout
 
@@ -64,7 +64,14 @@ def rewards_of(rollout: Rollout, rule: RewardRule, *, kl_coef: float, scale: Mom
 
 
 def targets_of(
-    rollout: Rollout, rewards: Tensor, *, method: str, gamma: float, gae_lambda: float, responses_per_prompt: int
+    rollout: Rollout,
+    rewards: Tensor,
+    *,
+    method: str,
+    gamma: float,
+    gae_lambda: float,
+    responses_per_prompt: int,
+    importance_cap: float = 0.0,
 ) -> Targets:
     """Advantages, and value targets where there is a value model.
 
@@ -74,12 +81,21 @@ def targets_of(
         method: gae, rloo or grpo.
         gamma: discount (gae). gae_lambda: bias/variance trade-off (gae).
         responses_per_prompt: consecutive responses to one prompt (rloo, grpo).
+        importance_cap: of truncated importance weights on the advantages, where the engine told its probabilities;
+            0: none. Whitened first: the weights correct the gradient, not the advantages' scale.
     """
+    value_targets = None
     if method == "gae":
         advantages, value_targets = gae(rewards, rollout.values, rollout.mask, gamma=gamma, gae_lambda=gae_lambda)
-        return Targets(whiten(advantages, rollout.mask, keep_mean=False), value_targets)
-    baseline = rloo if method == "rloo" else grpo
-    return Targets(baseline(rewards, rollout.mask, responses_per_prompt=responses_per_prompt), None)
+        advantages = whiten(advantages, rollout.mask, keep_mean=False)
+    else:
+        baseline = rloo if method == "rloo" else grpo
+        advantages = baseline(rewards, rollout.mask, responses_per_prompt=responses_per_prompt)
+    if importance_cap > 0 and rollout.sampling_logprobs is not None:
+        advantages = advantages * truncated_importance_weights(
+            rollout.old_logprobs, rollout.sampling_logprobs, rollout.mask, cap=importance_cap
+        )
+    return Targets(advantages, value_targets)
 
 
 def kl_per_response(rollout: Rollout) -> float:
@@ -102,6 +118,12 @@ def rollout_metrics(rollout: Rollout, rewards: Tensor, targets: Targets, *, kl_c
     }
     if bool(rollout.score_spread.any()):
         metrics["objective/score_spread"] = float(rollout.score_spread.mean())
+    if rollout.sampling_logprobs is not None:
+        gap = (rollout.old_logprobs - rollout.sampling_logprobs)[rollout.mask]
+        metrics["rollout/sampling_kl"] = float(
+            kl_k3(rollout.sampling_logprobs, rollout.old_logprobs)[rollout.mask].mean()
+        )
+        metrics["rollout/sampling_gap"] = float(gap.abs().mean())
     if targets.value_targets is not None:
         metrics["value/explained_variance"] = explained_variance(rollout.values, targets.value_targets, rollout.mask)
     return metrics

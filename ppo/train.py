@@ -140,6 +140,7 @@ def _collect(run: Run, iteration: int) -> Rollout:
         ),
         max_new_tokens=section.max_new_tokens,
         temperature=section.temperature,
+        sample_batch_size=section.sampled_at_once,
         micro_batch_size=section.micro_batch_size,
         seed=_seed(run.config, iteration, 0),
         processes=run.processes,
@@ -169,6 +170,7 @@ def _targets(run: Run, rollout: Rollout) -> tuple[torch.Tensor, Targets]:
         gamma=section.gamma,
         gae_lambda=section.gae_lambda,
         responses_per_prompt=run.config.rollout.responses_per_prompt,
+        importance_cap=run.config.rollout.importance_cap,
     )
     return rewards, targets
 
@@ -264,6 +266,7 @@ def _evaluate(run: Run, step: int) -> dict[str, float]:
         role="average" if "average" in run.roles.names else "policy",
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
+        sample_batch_size=config.rollout.sampled_at_once,
         micro_batch_size=config.rollout.micro_batch_size,
         seed=config.run.seed,
         processes=run.processes,
@@ -305,6 +308,7 @@ def _open(
         dtype=roles.lm_head.dtype,
         url=config.rollout.vllm_url,
         folder=folder.path / "vllm",
+        processes=processes,
     )
     project, mode = config.tracking.project, config.tracking.wandb
     tracker = (
@@ -385,6 +389,13 @@ def _check_values(config: PpoConfig) -> None:
             f"is {rollout.responses_per_prompt}, but train.advantage={section.advantage} compares responses",
             expected="2 or more",
             remedy="rollout.responses_per_prompt=4, or train.advantage=gae",
+        )
+    if rollout.importance_cap > 0 and rollout.engine != "vllm":
+        raise WorkbenchError(
+            "rollout.importance_cap",
+            f"needs the probabilities that the engine sampled from, which {rollout.engine} does not tell",
+            expected="0, or rollout.engine=vllm",
+            remedy="rollout.importance_cap=0",
         )
     if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
         raise WorkbenchError(

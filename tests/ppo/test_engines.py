@@ -1,16 +1,21 @@
 """Engines give responses of the policy, whichever does the sampling."""
 
 import json
+import random
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from ppo.engines import Continuous, InProcess, Merged, Transformers, VllmServer, open_engine
+from ppo.engines import Continuous, InProcess, Merged, Transformers, Vllm, open_engine
+from ppo.rollout import collect
+from ppo.targets import Targets, rollout_metrics
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows, position_ids
+from workbench.model.processes import Processes
 from workbench.model.twin import Twin
 from workbench.run.errors import WorkbenchError
 
@@ -26,10 +31,10 @@ def nudge(roles):
 
 @pytest.mark.parametrize("name", ["auto", "transformers", "continuous", "merged"])
 def test_responses_end_once_and_are_in_the_order_of_the_prompts(roles, prompts, tmp_path, name):
-    engine = open_engine(name, roles, dtype=torch.float32, url="", folder=tmp_path)
+    engine = open_engine(name, roles, dtype=torch.float32, url="", folder=tmp_path, processes=Processes())
     engine.refresh()
     end = roles.tokenizer.eos_token_id
-    responses = engine.sample(prompts.ids[:5], **OPTIONS)
+    responses = engine.sample(prompts.ids[:5], **OPTIONS).ids
     assert len(responses) == 5
     for response in responses:
         assert 1 <= len(response) <= 6
@@ -73,23 +78,65 @@ def test_the_twin_is_the_policy_after_each_refresh_and_only_then(roles, prompts)
         torch.testing.assert_close(states(), expected, **SHAPES)
 
 
+VOCABULARY = list(range(3, 200))
+
+
 class FakeVllm(BaseHTTPRequestHandler):
-    """Answers as a vLLM server does, in another order, and remembers what it was asked."""
+    """Answers as a vLLM server does: adapters by name, one distribution for all, draws that the seed decides."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        assert self.path == "/v1/models"
+        names = ["base", *self.server.loaded]
+        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
-        answer = {}
-        if self.path == "/v1/load_lora_adapter":
-            path = f"{body['lora_path']}/adapter_model.safetensors"
-            self.server.loaded[body["lora_name"]] = {k: v.clone() for k, v in load_file(path).items()}
-        elif self.path == "/v1/completions" and self.server.broken:
-            answer = {"choices": [{"index": 0, "text": "no ids"}]}
-        elif self.path == "/v1/completions":
-            count = len(body["prompt"])
-            answer = {"choices": [{"index": i, "token_ids": [7 + i, 2]} for i in reversed(range(count))]}
-        content = json.dumps(answer).encode()
-        self.send_response(200)
+        {
+            "/v1/load_lora_adapter": self.load,
+            "/v1/unload_lora_adapter": self.unload,
+            "/v1/completions": self.complete,
+        }[self.path](body)
+
+    def load(self, body):
+        name = body["lora_name"]
+        if name in self.server.loaded:
+            return self.refuse(400, f"The lora adapter '{name}' has already been loaded.")
+        path = f"{body['lora_path']}/adapter_model.safetensors"
+        self.server.loaded[name] = {k: v.clone() for k, v in load_file(path).items()}
+        return self.reply(200, f"Success: LoRA adapter '{name}' added successfully.")
+
+    def unload(self, body):
+        if self.server.loaded.pop(body["lora_name"], None) is None:
+            return self.refuse(404, f"The lora adapter '{body['lora_name']}' cannot be found.")
+        return self.reply(200, f"Success: LoRA adapter '{body['lora_name']}' removed successfully.")
+
+    def complete(self, body):
+        if body["model"] not in self.server.loaded:
+            return self.refuse(404, f"The model `{body['model']}` does not exist.")
+        self.server.under_way.wait()
+        prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
+        choices = []
+        for index in range(len(prompts) * body["n"]):
+            draw = random.Random(body["seed"] + index % body["n"])  # every prompt of a request starts at the same seed
+            ids, ends = [], set(body["stop_token_ids"])
+            while len(ids) < body["max_tokens"] and not (ids and ids[-1] in ends):
+                ids.append(draw.choice([*VOCABULARY, *ends]))
+            reason = "stop" if ids[-1] in ends else "length"
+            logprobs = {"token_logprobs": [-1.5] * len(ids)} if body.get("logprobs") is not None else None
+            choice = {"index": index, "text": "…", "finish_reason": reason, "logprobs": logprobs}
+            choices.append(choice | ({"token_ids": ids} if body.get("return_token_ids") else {}))
+        return self.reply(200, {"choices": self.server.spoil(choices)})
+
+    def refuse(self, code, message):
+        self.reply(code, {"error": {"message": message, "code": code}})
+
+    def reply(self, code, answer):
+        content = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
@@ -97,10 +144,15 @@ class FakeVllm(BaseHTTPRequestHandler):
         pass
 
 
+class ManyAtOnce(ThreadingHTTPServer):
+    request_queue_size = 256
+
+
 @pytest.fixture
 def server():
-    httpd = HTTPServer(("127.0.0.1", 0), FakeVllm)
-    httpd.asked, httpd.loaded, httpd.broken = [], {}, False
+    httpd = ManyAtOnce(("127.0.0.1", 0), FakeVllm)
+    httpd.asked, httpd.loaded, httpd.spoil = [], {}, lambda choices: choices
+    httpd.under_way = threading.Barrier(1)
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
     yield httpd
@@ -109,31 +161,144 @@ def server():
     httpd.server_close()
 
 
-def test_a_vllm_server_gets_the_present_adapter_under_a_new_name(roles, prompts, tmp_path, server):
-    engine = VllmServer(roles, f"http://127.0.0.1:{server.server_port}/", tmp_path)
+@pytest.fixture
+def vllm(roles, tmp_path, server):
+    """Opens an engine on the stand-in: a new one each time, as `--resume` does."""
+
+    def opened(folder="run"):
+        url = f"http://127.0.0.1:{server.server_port}/"
+        return open_engine(
+            "vllm", roles, dtype=torch.float32, url=url, folder=tmp_path / folder / "vllm", processes=Processes()
+        )
+
+    return opened
+
+
+def test_a_vllm_server_gets_the_present_adapter_under_a_new_name_and_forgets_the_old_one(roles, vllm, server, tmp_path):
+    engine = vllm()
     engine.refresh()
+    (first,) = server.loaded
+    before = server.loaded[first]
     nudge(roles)
     engine.refresh()
-    assert list(server.loaded) == ["policy-1", "policy-2"]
+    (second,) = server.loaded
+    assert second != first
     now = roles.adapter_state("policy")
-    assert all(torch.equal(now[name], weight) for name, weight in server.loaded["policy-2"].items())
-    assert not all(torch.equal(now[name], weight) for name, weight in server.loaded["policy-1"].items())
-    assert server.asked[-1] == ("/v1/unload_lora_adapter", {"lora_name": "policy-1"})
-    assert [path.name for path in tmp_path.iterdir()] == ["policy-2"]
+    assert all(torch.equal(now[name], weight) for name, weight in server.loaded[second].items())
+    assert not all(torch.equal(now[name], weight) for name, weight in before.items())
+    assert [path.name for path in (tmp_path / "run/vllm").iterdir()] == [second]
 
-    assert engine.sample(prompts.ids[:3], **OPTIONS) == [[7, 2], [8, 2], [9, 2]]
+
+def test_a_resumed_run_and_a_second_run_do_not_meet_on_one_server(vllm, server):
+    """A run that stopped leaves its adapter loaded; the same run drops it, another run leaves it alone."""
+    vllm("one").refresh()
+    (left_behind,) = server.loaded
+    vllm("two").refresh()
+    assert left_behind in server.loaded
+    assert len(server.loaded) == 2
+    vllm("one").refresh()
+    assert left_behind not in server.loaded
+    assert len(server.loaded) == 2
+    paths = [path for path, _ in server.asked]
+    assert paths.count("/v1/load_lora_adapter") == 3  # none refused, none repeated
+
+
+def test_equal_prompts_get_different_responses_from_a_vllm_server(vllm, server, prompts):
+    engine = vllm()
+    engine.refresh()
+    options = OPTIONS | {"max_new_tokens": 8}
+    samples = engine.sample([prompts.ids[0]] * 12, **options)
+    assert len({tuple(ids) for ids in samples.ids}) == 12
+    assert engine.sample([prompts.ids[0]] * 12, **options) == samples  # a function of the seed
+    # Prompt i of a rollout keeps its seed however the rollout is divided: two processes sample what one does.
+    again = engine.sample([prompts.ids[0]] * 6, **(options | {"seed": OPTIONS["seed"] + 6}))
+    assert again.ids == samples.ids[6:]
+    assert samples.logprobs == [[-1.5] * len(ids) for ids in samples.ids]
+
+
+def test_a_vllm_server_is_told_every_sampling_parameter(vllm, server, prompts, roles):
+    """What a request leaves out, the server takes from the base's generation_config.json."""
+    engine = vllm()
+    engine.refresh()
+    engine.sample(prompts.ids[:1], **(OPTIONS | {"temperature": 0.7}))
     path, asked = server.asked[-1]
     assert path == "/v1/completions"
-    assert asked["model"] == "policy-2"
-    assert asked["prompt"] == prompts.ids[:3]
-    assert (asked["top_p"], asked["top_k"], asked["temperature"]) == (1.0, -1, 1.0)
+    (name,) = server.loaded
+    assert asked == {
+        "model": name,
+        "prompt": prompts.ids[0],
+        "max_tokens": 6,
+        "seed": 3,
+        "n": 1,
+        "logprobs": 0,
+        "return_token_ids": True,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "ignore_eos": True,
+        "stop_token_ids": [roles.tokenizer.eos_token_id],
+    }
 
 
-def test_a_vllm_server_without_token_ids_or_none_at_all(roles, prompts, tmp_path, server):
-    server.broken = True
-    engine = VllmServer(roles, f"http://127.0.0.1:{server.server_port}", tmp_path)
+def test_all_prompts_of_a_rollout_are_under_way_at_one_time(roles, vllm, server, prompts):
+    """The server answers nobody before it has been asked 12 times: batches of 4 would wait for ever."""
+    many = prompts.take([i % len(prompts) for i in range(12)])
+    server.under_way = threading.Barrier(12, timeout=20)
+    engine = vllm()
     engine.refresh()
-    with pytest.raises(WorkbenchError, match="return_token_ids"):
+    sizes = {"sample_batch_size": 4, "micro_batch_size": 4}
+    rollout = collect(roles, engine, many, max_new_tokens=6, temperature=1.0, **sizes, seed=1, processes=Processes())
+    assert len(rollout.rows) == 12
+    assert rollout.sampling_logprobs[rollout.mask].unique().tolist() == [-1.5]
+    assert not rollout.sampling_logprobs[~rollout.mask].any()
+    metrics = rollout_metrics(rollout, torch.zeros_like(rollout.kl), Targets(rollout.kl, None), kl_coef=0.1)
+    gap = (rollout.old_logprobs + 1.5)[rollout.mask]
+    assert metrics["rollout/sampling_gap"] == pytest.approx(float(gap.abs().mean()), rel=1e-5)
+    # KL(μ ‖ π) by k3 with r = π/μ: (r − 1) − log r
+    assert metrics["rollout/sampling_kl"] == pytest.approx(float((gap.exp() - 1 - gap).mean()), rel=1e-4)
+
+
+SPOILED = {
+    "no token ids": ({"token_ids": None}, "return_token_ids"),
+    "no log-probabilities": ({"logprobs": None}, "0 log-probabilities"),
+    "a log-probability that is none": ({"logprobs": {"token_logprobs": [None] * 6}}, "log-probabilities"),
+    "cut off": ({"token_ids": [7, 8], "finish_reason": "length"}, "finished by 'length'"),
+    "the end is left out": ({"token_ids": [7, 8], "finish_reason": "stop"}, "finished by 'stop'"),
+    "aborted": ({"token_ids": [7], "finish_reason": "abort"}, "finished by 'abort'"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_an_answer_that_does_not_fit_is_refused(vllm, server, prompts, kind):
+    change, message = SPOILED[kind]
+    engine = vllm()
+    engine.refresh()
+    server.spoil = lambda choices: [choices[0] | change]
+    with pytest.raises(WorkbenchError, match=message):
+        engine.sample(prompts.ids[:2], **OPTIONS)
+
+
+def test_a_vllm_server_that_refuses_or_is_not_there(roles, vllm, server, prompts, tmp_path):
+    engine = vllm()
+    engine.refresh()
+    server.loaded.clear()
+    with pytest.raises(WorkbenchError, match="does not exist"):
         engine.sample(prompts.ids[:2], **OPTIONS)
     with pytest.raises(WorkbenchError, match="cannot be reached"):
-        VllmServer(roles, "http://127.0.0.1:9", tmp_path / "other").refresh()
+        Vllm(roles, "http://127.0.0.1:9", tmp_path / "other", Processes()).refresh()
+
+
+def test_a_failed_generation_of_continuous_batching_is_a_clear_error(roles, prompts, monkeypatch):
+    done = SimpleNamespace(generated_tokens=[5, 2], error=None)
+    failed = SimpleNamespace(generated_tokens=[], error="no block left in the cache")
+    answers = {"req_0": done, "req_1": failed}
+    monkeypatch.setattr(roles.causal_model, "generate_batch", lambda **_: answers, raising=False)
+    with pytest.raises(WorkbenchError, match="gave 1 responses to 2 prompts; the first error: no block left"):
+        Continuous(roles).sample(prompts.ids[:2], **OPTIONS)
+    del answers["req_1"]
+    with pytest.raises(WorkbenchError, match="gave 1 responses to 2 prompts"):
+        Continuous(roles).sample(prompts.ids[:2], **OPTIONS)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from sklearn.metrics import explained_variance_score
 
-from ppo.loss import explained_variance, kl_loss, policy_loss, value_loss
+from ppo.loss import explained_variance, kl_loss, policy_loss, truncated_importance_weights, value_loss
 from tests.reference.ppo_loss import policy_loss_by_cases, value_loss_by_cases
-from tests.reference.tolerances import EXACT
+from tests.reference.tolerances import EXACT, FLOAT32
 
 LENGTHS = [6, 4, 1, 3]
 TOKENS = sum(LENGTHS)
@@ -187,3 +187,26 @@ def test_kl_loss_pulls_towards_the_reference():
 def test_kl_loss_refuses_the_estimator_without_gradient():
     with pytest.raises(AssertionError, match="k1"):
         kl_loss(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1).bool(), estimator="k1", tokens=1)
+
+
+def test_truncated_importance_weights_by_hand():
+    # Drawn with probability 1/2, 1/4, 1/10; the policy gives 1/4, 1/2, 1/2: ratios 1/2, 2, 5, cut at 3.
+    sampling = torch.tensor([[1 / 2, 1 / 4, 1 / 10, 1 / 9]]).log()
+    old = torch.tensor([[1 / 4, 1 / 2, 1 / 2, 1.0]]).log().requires_grad_()
+    mask = torch.tensor([[True, True, True, False]])
+    weights = truncated_importance_weights(old, sampling, mask, cap=3.0)
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 2.0, 3.0, 0.0]]), **FLOAT32)
+    assert not weights.requires_grad
+
+
+def test_truncated_importance_weights_make_the_engine_s_mean_the_policy_s():
+    """E_μ[w f] = E_π[f] where nothing is cut: over the whole vocabulary, by enumeration."""
+    generator = torch.Generator().manual_seed(0)
+    mu, pi = (torch.randn(50, generator=generator, dtype=torch.float64).softmax(0) for _ in range(2))
+    f = torch.randn(50, generator=generator, dtype=torch.float64)
+    everything = torch.ones(1, 50, dtype=torch.bool)
+    weights = truncated_importance_weights(pi.log()[None], mu.log()[None], everything, cap=1e9)[0]
+    torch.testing.assert_close((mu * weights * f).sum(), (pi * f).sum(), **EXACT)
+    cut = truncated_importance_weights(pi.log()[None], mu.log()[None], everything, cap=1.0)[0]
+    assert float(cut.max()) == 1.0
+    assert float(cut.min()) == pytest.approx(float(weights.min()))

@@ -60,7 +60,13 @@ def test_values_start_as_the_scores_of_what_was_written_so_far(roles, prompts, r
 
 
 def test_collect_is_a_function_of_its_seed(roles, prompts):
-    options = {"max_new_tokens": 6, "temperature": 1.0, "micro_batch_size": 4, "processes": Processes()}
+    options = {
+        "max_new_tokens": 6,
+        "temperature": 1.0,
+        "sample_batch_size": 4,
+        "micro_batch_size": 4,
+        "processes": Processes(),
+    }
     one, two, other = (collect(roles, InProcess(roles), prompts, seed=seed, **options) for seed in (1, 1, 2))
     assert torch.equal(one.rows.ids, two.rows.ids)
     assert torch.equal(one.old_logprobs, two.old_logprobs)
@@ -80,7 +86,7 @@ def test_a_response_ends_with_its_first_end_token(roles, prompts):
         return sequences
 
     roles.model.generate = ends_at_once
-    options = {"max_new_tokens": 5, "temperature": 1.0, "micro_batch_size": 4, "seed": 0}
+    options = {"max_new_tokens": 5, "temperature": 1.0, "sample_batch_size": 4, "micro_batch_size": 4, "seed": 0}
     found = collect(roles, Transformers(roles), many, **options, processes=Processes())
     assert found.tokens == 4
     assert found.rows.response_ids.tolist() == [[end]] * 4

@@ -1,5 +1,6 @@
 """From a rollout to its targets: what each rule does to the rewards."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -89,3 +90,16 @@ def test_metrics_are_means_over_responses_or_over_real_tokens(moved):
     error = (moved.values - found.value_targets)[moved.mask]
     explained = 1 - float(error.var(unbiased=False) / found.value_targets[moved.mask].var(unbiased=False))
     assert metrics["value/explained_variance"] == pytest.approx(explained, rel=1e-4)
+
+
+def test_importance_weights_scale_the_advantages_alone(rollout):
+    """Twice as likely under the policy as under the engine: twice the advantage, up to the cap; value targets stay."""
+    options = {"method": "gae", "gamma": 1.0, "gae_lambda": 0.95, "responses_per_prompt": 1}
+    rewards = torch.ones_like(rollout.kl) * rollout.mask
+    plain = targets_of(rollout, rewards, **options)
+    told = replace(rollout, sampling_logprobs=(rollout.old_logprobs - math.log(2)) * rollout.mask)
+    for cap, factor in ((0.0, 1.0), (3.0, 2.0), (1.5, 1.5)):
+        found = targets_of(told, rewards, **options, importance_cap=cap)
+        torch.testing.assert_close(found.advantages, factor * plain.advantages)
+        torch.testing.assert_close(found.value_targets, plain.value_targets)
+    assert targets_of(rollout, rewards, **options, importance_cap=3.0).advantages.equal(plain.advantages)

@@ -265,6 +265,7 @@ def test_a_warning_is_given_once_and_kept(ppo_config, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("rollout.importance_cap=2", "rollout.importance_cap: needs the probabilities"),
         ("train.advantage=rloo", "rollout.responses_per_prompt: is 1"),
         ("rollout.responses_per_prompt=3", "3 does not divide rollout.batch_size 8"),
         ("reward.kl_in=loss", "k1 has no gradient"),

@@ -1,0 +1,148 @@
+"""A vLLM server as a rollout engine: adapters loaded by name, token ids in, token ids and log-probabilities out.
+
+Every sample is a request of its own with its own seed, because a server draws equal prompts of one request with equal
+seeds. All requests of a rollout are under way at one time, up to `CONCURRENT`: the server batches them itself, and its
+prefix cache shares the prompt of several samples. Source: vLLM's documentation of its OpenAI-compatible server
+(completions, run-time LoRA loading); tested against a stand-in, not yet run on a real server.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from workbench.model.processes import Processes
+from workbench.model.roles import Roles
+from workbench.run.errors import WorkbenchError
+
+CONCURRENT = 128
+"""Requests under way at one time, per process."""
+TIMEOUT = 600
+"""Seconds for one answer of the server."""
+COMMAND = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve BASE --enable-lora --logprobs-mode processed_logprobs"
+
+
+class VllmClient:
+    """The policy on a running vLLM server.
+
+    Args:
+        roles: with the role policy.
+        url: of the server.
+        folder: where adapters are written; the server must see it under the same path.
+        processes: of this run; the first one alone writes and loads adapters.
+    """
+
+    def __init__(self, roles: Roles, url: str, folder: Path, processes: Processes) -> None:
+        self.roles, self.url, self.folder, self.processes = roles, url.rstrip("/"), folder.resolve(), processes
+        self.prefix = "policy-" + hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        self.adapter: str | None = None
+
+    def refresh(self) -> None:
+        """Load the policy's present adapter under a name never used before, then unload this run's older ones."""
+        self.adapter = self.processes.once(self._load)
+
+    def _load(self) -> str:
+        name = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
+        place = self.folder / name
+        self.roles.save_adapter("policy", place)
+        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
+        for old in self._loaded():
+            if old.startswith(self.prefix) and old != name:  # also those that an interrupted run left behind
+                self._ask("/v1/unload_lora_adapter", {"lora_name": old})
+        for old_place in self.folder.iterdir():
+            if old_place != place:
+                shutil.rmtree(old_place)
+        return name
+
+    def _loaded(self) -> list[str]:
+        return [str(model["id"]) for model in self._json("/v1/models", None).get("data", [])]
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Token ids of one response to each prompt, EOS included, and their log-probabilities on the server.
+
+        Prompt i is sampled with seed + i, so equal prompts have different responses.
+        """
+
+        def answer(i: int) -> tuple[list[int], list[float]]:
+            body = {
+                "model": self.adapter,
+                "prompt": list(prompts[i]),
+                "max_tokens": max_new_tokens,
+                "seed": (seed + i) % (1 << 31),
+                "n": 1,
+                "logprobs": 0,  # of the sampled token alone
+                "return_token_ids": True,
+                # The server takes what is left out from the base's generation_config.json: nothing is left out.
+                "temperature": temperature,
+                "top_p": 1.0,
+                "top_k": -1,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+                "ignore_eos": True,  # the base's; ours follow
+                "stop_token_ids": [self.roles.tokenizer.eos_token_id],
+            }
+            return self._checked(self._json("/v1/completions", body), max_new_tokens)
+
+        with ThreadPoolExecutor(max_workers=CONCURRENT) as pool:
+            answers = list(pool.map(answer, range(len(prompts))))
+        return [ids for ids, _ in answers], [logprobs for _, logprobs in answers]
+
+    def _checked(self, answer: dict[str, Any], max_new_tokens: int) -> tuple[list[int], list[float]]:
+        """The one response of an answer, with as many log-probabilities as tokens."""
+        choices = answer.get("choices") or [{}]
+        ids = choices[0].get("token_ids") or []
+        logprobs = (choices[0].get("logprobs") or {}).get("token_logprobs") or []
+        reason, end = choices[0].get("finish_reason"), self.roles.tokenizer.eos_token_id
+        whole = len(ids) == max_new_tokens if reason == "length" else ids[-1:] == [end]
+        if len(choices) != 1 or not ids or end in ids[:-1] or not whole:
+            problem = f"gave {len(choices)} responses, the first of {len(ids)} token ids, finished by {reason!r}"
+        elif len(logprobs) != len(ids) or not all(value is not None and math.isfinite(value) for value in logprobs):
+            problem = f"gave {len(logprobs)} log-probabilities to {len(ids)} tokens"
+        else:
+            return [int(token) for token in ids], [float(value) for value in logprobs]
+        raise WorkbenchError(
+            self.url,
+            problem,
+            expected=f"one response of {max_new_tokens} tokens or up to EOS, with token ids and log-probabilities: "
+            "a vLLM server that knows return_token_ids (0.10.2 or later)",
+        )
+
+    def _json(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        content = self._ask(path, body)
+        try:
+            answer: dict[str, Any] = dict(json.loads(content))
+        except ValueError:
+            raise WorkbenchError(
+                self.url + path, f"answered {content[:80]!r}", expected="JSON, as vLLM's server gives"
+            ) from None
+        return answer
+
+    def _ask(self, path: str, body: dict[str, Any] | None) -> bytes:
+        """POST a body, or GET without one."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+                content: bytes = reply.read()
+                return content
+        except urllib.error.HTTPError as error:
+            problem = f"refused {path} ({error.code}): {error.read(300).decode(errors='replace')}"
+        except OSError as error:
+            problem = f"cannot be reached: {error}"
+        raise WorkbenchError(
+            self.url,
+            problem,
+            expected="a running vLLM server with run-time LoRA loading, which sees the run folder",
+            remedy=f"{COMMAND}, or rollout.engine=transformers",
+        )
