@@ -11,6 +11,7 @@ from pathlib import Path
 
 from annotate.config import AnnotateConfig
 from annotate.store.database import Store
+from workbench.data.rules import RowRules
 from workbench.run.config import parse_command_line
 from workbench.run.errors import WorkbenchError, did_you_mean, run_main
 
@@ -76,7 +77,7 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     path = Path(config.pairs.out)
     if path.is_file():
         store = Store.open(config.store_url, durable=durable, say=print)
-        loaded = load_file(store, path, config.queue.intake)
+        loaded = load_file(store, path, config.queue.intake, rules=RowRules.of(config.data.model_dump()))
         print(f"{store.place}: {loaded_text(loaded)}")
         return store
     if "://" in config.store_url or Path(config.store_url).is_file():
@@ -106,8 +107,9 @@ def load(argv: list[str]) -> None:
         )
     from annotate.intake.load import load_file, loaded_text
 
+    rules = RowRules.of(config.data.model_dump())
     store = Store.open(config.store_url, say=print)
-    loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel)
+    loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel, rules=rules)
     print(f"{store.place}: {loaded_text(loaded)}")
     store.close()
 

@@ -21,13 +21,14 @@ from annotate.store.database import Store
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt, prompt_id
+from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
 
 
 def sample_pairs(config: AnnotateConfig) -> None:
     """Write pairs to label to `pairs.out`."""
     section = config.pairs
-    prompts = read_prompts(resolve_data(section.prompts))
+    prompts = read_prompts(resolve_data(section.prompts), RowRules.of(config.data.model_dump()))
     out = Path(section.out)
     counts = make_pairs(prompts[: section.number], out, _recipe(config), sampler_of_run(section.run))
     if counts.prompts < section.number:
@@ -56,7 +57,9 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
         print(f"{when}  {done.why}: {done.new:,} new pairs from {done.source}", flush=True)
 
     store = Store.open(config.store_url, say=print)
-    prompts = read_prompts(resolve_data(config.pairs.prompts))[: config.pairs.number]
+    prompts = read_prompts(resolve_data(config.pairs.prompts), RowRules.of(config.data.model_dump()))[
+        : config.pairs.number
+    ]
     rules = Rules(**{name: getattr(config.follow, name) for name in Rules.__dataclass_fields__})
     print(f"{store.place}: follows {run} (Ctrl-C stops it; what was sampled is in the store)", flush=True)
     try:
@@ -113,7 +116,7 @@ def start_campaign(config: AnnotateConfig) -> None:
         if Path(run).suffix != ".jsonl":
             locate(run)  # a missing run is named before any is sampled
     store = Store.open(config.store_url, say=print)
-    prompts = read_prompts(resolve_data(section.prompts))[: section.number]
+    prompts = read_prompts(resolve_data(section.prompts), RowRules.of(config.data.model_dump()))[: section.number]
     started = start(
         store,
         section.name,

@@ -9,7 +9,7 @@ from annotate.intake.items import Intake
 from annotate.labels.export import Rules
 from annotate.queue.planting import Planting
 from workbench.run.config import Section
-from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Share
+from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, RowsSection, Share
 
 
 class PairsSection(Section):
@@ -196,6 +196,7 @@ class AnnotateConfig(Section):
     pairs: PairsSection
     store: StoreSection = StoreSection()
     queue: QueueSection = QueueSection()
+    data: RowsSection = RowsSection()
     server: ServerSection = ServerSection()
     page: PageSection = PageSection()
     simulate: SimulateSection = SimulateSection()

@@ -16,6 +16,7 @@ from workbench.run.sections import (
     OptimizerSection,
     PositiveFloat,
     PositiveInt,
+    RowsSection,
     RunSection,
     Share,
     StartSection,
@@ -39,18 +40,18 @@ class PolicyStartSection(StartSection):
     forward and backward pass less, from 0."""
 
 
-class PromptSection(Section):
+class PromptSection(RowsSection):
     """What is answered."""
 
     train: str
-    """Prompts in any form of docs/architecture.md, or `tiny:prompts`."""
+    """Prompts in any form of docs/data.md, or `tiny:prompts`."""
     heldout: str | None = None
     """Prompts for held-out evaluation and samples; None holds out `heldout_share` of the training prompts."""
     heldout_share: Share = 0.05
     max_prompt_length: PositiveInt = 512
     """Tokens; longer prompts are left out, and counted."""
     demonstrations: str | None = None
-    """Demonstrations to imitate beside the reward (`train.ptx_coef`), in any form of docs/architecture.md."""
+    """Demonstrations to imitate beside the reward (`train.ptx_coef`), in any form of docs/data.md."""
 
 
 class RolloutSection(Section):
@@ -188,11 +189,11 @@ class PpoConfig(Section):
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 
-class PairSection(Section):
+class PairSection(RowsSection):
     """Preference pairs."""
 
     train: str
-    """Preferences in any form of docs/architecture.md; records marked `split: heldout` are kept out."""
+    """Preferences in any form of docs/data.md; records marked `split: heldout` are kept out."""
     heldout: str | None = None
     """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
     heldout_share: Share = 0.05

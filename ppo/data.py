@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.data.batching import encode_demonstrations, encode_prompts
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
+from workbench.data.rules import RowRules
 from workbench.data.splits import split_by_group
 from workbench.model.rows import Rows
 from workbench.run.errors import WorkbenchError
@@ -38,17 +39,18 @@ def load_prompts(
     heldout_share: float,
     max_prompt_length: int,
     seed: int,
+    rules: RowRules | None = None,
 ) -> tuple[PromptSet, PromptSet]:
     """Training and held-out prompts.
 
     Raises:
         WorkbenchError: from the readers; nothing is left on one side; a held-out prompt is also a training prompt.
     """
-    records = read_prompts(train)
+    records = read_prompts(train, rules)
     if heldout is None or heldout == train:
         records, held_out = split_by_group(records, heldout_share, seed)
     else:
-        held_out = read_prompts(heldout)
+        held_out = read_prompts(heldout, rules)
         both = {p.prompt for p in records} & {p.prompt for p in held_out}
         if both:
             raise WorkbenchError(
@@ -93,14 +95,20 @@ class Demonstrations:
 
 
 def load_demonstrations(
-    tokenizer: PreTrainedTokenizerBase, path: Path, *, max_length: int, number: int, device: torch.device
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    *,
+    max_length: int,
+    number: int,
+    device: torch.device,
+    rules: RowRules | None = None,
 ) -> Demonstrations:
     """Read and encode them; those longer than `max_length` tokens are left out, and counted.
 
     Raises:
         WorkbenchError: from the readers; all are too long.
     """
-    rows = encode_demonstrations(tokenizer, read_demonstrations(path), max_length=max_length, place=path).rows
+    rows = encode_demonstrations(tokenizer, read_demonstrations(path, rules), max_length=max_length, place=path).rows
     split = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
     return Demonstrations(
         [row["input_ids"][:n] for row, n in zip(rows, split, strict=True)],

@@ -22,6 +22,7 @@ from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollou
 from ppo.update import Objective, Optimizers, update
 from ppo.watch import warnings
 from workbench.data.embedded import resolve_data
+from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec
 from workbench.model.heads import save_head
@@ -331,6 +332,7 @@ def _load_data(
 ) -> tuple[PromptSet, PromptSet, Demonstrations | None]:
     names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
     files = processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
+    rules = RowRules.of(config.data.model_dump())
     prompts, heldout = load_prompts(
         roles.tokenizer,
         train=files["train"],
@@ -338,6 +340,7 @@ def _load_data(
         heldout_share=config.data.heldout_share,
         max_prompt_length=config.data.max_prompt_length,
         seed=config.run.seed,
+        rules=rules,
     )
     demonstrations = None
     if config.train.ptx_coef > 0:
@@ -347,8 +350,10 @@ def _load_data(
             max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
             number=config.train.minibatch_size,
             device=roles.device,
+            rules=rules,
         )
     if processes.first:
+        rules.write_left_out(folder.path)
         parents = {"start": config.model.start}
         parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
         folder.record_lineage(

@@ -16,6 +16,7 @@ import numpy as np
 from reward.acquire_scores import Floats, bald, best_first, disagreement, length_balanced, uncertainty
 from workbench.data.readers import read_items, read_preferences, write_records
 from workbench.data.records import Item, Message
+from workbench.data.rules import RowRules
 from workbench.evaluate.metrics import words
 from workbench.evaluate.run_models import RoleScore
 from workbench.model.open import open_runs
@@ -49,6 +50,7 @@ def acquire(
     seed: int = 0,
     batch_size: int = 64,
     base: str | None = None,
+    rules: RowRules | None = None,
 ) -> int:
     """Choose pairs, and write their priorities: 2 for the first, falling to just above 1 for the last.
 
@@ -62,6 +64,7 @@ def acquire(
         seed: of what is left to chance.
         batch_size: answers in one forward pass.
         base: where the base is now, when not where the runs say.
+        rules: how rows of the files are taken.
 
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
@@ -74,8 +77,8 @@ def acquire(
             expected="an ensemble, or two or more reward runs with different seeds",
             remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
         )
-    labelled = {record.id for record in read_preferences(without)} if without else set()
-    pairs = [pair for pair in pairs_of(read_items(pool)) if pair.id not in labelled]
+    labelled = {record.id for record in read_preferences(without, rules)} if without else set()
+    pairs = [pair for pair in pairs_of(read_items(pool, rules)) if pair.id not in labelled]
     if not pairs:
         raise WorkbenchError(pool, "no pair of it is left to choose", remedy="a larger pool, or another --without")
     chance = np.array([_chance(seed, pair.id) for pair in pairs])

@@ -12,6 +12,7 @@ from workbench.run.sections import (
     NonNegativeInt,
     OptimizerSection,
     PositiveInt,
+    RowsSection,
     RunSection,
     Share,
     StartSection,
@@ -19,11 +20,11 @@ from workbench.run.sections import (
 )
 
 
-class PairSection(Section):
+class PairSection(RowsSection):
     """Preference pairs."""
 
     train: str
-    """Preferences in any form of docs/architecture.md; records marked `split: heldout` are kept out."""
+    """Preferences in any form of docs/data.md; records marked `split: heldout` are kept out."""
     heldout: str | None = None
     """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
     heldout_share: Share = 0.1

@@ -21,6 +21,7 @@ from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
+from workbench.data.rules import RowRules
 from workbench.evaluate.charts import Series, fit_chart
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
@@ -53,6 +54,7 @@ def learning_curve(
         heldout_share=config.data.heldout_share,
         seed=config.run.seed,
         keep_ties=True,
+        rules=RowRules.of(config.data.model_dump()),
     )
     wanted = _sizes(sizes, len(split.train))
     numbers = _numbers("--seeds", seeds)

@@ -16,6 +16,7 @@ from reward.ensemble import resampled
 from workbench.data.batching import encode_pairs
 from workbench.data.preferences import load_pairs
 from workbench.data.records import Preference
+from workbench.data.rules import RowRules
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,16 @@ def load_data(
     truncate_prompt: bool,
     seed: int,
     bootstrap_seed: int | None = None,
+    rules: RowRules | None = None,
 ) -> RewardData:
     """Read, split by prompt and encode; with `bootstrap_seed`, train on prompts drawn with replacement.
 
     Raises:
         WorkbenchError: from the readers and the split; or all pairs are too long.
     """
-    split = load_pairs(train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties, limit=limit)
+    split = load_pairs(
+        train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties, limit=limit, rules=rules
+    )
     records = split.train
     if shuffle_labels:
         records = swapped_at_random(records, seed)

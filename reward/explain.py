@@ -17,6 +17,7 @@ from reward.nearest import Neighbour, nearest_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message
+from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.charts import visible
 from workbench.evaluate.run_models import reward_roles
@@ -50,6 +51,7 @@ def explain(
     relabel: Path | None = None,
     batch_size: int = 64,
     base: str | None = None,
+    rules: RowRules | None = None,
 ) -> Path:
     """Write the page, and with `relabel` the priorities; returns the page's path.
 
@@ -63,6 +65,7 @@ def explain(
         relabel: priorities to write.
         batch_size: answers in one forward pass.
         base: where the base is now, when not where the run says.
+        rules: how rows of the pairs are taken; None: as the run took them.
 
     Raises:
         WorkbenchError: the run or the pairs are missing or bad, or prompt or response is empty.
@@ -72,7 +75,8 @@ def explain(
             raise WorkbenchError(name, "it is empty", expected="some text")
     folder = RunFolder.open(run, phase="reward").require_finished()
     pairs = preferences or training_pairs(folder)
-    records = read_preferences(pairs)
+    rules = rules or RowRules.of_run(folder.config_path)
+    records = read_preferences(pairs, rules)
     members = reward_roles(folder.path)
     roles = open_runs(members, base=base)
     messages = (Message(role="user", content=prompt),)

@@ -19,6 +19,7 @@ import torch
 from workbench.data.fields import WorthlessRow
 from workbench.data.readers import stream_answers
 from workbench.data.records import Demonstration, Item, Preference
+from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.policy import finite_scores
 from workbench.evaluate.run_models import reward_roles
@@ -59,6 +60,7 @@ def score_file(
     batch_tokens: int | None = None,
     window: int = WINDOW,
     base: str | None = None,
+    rules: RowRules | None = None,
     quiet: bool = False,
 ) -> Scored:
     """Score every answer of a file of pairs, items or demonstrations.
@@ -72,6 +74,7 @@ def score_file(
         batch_tokens: tokens in one forward pass, padding included, at most; None: `BATCH_TOKENS` of the device.
         window: rows that are sorted by length and written together.
         base: where the base is now, when not where the run says.
+        rules: how rows of the file are taken.
         quiet: no progress bar.
 
     Raises:

@@ -26,6 +26,7 @@ from reward.passport.issue import issue_passport, read_facts, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
+from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
 from workbench.data.tokenise import encode_prompt
 from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
@@ -111,6 +112,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
+    rules = RowRules.of(config.data.model_dump())
     data = load_data(
         tokenizer,
         train=data_files["train"],
@@ -124,6 +126,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         truncate_prompt=config.data.truncate_prompt,
         seed=config.run.seed,
         bootstrap_seed=seed if config.ensemble.member else None,
+        rules=rules,
     )
     folder = RunFolder.create(
         config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
@@ -131,6 +134,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     if folder.finished:
         print(f"{folder.path}: this reward run is finished already")
         return folder
+    rules.write_left_out(folder.path)
     folder.record_lineage(
         parents={"start": config.model.start},
         data=data_files,

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from workbench.data.rules import add_row_options, row_options
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The verbs and their options."""
@@ -23,6 +25,7 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     score.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
     score.add_argument("--batch-tokens", type=_positive, help="tokens in one pass (default: by device)")
     score.add_argument("--base", help="where the base is now, when not where the run says")
+    add_row_options(score)
     score.set_defaults(run=_score)
 
 
@@ -37,6 +40,7 @@ def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     explain.add_argument("--relabel", metavar="FILE", help="priorities that send these pairs back to be labelled")
     explain.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
     explain.add_argument("--base", help="where the base is now, when not where the run says")
+    add_row_options(explain)
     explain.set_defaults(run=_explain)
 
 
@@ -56,6 +60,7 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     acquire.add_argument("--seed", type=int, default=0, help="of what is left to chance (default: %(default)s)")
     acquire.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
     acquire.add_argument("--base", help="where the base is now, when not where the runs say")
+    add_row_options(acquire)
     acquire.set_defaults(run=_acquire)
 
 
@@ -91,6 +96,7 @@ def _score(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         batch_tokens=arguments.batch_tokens,
         base=arguments.base,
+        rules=row_options(arguments),
     )
     print(f"{out}: {done.rows:,} rows, {done.resumed:,} of them scored before; {done.left_out:,} rows left out now")
 
@@ -108,6 +114,7 @@ def _explain(arguments: argparse.Namespace) -> None:
         relabel=Path(arguments.relabel) if arguments.relabel else None,
         batch_size=arguments.batch_size,
         base=arguments.base,
+        rules=row_options(arguments) if arguments.preferences else None,
     )
     print(page)
 
@@ -125,6 +132,7 @@ def _acquire(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         batch_size=arguments.batch_size,
         base=arguments.base,
+        rules=row_options(arguments),
     )
     print(f"{arguments.out}: {chosen:,} pairs; python -m annotate prioritise CONFIG.yaml {arguments.out}")
 

@@ -8,17 +8,18 @@ from workbench.run.sections import (
     NonNegativeInt,
     OptimizerSection,
     PositiveInt,
+    RowsSection,
     RunSection,
     Share,
     TrackingSection,
 )
 
 
-class DataSection(Section):
+class DataSection(RowsSection):
     """Demonstrations."""
 
     train: str
-    """File of demonstrations in any form of docs/architecture.md, or `tiny:demonstrations`."""
+    """File of demonstrations in any form of docs/data.md, or `tiny:demonstrations`."""
     validation: str | None = None
     """File of held-out demonstrations; None holds out `validation_share` of the training file."""
     validation_share: Share = 0.05

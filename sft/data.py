@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.data.batching import encode_demonstrations
 from workbench.data.readers import read_demonstrations
 from workbench.data.records import Demonstration
+from workbench.data.rules import RowRules
 from workbench.data.splits import split_by_group
 from workbench.run.errors import WorkbenchError
 
@@ -33,15 +34,16 @@ def load_data(
     validation_share: float,
     max_length: int,
     seed: int,
+    rules: RowRules | None = None,
 ) -> SftData:
     """Read, split by prompt and encode.
 
     Raises:
         WorkbenchError: from the readers; or nothing is left to train or validate on.
     """
-    records = read_demonstrations(train)
+    records = read_demonstrations(train, rules)
     if validation is not None:
-        held_out = read_demonstrations(validation)
+        held_out = read_demonstrations(validation, rules)
     else:
         records, held_out = split_by_group(records, validation_share, seed)
     if not records or not held_out:

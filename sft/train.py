@@ -14,6 +14,7 @@ from sft.config import SftConfig
 from sft.data import SftData, load_data
 from sft.evaluate import sample_answers, validate
 from workbench.data.embedded import resolve_data
+from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
 from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
@@ -54,6 +55,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.validation is not None:
         data_files["validation"] = resolve_data(config.data.validation)
+    rules = RowRules.of(config.data.model_dump())
     data = load_data(
         tokenizer,
         train=data_files["train"],
@@ -61,11 +63,13 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
         validation_share=config.data.validation_share,
         max_length=config.data.max_length,
         seed=config.run.seed,
+        rules=rules,
     )
     folder = RunFolder.create(config.run.dir, phase="sft", config=config, overwrite=config.run.overwrite, resume=resume)
     if folder.finished:
         print(f"{folder.path}: this sft run is finished already")
         return folder
+    rules.write_left_out(folder.path)
     base = load_base(spec, tokenizer)
     folder.record_lineage(
         parents={},

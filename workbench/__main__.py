@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.data.rules import add_row_options, row_options
 from workbench.run.errors import WorkbenchError, run_main
 from workbench.run.shipped import here_or_shipped
 
@@ -56,6 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="of sampling and bootstraps (default: %(default)s)")
     evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
+    add_row_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     roles = verbs.add_parser("roles", help="open a ppo run's roles as training does: parameters and memory of each")
@@ -159,6 +161,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 batch_size=arguments.batch_size,
                 seed=arguments.seed,
                 base=arguments.base,
+                rules=row_options(arguments),
             )
         else:
             demonstrations = arguments.demonstrations or _embedded(folder, "tiny:demonstrations_heldout")
@@ -171,6 +174,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 gold=gold_reward,
                 sampling=sampling,
                 base=arguments.base,
+                rules=row_options(arguments),
             )
         print(_line(folder, result))
 

@@ -6,9 +6,18 @@ from annotate.intake.items import Intake, Loaded, load_items, unit_hash
 from annotate.store.database import Store
 from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
+from workbench.data.rules import RowRules
 
 
-def load_file(store: Store, path: str | Path, intake: Intake, *, gold: bool = False, relabel: bool = False) -> Loaded:
+def load_file(
+    store: Store,
+    path: str | Path,
+    intake: Intake,
+    *,
+    gold: bool = False,
+    relabel: bool = False,
+    rules: RowRules | None = None,
+) -> Loaded:
     """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder); all of it, or nothing.
 
     With `gold` or `relabel` the file holds preferences: with `gold` the preferred answer is the known one of a test of
@@ -19,9 +28,9 @@ def load_file(store: Store, path: str | Path, intake: Intake, *, gold: bool = Fa
     """
     if gold or relabel:
         make = gold_item if gold else item_to_relabel
-        items = [make(record) for record in read_preferences(path)]
+        items = [make(record) for record in read_preferences(path, rules)]
     else:
-        items = read_items(path)
+        items = read_items(path, rules)
     return load_items(
         store,
         items,

@@ -18,6 +18,7 @@ from ppo.config import ContrastiveConfig, LossSection
 from workbench.data.batching import encode_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
+from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of
@@ -60,11 +61,13 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
-    pairs, heldout, counts = _rows(config, tokenizer, data_files)
+    rules = RowRules.of(config.data.model_dump())
+    pairs, heldout, counts = _rows(config, tokenizer, data_files, rules)
     folder = RunFolder.create(config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume)
     if folder.finished:
         print(f"{folder.path}: this {config.method} run is finished already")
         return folder
+    rules.write_left_out(folder.path)
     folder.record_lineage(
         parents={"start": config.model.start},
         data=data_files,
@@ -187,7 +190,7 @@ def dpo_losses(section: LossSection) -> dict[str, float]:
 
 
 def _rows(
-    config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Any]
+    config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Any], rules: RowRules
 ) -> tuple[Dataset, Dataset, dict[str, int]]:
     split = load_pairs(
         files["train"],
@@ -195,6 +198,7 @@ def _rows(
         heldout_share=config.data.heldout_share,
         seed=config.run.seed,
         limit=config.data.limit,
+        rules=rules,
     )
     encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True)
     rows = encode(split.train, place=files["train"])

@@ -17,6 +17,7 @@ from reward.passport.page import render
 from reward.passport.subject import MemberScores, Subject
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
+from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.run_models import RoleScore, own_heldout_pairs, reward_roles
 from workbench.model.heads import load_head
@@ -135,11 +136,12 @@ def read_facts(path: Path) -> dict[str, str]:
 def _records(folder: RunFolder) -> list[Preference]:
     """All labels of the run's files."""
     files = folder.record().get("data", {})
+    rules = RowRules.of_run(folder.config_path)
     return [
         record
         for name in ("train", "heldout")
         if name in files
-        for record in read_preferences(Path(files[name]["path"]))
+        for record in read_preferences(Path(files[name]["path"]), rules)
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workbench.data.readers import read_preferences
 from workbench.data.records import Preference
+from workbench.data.rules import RowRules
 from workbench.data.splits import split_by_group
 from workbench.run.errors import WorkbenchError
 
@@ -20,7 +21,14 @@ class PairSplit:
 
 
 def load_pairs(
-    train: Path, heldout: Path | None, *, heldout_share: float, seed: int, keep_ties: bool = False, limit: int = 0
+    train: Path,
+    heldout: Path | None,
+    *,
+    heldout_share: float,
+    seed: int,
+    keep_ties: bool = False,
+    limit: int = 0,
+    rules: RowRules | None = None,
 ) -> PairSplit:
     """Read and split.
 
@@ -31,9 +39,9 @@ def load_pairs(
     Raises:
         WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
     """
-    records = read_preferences(train)
+    records = read_preferences(train, rules)
     if heldout is not None:
-        kept_out = read_preferences(heldout)
+        kept_out = read_preferences(heldout, rules)
         shared = {record.group for record in records} & {record.group for record in kept_out}
         if shared:
             raise WorkbenchError(

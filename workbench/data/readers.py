@@ -24,6 +24,7 @@ from workbench.data.forms import (
     Form,
 )
 from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt
+from workbench.data.rules import RowRules, kind_of
 from workbench.data.sources import Row, existing, read_rows, read_utf8, stream_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError, nearest
@@ -31,51 +32,48 @@ from workbench.run.errors import WorkbenchError, nearest
 _log = logging.getLogger(__name__)
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
-RARE = 1 / 200
-"""Up to this share of a file's rows may teach nothing and be left out; more is an error."""
 
-
-def read_demonstrations(path: str | Path) -> list[Demonstration]:
+def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list[Demonstration]:
     """Prompts with responses to imitate: our records, Alpaca, chat, prompt/completion, prompt/response.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, DEMONSTRATION_FORMS, "demonstrations")
+    records = _read(path, DEMONSTRATION_FORMS, "demonstrations", rules)
     _report_duplicates(path, [(record.prompt, record.response) for record in records])
     return records
 
 
-def read_preferences(path: str | Path) -> list[Preference]:
+def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Preference]:
     """Pairs of responses, one preferred: our records, prompt/chosen/rejected in every shape, HH-RLHF transcripts.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, PREFERENCE_FORMS, "preferences")
+    records = _read(path, PREFERENCE_FORMS, "preferences", rules)
     _report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for record in records])
     return records
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
+def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt]:
     """The distinct prompts of any file of records, in their order.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
     distinct: dict[Any, Prompt] = {}
-    for record in _read(path, PROMPT_FORMS, "prompts"):
+    for record in _read(path, PROMPT_FORMS, "prompts", rules):
         distinct.setdefault(record.prompt, record)
     return list(distinct.values())
 
 
-def read_items(path: str | Path) -> list[Item]:
+def read_items(path: str | Path, rules: RowRules | None = None) -> list[Item]:
     """Prompts with the responses to label: our records, prompt/response_a/response_b, prompt with a list of texts.
 
     Raises:
         WorkbenchError: the file or a row of it is bad, or two different items have the same id.
     """
-    records = _read(path, ITEM_FORMS, "items")
+    records = _read(path, ITEM_FORMS, "items", rules)
     distinct: dict[str, Item] = {}
     for record in records:
         if distinct.setdefault(record.id, record) != record:
@@ -88,13 +86,13 @@ def read_items(path: str | Path) -> list[Item]:
     return list(distinct.values())
 
 
-def read_labelled_texts(path: str | Path) -> list[LabelledText]:
+def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list[LabelledText]:
     """Texts with their class.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, LABELLED_FORMS, "labelled texts")
+    records = _read(path, LABELLED_FORMS, "labelled texts", rules)
     _report_duplicates(path, [(record.text, record.label) for record in records])
     return records
 
@@ -130,7 +128,7 @@ def read_texts(path: str | Path) -> list[str]:
         if not text.strip():
             raise WorkbenchError(path, "it is empty", expected="some text")
         return [text]
-    return [record.text for record in _read(path, TEXT_FORMS, "texts")]
+    return [record.text for record in _read(path, TEXT_FORMS, "texts", None)]
 
 
 def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> None:
@@ -142,7 +140,8 @@ def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, A
     write_text_atomically(Path(path), "".join(lines))
 
 
-def _read(path: str | Path, forms: Sequence[Form[RecordT]], kind: str) -> list[RecordT]:
+def _read(path: str | Path, forms: Sequence[Form[RecordT]], kind: str, rules: RowRules | None) -> list[RecordT]:
+    rules = rules or RowRules()
     rows = read_rows(path)
     first = next((row for row in rows if row.error is None), rows[0])
     form = next((form for form in forms if form.fits(first)), None)
@@ -154,7 +153,7 @@ def _read(path: str | Path, forms: Sequence[Form[RecordT]], kind: str) -> list[R
         except WorkbenchError as error:
             bad.append(error)
     if bad:
-        _judge(path, bad, len(rows))
+        _settle(path, bad, len(rows), rules)
     return records
 
 
@@ -211,15 +210,23 @@ def _missing(row: Row, forms: Iterable[Form[Any]], kind: str) -> WorkbenchError:
     )
 
 
-def _judge(path: str | Path, bad: Sequence[WorkbenchError], rows: int) -> None:
-    """Stop at bad rows; let a rare worthless row go with a warning."""
-    broken = [error for error in bad if not isinstance(error, WorthlessRow)]
-    if not broken and len(bad) <= RARE * rows:
-        _log.warning("%s: left out %d of %d rows; the first: %s", path, len(bad), rows, str(bad[0]).splitlines()[0])
-        return
-    first = broken[0] if broken else bad[0]
-    further = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
-    raise WorkbenchError(first.place, first.problem + further, expected=first.expected, remedy=first.remedy)
+def _settle(path: str | Path, bad: Sequence[WorkbenchError], rows: int, rules: RowRules) -> None:
+    """Stop at the first bad row, or leave the bad rows out with one warning that counts each kind."""
+    if not rules.drops(len(bad), rows) or len(bad) == rows:
+        further = f" (and {len(bad) - 1} more bad rows of {rows})" if len(bad) > 1 else ""
+        first = bad[0]
+        raise WorkbenchError(first.place, first.problem + further, expected=first.expected, remedy=first.remedy)
+    kinds: dict[str, list[str]] = {}
+    for error in bad:
+        kinds.setdefault(kind_of(error), []).append(error.place.removeprefix(f"{path}, "))
+        rules.left_out.append({"place": error.place, "problem": error.problem})
+    counted = "; ".join(f"{len(places)} × {kind} ({_some(places)})" for kind, places in kinds.items())
+    _log.warning("%s: left out %d of %d rows: %s", path, len(bad), rows, counted)
+
+
+def _some(places: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(places) - shown} more" if len(places) > shown else ""
+    return ", ".join(places[:shown]) + more
 
 
 def _report_duplicates(path: str | Path, contents: Sequence[object]) -> None:

@@ -13,6 +13,7 @@ import yaml
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.records import Message, Preference, Prompt
+from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.evaluation import Answer, Evaluation, read_evaluation
 from workbench.evaluate.policy import Floats, Gold, SampledAnswer, evaluate_policy, trace
@@ -152,6 +153,7 @@ def evaluate_policy_run(
     gold: Gold | None = None,
     sampling: Sampling | None = None,
     base: str | None = None,
+    rules: RowRules | None = None,
 ) -> Evaluation:
     """Evaluate a policy run on held-out prompts, and write its evaluation.json.
 
@@ -164,6 +166,8 @@ def evaluate_policy_run(
         gold: the truth, or None where it is not known.
         sampling: how prompts are answered.
         base: where the base is now, when not where the run says.
+        rules: how rows of the files are taken.
+
     Raises:
         WorkbenchError: a run or file is missing or bad, or they do not belong together.
     """
@@ -172,7 +176,7 @@ def evaluate_policy_run(
     parents = {role: Path(path) for role, path in folder.record().get("parents", {}).items()}
     start, reward_run = parents.get("start"), reward_run or parents.get("reward_1")
     against = against or start
-    records = read_prompts(prompts)
+    records = read_prompts(prompts, rules)
     judges = reward_roles(reward_run) if reward_run else {}
     opened = {"policy": folder.path, "reference": start, **judges}
     known = None if against is None else _known_answers(against, prompts, records, sampling)
@@ -185,7 +189,7 @@ def evaluate_policy_run(
     evaluated = evaluate_policy(
         policy,
         records,
-        demonstrations=read_demonstrations(demonstrations) if demonstrations else (),
+        demonstrations=read_demonstrations(demonstrations, rules) if demonstrations else (),
         gold=gold,
         score=MeanScore(roles, tuple(judges), sampling.batch_size) if judges else None,
         opponent=known or (),
@@ -210,6 +214,7 @@ def evaluate_reward_run(
     batch_size: int = 64,
     seed: int = 0,
     base: str | None = None,
+    rules: RowRules | None = None,
 ) -> Evaluation:
     """Evaluate a reward run on held-out pairs, and write its evaluation.json.
 
@@ -221,11 +226,13 @@ def evaluate_reward_run(
         batch_size: rows in one forward pass.
         seed: of the bootstraps.
         base: where the base is now, when not where the run says.
+        rules: how rows of the file are taken.
+
     Raises:
         WorkbenchError: the run or file is missing or bad, or nothing is held out.
     """
     folder = RunFolder.open(run, phase="reward").require_finished()
-    pairs = own_heldout_pairs(folder) if preferences is None else _foreign_pairs(preferences)
+    pairs = own_heldout_pairs(folder) if preferences is None else _foreign_pairs(preferences, rules)
     judges = reward_roles(folder.path)
     roles = open_runs(judges, base=base)
     evaluated = evaluate_reward_model(
@@ -256,11 +263,12 @@ def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
         Path(data["heldout"]["path"]) if "heldout" in data else None,
         heldout_share=float(config["data"]["heldout_share"]),
         seed=int(config["run"]["seed"]),
+        rules=RowRules.of(config["data"]),
     ).heldout
 
 
-def _foreign_pairs(path: Path) -> list[Preference]:
-    return [record for record in read_preferences(path) if record.split != "train"]
+def _foreign_pairs(path: Path, rules: RowRules | None) -> list[Preference]:
+    return [record for record in read_preferences(path, rules) if record.split != "train"]
 
 
 def _known_answers(run: Path, prompts: Path, records: Sequence[Prompt], sampling: Sampling) -> list[Answer] | None:

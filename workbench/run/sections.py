@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from workbench.run.config import Section
 
@@ -11,6 +11,8 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""One name, or a list of them."""
 
 
 class RunSection(Section):
@@ -33,6 +35,15 @@ class TrackingSection(Section):
     project: str = "alignment-workbench"
     log_every: PositiveInt = 10
     """Optimizer steps (iterations in ppo) between two rows of metrics."""
+
+
+class RowsSection(Section):
+    """How the rows of data files are read."""
+
+    ignore: Names = ()
+    """Columns to leave unread, such as [input, history]: a column of text that no form uses is otherwise an error."""
+    bad_rows: Literal["auto", "error", "skip"] = "auto"
+    """Rows that cannot be read: `skip` leaves them out, counted and listed; `auto` does while they are at most 1 %."""
 
 
 class CheckpointSection(Section):

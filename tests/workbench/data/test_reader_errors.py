@@ -17,6 +17,7 @@ from workbench.data.readers import (
     read_prompts,
     read_texts,
 )
+from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
 
 PAIR = {"prompt": "Hi", "chosen": "Yes", "rejected": "No"}
@@ -104,7 +105,7 @@ def test_a_misspelt_field_names_the_right_one(tmp_path: Path) -> None:
 def test_a_misspelt_field_on_a_later_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "d.jsonl", DEMONSTRATION, {"prompt": "Hi", "respnse": "Hello"}, {"prompt": "Hi"})
     message = refused(read_demonstrations, path)
-    says(message, "line 2: field 'response' is missing", "(and 1 more bad rows)", "rename 'respnse' to 'response'")
+    says(message, "line 2: field 'response' is missing", "(and 1 more bad rows of 3)", "rename 'respnse' to 'response'")
 
 
 def test_a_missing_field_with_nothing_like_it(tmp_path: Path) -> None:
@@ -172,19 +173,32 @@ def test_an_empty_response(tmp_path: Path, empty: str) -> None:
     says(refused(read_prompts, path), "line 1: 'prompt' is empty")
 
 
-def test_a_rare_row_that_teaches_nothing_is_left_out_and_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    same = {**PAIR, "rejected": "Yes"}
+def test_rare_bad_rows_are_left_out_counted_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same, short = {**PAIR, "rejected": "Yes"}, {"prompt": "Hi", "chosen": "Yes"}
+    path = lines(tmp_path / "p.jsonl", *[PAIR] * 297, same, "{broken", short)
+    rules = RowRules()
     with caplog.at_level(logging.WARNING):
-        assert len(read_preferences(lines(tmp_path / "p.jsonl", *[PAIR] * 199, same))) == 199
-    says(caplog.text, "left out 1 of 200 rows", "line 200: 'chosen' and 'rejected' are the same")
-    says(refused(read_preferences, lines(tmp_path / "p.jsonl", *[PAIR] * 198, same)), "line 199")
+        assert len(read_preferences(path, rules)) == 297
+    says(caplog.text, "left out 3 of 300 rows", "1 × 'chosen' and 'rejected' are the same (line 298)")
+    says(caplog.text, "1 × broken JSON (line 299)", "1 × field 'rejected' is missing (line 300)")
+    assert [row["place"] for row in rules.left_out] == [f"{path}, line {n}" for n in (298, 299, 300)]
+    rules.write_left_out(tmp_path)
+    written = [json.loads(line) for line in (tmp_path / "bad_rows.jsonl").read_text().splitlines()]
+    assert written == rules.left_out
+    RowRules().write_left_out(tmp_path)
+    assert not (tmp_path / "bad_rows.jsonl").exists(), "nothing is left out now"
 
 
-def test_a_broken_row_is_never_left_out(tmp_path: Path) -> None:
-    path = lines(tmp_path / "p.jsonl", *[PAIR] * 999, {"prompt": "Hi", "chosen": "Yes"})
-    says(refused(read_preferences, path), "line 1000: field 'rejected' is missing")
+def test_what_bad_rows_do_is_chosen(tmp_path: Path) -> None:
+    same = {**PAIR, "rejected": "Yes"}
+    few, many = [PAIR] * 199, [PAIR] * 97
+    says(refused(read_preferences, lines(tmp_path / "p.jsonl", *many, same, same)), "line 98", "1 more bad rows of 99")
+    assert len(read_preferences(tmp_path / "p.jsonl", RowRules(bad_rows="skip"))) == 97
+    path = lines(tmp_path / "q.jsonl", *few, same)
+    assert len(read_preferences(path)) == 199
+    says(refused(lambda file: read_preferences(file, RowRules(bad_rows="error")), path), "line 200")
+    path = lines(tmp_path / "r.jsonl", same, same)
+    says(refused(lambda file: read_preferences(file, RowRules(bad_rows="skip")), path), "line 1", "bad rows of 2")
 
 
 def test_transcripts_and_conversations_that_answer_different_prompts(tmp_path: Path) -> None:
