@@ -77,7 +77,7 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     path = Path(config.pairs.out)
     if path.is_file():
         store = Store.open(config.store_url, durable=durable, say=print)
-        loaded = load_file(store, path, config.queue.intake, rules=RowRules.of(config.data.model_dump()))
+        loaded = load_file(store, path, config.queue.intake, rules=RowRules(config.data.ignore, config.data.bad_rows))
         print(f"{store.place}: {loaded_text(loaded)}")
         return store
     if "://" in config.store_url or Path(config.store_url).is_file():
@@ -107,7 +107,7 @@ def load(argv: list[str]) -> None:
         )
     from annotate.intake.load import load_file, loaded_text
 
-    rules = RowRules.of(config.data.model_dump())
+    rules = RowRules(config.data.ignore, config.data.bad_rows)
     store = Store.open(config.store_url, say=print)
     loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel, rules=rules)
     print(f"{store.place}: {loaded_text(loaded)}")

@@ -28,7 +28,7 @@ from workbench.run.errors import WorkbenchError
 def sample_pairs(config: AnnotateConfig) -> None:
     """Write pairs to label to `pairs.out`."""
     section = config.pairs
-    prompts = read_prompts(resolve_data(section.prompts), RowRules.of(config.data.model_dump()))
+    prompts = read_prompts(resolve_data(section.prompts), RowRules(config.data.ignore, config.data.bad_rows))
     out = Path(section.out)
     counts = make_pairs(prompts[: section.number], out, _recipe(config), sampler_of_run(section.run))
     if counts.prompts < section.number:
@@ -57,7 +57,7 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
         print(f"{when}  {done.why}: {done.new:,} new pairs from {done.source}", flush=True)
 
     store = Store.open(config.store_url, say=print)
-    prompts = read_prompts(resolve_data(config.pairs.prompts), RowRules.of(config.data.model_dump()))[
+    prompts = read_prompts(resolve_data(config.pairs.prompts), RowRules(config.data.ignore, config.data.bad_rows))[
         : config.pairs.number
     ]
     rules = Rules(**{name: getattr(config.follow, name) for name in Rules.__dataclass_fields__})
@@ -116,7 +116,9 @@ def start_campaign(config: AnnotateConfig) -> None:
         if Path(run).suffix != ".jsonl":
             locate(run)  # a missing run is named before any is sampled
     store = Store.open(config.store_url, say=print)
-    prompts = read_prompts(resolve_data(section.prompts), RowRules.of(config.data.model_dump()))[: section.number]
+    prompts = read_prompts(resolve_data(section.prompts), RowRules(config.data.ignore, config.data.bad_rows))[
+        : section.number
+    ]
     started = start(
         store,
         section.name,

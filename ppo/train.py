@@ -332,7 +332,7 @@ def _load_data(
 ) -> tuple[PromptSet, PromptSet, Demonstrations | None]:
     names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
     files = processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
-    rules = RowRules.of(config.data.model_dump())
+    rules = RowRules(config.data.ignore, config.data.bad_rows)
     prompts, heldout = load_prompts(
         roles.tokenizer,
         train=files["train"],

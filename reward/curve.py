@@ -54,7 +54,7 @@ def learning_curve(
         heldout_share=config.data.heldout_share,
         seed=config.run.seed,
         keep_ties=True,
-        rules=RowRules.of(config.data.model_dump()),
+        rules=RowRules(config.data.ignore, config.data.bad_rows),
     )
     wanted = _sizes(sizes, len(split.train))
     numbers = _numbers("--seeds", seeds)

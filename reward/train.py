@@ -112,7 +112,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
-    rules = RowRules.of(config.data.model_dump())
+    rules = RowRules(config.data.ignore, config.data.bad_rows)
     data = load_data(
         tokenizer,
         train=data_files["train"],

@@ -55,7 +55,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.validation is not None:
         data_files["validation"] = resolve_data(config.data.validation)
-    rules = RowRules.of(config.data.model_dump())
+    rules = RowRules(config.data.ignore, config.data.bad_rows)
     data = load_data(
         tokenizer,
         train=data_files["train"],

@@ -61,7 +61,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
-    rules = RowRules.of(config.data.model_dump())
+    rules = RowRules(config.data.ignore, config.data.bad_rows)
     pairs, heldout, counts = _rows(config, tokenizer, data_files, rules)
     folder = RunFolder.create(config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume)
     if folder.finished:
