@@ -8,8 +8,10 @@ from torch import Tensor
 
 from reward.loss import bradley_terry_log_likelihood
 from workbench.evaluate.metrics import accuracy, expected_calibration_error
+from workbench.model.precision import REPEATED_TOLERANCE
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
+from workbench.run.errors import WorkbenchError
 
 
 def score_pairs(roles: Roles, role: str, rows: Sequence[dict[str, Any]], *, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -47,13 +49,24 @@ def probe_rows(rows: Sequence[dict[str, Any]], number: int = 8) -> list[list[int
     return [row[key] for row in list(rows)[:number] for key in ("chosen_ids", "rejected_ids")]
 
 
-def check_same_scores(trained: Tensor, loaded: Tensor) -> None:
-    """The scores of the trained model and of the same adapter and head loaded as a role are the same.
+def check_same_scores(trained: Tensor, loaded: Tensor, *, dtype: torch.dtype, place: object) -> None:
+    """The trained model and its saved adapter and head, loaded as a role, give one batch the same scores.
+
+    Args:
+        trained: (N,) float32, of the model in the trainer.
+        loaded: (N,) float32, of the role, from a batch of the same shape.
+        dtype: of the forward pass.
+        place: of the run, for the error.
 
     Raises:
-        RuntimeError: they differ: the head was dropped, or the adapter was saved incompletely.
+        WorkbenchError: they differ: the head was dropped, or the adapter was saved incompletely.
     """
     worst = float((trained - loaded).abs().max())
-    tolerance = 1e-3 if trained.dtype == torch.float32 else 0.15
-    if not worst <= tolerance * max(1.0, float(trained.abs().max())):
-        raise RuntimeError(f"the saved reward model scores differently than the trained one, by up to {worst:.3g}")
+    limit = REPEATED_TOLERANCE[dtype] * max(1.0, float(trained.abs().max()))
+    if not worst <= limit:
+        raise WorkbenchError(
+            place,
+            f"the saved reward model scores differently than the trained one, by up to {worst:.3g}",
+            expected=f"differences up to {limit:.3g}",
+            remedy="check that nothing else writes into this folder, then run it again with --resume",
+        )

@@ -182,7 +182,7 @@ def fit(
     """
     base: Any = load_base(spec, tokenizer, head="score")
     hidden_size = base.config.hidden_size
-    first = ScalarHead(hidden_size).weight.detach().unsqueeze(0).to(base.score.weight)
+    first = ScalarHead(hidden_size).weight.detach().unsqueeze(0).to(base.score.weight.device)
     base.score = ScoreHead(first, torch.tensor(data.level_shares))
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
     model = start_training_adapter(base, adapter, start.adapter)
@@ -232,17 +232,16 @@ def finish(
     """Load the reward model as PPO will, prove that it scores the same, normalise it, measure it."""
     roles = open_runs({"start": start.path}, base=config.model.base)
     roles.add("reward", folder.adapter, head)
-    rows = probe_rows(data.heldout.to_list())
     size = config.normalise.batch_size
-    check_same_scores(raw_probe, score_rows(roles, "reward", rows, batch_size=len(rows)))
+    ids, mask = pad_rows(probe_rows(data.heldout.to_list()), roles.tokenizer.pad_token_id)
+    probe = ids.to(roles.device), mask.to(roles.device)
+    check_same_scores(raw_probe, roles.scores("reward", *probe).cpu(), dtype=roles.dtype, place=folder.path)
 
     answers = answer_rows(config, roles, [Prompt(id=r.group, prompt=r.prompt) for r in data.train_records])
     raw = score_rows(roles, "reward", answers, batch_size=size)
     roles.heads["reward"].normalise(float(raw.mean()), float(raw.std()))
 
-    ids, mask = pad_rows(rows, roles.tokenizer.pad_token_id)
-    probe_scores = roles.scores("reward", ids.to(roles.device), mask.to(roles.device))
-    save_head(folder.head_path, roles.heads["reward"], Probe(ids, mask, probe_scores))
+    save_head(folder.head_path, roles.heads["reward"], Probe(ids, mask, roles.scores("reward", *probe)))
 
     chosen, rejected = score_pairs(roles, "reward", data.heldout.to_list(), batch_size=size)
     metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from reward.passport.checks import Check, exactly
 from workbench.model.heads import Probe
 from workbench.model.masks import pad_rows
-from workbench.model.open import PROBE_TOLERANCE
+from workbench.model.precision import SCORE_TOLERANCE
 from workbench.model.roles import Roles
 
 ROWS = 16
@@ -50,7 +50,7 @@ def integrity(
 
 def tolerance(roles: Roles) -> float:
     """What counts as the same score, by the precision of the base."""
-    return PROBE_TOLERANCE.get(roles.lm_head.dtype, 0.15)
+    return SCORE_TOLERANCE[roles.dtype]
 
 
 def reload_check(roles: Roles, members: dict[str, Probe | None], *, same_score: float) -> Check:

@@ -217,13 +217,14 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypa
         }
 
 
-def test_a_dropped_head_is_noticed_when_the_run_ends():
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-4), (torch.bfloat16, 0.01)])
+def test_a_dropped_head_is_noticed_when_the_run_ends(dtype, rounding):
+    """The limit follows the dtype of the pass: the scores themselves are always float32."""
     scores = torch.tensor([0.5, -1.0, 2.0])
-    check_same_scores(scores, scores + 1e-4)
-    with pytest.raises(RuntimeError, match="scores differently"):
-        check_same_scores(scores, torch.tensor([0.5, -1.0, 1.9]))
-    with pytest.raises(RuntimeError, match="scores differently"):
-        check_same_scores(scores, torch.full((3,), float("nan")))
+    check_same_scores(scores, scores + rounding, dtype=dtype, place="run")
+    for other in (torch.tensor([0.5, -1.0, 1.9]), torch.full((3,), float("nan"))):
+        with pytest.raises(WorkbenchError, match="scores differently"):
+            check_same_scores(scores, other, dtype=dtype, place="run")
 
 
 def test_a_reward_run_is_no_start(configure, reward_run):

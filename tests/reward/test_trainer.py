@@ -10,7 +10,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 import reward.train as phase
 from reward.config import RewardConfig
-from reward.trainer import Comparisons, ComparisonTrainer
+from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from tests.conftest import load_phase, reward_values, user, write_jsonl
 from tests.reference.tolerances import SHAPES
 from workbench.run.folder import RunFolder
@@ -194,3 +194,21 @@ def test_weights_are_those_of_the_records(fit, graded_file):
     )
     assert light != heavy
     assert trainer.compute_loss(trainer.model, batch | {"weight": 2 * batch["weight"]}) == light
+
+
+def test_the_score_head_multiplies_and_learns_in_float32_under_autocast():
+    """D = 4096, as in a 7B: at bfloat16, a step of 1e-5 leaves most weights where they are."""
+    first = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0)) / 64
+    head = ScoreHead(first, torch.tensor([0.0, 1.0]))
+    states = torch.randn(3, 5, 4096, generator=torch.Generator().manual_seed(1)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = head(states)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, states.float() @ first.T, rtol=0, atol=0)
+    assert ScoreHead(first.bfloat16(), torch.tensor([0.0, 1.0])).weight.dtype == torch.float32
+
+    optimizer = torch.optim.AdamW([head.weight], lr=1e-5, weight_decay=0.0)
+    scores.sum().backward()
+    optimizer.step()
+    assert optimizer.state[head.weight]["exp_avg"].dtype == torch.float32
+    assert float((head.weight != first).float().mean()) > 0.999

@@ -7,13 +7,10 @@ import torch
 
 from workbench.model.base import BaseSpec, base_folder, load_base, load_tokenizer
 from workbench.model.heads import Probe, ScalarHead, load_head
+from workbench.model.precision import SCORE_TOLERANCE
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
-
-PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
-"""Largest difference of a probe score, in standard deviations of the scores: kernels differ between machines and batch
-shapes; a dropped head, another base or another adapter differ by 0.5 and more."""
 
 
 def base_of(folder: RunFolder, override: str | None = None) -> BaseSpec:
@@ -94,7 +91,7 @@ def check_probe(roles: Roles, role: str, probe: Probe, place: Path) -> float:
     """
     scores = roles.scores(role, probe.ids.to(roles.device), probe.mask.to(roles.device)).cpu()
     worst = float((scores - probe.scores).abs().max())
-    tolerance = PROBE_TOLERANCE.get(roles.lm_head.dtype, 0.15)
+    tolerance = SCORE_TOLERANCE[roles.dtype]
     if not worst <= tolerance:
         raise WorkbenchError(
             place,

@@ -83,6 +83,11 @@ class Roles:
         return self.lm_head.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the hidden states, whatever adapters and heads are stored in."""
+        return self.lm_head.dtype
+
+    @property
     def lm_head(self) -> Tensor:
         """(V, D) weight of the base's LM head."""
         weight: Tensor = self.causal_model.get_output_embeddings().weight
