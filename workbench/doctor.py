@@ -4,10 +4,8 @@ The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry
 `workbench.model.plan`.
 """
 
-import ast
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ import yaml
 from workbench.model.memory import Shape
 from workbench.model.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.model.shapes import shape_named, shape_of
+from workbench.run.config import dotted
 from workbench.run.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[1]
@@ -113,12 +112,7 @@ def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[
     if done.returncode:
         text = done.stderr.strip().removeprefix("error: ")
         raise WorkbenchError(f"python -m {phase} {config} --dry-run", f"refuses it: {text}")
-    values = {}
-    for line in done.stdout.splitlines():
-        match = re.match(r"(\S+) = (.*?)\s+# ", line)
-        if match:
-            values[match.group(1)] = ast.literal_eval(match.group(2))
-    return values
+    return dotted(yaml.safe_load(done.stdout))
 
 
 def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def test_shipped_configurations_are_read(name: str, verb: str, capsys: pytest.Ca
     path = ROOT / f"configs/{name}/annotate.yaml"
     assert path.read_text().startswith("#")
     assert main([verb, str(path), "--dry-run"]) == 0
-    assert "pairs.temperatures = (0.7, 1.0" in capsys.readouterr().out
+    assert "  temperatures: [0.7, 1.0" in capsys.readouterr().out
     config, _ = load_config(AnnotateConfig, path)
     assert config.store_url.endswith("labels.sqlite")
 

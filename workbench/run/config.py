@@ -4,8 +4,12 @@ OmegaConf reads YAML and overrides (so `1e-4` is a number); pydantic checks name
 """
 
 import argparse
+import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,14 +18,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workbench.run.errors import WorkbenchError, nearest
+from workbench.run.errors import SeveralErrors, WorkbenchError, nearest
 from workbench.run.shipped import here_or_shipped
 
 
 class Section(BaseModel):
-    """A part of a configuration: immutable, strictly typed, no unknown key."""
+    """A part of a configuration: immutable, strictly typed, no unknown key, no infinite number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Section)
@@ -71,8 +77,8 @@ def load_config(
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise WorkbenchError(path, f"cannot resolve an interpolation: {error}") from None
-    file_keys = set(_dotted(OmegaConf.to_container(from_file)))
-    command_line_keys = set(_dotted(OmegaConf.to_container(from_command_line)))
+    file_keys = set(dotted(OmegaConf.to_container(from_file)))
+    command_line_keys = set(dotted(OmegaConf.to_container(from_command_line)))
 
     def origin(key: str) -> str:
         def within(keys: set[str]) -> bool:
@@ -84,14 +90,35 @@ def load_config(
         config = config_class.model_validate(_tuples(values))
     except ValidationError as error:
         raise _as_workbench_error(error, config_class, origin) from None
-    return config, {key: origin(key) for key in _dotted(config.model_dump())}
+    return config, {key: origin(key) for key in dotted(config.model_dump())}
 
 
 def describe(config: Section, origins: Mapping[str, str]) -> str:
-    """One line a value: `key = value  # origin`."""
-    values = _dotted(config.model_dump())
-    width = max(len(f"{key} = {value!r}") for key, value in values.items())
-    return "\n".join(f"{f'{key} = {value!r}':<{width}}  # {origins[key]}" for key, value in values.items())
+    """The configuration as YAML that the same phase reads, one line a value, each with `# origin`."""
+    lines: list[tuple[str, str]] = []
+    open_sections: list[str] = []
+    for key, value in dotted(config.model_dump(mode="json")).items():
+        *sections, name = key.split(".")
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(sections, open_sections, strict=False)))
+        lines += [(f"{'  ' * depth}{sections[depth]}:", "") for depth in range(shared, len(sections))]
+        open_sections = sections
+        lines.append((f"{'  ' * len(sections)}{name}: {_yaml_value(value)}", origins[key]))
+    width = max(len(text) for text, origin in lines if origin)
+    return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)
+
+
+_PLAIN = re.compile(r"[A-Za-z/~.][\w/.:+-]*", re.ASCII)
+
+
+def _yaml_value(value: Any) -> str:
+    """A value on one line that OmegaConf and any YAML 1.1 reader read as the same."""
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and not value.endswith(":")
+        safe = plain and yaml.safe_load(value) == value and OmegaConf.create(f"key: {value}") == {"key": value}
+        return value if safe else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_yaml_value(item) for item in value)}]"
+    return str(yaml.safe_dump(value, width=math.inf)).removesuffix("\n").removesuffix("...").rstrip()
 
 
 def write_config(config: Section, path: Path) -> None:
@@ -113,17 +140,36 @@ def _read_yaml(path: Path) -> Any:
             remedy=f"did you mean {folder / close}?" if close else None,
         )
     try:
-        loaded = OmegaConf.create(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loaded = OmegaConf.create(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise WorkbenchError(place, f"not valid YAML: {problem}", expected="key: value lines") from None
+        raise _yaml_error(path, text, error) from None
+    except OmegaConfBaseException as error:
+        raise WorkbenchError(
+            path, f"cannot be read: {str(error).splitlines()[0]}", remedy="write a literal `${` as `\\${`"
+        ) from None
     except UnicodeDecodeError as error:
         raise WorkbenchError(path, f"not UTF-8 text ({error.reason} at byte {error.start})") from None
-    if not OmegaConf.is_dict(loaded):
+    if not OmegaConf.is_dict(loaded) or (text.strip() and ":" not in text):
         raise WorkbenchError(path, "holds no mapping", expected="sections such as `model:` and `data:`")
     return loaded
+
+
+def _yaml_error(path: Path, text: str, error: yaml.YAMLError) -> WorkbenchError:
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    line = next(iter(text.splitlines()[mark.line : mark.line + 1]), "") if mark else ""
+    indent = line[: len(line) - len(line.lstrip())]
+    return WorkbenchError(
+        f"{path}:{mark.line + 1}" if mark else path,
+        f"not valid YAML: {said}" + (f", in {line.strip()[:60]!r}" if line.strip() else ""),
+        expected="key: value lines",
+        remedy="indent with spaces: YAML takes no tabs"
+        if "\t" in indent
+        else "put the value in quotes"
+        if "mapping values" in said
+        else None,
+    )
 
 
 def _read_overrides(overrides: Sequence[str]) -> Any:
@@ -132,11 +178,23 @@ def _read_overrides(overrides: Sequence[str]) -> Any:
             raise WorkbenchError(
                 f"command line: {text!r}", "not an override", expected="a.b=value, such as train.lr=1e-4"
             )
+        try:
+            OmegaConf.from_dotlist([text])
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            key, value = text.split("=", 1)
+            raise WorkbenchError(
+                f"command line: {text!r}",
+                f"the value is not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}",
+                expected="a.b=value, such as train.lr=1e-4",
+                remedy=f"quote it if it is a text: {key}='\"{value}\"'",
+            ) from None
     try:
         return OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except OmegaConfBaseException as error:
         raise WorkbenchError(
-            "command line", f"cannot read the overrides {list(overrides)}: {error}", expected="a.b=value"
+            f"command line: {' '.join(overrides)}",
+            f"the overrides contradict each other: {str(error).splitlines()[0]}",
+            remedy="give a section's keys one by one",
         ) from None
 
 
@@ -149,11 +207,12 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _dotted(values: Any, prefix: str = "") -> dict[str, Any]:
+def dotted(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping, by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _dotted(value, f"{prefix}{key}.")
+            flat |= dotted(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -181,10 +240,13 @@ def _nearest_key(key: str, config_class: type[BaseModel]) -> str | None:
 
 
 def _as_workbench_error(error: ValidationError, config_class: type[BaseModel], origin: Any) -> WorkbenchError:
-    problem = error.errors()[0]
+    """All that is wrong with the values, at once."""
+    found = [_one_error(problem, config_class, origin) for problem in error.errors()]
+    return found[0] if len(found) == 1 else SeveralErrors(found)
+
+
+def _one_error(problem: Any, config_class: type[BaseModel], origin: Any) -> WorkbenchError:
     key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
-    more = len(error.errors()) - 1
-    also = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
     place = f"{origin(key)}: {key}" if key else "configuration"
     if problem["type"] == "extra_forbidden":
         close = _nearest_key(key, config_class)
@@ -192,15 +254,13 @@ def _as_workbench_error(error: ValidationError, config_class: type[BaseModel], o
         known = [k for k in known_keys(config_class) if k.rpartition(".")[0] == section]
         return WorkbenchError(
             place,
-            f"unknown key{also}",
+            "unknown key",
             expected=f"one of {', '.join(known)}" if known else None,
             remedy=f"did you mean {close}?" if close else None,
         )
     if problem["type"] == "missing":
-        return WorkbenchError(place, f"has no value{also}", remedy=f"give {key}=… on the command line or in the file")
-    value = repr(problem["input"])
-    return WorkbenchError(
-        place,
-        f"value {value[:80]} is not right{also}",
-        expected=problem["msg"].removeprefix("Input should be "),
-    )
+        return WorkbenchError(place, "has no value", remedy=f"give {key}=… on the command line or in the file")
+    expected = problem["msg"].removeprefix("Input should be ")
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        expected = "a section: `key: value` lines, indented below its name"
+    return WorkbenchError(place, f"value {repr(problem['input'])[:80]} is not right", expected=expected)

@@ -4,12 +4,17 @@ Every script ends through `run_main`: such an error prints as a few lines and ex
 traceback. Anything else is a defect of the workbench and keeps its traceback.
 """
 
+import codecs
 import difflib
 import errno
+import io
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn, TypeVar
+
+ResultT = TypeVar("ResultT")
 
 
 class WorkbenchError(Exception):
@@ -32,10 +37,85 @@ class WorkbenchError(Exception):
         super().__init__("\n".join(lines))
 
 
+class SeveralErrors(WorkbenchError):
+    """Several problems of one command, shown together, each with its remedy."""
+
+    def __init__(self, errors: Sequence[WorkbenchError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(f"{len(errors)} problems", "; ".join(error.place for error in errors))
+
+    def __str__(self) -> str:
+        return "\n".join([f"{len(self.errors)} problems", *(f"- {error}" for error in self.errors)])
+
+
+class Problems:
+    """Collects what is wrong with a command, so that one run names all of it.
+
+    ```
+    problems = Problems()
+    start = problems.attempt(RunFolder.open, config.model.start)
+    data = problems.attempt(read_preferences, config.data.train)
+    problems.raise_if_any()
+    ```
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[WorkbenchError] = []
+
+    def attempt(self, check: Callable[..., ResultT], *arguments: object, **options: object) -> ResultT | None:
+        """What `check` returns; None where it raises a WorkbenchError, which is kept."""
+        try:
+            return check(*arguments, **options)
+        except SeveralErrors as several:
+            new: Sequence[WorkbenchError] = several.errors
+        except WorkbenchError as error:
+            new = [error]
+        self.errors += [error for error in new if str(error) not in map(str, self.errors)]
+        return None
+
+    def raise_if_any(self) -> None:
+        """Raise what was collected.
+
+        Raises:
+            WorkbenchError: the one problem, or all of them as `SeveralErrors`.
+        """
+        if self.errors:
+            raise self.errors[0] if len(self.errors) == 1 else SeveralErrors(self.errors)
+
+
+LIKELY = 0.75
+"""Similarity (difflib's ratio, in [0, 1]) from which one name is taken for a misspelling of another."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `name`, or None where none is alike."""
-    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
-    return close[0] if close else None
+    """The candidate that `name` probably stands for, or None where none is likely.
+
+    Case does not count. Parts that both share around dots (`train.` of keys, `.jsonl` of files) do not count either:
+    they would make any two keys of a section alike.
+    """
+    best, found = 0.0, None
+    for candidate in candidates:
+        likeness = _likeness(name.lower(), candidate.lower())
+        if likeness > best:
+            best, found = likeness, candidate
+    return found if best >= LIKELY else None
+
+
+def _likeness(a: str, b: str) -> float:
+    if a == b:
+        return 1.0
+    first, second = a.split("."), b.split(".")
+    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
+        first, second = first[:-1], second[:-1]
+    while len(first) > 1 and len(second) > 1 and first[0] == second[0]:
+        first, second = first[1:], second[1:]
+    a, b = ".".join(first), ".".join(second)
+    shorter, longer = sorted((a, b), key=len)
+    if len(shorter) < 2:
+        return 0.0
+    if sorted(a) == sorted(b) or (len(shorter) >= 4 and longer.startswith(shorter)):
+        return 0.9  # two letters swapped, or a name cut short or continued
+    return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -93,10 +173,18 @@ def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
 
 def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run a script's `main` and turn errors a person can mend into exit code 2."""
+    _show_any_character()
     try:
-        code = main(sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        _refuse_undecoded(words)
+        code = main(words)
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        print(f"error: {_locale_error(repr(error.object[:80]))}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted: start the same command with --resume to go on", file=sys.stderr)
@@ -118,3 +206,31 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
         print(f"error: {explained}", file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)
+
+
+def _show_any_character() -> None:
+    """Print a character that the terminal's encoding lacks as its escape, instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_undecoded(words: Sequence[str]) -> None:
+    """Refuse a word of the command line whose bytes are no text: YAML and JSON could not hold it."""
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise _locale_error(str(os.fsencode(word))[1:]) from None
+
+
+def _locale_error(shown: str) -> WorkbenchError:
+    encoding = sys.getfilesystemencoding()
+    return WorkbenchError(
+        f"command line: {shown}",
+        f"holds characters that Python cannot read or write as {encoding}, the encoding of this shell",
+        expected="UTF-8",
+        remedy="export LC_ALL=C.UTF-8 (and unset PYTHONUTF8)"
+        if encoding != "utf-8"
+        else "rename the file or folder so that its name is UTF-8, for example with convmv",
+    )

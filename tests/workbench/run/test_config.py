@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from workbench.run.config import Section, describe, known_keys, load_config, parse_command_line, write_config
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import SeveralErrors, WorkbenchError
 
 
 class Inner(Section):
@@ -94,8 +95,54 @@ def test_value_without_default_is_asked_for(write):
     assert "has no value" in error.problem
 
 
-def test_several_problems_are_counted(write):
-    assert "(and 1 more problem)" in failure(write("name: a\n"), "train.steps=x", "data.steps=y").problem
+def test_all_problems_are_named_at_once(write):
+    path = write("name: a\nbatch: 2\n")
+    several = failure(path, "train.steps=x", "data.steps=y")
+    assert isinstance(several, SeveralErrors)
+    places = [error.place for error in several.errors]
+    assert places == ["command line: train.steps", "command line: data.steps", f"{path}: batch"]
+    assert str(several).count("expected:") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "remedy"),
+    [
+        ("name: a\ntrain:\n\tlr: 1\n", 3, "'lr: 1'", "no tabs"),
+        ("name: a: b\n", 1, "'name: a: b'", "quotes"),
+        ("name: a\nname: b\n", 2, "duplicate key name", None),
+        ("name: 'a\n", 2, "end of stream", None),
+    ],
+)
+def test_broken_yaml_shows_the_line_and_what_to_do(write, text, line, problem, remedy):
+    path = write(text)
+    error = failure(path)
+    assert error.place == f"{path}:{line}"
+    assert problem in error.problem
+    assert (error.remedy is None) if remedy is None else (remedy in error.remedy)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: ${\n", "name: a\nnull: 1\n", "name: a\x00\n", "name: &a [*a]\n", "name: a\ntrain:\n"]
+)
+def test_odd_files_are_one_clear_error(write, text):
+    path = write(text)
+    assert str(path) in failure(path).place
+
+
+@pytest.mark.parametrize("override", ["name=[1", "name=*x", "name=@", "name=${"])
+def test_an_override_that_is_no_yaml_is_named_and_quoted(write, override):
+    path = write("name: a\n")
+    error = failure(path, "train.lr=1", override)
+    assert error.place == f"command line: {override!r}"
+    assert "\n" not in error.problem
+    key, quoted = error.remedy.split(": ", 1)[1].split("=", 1)
+    if "${" not in quoted:
+        assert load_config(Outer, path, [f"{key}={quoted.strip(chr(39))}"])[0].name == override.partition("=")[2]
+
+
+def test_numbers_must_be_finite(write):
+    assert "finite" in failure(write("name: a\n"), "train.lr=.inf").expected
+    assert "finite" in failure(write("name: a\n"), "train.lr=.nan").expected
 
 
 def test_missing_file_names_the_nearest(write, tmp_path):
@@ -141,17 +188,54 @@ def test_list_as_config_file_of_a_folder_is_refused(tmp_path):
     assert "no such configuration file" in failure(tmp_path).problem
 
 
-def test_dry_run_prints_every_value_with_its_origin(write, capsys):
+def test_dry_run_prints_yaml_with_the_origin_of_each_value(write, capsys):
     path = write("name: a\n")
     command = parse_command_line(Outer, [str(path), "train.lr=2", "--dry-run"], prog="x", description="y")
     assert command.dry_run
     assert not command.resume
-    lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == len(known_keys(Outer))
-    assert "train.lr = 2.0" in lines[1]
-    assert lines[1].endswith("# command line")
-    assert lines[0].endswith(f"# {path}")
-    assert lines[-1].endswith("# default")
+    shown = [line.partition("  # ")[::2] for line in capsys.readouterr().out.strip().splitlines()]
+    assert [(text.rstrip(), origin) for text, origin in shown if origin] == [
+        ("name: a", str(path)),
+        ("  lr: 2.0", "command line"),
+        ("  steps: 10", "default"),
+        ("  flag: false", "default"),
+        ("  temperatures: [1.0]", "default"),
+        ("  lr: 0.1", "default"),
+        ("  steps: 10", "default"),
+        ("  flag: false", "default"),
+        ("  temperatures: [1.0]", "default"),
+    ]
+
+
+TEXTS = (
+    "1e-4",
+    "yes",
+    "null",
+    "a: b",
+    "# no comment",
+    "a\nb",
+    "",
+    " ",
+    "~",
+    "x" * 200 + " y",
+    "a #b",
+    "Grüße 東京",
+    "C:\\x",
+    "a,b]",
+    "2026-01-01",
+    "0x1F",
+    "1_000",
+    "a:",
+    "-",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_dry_run_prints_reads_back_the_same(write, text):
+    config = Outer(name=text, train=Inner(lr=1e-05, temperatures=(1e22, 0.1)))
+    printed = describe(config, dict.fromkeys(known_keys(Outer), "default"))
+    assert load_config(Outer, write(printed + "\n"))[0] == config
+    assert yaml.safe_load(printed) == json.loads(config.model_dump_json())
 
 
 def test_options_may_stand_between_overrides(write):

@@ -1,12 +1,13 @@
 """How scripts end: what a person can mend is a few lines and code 2, a defect keeps its traceback."""
 
 import errno
+import os
 import subprocess
 import sys
 
 import pytest
 
-from workbench.run.errors import WorkbenchError, did_you_mean, nearest, run_main
+from workbench.run.errors import Problems, SeveralErrors, WorkbenchError, did_you_mean, nearest, run_main
 
 
 def end(main, capsys):
@@ -72,6 +73,103 @@ def test_nearest_names():
     assert nearest("zzz", ["sft", "reward"]) is None
     assert did_you_mean("rewrad", ["sft", "reward"]) == "did you mean 'reward'?"
     assert did_you_mean("zzz", ["sft", "reward"]) == "known names: reward, sft"
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "expected"),
+    [
+        ("promt", ["prompt", "response"], "prompt"),
+        ("Prompt", ["prompt"], "prompt"),
+        ("slci", ["ppo", "dpo", "slic"], "slic"),
+        ("train.max_len", ["train.max_length", "train.lr"], "train.max_length"),
+        ("train.quantize", ["train.quantise"], "train.quantise"),
+        ("reward.yml", ["reward.yaml"], "reward.yaml"),
+        ("instruction.jsonl", ["instructions.jsonl", "pairs.jsonl"], "instructions.jsonl"),
+        ("demo-sft", ["demo-sft2", "demo-ppo"], "demo-sft2"),
+        # What only shares letters, a section or a suffix is no misspelling.
+        ("response", ["messages"], None),
+        ("labels", ["tables"], None),
+        ("pairs.jsonl", ["texts.jsonl", "items.jsonl"], None),
+        ("train.foo", ["train.lr", "train.epochs"], None),
+        ("x.jsonl", ["a.jsonl"], None),
+        ("instruction", ["input", "output"], None),
+        ("sft", ["ppo", "slic"], None),
+        ("r", ["lr"], None),
+        ("label", ["chosen"], None),
+        ("", ["a"], None),
+    ],
+)
+def test_only_likely_names_are_suggested(name, candidates, expected):
+    assert nearest(name, candidates) == expected
+
+
+def refuse(place):
+    raise WorkbenchError(place, "is odd", remedy=f"mend {place}")
+
+
+def test_problems_are_collected_and_shown_once_each(capsys):
+    def main(argv):
+        problems = Problems()
+        assert problems.attempt(int, "3") == 3
+        assert problems.attempt(refuse, "a") is None
+        problems.attempt(refuse, "a")
+        problems.attempt(refuse, "b")
+        with pytest.raises(SeveralErrors) as caught:
+            problems.raise_if_any()
+        outer = Problems()
+        outer.attempt(refuse, "c")
+        outer.attempt(lambda: problems.raise_if_any())
+        assert [error.place for error in outer.errors] == ["c", "a", "b"]
+        raise caught.value
+
+    code, text = end(main, capsys)
+    assert code == 2
+    assert text.splitlines() == [
+        "error: 2 problems",
+        "- a: is odd",
+        "  remedy:   mend a",
+        "- b: is odd",
+        "  remedy:   mend b",
+    ]
+
+
+def test_one_problem_stays_itself_and_none_raises_nothing():
+    problems = Problems()
+    problems.raise_if_any()
+    problems.attempt(refuse, "a")
+    with pytest.raises(WorkbenchError, match="a: is odd") as caught:
+        problems.raise_if_any()
+    assert not isinstance(caught.value, SeveralErrors)
+
+
+def test_defects_are_not_collected():
+    with pytest.raises(ZeroDivisionError):
+        Problems().attempt(lambda: 1 / 0)
+
+
+SAYS = "from workbench.run.errors import run_main; run_main(lambda argv: print('Zo\\xeb', open(argv[0]).read()))"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "code"),
+    [
+        ({"LC_ALL": "C"}, "Zoë.txt".encode(), 0),
+        ({"LC_ALL": "C"}, "Zoë.txt".encode("latin-1"), 2),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "Zoë.txt".encode(), 2),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, b"plain.txt", 0),
+    ],
+)
+def test_names_outside_ascii_work_or_are_one_clear_error(tmp_path, environment, name, code):
+    path = os.fsencode(tmp_path) + b"/" + name
+    with open(path, "w", encoding="ascii") as file:
+        file.write("read")
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, path], env=os.environ | environment, capture_output=True, check=False
+    )
+    said = done.stdout.decode() + done.stderr.decode()
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    assert ("read" in said) if code == 0 else (said.count("error: ") == 1 and "remedy:" in said)
 
 
 def in_file(path, error):
