@@ -122,7 +122,7 @@ def update(
     step = MinibatchStep(roles, optimizers, rollout, targets, objective, processes)
     for _ in range(objective.ppo_epochs):
         for index in torch.randperm(len(rollout.rows), generator=generator).split(objective.minibatch_size):
-            index = index.to(roles.device)
+            index = rollout.rows.by_length(index.to(roles.device))  # micro-batches of similar rows: less padding
             found: dict[str, float] = defaultdict(float)
             if train_policy:
                 step.policy(index, found, check_ratio="policy/tokens" not in sums)

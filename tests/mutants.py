@@ -324,6 +324,9 @@ MUTANTS = {
         ("addcmul_(x[..., :half], sin)", "addcmul_(x[..., :half], sin, value=-1)"),
     ],
     "workbench/model/rows.py": [
+        ("return index[self.mask[index].sum(dim=1).argsort(stable=True)]", "return index"),
+        ("self.mask[index].sum(dim=1).argsort(stable=True)", "self.mask[index].sum(dim=1).argsort(descending=True)"),
+        ("self.mask[index].sum(dim=1).argsort(stable=True)", "self.mask[: len(index)].sum(dim=1).argsort(stable=True)"),
         ("(self.prompt_lengths.unsqueeze(1) - 1)", "self.prompt_lengths.unsqueeze(1)"),
         ("(self.prompt_lengths.unsqueeze(1) - 1)", "(self.prompt_lengths.max() - 1)"),
         ("steps >= 0", "steps > 0"),
@@ -333,7 +336,7 @@ MUTANTS = {
             "response_width = int(self.response_mask[index].sum(dim=1).max())",
             "response_width = self.response_mask.shape[1]",
         ),
-        ("self.mask.sum(dim=1).argsort(stable=True)", "torch.arange(len(self))"),
+        ("self.by_length(every).split(size)", "every.split(size)"),
         ("self.prompt_lengths[index],", "self.prompt_lengths[: len(index)],"),
     ],
     "workbench/model/logprobs.py": [

@@ -12,6 +12,7 @@ from ppo.update import Objective, Optimizers, RatioNotOne, update
 from tests.ppo.conftest import random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.processes import Processes
+from workbench.model.roles import Roles
 
 OPTIONS = {
     "ppo_epochs": 2,
@@ -98,6 +99,20 @@ def test_value_only_iterations_leave_the_policy_alone(roles, rollout):
     assert changed
     assert not any(".policy." in name for name in changed)
     assert not any(name.startswith("policy/") for name in found)
+
+
+def test_micro_batches_hold_rows_of_similar_length(roles, rollout, monkeypatch):
+    shapes, forward = [], Roles._forward
+
+    def recorded(self, ids, mask, at=None):
+        if self._active == "policy":
+            shapes.append(tuple(ids.shape))
+        return forward(self, ids, mask, at)
+
+    monkeypatch.setattr(Roles, "_forward", recorded)
+    run_update(roles, rollout, ppo_epochs=1, minibatch_size=8, micro_batch_size=2)
+    lengths = sorted(rollout.rows.mask.sum(dim=1).tolist())
+    assert shapes == [(2, longest) for longest in lengths[1::2]]
 
 
 def test_micro_batches_make_the_same_update(open_again, rollout):

@@ -59,8 +59,12 @@ class Rows:
             self.response_mask[index, :response_width],
         )
 
+    def by_length(self, index: Tensor) -> Tensor:
+        """The same index (b,), shortest row first; rows of equal length stay in their order."""
+        return index[self.mask[index].sum(dim=1).argsort(stable=True)]
+
     def micro_batches(self, size: int) -> Iterator[tuple[Tensor, "Rows"]]:
         """Batches of rows of similar length: (index (b,), rows)."""
-        order = self.mask.sum(dim=1).argsort(stable=True)
-        for index in order.split(size):
+        every = torch.arange(len(self), device=self.ids.device)
+        for index in self.by_length(every).split(size):
             yield index, self.select(index)

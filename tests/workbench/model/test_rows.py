@@ -48,3 +48,9 @@ def test_micro_batches_hold_each_row_once_sorted_by_length(rows):
     assert [int(batch.mask.sum(dim=1).max()) for _, batch in batches] == [5, 6]
     for index, batch in batches:
         assert torch.equal(batch.response_ids[:, 0], rows.response_ids[index, 0])
+
+
+def test_an_index_is_sorted_by_length_and_stays_itself(rows):
+    # Rows of 5, 6 and 5 tokens.
+    assert rows.by_length(torch.tensor([1, 2, 0])).tolist() == [2, 0, 1]
+    assert rows.by_length(torch.tensor([1, 0])).tolist() == [0, 1]
