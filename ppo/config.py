@@ -131,7 +131,7 @@ class PpoSection(Section):
     value_lr: PositiveFloat = 5e-5
     """Of the value model; falls linearly to 0."""
     warmup_iterations: NonNegativeInt = 0
-    """Iterations in which both learning rates rise from 0."""
+    """Iterations over which a learning rate rises from 0, counted from the first update of policy or value model."""
     value_only_iterations: NonNegativeInt = 0
     """First iterations that train the value model alone: its explained variance starts far below 0."""
     clip_range: PositiveFloat = 0.2

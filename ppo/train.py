@@ -179,8 +179,11 @@ def _targets(run: Run, rollout: Rollout) -> tuple[torch.Tensor, Targets]:
 def _update(run: Run, rollout: Rollout, targets: Targets, iteration: int) -> dict[str, float]:
     """The epochs over one rollout, at this iteration's learning rates."""
     section, reward = run.config.train, run.config.reward
-    factor = learning_rate_factor(iteration, section.iterations, section.warmup_iterations)
-    run.optimizers.set_learning_rates(section.lr * factor, section.value_lr * factor)
+    policy_lr, value_lr = (
+        lr * learning_rate_factor(iteration, section.iterations, section.warmup_iterations, first=first)
+        for lr, first in ((section.lr, section.value_only_iterations), (section.value_lr, 0))
+    )
+    run.optimizers.set_learning_rates(policy_lr, value_lr)
     objective = Objective(
         ppo_epochs=section.ppo_epochs,
         minibatch_size=section.minibatch_size,
@@ -208,15 +211,15 @@ def _update(run: Run, rollout: Rollout, targets: Targets, iteration: int) -> dic
         processes=run.processes,
         demonstrations=run.demonstrations,
     )
-    rates = {"policy/learning_rate": section.lr * factor}
+    rates = {"policy/learning_rate": policy_lr}
     if run.optimizers.value is not None:
-        rates["value/learning_rate"] = section.value_lr * factor
+        rates["value/learning_rate"] = value_lr
     return metrics | rates
 
 
-def learning_rate_factor(iteration: int, iterations: int, warmup: int) -> float:
-    """Linear from 0 to 1 over the warm-up, then linear to 0 after the last iteration."""
-    rise = (iteration + 1) / (warmup + 1) if iteration < warmup else 1.0
+def learning_rate_factor(iteration: int, iterations: int, warmup: int, *, first: int = 0) -> float:
+    """Linear from 0 over the warm-up, which starts at iteration `first`, then linear to 0 after the last iteration."""
+    rise = max(0, iteration - first + 1) / (warmup + 1)
     return min(rise, 1 - iteration / iterations)
 
 

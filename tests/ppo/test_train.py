@@ -95,6 +95,18 @@ def test_learning_rates_rise_and_fall():
     assert learning_rate_factor(0, 10, 0) == 1
 
 
+def test_the_policy_s_warm_up_starts_with_its_first_update(ppo_config):
+    # Three iterations of the value model alone, then two of warm-up: 1/3, 2/3, 1,
+    # but never above the line to 0, which is at .6 in iteration 4.
+    factors = [learning_rate_factor(i, 10, 2, first=3) for i in range(7)]
+    assert factors == pytest.approx([0, 0, 0, 1 / 3, 0.6, 0.5, 0.4])
+    changes = ("train.iterations=4", "train.warmup_iterations=1", "train.value_only_iterations=2")
+    folder = train(ppo_config(*changes, "train.lr=0.001", "train.value_lr=0.002"), resume=False)
+    rows = [row for row in folder.read_metrics() if "objective/score" in row]
+    assert [row["policy/learning_rate"] for row in rows] == pytest.approx([0, 0, 0.0005, 0.00025])
+    assert [row["value/learning_rate"] for row in rows] == pytest.approx([0.001, 0.0015, 0.001, 0.0005])
+
+
 def test_the_logged_learning_rate_is_the_one_that_was_used(ppo_config, monkeypatch):
     used = []
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *_: used.append(self.param_groups[0]["lr"]))
