@@ -6,7 +6,6 @@ A base comes from a local folder or the local hub cache; adapters are put on it 
 import math
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import bitsandbytes
@@ -21,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from workbench.data.base_files import base_folder
 from workbench.data.embedded import resolve_base
 from workbench.data.template import ensure_template
 from workbench.run.errors import WorkbenchError
@@ -56,17 +56,6 @@ class BaseSpec:
     def identified(self) -> "BaseSpec":
         """The same with the fingerprint of the weights that are there now."""
         return BaseSpec(self.name, self.revision, self.quantise, self.dtype, fingerprint_of(self.name, self.revision))
-
-
-def base_folder(name: str, revision: str | None = None) -> Path | None:
-    """The local folder of a base's files, or None for a hub id that has never been fetched."""
-    path = Path(resolve_base(name))
-    if path.is_dir():
-        return path
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
 
 
 def fingerprint_of(name: str, revision: str | None = None) -> str:

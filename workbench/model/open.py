@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from workbench.model.base import BaseSpec, base_folder, load_base, load_tokenizer
+from workbench.data.base_files import base_folder
+from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import Probe, ScalarHead, load_head
 from workbench.model.precision import SCORE_TOLERANCE
 from workbench.model.roles import Roles
