@@ -25,7 +25,7 @@ from workbench.data.forms import (
 )
 from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt
 from workbench.data.rules import RowRules, kind_of
-from workbench.data.sources import Row, existing, read_rows, read_utf8, stream_rows
+from workbench.data.sources import Row, existing, read_rows, read_text, stream_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError, nearest
 
@@ -124,7 +124,7 @@ def read_texts(path: str | Path) -> list[str]:
         WorkbenchError: the file is missing, empty, or holds no text.
     """
     if Path(path).suffix.lower() == ".txt":
-        text = read_utf8(existing(Path(path)))
+        text = read_text(existing(Path(path)))
         if not text.strip():
             raise WorkbenchError(path, "it is empty", expected="some text")
         return [text]

@@ -47,9 +47,11 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     says(refused(read_texts, tmp_path / "x.txt"), "x.txt: no such file")
 
 
-def test_a_folder_names_its_files(tmp_path: Path) -> None:
-    lines(tmp_path / "pairs.jsonl", PAIR)
-    says(refused(read_preferences, tmp_path), "it is a folder, not a file", "name one of its files: pairs.jsonl")
+def test_a_folder_of_several_data_sets_names_its_files(tmp_path: Path) -> None:
+    says(refused(read_preferences, tmp_path), "it is a folder, not a file", "it holds: nothing")
+    lines(tmp_path / "train-0.jsonl", PAIR)
+    lines(tmp_path / "test-0.jsonl", PAIR)
+    says(refused(read_preferences, tmp_path), "several data sets", "name one of its files: test-0.jsonl, train-0.jsonl")
 
 
 def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
@@ -80,14 +82,6 @@ def test_broken_json_names_the_line(tmp_path: Path) -> None:
 
 def test_a_line_that_is_no_object(tmp_path: Path) -> None:
     says(refused(read_preferences, lines(tmp_path / "p.jsonl", PAIR, "[1, 2]")), "line 2: a JSON list, not an object")
-
-
-@pytest.mark.parametrize("name", ["p.jsonl", "p.csv", "p.json", "p.txt"])
-def test_another_encoding_names_the_line(tmp_path: Path, name: str) -> None:
-    start = {"p.json": "[\n", "p.jsonl": json.dumps(DEMONSTRATION) + "\n"}.get(name, "prompt,response\n")
-    (tmp_path / name).write_bytes(start.encode() + '{"prompt": "caf\xe9", "response": "x"}'.encode("latin1"))
-    read: Callable[[Path], Any] = read_texts if name.endswith("txt") else read_demonstrations
-    says(refused(read, tmp_path / name), f"{name}, line 2: not UTF-8: byte 0xe9", "iconv")
 
 
 def test_half_a_character(tmp_path: Path) -> None:

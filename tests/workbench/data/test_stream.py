@@ -24,7 +24,7 @@ def test_rows_come_before_the_end_of_the_file_is_read(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv"])
 def test_every_format_streams_what_is_read_at_once(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("workbench.data.sources._PARQUET_BATCH", 2)
+    monkeypatch.setattr("workbench.data.files.parquet_rows._BATCH_ROWS", 2)
     table = pandas.DataFrame({"prompt": list("abcde"), "response": ['x "y"', "two\nlines", "ü", "p", "q"]})
     path = tmp_path / f"rows.{suffix}"
     if suffix == "parquet":
@@ -35,13 +35,6 @@ def test_every_format_streams_what_is_read_at_once(tmp_path, suffix, monkeypatch
     assert not isinstance(rows, list)
     assert list(rows) == read_rows(path)
     assert [record.response for record in stream_answers(path)] == list(table["response"])
-
-
-def test_a_csv_file_that_is_not_utf8_names_its_line(tmp_path):
-    path = tmp_path / "latin.csv"
-    path.write_bytes("prompt,response\na,b\nc,Stra\u00dfe\n".encode("latin-1"))
-    with pytest.raises(WorkbenchError, match=r"latin\.csv, line 3: not UTF-8: byte 0xdf"):
-        list(stream_rows(path))
 
 
 def test_pairs_items_and_rows_that_teach_nothing(tmp_path):

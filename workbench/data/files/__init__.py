@@ -1,0 +1,1 @@
+"""Rows of users' files, a module for each kind of file."""

@@ -1,0 +1,107 @@
+"""Rows of more than one file: a folder of shards, a folder saved by `datasets`, a hub data set."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.data.files.decoding import COMPRESSED, inner_suffix
+from workbench.data.files.rows import Row, row_of
+from workbench.run.errors import WorkbenchError
+
+HUB = "hub:"
+_SHARD = re.compile(r"[-_.]?(?:part[-_]?)?\d+(?:[-_]of[-_]\d+)?(?:[-_.][0-9a-f-]{8,})?$")
+"""Ends the name of a shard: `train-00000-of-00002`, `part-0001`, `data_3`."""
+
+
+def folder_rows(path: Path, suffixes: tuple[str, ...], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
+    """Rows of a folder saved by `datasets`, or of the shards of one data set.
+
+    Raises:
+        WorkbenchError: it holds several data sets (the message names them), or none.
+    """
+    if (path / "dataset_dict.json").exists():
+        splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        raise WorkbenchError(
+            path,
+            f"it holds several splits: {', '.join(splits)}",
+            remedy=f"name one of them, for example {path / splits[0]}",
+        )
+    if (path / "state.json").exists():
+        import datasets
+
+        return _dataset_rows(str(path), datasets.load_from_disk(str(path)))
+    return _shard_rows(shards_of(path, suffixes), read)
+
+
+def _shard_rows(shards: list[Path], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
+    for shard in shards:
+        yield from read(shard)
+
+
+def shards_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of one data set in a folder, or in the one folder inside it that holds any, ordered by name.
+
+    Raises:
+        WorkbenchError: files of several data sets or formats, or none.
+    """
+    found = _data_files(path, suffixes)
+    if not found:
+        inner = [
+            files for entry in sorted(path.iterdir()) if entry.is_dir() for files in [_data_files(entry, suffixes)]
+        ]
+        inner = [files for files in inner if files]
+        found = inner[0] if len(inner) == 1 else []
+    names = {(_SHARD.sub("", _stem(file)), inner_suffix(file)) for file in found}
+    if len(names) != 1:
+        listed = [str(file.relative_to(path)) for file in found] or sorted(entry.name for entry in path.iterdir())
+        raise WorkbenchError(
+            path,
+            "it is a folder, not a file" if not found else "it is a folder of several data sets",
+            expected="a file, or a folder with the shards of one data set",
+            remedy=f"name one of its files: {', '.join(listed[:8])}"
+            if found
+            else f"it holds: {', '.join(listed[:8]) or 'nothing'}",
+        )
+    return found
+
+
+def _data_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith(".") and inner_suffix(file) in suffixes and not _about(file)
+    )
+
+
+def _about(file: Path) -> bool:
+    """Whether a file describes the data set and is none of its shards."""
+    return file.name in ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
+
+
+def _stem(file: Path) -> str:
+    name = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
+    return name.stem
+
+
+def hub_rows(name: str) -> Iterator[Row]:
+    """Rows of `hub:OWNER/NAME` or `hub:OWNER/NAME:SPLIT` (`train` where none is named)."""
+    import datasets
+    import httpx
+
+    repository, _, split = name.removeprefix(HUB).partition(":")
+    try:
+        dataset = datasets.load_dataset(repository, split=split or "train")
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise WorkbenchError(
+            name,
+            f"it could not be loaded from the hub: {(str(error) or type(error).__name__).splitlines()[0]}",
+            expected="a data set that can be reached, or is in the local cache",
+            remedy="go online (and unset HF_HUB_OFFLINE), or name a local file instead",
+        ) from error
+    return _dataset_rows(name, dataset)
+
+
+def _dataset_rows(place: str, dataset: Any) -> Iterator[Row]:
+    for number, fields in enumerate(dataset, start=1):
+        yield row_of(f"{place}, row {number}", fields)
