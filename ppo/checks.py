@@ -62,6 +62,7 @@ class FrozenWatch:
                     "self-check frozen adapters",
                     f"the update changed the frozen adapter {name!r}",
                     expected="only policy and value to move",
+                    remedy="the runs on disk are unchanged: start again, with one process at work in each folder",
                 )
 
 

@@ -19,6 +19,7 @@ from workbench.model.logprobs import token_logprobs
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
+from workbench.run.errors import WorkbenchError
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Objective:
     average_decay: float
 
 
-class RatioNotOne(RuntimeError):
+class RatioNotOne(WorkbenchError):
     """The first minibatch of an iteration does not reproduce the rollout's log-probabilities."""
 
 
@@ -279,11 +280,15 @@ def _logprobs(roles: Roles, rows: Rows, hidden: Tensor, temperature: float) -> t
 
 def _check_ratio(new: Tensor, old: Tensor, dtype: torch.dtype) -> None:
     worst = float((new - old).abs().max())
-    if not worst <= RATIO_TOLERANCE.get(dtype, 0.1):
+    limit = RATIO_TOLERANCE.get(dtype, 0.1)
+    if not worst <= limit:
         raise RatioNotOne(
+            "self-check ratio = 1",
             f"the first minibatch's log-probabilities differ from the rollout's by up to {worst:.3g} nats: "
-            "the policy's forward pass in training is not the one that scored the rollout "
-            "(dropout, another temperature, another adapter or kernel)"
+            "the policy's forward pass in training is not the one that scored the rollout",
+            expected=f"the same up to rounding ({limit:g} nats)",
+            remedy="causes are dropout, another temperature, another adapter, or kernels that are not reproducible: "
+            "try model.dtype=float32; --resume goes on from the last checkpoint",
         )
 
 

@@ -283,7 +283,7 @@ def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> T
             dtype=dtype,
         ),
         max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
-        disable_dropout=True,
+        disable_dropout=False,  # the adapter has the dropout of `lora.dropout`
     )
 
 

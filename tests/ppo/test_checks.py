@@ -120,3 +120,37 @@ def test_an_unfinished_start(ppo_config, sft_run, tmp_path):
     (start / "run.json").write_text(json.dumps(record | {"status": "started"}))
     with pytest.raises(WorkbenchError, match="is not finished"):
         train(ppo_config(f"model.start={start}"), resume=False)
+
+
+def with_dropout(run, target, share=0.3):
+    """A copy of a finished run that was configured with `lora.dropout`."""
+    shutil.copytree(run, target)
+    path = target / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_dropout": share}))
+    return path
+
+
+def test_runs_that_were_trained_with_dropout(ppo_config, sft_run, reward_run, tmp_path):
+    files = [with_dropout(sft_run, tmp_path / "sft"), with_dropout(reward_run, tmp_path / "reward")]
+    before = [file.read_bytes() for file in files]
+    starts = (f"model.start={tmp_path / 'sft'}", f"model.reward={tmp_path / 'reward'}", "train.iterations=1")
+    dropped = train(ppo_config(*starts, dir="dropped"), resume=False)
+    plain = train(ppo_config("train.iterations=1", dir="plain"), resume=False)
+    first, second = (load_file(run.adapter / "adapter_model.safetensors") for run in (dropped, plain))
+    assert all(torch.equal(first[name], second[name]) for name in second)  # as if there were no dropout
+    assert [file.read_bytes() for file in files] == before
+    assert json.loads((dropped.adapter / "adapter_config.json").read_text())["lora_dropout"] == 0.0
+
+
+def test_a_self_check_that_fires_names_causes_and_remedy(ppo_config, monkeypatch):
+    original = ppo.train.update
+
+    def moved(roles, *arguments, **options):
+        with torch.no_grad():
+            roles.parameters("policy")[1].add_(0.05)
+        return original(roles, *arguments, **options)
+
+    monkeypatch.setattr(ppo.train, "update", moved)
+    with pytest.raises(WorkbenchError, match="ratio = 1") as caught:
+        train(ppo_config(), resume=False)
+    assert "dropout" in caught.value.remedy

@@ -231,3 +231,11 @@ def test_a_reward_run_is_no_start(configure, reward_run):
     with pytest.raises(WorkbenchError) as caught:
         phase.train(configure(f"model.start={reward_run}"), resume=False)
     assert caught.value.problem == "is a reward run"
+
+
+def test_the_adapter_is_trained_with_the_configured_dropout(configure, trainers):
+    """TRL switches every dropout off by default, the adapter's too."""
+    phase.train(configure("lora.dropout=0.25"), resume=False)
+    drops = [module.p for name, module in trainers[0].model.named_modules() if "lora_dropout.default" in name and name]
+    assert drops
+    assert set(drops) == {0.25}

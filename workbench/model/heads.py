@@ -39,9 +39,18 @@ class ScalarHead(nn.Module):
         return self.gain * (hidden.float() @ self.weight + self.bias) + self.offset
 
     def normalise(self, raw_mean: float, raw_std: float) -> None:
-        """Set gain and offset so that raw scores of this mean and deviation come out with mean 0 and deviation 1."""
+        """Set gain and offset so that raw scores of this mean and deviation come out with mean 0 and deviation 1.
+
+        Raises:
+            WorkbenchError: the deviation is 0 or not a number.
+        """
         if not raw_std > 0:
-            raise ValueError(f"scores have standard deviation {raw_std}: there is nothing to normalise")
+            raise WorkbenchError(
+                "normalisation of the scores",
+                f"all answers of the start run get the same score (standard deviation {raw_std:g})",
+                expected="scores that differ",
+                remedy="a lower train.lr (the fit diverged), or more normalise.answers from a start run that varies",
+            )
         self.gain.fill_(1 / raw_std)
         self.offset.fill_(-raw_mean / raw_std)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,6 +68,7 @@ def open_runs(runs: Mapping[str, str | Path], *, base: str | None = None, check_
             )
     tokenizer = load_tokenizer(first_spec.name, first_spec.revision)
     model = load_base(first_spec, tokenizer)
+    without_dropout(model)
     roles = Roles.of(model, tokenizer, first_role, folders[first_role].adapter)
     for role, folder in folders.items():
         if role != first_role:
@@ -79,6 +81,17 @@ def open_runs(runs: Mapping[str, str | Path], *, base: str | None = None, check_
             if check_probes and probe is not None:
                 check_probe(roles, role, probe, folder.path)
     return roles
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Switch off a base's own dropout: log-probabilities and scores of roles must be the same in every pass."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            vars(module)["attention_dropout"] = 0.0  # a number in attention modules, which read it in train mode
+    config: Any = model.config
+    config.attention_dropout = 0.0
 
 
 def check_probe(roles: Roles, role: str, probe: Probe, place: Path) -> float:

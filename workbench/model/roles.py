@@ -318,6 +318,7 @@ def _frozen_config(adapter: Path, base: PreTrainedModel) -> LoraConfig:
     _check_adapter(adapter)
     config = LoraConfig.from_pretrained(str(adapter))
     config.inference_mode = True
+    config.lora_dropout = 0.0  # a regulariser of its own training: here two passes must give the same log-probabilities
     config.modules_to_save = None  # a score head has a file of its own
     config.task_type = "CAUSAL_LM"
     config.base_model_name_or_path = base.name_or_path  # where it is now

@@ -33,7 +33,7 @@ def test_normalised_scores_have_mean_0_and_deviation_1():
 
 @pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan")])
 def test_equal_scores_cannot_be_normalised(deviation):
-    with pytest.raises(ValueError, match="nothing to normalise"):
+    with pytest.raises(WorkbenchError, match="get the same score"):
         ScalarHead(4).normalise(0.0, deviation)
 
 

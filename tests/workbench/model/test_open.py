@@ -106,6 +106,27 @@ def test_a_base_may_move_but_not_change(sft_run, tiny_base, tmp_path):
     assert spec.fingerprint in error.expected
 
 
+def test_the_dropout_of_base_and_adapter_is_off_in_train_mode(sft_run, tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "dropping")
+    for folder, file, key in (
+        (base, "config.json", "attention_dropout"),
+        (None, "adapter_config.json", "lora_dropout"),
+    ):
+        path = (folder or copied(sft_run, tmp_path).adapter) / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: 0.5}))
+    roles = open_runs({"policy": tmp_path / sft_run.name}, base=str(base))
+    ids = torch.tensor([[1, 40, 50, 60, 70, 80]])
+    passes = []
+    for train in (True, True, False):
+        with roles.use("policy", train=train) as forward:
+            hidden = forward(ids, torch.ones_like(ids).bool())
+            passes.append(hidden.detach())
+            if train:
+                hidden.sum().backward()
+    torch.testing.assert_close(passes[0], passes[1], rtol=0, atol=0)
+    torch.testing.assert_close(passes[0], passes[2])
+
+
 def test_a_base_that_changed_in_its_place_is_refused(sft_run, tiny_base, tmp_path):
     changed = changed_base(tiny_base, tmp_path)
     record = json.loads((sft_run / "run.json").read_text())["base"] | {"name": str(changed)}
