@@ -31,8 +31,9 @@ class TrackingSection(Section):
     """Where metrics go besides `metrics.jsonl`."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """`auto`: online when logged in, else offline."""
-    project: str = "alignment-workbench"
+    """`auto`: as the environment variable WANDB_MODE says; else online when logged in, offline otherwise."""
+    project: str | None = None
+    """W&B project. None: as WANDB_PROJECT says, else `alignment-workbench`."""
     log_every: PositiveInt = 10
     """Optimizer steps (iterations in ppo) between two rows of metrics."""
 

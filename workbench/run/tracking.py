@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+PROJECT = "alignment-workbench"
 SAMPLE_COLUMNS = ("step", "prompt_id", "prompt", "response", "ended", "score", "kl")
 
 
@@ -24,13 +26,14 @@ class Tracker:
 
     Args:
         folder: the run's folder.
-        project: W&B project.
-        mode: `auto` is online when logged in, else offline, and never asks.
+        project: W&B project; None: `$WANDB_PROJECT`, else `PROJECT`.
+        mode: `auto` is `$WANDB_MODE` if that is set; else online when logged in, offline otherwise. It never asks.
         config: what W&B shows as the run's configuration.
     """
 
-    def __init__(self, folder: RunFolder, *, project: str, mode: Mode, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, *, project: str | None, mode: Mode, config: Mapping[str, Any]) -> None:
         self.folder = folder
+        mode = _mode_of_environment() if mode == "auto" else mode
         self.started = time.monotonic() - self._seconds_so_far()
         self._metrics = folder.metrics_path.open("a", encoding="utf-8")
         self._samples = folder.samples_path.open("a", encoding="utf-8")
@@ -72,20 +75,23 @@ class Tracker:
             self._guarded("finishing", lambda: self._wandb.finish(exit_code=exit_code))
         self.folder.update_record(status=status, seconds=round(time.monotonic() - self.started, 1))
 
-    def _start_wandb(self, project: str, mode: Mode, config: Mapping[str, Any]) -> None:
+    def _start_wandb(self, project: str | None, mode: Mode, config: Mapping[str, Any]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         if mode == "auto":
             mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
         record = self.folder.record()
+        group, name = run_name(self.folder)
         run_id = record.get("wandb_id") or secrets.token_hex(4)
+        # What is passed here wins over the environment, so a variable that the user has set is not passed.
         settings: dict[str, Any] = {
-            "project": project,
-            "name": f"{record['phase']}-{record['name']}",
+            "project": project or os.environ.get("WANDB_PROJECT") or PROJECT,
+            "name": os.environ.get("WANDB_NAME") or name,
+            "group": os.environ.get("WANDB_RUN_GROUP") or group,
             "id": run_id,
             "resume": "allow",
-            "dir": self.folder.path,
+            "dir": os.environ.get("WANDB_DIR") or self.folder.path,
             "config": dict(config),
             "job_type": record["phase"],
             "settings": wandb.Settings(console="off", init_timeout=30, disable_git=True, save_code=False),
@@ -93,13 +99,14 @@ class Tracker:
         try:
             self._wandb = wandb.init(mode=mode, **settings)
         except wandb.errors.CommError as error:
-            print(
-                f"warning: W&B cannot be reached ({str(error).splitlines()[0]}); this run is kept offline, "
-                f"`wandb sync {self.folder.path}/wandb/offline-run-*` uploads it later",
-                file=sys.stderr,
-            )
+            wandb.teardown()  # the service still holds the id of the run that did not start
             mode = "offline"
             self._wandb = wandb.init(mode=mode, **settings)
+            print(
+                f"warning: W&B cannot be reached ({str(error).splitlines()[0]}); this run is kept offline, "
+                f"`wandb sync {settings['dir']}/wandb/offline-run-*-{run_id}` uploads it later",
+                file=sys.stderr,
+            )
         self.folder.update_record(wandb_id=run_id, wandb_mode=mode)
 
     def _log_table(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
@@ -147,6 +154,33 @@ class NoTracker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         pass
+
+
+def run_name(folder: RunFolder) -> tuple[str, str]:
+    """W&B group and name of a run: `runs/demo/ppo` is `demo/ppo` in the group `demo`."""
+    path = folder.path.resolve()
+    run, member = (path.parents[1], f"/{path.name}") if path.parent.name == "members" else (path, "")
+    return run.parent.name, f"{run.parent.name}/{run.name}{member}"
+
+
+def _mode_of_environment() -> Mode:
+    """What `$WANDB_MODE` says; `auto` if it is not set.
+
+    Raises:
+        WorkbenchError: it says something else than W&B's modes.
+    """
+    said = os.environ.get("WANDB_MODE", "").lower()
+    modes: dict[str, Mode] = {
+        "": "auto", "online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"
+    }  # fmt: skip
+    if said not in modes:
+        raise WorkbenchError(
+            "environment variable WANDB_MODE",
+            f"{said!r} is unknown",
+            expected="online, offline or disabled",
+            remedy="set one of these, or tracking.wandb=… on the command line",
+        )
+    return modes[said]
 
 
 def _finite(value: float) -> float | None:

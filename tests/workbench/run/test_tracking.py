@@ -11,17 +11,24 @@ import pytest
 import wandb
 
 from workbench.run.config import Section
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.tracking import Tracker
+from workbench.run.tracking import Tracker, run_name
 
 
 class Config(Section):
     seed: int = 0
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder.create(tmp_path / "run", phase="sft", config=Config())
+    return RunFolder.create(tmp_path / "demo/run", phase="sft", config=Config())
 
 
 @pytest.fixture
@@ -29,8 +36,8 @@ def start(folder):
     """Starts trackers, and closes their files where a test left them open."""
     trackers = []
 
-    def _start(mode="disabled"):
-        trackers.append(Tracker(folder, project="tests", mode=mode, config={"train": {"lr": 0.1}}))
+    def _start(mode="disabled", project=None):
+        trackers.append(Tracker(folder, project=project, mode=mode, config={"train": {"lr": 0.1}}))
         return trackers[-1]
 
     yield _start
@@ -152,6 +159,49 @@ def test_auto_is_online_when_logged_in_and_never_asks(start, folder, recorder, m
     assert asked[0]["prompt"] is False
 
 
+def test_a_run_is_named_after_its_folder_and_grouped_by_the_folder_around_it(start, folder, recorder):
+    start("offline").finish()
+    assert (recorder.options["name"], recorder.options["group"]) == ("demo/run", "demo")
+    assert recorder.options["project"] == "alignment-workbench"
+    assert recorder.options["dir"] == folder.path
+
+
+def test_a_member_of_an_ensemble_is_named_after_the_ensemble(tmp_path):
+    member = RunFolder(tmp_path / "demo/reward/members/2")
+    assert run_name(member) == ("demo", "demo/reward/2")
+
+
+def test_the_environment_wins_over_defaults(start, folder, recorder, monkeypatch, tmp_path):
+    said = {"PROJECT": "theirs", "NAME": "first", "RUN_GROUP": "g", "DIR": str(tmp_path / "w"), "MODE": "offline"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    start("auto").finish()
+    told = [recorder.options[name] for name in ("project", "name", "group", "dir", "mode")]
+    assert told == list(said.values())
+    assert "entity" not in recorder.options, "passed on, it would hide WANDB_ENTITY"
+
+
+def test_a_value_in_the_configuration_wins_over_the_environment(start, folder, recorder, monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    start("offline", project="ours").finish()
+    assert (recorder.options["project"], recorder.options["mode"]) == ("ours", "offline")
+
+
+def test_disabled_in_the_environment_is_disabled(start, folder, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("wandb.init was called"))
+    monkeypatch.setattr(wandb, "login", lambda **_: pytest.fail("wandb.login was called"))
+    start("auto").finish()
+    assert "wandb_mode" not in folder.record()
+
+
+def test_an_unknown_mode_in_the_environment_is_an_error(start, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(WorkbenchError, match=r"(?s)WANDB_MODE.*'sometimes'.*online, offline or disabled"):
+        start("auto")
+
+
 def test_unreachable_server_falls_back_to_offline(start, folder, recorder, monkeypatch, capsys):
     modes = []
 
@@ -162,10 +212,11 @@ def test_unreachable_server_falls_back_to_offline(start, folder, recorder, monke
         return recorder.init(**options)
 
     monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "teardown", lambda: modes.append("teardown"))
     tracker = start("online")
     tracker.log({"a/b": 1.0}, step=0)
     tracker.finish()
-    assert modes == ["online", "offline"]
+    assert modes == ["online", "teardown", "offline"], "without the teardown W&B says that the id is in use"
     assert len(recorder.rows) == 1
     assert folder.record()["wandb_mode"] == "offline"
     assert "wandb_error" not in folder.record()
