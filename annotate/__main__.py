@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
+from annotate.inputs import check_campaign, check_pairs, needed
 from annotate.store.database import Store
 from workbench.data.rules import RowRules
 from workbench.run.config import parse_command_line
@@ -49,10 +50,11 @@ def pairs(argv: list[str]) -> None:
     config = _config("pairs", argv)
     if config is None:
         return
-    from annotate.answering import follow_run, sample_pairs
-
     if not passes.isdigit():
         raise WorkbenchError("--passes", f"{passes!r} is no number", expected="how often to sample; 0: until stopped")
+    check_pairs(config, run)
+    from annotate.answering import follow_run, sample_pairs
+
     if run:
         follow_run(config, run, passes=int(passes))
     else:
@@ -65,6 +67,8 @@ def campaign(argv: list[str]) -> None:
     config = _config("campaign", rest)
     if config is None:
         return
+    if words == ["start"]:
+        check_campaign(config)
     from annotate.answering import campaign as compare
 
     compare(config, words, as_json="--json" in argv)
@@ -74,8 +78,8 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
     """The store, holding the items of the pairs file; without such a file, what was loaded before."""
     from annotate.intake.load import load_file, loaded_text
 
-    path = Path(config.pairs.out)
-    if path.is_file():
+    path = Path(config.pairs.out) if config.pairs.out is not None else None
+    if path is not None and path.is_file():
         store = Store.open(config.store_url, durable=durable, say=print)
         loaded = load_file(store, path, config.queue.intake, rules=RowRules(config.data.ignore, config.data.bad_rows))
         print(f"{store.place}: {loaded_text(loaded)}")
@@ -87,7 +91,7 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
                 return store
         store.close()
     raise WorkbenchError(
-        path,
+        path or config.store_url,
         "there are no pairs to label yet",
         expected="the items that `pairs` writes (pairs.out), or items loaded from a file",
         remedy="python -m annotate pairs CONFIG.yaml, or python -m annotate load CONFIG.yaml FILE",
@@ -240,11 +244,10 @@ def export(argv: list[str]) -> None:
     from annotate.labels.export import export as write
 
     section = config.export
+    out = Path(needed("export.out", section.out))
     demonstrations = Path(section.demonstrations) if section.demonstrations else None
-    counts = write(
-        Store.open(config.store_url, as_it_is=True), Path(section.out), section.rules, demonstrations=demonstrations
-    )
-    print(f"{section.out}: {counts_text(counts)}")
+    counts = write(Store.open(config.store_url, as_it_is=True), out, section.rules, demonstrations=demonstrations)
+    print(f"{out}: {counts_text(counts)}")
 
 
 def status(argv: list[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from annotate.campaign.report import Report, campaign_report
 from annotate.campaign.start import campaign_names, start
 from annotate.config import AnnotateConfig
+from annotate.inputs import needed
 from annotate.sampling.follow import Pass, Rules, follow
 from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
 from annotate.sampling.sources import locate
@@ -29,8 +30,8 @@ def sample_pairs(config: AnnotateConfig) -> None:
     """Write pairs to label to `pairs.out`."""
     section = config.pairs
     prompts = read_prompts(resolve_data(section.prompts), RowRules(config.data.ignore, config.data.bad_rows))
-    out = Path(section.out)
-    counts = make_pairs(prompts[: section.number], out, _recipe(config), sampler_of_run(section.run))
+    recipe, out = _recipe(config), Path(needed("pairs.out", section.out))
+    counts = make_pairs(prompts[: section.number], out, recipe, sampler_of_run(recipe.run))
     if counts.prompts < section.number:
         print(f"{section.prompts} holds {counts.prompts:,} prompts, not {section.number:,}: all were used")
     print(
@@ -40,8 +41,9 @@ def sample_pairs(config: AnnotateConfig) -> None:
     )
 
 
-def _recipe(config: AnnotateConfig) -> Recipe:
-    return Recipe(**{name: getattr(config.pairs, name) for name in Recipe.__dataclass_fields__})
+def _recipe(config: AnnotateConfig, run: str | None = None) -> Recipe:
+    values = {name: getattr(config.pairs, name) for name in Recipe.__dataclass_fields__}
+    return Recipe(**values | {"run": run or needed("pairs.run", config.pairs.run)})
 
 
 def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
@@ -63,7 +65,9 @@ def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
     rules = Rules(**{name: getattr(config.follow, name) for name in Rules.__dataclass_fields__})
     print(f"{store.place}: follows {run} (Ctrl-C stops it; what was sampled is in the store)", flush=True)
     try:
-        follow(store, run, prompts, _recipe(config), rules, config.queue.intake, opened, passes=passes, report=report)
+        follow(
+            store, run, prompts, _recipe(config, run), rules, config.queue.intake, opened, passes=passes, report=report
+        )
     finally:
         store.close()
 

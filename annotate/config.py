@@ -9,18 +9,19 @@ from annotate.intake.items import Intake
 from annotate.labels.export import Rules
 from annotate.queue.planting import Planting
 from workbench.run.config import Section
+from workbench.run.errors import WorkbenchError
 from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, RowsSection, Share
 
 
 class PairsSection(Section):
     """How answers are sampled from a run, to be compared."""
 
-    run: str
-    """Run folder whose adapter answers."""
+    run: str | None = None
+    """Run folder whose adapter answers. Only `pairs` needs it."""
     prompts: str = "tiny:prompts"
     """File of prompt records, or `tiny:prompts` (the embedded default)."""
-    out: str
-    """Items to label (JSONL): written by `pairs`, loaded by `serve` and `simulate`."""
+    out: str | None = None
+    """Items to label (JSONL): written by `pairs`, loaded by `serve` and `simulate`. None: `load` brings them."""
     number: PositiveInt = 1000
     """Prompts to answer, from the start of the file."""
     responses_per_prompt: Annotated[int, Field(ge=2)] = 2
@@ -41,7 +42,7 @@ class StoreSection(Section):
     """Where labels are kept."""
 
     url: str | None = None
-    """A file (SQLite) or a database URL. None: `labels.sqlite` beside `pairs.out`."""
+    """A file (SQLite) or a database URL. None: `labels.sqlite` beside `pairs.out`, which then must be given."""
 
 
 class QueueSection(Section):
@@ -119,8 +120,8 @@ class SimulateSection(Section):
 class ExportSection(Section):
     """How judgements become preference records."""
 
-    out: str
-    """Preference records (JSONL), read by `reward` and `ppo`."""
+    out: str | None = None
+    """Preference records (JSONL), read by `reward` and `ppo`. Only `export` needs it."""
     who: Literal["everyone", "people", "simulated"] = "everyone"
     """Whose judgements count."""
     heldout_share: Share = 0.1
@@ -193,19 +194,32 @@ class LeadSection(Section):
 class AnnotateConfig(Section):
     """Everything `python -m annotate` reads."""
 
-    pairs: PairsSection
+    pairs: PairsSection = PairsSection()
     store: StoreSection = StoreSection()
     queue: QueueSection = QueueSection()
     data: RowsSection = RowsSection()
     server: ServerSection = ServerSection()
     page: PageSection = PageSection()
     simulate: SimulateSection = SimulateSection()
-    export: ExportSection
+    export: ExportSection = ExportSection()
     campaign: CampaignSection = CampaignSection()
     follow: FollowSection = FollowSection()
     lead: LeadSection = LeadSection()
 
     @property
     def store_url(self) -> str:
-        """The store's address, with its default filled in."""
-        return self.store.url or str(Path(self.pairs.out).with_name("labels.sqlite"))
+        """The store's address, with its default filled in.
+
+        Raises:
+            WorkbenchError: neither `store.url` nor `pairs.out` says where labels are kept.
+        """
+        if self.store.url:
+            return self.store.url
+        if self.pairs.out is None:
+            raise WorkbenchError(
+                "store.url",
+                "has no value, and neither has pairs.out, beside which labels are kept by default",
+                expected="a file for the labels, or a database URL",
+                remedy="store.url=labels.sqlite",
+            )
+        return str(Path(self.pairs.out).with_name("labels.sqlite"))

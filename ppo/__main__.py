@@ -9,18 +9,21 @@ from workbench.run.errors import run_main
 def main(argv: list[str]) -> int:
     """Run the phase from its command line."""
     from ppo.config import ContrastiveConfig, PpoConfig, method_of
+    from ppo.inputs import check_contrastive_inputs, check_inputs
     from workbench.run.config import parse_command_line
 
     prog, description = "python -m ppo", __doc__ or ""
     if method_of(argv) == "ppo":
         argv = ["model.force=true" if word == "--force" else word for word in argv]
-        command = parse_command_line(PpoConfig, argv, prog=prog, description=description)
+        command = parse_command_line(PpoConfig, argv, prog=prog, description=description, check=check_inputs)
         if not command.dry_run:
             from ppo.train import train
 
             train(command.config, resume=command.resume)
         return 0
-    contrastive = parse_command_line(ContrastiveConfig, argv, prog=prog, description=description)
+    contrastive = parse_command_line(
+        ContrastiveConfig, argv, prog=prog, description=description, check=check_contrastive_inputs
+    )
     if not contrastive.dry_run:
         from ppo.contrastive.train import train as train_contrastive
 

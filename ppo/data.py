@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ppo.inputs import read_sides
 from workbench.data.batching import encode_demonstrations, encode_prompts
-from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.readers import read_demonstrations
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
-from workbench.data.splits import split_by_group
 from workbench.model.rows import Rows
-from workbench.run.errors import WorkbenchError
 
 
 @dataclass(frozen=True)
@@ -46,26 +45,7 @@ def load_prompts(
     Raises:
         WorkbenchError: from the readers; nothing is left on one side; a held-out prompt is also a training prompt.
     """
-    records = read_prompts(train, rules)
-    if heldout is None or heldout == train:
-        records, held_out = split_by_group(records, heldout_share, seed)
-    else:
-        held_out = read_prompts(heldout, rules)
-        both = {p.prompt for p in records} & {p.prompt for p in held_out}
-        if both:
-            raise WorkbenchError(
-                heldout,
-                f"{len(both)} of its prompts are also in {train}",
-                expected="held-out prompts that are never trained on",
-                remedy="leave data.heldout out to split the training prompts",
-            )
-    if not records or not held_out:
-        raise WorkbenchError(
-            train,
-            f"{len(records)} prompts to train on and {len(held_out)} held out",
-            expected="at least one of each",
-            remedy="data.heldout=FILE, or another data.heldout_share",
-        )
+    records, held_out = read_sides(train, heldout, share=heldout_share, seed=seed, rules=rules)
     return tuple(  # type: ignore[return-value]
         _encode(tokenizer, side, max_prompt_length, place)
         for side, place in ((records, train), (held_out, heldout or train))

@@ -13,6 +13,7 @@ from ppo.config import PpoConfig
 from ppo.data import Demonstrations, PromptSet, load_demonstrations, load_prompts, prompts_of_iteration
 from ppo.engines import Engine, open_engine
 from ppo.evaluate import evaluate
+from ppo.inputs import check_inputs
 from ppo.kl import adapted_kl_coef
 from ppo.open import open_roles, reward_names
 from ppo.passport import check_passports, forced_text
@@ -31,7 +32,7 @@ from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.card import write_card
 from workbench.run.checkpoints import full_disk_explained
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.peak import peak_resident_bytes
 from workbench.run.progress import progress
@@ -57,7 +58,7 @@ class Run:
 
 def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     """Run the phase: load the roles, check them, iterate, save."""
-    _check_values(config)
+    check_all(check_inputs, config, resume=resume)
     processes = Processes()
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
@@ -380,45 +381,6 @@ def _finish(run: Run, results: dict[str, float]) -> None:
     if "forced" in run.folder.record():
         about += f" Forced, against the advice of its passport: {forced_text(run.folder.record()['forced'])}."
     write_card(run.folder, about=about, results=results)
-
-
-def _check_values(config: PpoConfig) -> None:
-    rollout, section = config.rollout, config.train
-    for key, small, large_key, large in (
-        ("train.minibatch_size", section.minibatch_size, "rollout.batch_size", rollout.batch_size),
-        ("train.micro_batch_size", section.micro_batch_size, "train.minibatch_size", section.minibatch_size),
-        ("rollout.responses_per_prompt", rollout.responses_per_prompt, "rollout.batch_size", rollout.batch_size),
-    ):
-        if large % small:
-            raise WorkbenchError(key, f"{small} does not divide {large_key} {large}", remedy=f"{key}={large}")
-    if section.advantage != "gae" and rollout.responses_per_prompt < 2:
-        raise WorkbenchError(
-            "rollout.responses_per_prompt",
-            f"is {rollout.responses_per_prompt}, but train.advantage={section.advantage} compares responses",
-            expected="2 or more",
-            remedy="rollout.responses_per_prompt=4, or train.advantage=gae",
-        )
-    if rollout.importance_cap > 0 and rollout.engine != "vllm":
-        raise WorkbenchError(
-            "rollout.importance_cap",
-            f"needs the probabilities that the engine sampled from, which {rollout.engine} does not tell",
-            expected="0, or rollout.engine=vllm",
-            remedy="rollout.importance_cap=0",
-        )
-    if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
-        raise WorkbenchError(
-            "reward.kl_estimator",
-            "k1 has no gradient on average, so as a loss it would hold nothing back",
-            expected="k2 or k3 with reward.kl_in=loss",
-            remedy="reward.kl_estimator=k2",
-        )
-    if section.ptx_coef > 0 and config.data.demonstrations is None:
-        raise WorkbenchError(
-            "data.demonstrations",
-            "is missing, but train.ptx_coef asks for demonstrations to imitate",
-            expected="a file of demonstrations",
-            remedy="data.demonstrations=FILE, or train.ptx_coef=0",
-        )
 
 
 def _due(iteration: int, every: int) -> bool:

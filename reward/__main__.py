@@ -4,6 +4,7 @@ The verbs: `passport` (reward/passport/command.py), `score`, `explain`, `acquire
 """
 
 from reward.config import RewardConfig
+from reward.inputs import check_inputs
 from reward.verbs import VERBS, make_parser
 from workbench.run.config import parse_command_line
 from workbench.run.errors import run_main
@@ -19,10 +20,12 @@ def main(argv: list[str]) -> int:
         arguments = make_parser().parse_args(argv)
         arguments.run(arguments)
         return 0
-    command = parse_command_line(RewardConfig, argv, prog="python -m reward", description=__doc__ or "")
+    command = parse_command_line(
+        RewardConfig, argv, prog="python -m reward", description=__doc__ or "", check=check_inputs
+    )
     if command.dry_run:
         return 0
-    from reward.train import train  # after the configuration is known to be right: torch takes seconds to import
+    from reward.train import train  # after all that it needs is known to be there: torch takes seconds to import
 
     train(command.config, resume=command.resume)
     return 0

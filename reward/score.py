@@ -61,6 +61,7 @@ def score_file(
     window: int = WINDOW,
     base: str | None = None,
     rules: RowRules | None = None,
+    rows: int | None = None,
     quiet: bool = False,
 ) -> Scored:
     """Score every answer of a file of pairs, items or demonstrations.
@@ -75,6 +76,7 @@ def score_file(
         window: rows that are sorted by length and written together.
         base: where the base is now, when not where the run says.
         rules: how rows of the file are taken.
+        rows: rows of the file, where it has been read through already.
         quiet: no progress bar.
 
     Raises:
@@ -83,7 +85,8 @@ def score_file(
     if out.exists():
         raise WorkbenchError(out, "exists already", remedy="--out ANOTHER.jsonl, or delete it")
     folder = RunFolder.open(run, phase="reward").require_finished()
-    total = sum(1 for _ in stream_answers(file))  # a bad row is found before any work is done
+    # A bad row is found before any work is done.
+    total = sum(1 for _ in stream_answers(file)) if rows is None else rows
     if not total:
         raise WorkbenchError(file, "it is empty", expected="at least one record")
     partial = _Partial.open(out, folder, file)

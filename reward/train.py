@@ -5,7 +5,6 @@ PPO uses them; scores are normalised over answers of the start run, and a probe 
 """
 
 import gc
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,12 @@ from reward.data import RewardData, load_data
 from reward.ensemble import member_seed, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
 from reward.first_head import first_head
+from reward.inputs import check_inputs
 from reward.passport.checks import Limits
 from reward.passport.command import origins_of
 from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
-from reward.passport.issue import issue_passport, read_facts, summary
+from reward.passport.issue import issue_passport, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
@@ -46,6 +46,7 @@ from workbench.model.training import (
 )
 from workbench.run.card import write_card
 from workbench.run.checkpoints import full_disk_explained
+from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.tracking import Tracker
 
@@ -65,8 +66,7 @@ METRICS = {
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     """Run the phase: fit one model or an ensemble, then examine it."""
     member = config.ensemble.member > 0
-    if config.passport.facts:
-        read_facts(Path(config.passport.facts))  # a bad file is found before any work is done
+    check_all(check_inputs, config, resume=resume)
     if config.ensemble.members > 1 and not member:
         folder = train_members(config, resume=resume, fit=train_one)
     else:

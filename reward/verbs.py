@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
+from reward.inputs import check_acquire, check_explain, check_inputs, check_score
 from workbench.data.rules import add_row_options, row_options
+from workbench.run.errors import check_all
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,10 +87,11 @@ def _positive(text: str) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from reward.score import score_file
-
     file = Path(arguments.file)
     out = Path(arguments.out) if arguments.out else file.with_name(f"{file.stem}.scores.jsonl")
+    rows = check_score(arguments.reward_run, arguments.file, out, arguments.base)
+    from reward.score import score_file
+
     done = score_file(
         Path(arguments.reward_run),
         file,
@@ -97,11 +100,15 @@ def _score(arguments: argparse.Namespace) -> None:
         batch_tokens=arguments.batch_tokens,
         base=arguments.base,
         rules=row_options(arguments),
+        rows=rows,
     )
     print(f"{out}: {done.rows:,} rows, {done.resumed:,} of them scored before; {done.left_out:,} rows left out now")
 
 
 def _explain(arguments: argparse.Namespace) -> None:
+    rules = row_options(arguments)
+    texts = {"prompt": arguments.prompt, "response": arguments.response}
+    check_explain(arguments.reward_run, texts, arguments.preferences, arguments.base, rules)
     from reward.explain import explain
 
     page = explain(
@@ -114,12 +121,14 @@ def _explain(arguments: argparse.Namespace) -> None:
         relabel=Path(arguments.relabel) if arguments.relabel else None,
         batch_size=arguments.batch_size,
         base=arguments.base,
-        rules=row_options(arguments) if arguments.preferences else None,
+        rules=rules if arguments.preferences else None,
     )
     print(page)
 
 
 def _acquire(arguments: argparse.Namespace) -> None:
+    rules = row_options(arguments)
+    check_acquire(arguments.reward_runs, arguments.pool, arguments.without, arguments.base, rules)
     from reward.acquire import acquire
 
     chosen = acquire(
@@ -132,12 +141,18 @@ def _acquire(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         batch_size=arguments.batch_size,
         base=arguments.base,
-        rules=row_options(arguments),
+        rules=rules,
     )
     print(f"{arguments.out}: {chosen:,} pairs; python -m annotate prioritise CONFIG.yaml {arguments.out}")
 
 
 def _curve(arguments: argparse.Namespace) -> None:
+    from reward.config import RewardConfig
+    from workbench.run.config import load_config
+
+    config, _ = load_config(RewardConfig, Path(arguments.config), arguments.overrides)
+    run = config.run.model_copy(update={"dir": str(Path(arguments.out) / "check"), "overwrite": True})
+    check_all(check_inputs, config.model_copy(update={"run": run}))
     from reward.curve import learning_curve
 
     print(

@@ -6,12 +6,10 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from sft.inputs import read_sides
 from workbench.data.batching import encode_demonstrations
-from workbench.data.readers import read_demonstrations
 from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
-from workbench.data.splits import split_by_group
-from workbench.run.errors import WorkbenchError
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,7 @@ def load_data(
     Raises:
         WorkbenchError: from the readers; or nothing is left to train or validate on.
     """
-    records = read_demonstrations(train, rules)
-    if validation is not None:
-        held_out = read_demonstrations(validation, rules)
-    else:
-        records, held_out = split_by_group(records, validation_share, seed)
-    if not records or not held_out:
-        raise WorkbenchError(
-            train,
-            f"{len(records)} demonstrations to train on and {len(held_out)} to validate on",
-            expected="at least one of each",
-            remedy="data.validation=FILE, or another data.validation_share",
-        )
+    records, held_out = read_sides(train, validation, share=validation_share, seed=seed, rules=rules)
     rows = encode_demonstrations(tokenizer, records, max_length=max_length, place=train)
     held_out_rows = encode_demonstrations(tokenizer, held_out, max_length=max_length, place=validation or train)
     return SftData(

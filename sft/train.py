@@ -13,6 +13,7 @@ from trl import SFTTrainer
 from sft.config import SftConfig
 from sft.data import SftData, load_data
 from sft.evaluate import sample_answers, validate
+from sft.inputs import check_inputs
 from workbench.data.embedded import resolve_data
 from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
@@ -28,7 +29,7 @@ from workbench.model.training import (
 )
 from workbench.run.card import write_card
 from workbench.run.checkpoints import full_disk_explained
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.tracking import Tracker
 
@@ -45,8 +46,8 @@ METRICS = {
 
 def train(config: SftConfig, *, resume: bool) -> RunFolder:
     """Run the phase: read, tune, validate, save."""
-    if config.model.base is None:
-        raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
+    check_all(check_inputs, config, resume=resume)
+    assert config.model.base is not None, "checked above"
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)

@@ -140,8 +140,19 @@ def _write_facts(out: Path) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from workbench.data.embedded import resolve_data
+    from workbench.evaluate.inputs import check_evaluation
+
+    folders = check_evaluation(
+        arguments.runs,
+        prompts=lambda folder: _prompts(arguments.prompts, folder),
+        demonstrations=arguments.demonstrations,
+        preferences=arguments.preferences,
+        reward=arguments.reward,
+        against=arguments.against,
+        base=arguments.base,
+        rules=row_options(arguments),
+    )
     from workbench.evaluate.run_models import Sampling, evaluate_policy_run, evaluate_reward_run
-    from workbench.run.folder import RunFolder
     from workbench.tiny.gold import gold_reward
 
     sampling = Sampling(
@@ -151,7 +162,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    folders = [RunFolder.open(run).require_finished() for run in arguments.runs]
     for folder in folders:
         if folder.record()["phase"] == "reward":
             result = evaluate_reward_run(

@@ -15,6 +15,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from ppo.config import ContrastiveConfig, LossSection
+from ppo.inputs import check_contrastive_inputs
 from workbench.data.batching import encode_pairs
 from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
@@ -32,6 +33,7 @@ from workbench.model.training import (
 )
 from workbench.run.card import write_card
 from workbench.run.checkpoints import full_disk_explained
+from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.tracking import Tracker
 
@@ -52,6 +54,7 @@ METRICS = {
 
 def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     """Run the phase: read, train, measure on held-out pairs, save."""
+    check_all(check_contrastive_inputs, config, resume=resume)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reward.config import PassportSection, RewardConfig
+from reward.inputs import check_passport
+from workbench.data.inputs import usable_run
 from workbench.run.config import describe, load_config
 from workbench.run.errors import WorkbenchError
 
@@ -28,14 +30,13 @@ def main(argv: Sequence[str]) -> int:
         section = PassportSection()
         print(describe(section, dict.fromkeys(section.model_dump(), "default")))
         return 0
-    from workbench.run.folder import RunFolder
-
-    folder = RunFolder.open(arguments.run, phase="reward").require_finished()
+    folder = usable_run(arguments.run, "reward")
     config, _ = load_config(RewardConfig, config_path, arguments.overrides)
     given = {text.partition("=")[0].removeprefix("passport.") for text in arguments.overrides}
     if arguments.dry_run:
         print(describe(config.passport, origins_of(config.passport, given)))
         return 0
+    check_passport(arguments.run, config.model.base, config.passport.facts)
     from reward.passport.issue import summary
     from reward.train import examine_run  # torch takes seconds to import
 

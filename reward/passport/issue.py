@@ -1,12 +1,12 @@
 """Opens a finished reward run, examines it, and writes passport.json and passport.html into its folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reward.inputs import read_facts
 from reward.passport.checks import Limits, failed_names, verdict
 from reward.passport.content import PAGE, Passport
 from reward.passport.examination import examine
@@ -24,7 +24,6 @@ from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import write_text_atomically
-from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint, git_commit, package_versions
 
@@ -111,26 +110,6 @@ def examined_files(folder: RunFolder) -> dict[str, str]:
         path for member in folder.members for path in (member.adapter / "adapter_model.safetensors", member.head_path)
     ]
     return {path.relative_to(folder.path).as_posix(): str(file_fingerprint(path)["sha256"]) for path in files}
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """Right statement → a wrong one.
-
-    Raises:
-        WorkbenchError: no such file, or a line is not `{"right": "…", "wrong": "…"}`.
-    """
-    if not path.is_file():
-        raise WorkbenchError(path, "no such file", remedy="passport.facts=FILE, or leave it out")
-    facts = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            facts[str(row["right"])] = str(row["wrong"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise WorkbenchError(
-                f"{path}:{number}", f"is no pair of statements ({error})", expected='{"right": "…", "wrong": "…"}'
-            ) from None
-    return facts
 
 
 def _records(folder: RunFolder) -> list[Preference]:

@@ -7,7 +7,7 @@ that are the same): as long as they are rare, such rows are left out and reporte
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,7 @@ def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, DEMONSTRATION_FORMS, "demonstrations", rules)
-    _report_duplicates(path, [(record.prompt, record.response) for record in records])
-    return records
+    return _read(path, DEMONSTRATION_FORMS, "demonstrations", rules, lambda record: (record.prompt, record.response))
 
 
 def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Preference]:
@@ -50,9 +48,9 @@ def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Pr
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, PREFERENCE_FORMS, "preferences", rules)
-    _report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for record in records])
-    return records
+    return _read(
+        path, PREFERENCE_FORMS, "preferences", rules, lambda record: (record.prompt, record.chosen, record.rejected)
+    )
 
 
 def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt]:
@@ -92,9 +90,7 @@ def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    records = _read(path, LABELLED_FORMS, "labelled texts", rules)
-    _report_duplicates(path, [(record.text, record.label) for record in records])
-    return records
+    return _read(path, LABELLED_FORMS, "labelled texts", rules, lambda record: (record.text, record.label))
 
 
 def stream_answers(path: str | Path) -> Iterator[Preference | Item | Demonstration | WorthlessRow]:
@@ -140,8 +136,44 @@ def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, A
     write_text_atomically(Path(path), "".join(lines))
 
 
-def _read(path: str | Path, forms: Sequence[Form[RecordT]], kind: str, rules: RowRules | None) -> list[RecordT]:
+_REMEMBERED: dict[tuple[object, ...], tuple[list[Any], list[dict[str, str]]]] = {}
+"""Records of files that this process has read: a command checks its files before it loads a model library, and must not
+read 100 MB again to train on them. Records are immutable; a file that changes is read anew."""
+
+
+def _read(
+    path: str | Path,
+    forms: Sequence[Form[RecordT]],
+    kind: str,
+    rules: RowRules | None,
+    content: Callable[[RecordT], object] | None = None,
+) -> list[RecordT]:
+    """The records; where `content` is given, one warning counts those that repeat an earlier one's."""
     rules = rules or RowRules()
+    seen = _stamp(path)
+    key = (str(path), seen, kind, rules.ignore, rules.bad_rows)
+    if key not in _REMEMBERED:
+        own = RowRules(rules.ignore, rules.bad_rows)
+        records = _read_now(path, forms, kind, own)
+        if content is not None:
+            _report_duplicates(path, [content(record) for record in records])
+        if seen is None:
+            rules.left_out.extend(own.left_out)
+            return records
+        _REMEMBERED[key] = (list(records), own.left_out)
+    known, left_out = _REMEMBERED[key]
+    rules.left_out.extend(row for row in left_out if row not in rules.left_out)
+    return list(known)
+
+
+def _stamp(path: str | Path) -> tuple[object, ...] | None:
+    """Changes when a file, or a file of a folder, does; None for what is not on this disk."""
+    top = Path(path)
+    files = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files) or None
+
+
+def _read_now(path: str | Path, forms: Sequence[Form[RecordT]], kind: str, rules: RowRules) -> list[RecordT]:
     rows = read_rows(path)
     first = next((row for row in rows if row.error is None), rows[0])
     form = next((form for form in forms if form.fits(first)), None)

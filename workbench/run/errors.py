@@ -73,6 +73,10 @@ class Problems:
         self.errors += [error for error in new if str(error) not in map(str, self.errors)]
         return None
 
+    def add(self, place: object, problem: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        """Keep one problem, described as in `WorkbenchError`."""
+        self.errors.append(WorkbenchError(place, problem, expected=expected, remedy=remedy))
+
     def raise_if_any(self) -> None:
         """Raise what was collected.
 
@@ -81,6 +85,13 @@ class Problems:
         """
         if self.errors:
             raise self.errors[0] if len(self.errors) == 1 else SeveralErrors(self.errors)
+
+
+def check_all(check: Callable[..., object], *arguments: object, **options: object) -> None:
+    """Run `check(…, problems, …)` with the problems as its second argument, and raise all it collected."""
+    problems = Problems()
+    check(arguments[0], problems, *arguments[1:], **options)
+    problems.raise_if_any()
 
 
 LIKELY = 0.75

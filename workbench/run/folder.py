@@ -83,29 +83,12 @@ class RunFolder:
         Raises:
             WorkbenchError: the folder holds another run, another phase, or another configuration.
         """
+        cls.check_startable(path, phase=phase, config=config, overwrite=overwrite, resume=resume)
         folder = cls(Path(path))
         if folder.record_path.is_file():
-            folder._check_phase((phase,))
-            if overwrite and not resume:
-                shutil.rmtree(folder.path)
-            elif not resume:
-                raise WorkbenchError(
-                    folder.path,
-                    f"already holds a {phase} run (status {folder.record()['status']!r})",
-                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… moves",
-                )
-            else:
-                folder._check_same_config(config)
+            if resume:
                 return folder
-        elif folder.path.is_dir() and any(entry.name not in FIRST_FILES for entry in folder.path.iterdir()):
-            raise WorkbenchError(
-                folder.path,
-                "is not empty and holds no run.json",
-                expected="a new or empty folder",
-                remedy="run.dir=…",
-            )
-        elif folder.path.is_file():
-            raise WorkbenchError(folder.path, "is a file", expected="a new or empty folder", remedy="run.dir=…")
+            shutil.rmtree(folder.path)
         make_folder(folder.path)
         write_config(config, folder.config_path)
         folder.write_record(
@@ -122,6 +105,36 @@ class RunFolder:
             }
         )
         return folder
+
+    @classmethod
+    def check_startable(
+        cls, path: str | Path, *, phase: str, config: Section, overwrite: bool = False, resume: bool = False
+    ) -> None:
+        """Whether `create` would start or go on; touches nothing.
+
+        Raises:
+            WorkbenchError: the folder holds another run, another phase, or another configuration.
+        """
+        folder = cls(Path(path))
+        if folder.record_path.is_file():
+            folder._check_phase((phase,))
+            if resume:
+                folder._check_same_config(config)
+            elif not overwrite:
+                raise WorkbenchError(
+                    folder.path,
+                    f"already holds a {phase} run (status {folder.record()['status']!r})",
+                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… moves",
+                )
+        elif folder.path.is_dir() and any(entry.name not in FIRST_FILES for entry in folder.path.iterdir()):
+            raise WorkbenchError(
+                folder.path,
+                "is not empty and holds no run.json",
+                expected="a new or empty folder",
+                remedy="run.dir=…",
+            )
+        elif folder.path.is_file():
+            raise WorkbenchError(folder.path, "is a file", expected="a new or empty folder", remedy="run.dir=…")
 
     @classmethod
     def open(cls, path: str | Path, *, phase: str | tuple[str, ...] | None = None) -> "RunFolder":

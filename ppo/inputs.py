@@ -1,0 +1,149 @@
+"""What a run of post-training reads and writes, opened and checked before any model library is loaded."""
+
+from pathlib import Path
+
+from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.passport import check_passports
+from workbench.data.inputs import (
+    check_divides,
+    check_micro_batch,
+    check_run_folder,
+    data_files,
+    left_out_line,
+    parents,
+)
+from workbench.data.preferences import load_pairs
+from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.records import Prompt
+from workbench.data.rules import RowRules
+from workbench.data.splits import split_by_group
+from workbench.run.errors import Problems, WorkbenchError
+
+
+def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """Collect all that is wrong with values, runs, passports, files and folder; returns what was found, a line each."""
+    check_values(config, problems)
+    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    for reward in parents(problems, config.model.reward, "reward", config.model.base):
+        problems.attempt(check_passports, [reward], force=config.model.force)
+    problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
+    section = config.data
+    names = {"train": section.train, "heldout": section.heldout}
+    if config.train.ptx_coef > 0:
+        names["demonstrations"] = section.demonstrations
+    files = data_files(names, problems)
+    if files is None:
+        return []
+    rules = RowRules(section.ignore, section.bad_rows)
+    found = []
+    if "demonstrations" in files:
+        records = problems.attempt(read_demonstrations, files["demonstrations"], rules) or []
+        found.append(f"data.demonstrations: {files['demonstrations']}: {len(records):,} demonstrations")
+    sides = problems.attempt(
+        read_sides, files["train"], files.get("heldout"), share=section.heldout_share, seed=config.run.seed, rules=rules
+    )
+    if sides is not None:
+        found[:0] = [
+            f"data.train: {files['train']}: {len(sides[0]):,} prompts to train on",
+            f"data.heldout: {files.get('heldout', files['train'])}: {len(sides[1]):,} prompts held out",
+        ]
+    return [*found, *left_out_line(rules)]
+
+
+def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """The same for dpo and slic."""
+    section = config.data
+    problems.attempt(check_micro_batch, config.train)
+    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
+    files = data_files({"train": section.train, "heldout": section.heldout}, problems)
+    if files is None:
+        return []
+    rules = RowRules(section.ignore, section.bad_rows)
+    split = problems.attempt(
+        load_pairs,
+        files["train"],
+        files.get("heldout"),
+        heldout_share=section.heldout_share,
+        seed=config.run.seed,
+        limit=section.limit,
+        rules=rules,
+    )
+    if split is None:
+        return []
+    return [
+        f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
+        f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
+        *left_out_line(rules),
+    ]
+
+
+def read_sides(
+    train: Path, heldout: Path | None, *, share: float, seed: int, rules: RowRules | None = None
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to train on and held-out prompts: of two files, or of one that is split by prompt.
+
+    Raises:
+        WorkbenchError: from the readers, of both files; one side is empty; a held-out prompt is also a training prompt.
+    """
+    apart = heldout is not None and heldout != train
+    problems = Problems()
+    records = problems.attempt(read_prompts, train, rules) or []
+    held_out = problems.attempt(read_prompts, heldout, rules) or [] if apart else []
+    problems.raise_if_any()
+    if not apart:
+        records, held_out = split_by_group(records, share, seed)
+    elif both := {p.prompt for p in records} & {p.prompt for p in held_out}:
+        raise WorkbenchError(
+            heldout,
+            f"{len(both)} of its prompts are also in {train}",
+            expected="held-out prompts that are never trained on",
+            remedy="leave data.heldout out to split the training prompts",
+        )
+    if not records or not held_out:
+        raise WorkbenchError(
+            train,
+            f"{len(records)} prompts to train on and {len(held_out)} held out",
+            expected="at least one of each",
+            remedy="data.heldout=FILE, or another data.heldout_share",
+        )
+    return records, held_out
+
+
+def check_values(config: PpoConfig, problems: Problems) -> None:
+    """Collect what is wrong with values that have to fit one another."""
+    rollout, section = config.rollout, config.train
+    for key, small, large_key, large in (
+        ("train.minibatch_size", section.minibatch_size, "rollout.batch_size", rollout.batch_size),
+        ("train.micro_batch_size", section.micro_batch_size, "train.minibatch_size", section.minibatch_size),
+        ("rollout.responses_per_prompt", rollout.responses_per_prompt, "rollout.batch_size", rollout.batch_size),
+    ):
+        problems.attempt(check_divides, key, small, large_key, large)
+    if section.advantage != "gae" and rollout.responses_per_prompt < 2:
+        problems.add(
+            "rollout.responses_per_prompt",
+            f"is {rollout.responses_per_prompt}, but train.advantage={section.advantage} compares responses",
+            expected="2 or more",
+            remedy="rollout.responses_per_prompt=4, or train.advantage=gae",
+        )
+    if rollout.importance_cap > 0 and rollout.engine != "vllm":
+        problems.add(
+            "rollout.importance_cap",
+            f"needs the probabilities that the engine sampled from, which {rollout.engine} does not tell",
+            expected="0, or rollout.engine=vllm",
+            remedy="rollout.importance_cap=0",
+        )
+    if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
+        problems.add(
+            "reward.kl_estimator",
+            "k1 has no gradient on average, so as a loss it would hold nothing back",
+            expected="k2 or k3 with reward.kl_in=loss",
+            remedy="reward.kl_estimator=k2",
+        )
+    if section.ptx_coef > 0 and config.data.demonstrations is None:
+        problems.add(
+            "data.demonstrations",
+            "is missing, but train.ptx_coef asks for demonstrations to imitate",
+            expected="a file of demonstrations",
+            remedy="data.demonstrations=FILE, or train.ptx_coef=0",
+        )

@@ -1,0 +1,151 @@
+"""What a reward run reads and writes, opened and checked before any model library is loaded."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reward.config import RewardConfig
+from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, parents
+from workbench.data.preferences import PairSplit, load_pairs
+from workbench.data.readers import read_items, read_preferences, stream_answers
+from workbench.data.rules import RowRules
+from workbench.data.sources import existing
+from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.folder import RunFolder
+
+
+def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """Collect all that is wrong with values, parent, files and folder; returns what was found, a line each."""
+    section = config.data
+    problems.attempt(check_micro_batch, config.train)
+    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
+    if config.passport.facts:
+        problems.attempt(read_facts, Path(config.passport.facts))
+    files = data_files({"train": section.train, "heldout": section.heldout}, problems)
+    if files is None:
+        return []
+    rules = RowRules(section.ignore, section.bad_rows)
+    split = problems.attempt(
+        load_pairs,
+        files["train"],
+        files.get("heldout"),
+        heldout_share=section.heldout_share,
+        seed=config.run.seed,
+        keep_ties=config.loss.kind == "ordinal",
+        limit=section.limit,
+        rules=rules,
+    )
+    if split is None:
+        return []
+    return [
+        f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
+        f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
+        *left_out_line(rules),
+        *(few_labels(split, config.passport.fewest) if config.passport.at_end else []),
+    ]
+
+
+def few_labels(split: PairSplit, fewest: int) -> list[str]:
+    """A line where too few pairs are held out for a passport that passes: how many labels that takes.
+
+    Args:
+        split: the pairs.
+        fewest: held-out pairs below which a check of the passport is undefined.
+    """
+    heldout, labels = len(split.heldout), len(split.train) + len(split.heldout)
+    if heldout >= fewest:
+        return []
+    needed = math.ceil(fewest * labels / heldout)
+    return [
+        f"{labels:,} labels, of which {heldout:,} are held out: a passport that passes needs {fewest:,} held-out pairs "
+        f"(passport.fewest), about {needed:,} labels if the same share is held out. With fewer, checks are undefined, "
+        "and `python -m ppo` refuses the run unless it is forced"
+    ]
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Right statement → a wrong one.
+
+    Raises:
+        WorkbenchError: no such file, or a line is not `{"right": "…", "wrong": "…"}`.
+    """
+    if not path.is_file():
+        raise WorkbenchError(path, "no such file", remedy="passport.facts=FILE, or leave it out")
+    facts = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            facts[str(row["right"])] = str(row["wrong"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkbenchError(
+                f"{path}:{number}", f"is no pair of statements ({error})", expected='{"right": "…", "wrong": "…"}'
+            ) from None
+    return facts
+
+
+def check_score(run: str, file: str, out: Path, base: str | None) -> int:
+    """Rows of a file to score, after run, file and output were found to be usable.
+
+    Raises:
+        WorkbenchError: all that is wrong with them, at once.
+    """
+    problems = Problems()
+    parents(problems, [run], "reward", base)
+    if out.exists():
+        problems.add(out, "exists already", remedy="--out ANOTHER.jsonl, or delete it")
+    rows = problems.attempt(lambda: sum(1 for _ in stream_answers(file)))
+    if rows == 0:
+        problems.add(file, "it is empty", expected="at least one record")
+    problems.raise_if_any()
+    return rows or 0
+
+
+def check_explain(
+    run: str, texts: Mapping[str, str], preferences: str | None, base: str | None, rules: RowRules
+) -> None:
+    """What `explain` reads is there: the run, the pairs, and a prompt and response with something in them.
+
+    Raises:
+        WorkbenchError: all that is wrong with them, at once.
+    """
+    problems = Problems()
+    parents(problems, [run], "reward", base)
+    for name, text in texts.items():
+        if not text.strip():
+            problems.add(name, "it is empty", expected="some text")
+    if preferences:
+        problems.attempt(read_preferences, preferences, rules)
+    problems.raise_if_any()
+
+
+def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str | None, rules: RowRules) -> None:
+    """What `acquire` reads is there: the runs, the pool of items, and the pairs that are labelled already.
+
+    Raises:
+        WorkbenchError: all that is wrong with them, at once.
+    """
+    problems = Problems()
+    parents(problems, runs, "reward", base)
+    problems.attempt(read_items, pool, rules)
+    if without:
+        problems.attempt(read_preferences, without, rules)
+    problems.raise_if_any()
+
+
+def check_passport(run: str, base: str | None, facts: str | None) -> RunFolder:
+    """A reward run with all that its examination reads.
+
+    Raises:
+        WorkbenchError: all that is wrong with it, at once.
+    """
+    problems = Problems()
+    found = parents(problems, [run], "reward", base)
+    for folder in found:
+        for file in folder.record().get("data", {}).values():
+            problems.attempt(existing, Path(file["path"]))
+    if facts:
+        problems.attempt(read_facts, Path(facts))
+    problems.raise_if_any()
+    return found[0]

@@ -1,0 +1,63 @@
+"""What a run of supervised tuning reads and writes, opened and checked before any model library is loaded."""
+
+from pathlib import Path
+
+from sft.config import SftConfig
+from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, usable_base
+from workbench.data.readers import read_demonstrations
+from workbench.data.records import Demonstration
+from workbench.data.rules import RowRules
+from workbench.data.splits import split_by_group
+from workbench.run.errors import Problems, WorkbenchError
+
+
+def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """Collect all that is wrong with values, base, files and folder; returns what was found, a line each."""
+    section = config.data
+    problems.attempt(check_micro_batch, config.train)
+    problems.attempt(usable_base, config.model.base)
+    problems.attempt(check_run_folder, config.run, "sft", config, resume=resume)
+    files = data_files({"train": section.train, "validation": section.validation}, problems)
+    if files is None:
+        return []
+    rules = RowRules(section.ignore, section.bad_rows)
+    sides = problems.attempt(
+        read_sides,
+        files["train"],
+        files.get("validation"),
+        share=section.validation_share,
+        seed=config.run.seed,
+        rules=rules,
+    )
+    if sides is None:
+        return []
+    train, validation = sides
+    return [
+        f"data.train: {files['train']}: {len(train):,} demonstrations to train on",
+        f"data.validation: {files.get('validation', files['train'])}: {len(validation):,} to validate on",
+        *left_out_line(rules),
+    ]
+
+
+def read_sides(
+    train: Path, validation: Path | None, *, share: float, seed: int, rules: RowRules | None = None
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Demonstrations to train on and to validate on: of two files, or of one that is split by prompt.
+
+    Raises:
+        WorkbenchError: from the readers, of both files; or one side is empty.
+    """
+    problems = Problems()
+    records = problems.attempt(read_demonstrations, train, rules) or []
+    held_out = problems.attempt(read_demonstrations, validation, rules) or [] if validation is not None else []
+    problems.raise_if_any()
+    if validation is None:
+        records, held_out = split_by_group(records, share, seed)
+    if not records or not held_out:
+        raise WorkbenchError(
+            train,
+            f"{len(records)} demonstrations to train on and {len(held_out)} to validate on",
+            expected="at least one of each",
+            remedy="data.validation=FILE, or another data.validation_share",
+        )
+    return records, held_out

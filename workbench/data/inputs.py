@@ -1,0 +1,143 @@
+"""What a command will read and write, checked before a model library is loaded. Knows files and run folders, no model.
+
+Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects those of a whole command.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from workbench.data.embedded import resolve_base, resolve_data
+from workbench.data.rules import RowRules
+from workbench.run.config import Section
+from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.sections import OptimizerSection, RunSection
+
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
+    """A finished run of one of these phases, with all that later phases load from it.
+
+    Raises:
+        WorkbenchError: it is missing, of another phase, unfinished, or its adapter or score head is gone.
+    """
+    folder = RunFolder.open(path, phase=phase).require_finished()
+    for member in folder.members:
+        absent = [] if any((member.adapter / name).is_file() for name in ADAPTERS) else [str(member.adapter)]
+        if folder.record()["phase"] == "reward" and not member.head_path.is_file():
+            absent.append(str(member.head_path))
+        if absent:
+            raise WorkbenchError(
+                member.path,
+                f"is finished, but {' and '.join(absent)} is missing",
+                expected="a run folder as the run left it",
+                remedy=f"copy the whole folder again, or repeat the run: python -m {folder.record()['phase']} "
+                f"{folder.config_path} run.overwrite=true",
+            )
+    return folder
+
+
+def usable_base(name: str | None) -> Path | None:
+    """The folder of a base, which holds a configuration, a tokenizer and weights; None for a hub id.
+
+    Raises:
+        WorkbenchError: no name, no such folder, or a part is missing or unreadable.
+    """
+    if name is None:
+        raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
+    folder = Path(resolve_base(name))
+    if not folder.is_dir():
+        return None
+    config = folder / "config.json"
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WorkbenchError(config, f"is not valid JSON: {error}", remedy="copy the base again") from None
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise WorkbenchError(
+            folder, "holds no tokenizer", expected=f"one of {', '.join(TOKENIZERS)}", remedy="copy it from the base"
+        )
+    if not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
+        raise WorkbenchError(folder, "holds no weights", expected=" or ".join(WEIGHTS), remedy="copy the base again")
+    return folder
+
+
+def base_of_run(folder: RunFolder, given: str | None) -> Path | None:
+    """The folder of the base that a run was trained on, or of the one given in its place; None for a hub id.
+
+    Raises:
+        WorkbenchError: it is not there; the remedy says how to name its new place.
+    """
+    name = given or folder.record().get("base", {}).get("name")
+    try:
+        return usable_base(name)
+    except WorkbenchError as error:
+        if given is not None or name is None:
+            raise
+        raise WorkbenchError(
+            folder.path,
+            f"was trained on a base that is not here: {error.place}: {error.problem}",
+            expected=error.expected,
+            remedy="say where the base is now: model.base=FOLDER (evaluate and the verbs of reward: --base FOLDER)",
+        ) from None
+
+
+def check_run_folder(run: RunSection, phase: str, config: Section, *, resume: bool) -> None:
+    """The folder that a run is to be written to can be written to.
+
+    Of processes that were launched together, only the first looks: it may have begun to write already.
+
+    Raises:
+        WorkbenchError: it holds another run, or is no folder.
+    """
+    if int(os.environ.get("RANK", "0")) == 0:
+        RunFolder.check_startable(run.dir, phase=phase, config=config, overwrite=run.overwrite, resume=resume)
+
+
+def check_micro_batch(optimizer: OptimizerSection) -> None:
+    """Micro-batches add up to a batch.
+
+    Raises:
+        WorkbenchError: the micro-batch size does not divide the batch size.
+    """
+    check_divides("train.micro_batch_size", optimizer.micro_batch_size, "train.batch_size", optimizer.batch_size)
+
+
+def check_divides(key: str, small: int, large_key: str, large: int) -> None:
+    """One size divides another.
+
+    Raises:
+        WorkbenchError: it does not; the remedy is the largest size below that does.
+    """
+    if large % small:
+        fits = next(size for size in range(min(small, large), 0, -1) if large % size == 0)
+        raise WorkbenchError(key, f"{small} does not divide {large_key} {large}", remedy=f"{key}={fits}")
+
+
+def parents(
+    problems: Problems, runs: Sequence[str | Path], phase: str | tuple[str, ...], base: str | None
+) -> list[RunFolder]:
+    """Those of the runs that are usable; what is wrong with the others, or with their base, is collected."""
+    found = [folder for run in runs if (folder := problems.attempt(usable_run, run, phase)) is not None]
+    for folder in found:
+        problems.attempt(base_of_run, folder, base)
+    return found
+
+
+def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:
+    """The files by key; None where one of them cannot be had. The embedded default is made if missing."""
+    found = {key: problems.attempt(resolve_data, name) for key, name in names.items() if name is not None}
+    return {key: path for key, path in found.items() if path is not None} if None not in found.values() else None
+
+
+def left_out_line(rules: RowRules) -> list[str]:
+    """How many rows the readers left out, where they did, and the first."""
+    rows = rules.left_out
+    if not rows:
+        return []
+    return [f"left out {len(rows):,} bad rows (data.bad_rows); the first: {rows[0]['place']}: {rows[0]['problem']}"]
