@@ -1,7 +1,9 @@
 """Log-probabilities, entropy and KL from hidden states and the LM head, a chunk of tokens at a time.
 
 No (tokens × vocabulary) tensor lives longer than one chunk, in the forward or in the backward pass: each chunk's
-logits are recomputed for its gradient. On a CPU the cores share the tokens. Shapes: N = selected tokens, D = hidden,
+logits are recomputed for its gradient. Logits are float32 even where states and LM head are bfloat16: a bfloat16 logit
+near 20 is known to ± 0.06 only, so that sampling and training would disagree about a token's probability (MiniMax 2025,
+arXiv:2506.13585, section 3.2). On a CPU the cores share the tokens. Shapes: N = selected tokens, D = hidden,
 V = vocabulary.
 """
 
@@ -61,10 +63,11 @@ def token_kl(
     """
     assert hidden.shape == other_hidden.shape
     kl = hidden.new_empty(len(hidden), dtype=_wide(hidden))
+    head = _factor(lm_head, hidden)
 
     def fill(rows: slice) -> None:
-        p = _log_softmax(hidden[rows], lm_head, temperature)
-        q = _log_softmax(other_hidden[rows], lm_head, temperature)
+        p = _log_softmax(hidden[rows], head, temperature)
+        q = _log_softmax(other_hidden[rows], head, temperature)
         kl[rows] = (p.exp() * (p - q)).sum(dim=-1)
 
     _for_each_chunk(fill, hidden, chunk)
@@ -85,9 +88,10 @@ class _TokenLogprobs(torch.autograd.Function):
         """Both outputs, chunk by chunk."""
         ctx.set_materialize_grads(False)
         logprobs, entropy = (hidden.new_empty(len(hidden), dtype=_wide(hidden)) for _ in range(2))
+        head = _factor(lm_head, hidden)
 
         def fill(rows: slice) -> None:
-            logprobs[rows], entropy[rows] = _chunk_logprobs(hidden[rows], lm_head, targets[rows], temperature)
+            logprobs[rows], entropy[rows] = _chunk_logprobs(hidden[rows], head, targets[rows], temperature)
 
         _for_each_chunk(fill, hidden, chunk)
         ctx.save_for_backward(hidden, lm_head, targets, entropy)
@@ -100,17 +104,17 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, None, None, None, None]:
         """The gradient of the hidden states."""
         hidden, lm_head, targets, entropy = ctx.saved_tensors
-        gradient = torch.empty_like(hidden)
+        gradient, head = torch.empty_like(hidden), _factor(lm_head, hidden)
 
         def fill(rows: slice) -> None:
             of_logits = _logit_gradient(
-                _log_softmax(hidden[rows], lm_head, ctx.temperature),
+                _log_softmax(hidden[rows], head, ctx.temperature),
                 targets[rows],
                 entropy[rows],
                 None if of_logprobs is None else of_logprobs[rows],
                 None if of_entropy is None else of_entropy[rows],
             )
-            gradient[rows] = of_logits.div_(ctx.temperature).to(hidden.dtype) @ lm_head.to(hidden.dtype)
+            gradient[rows] = of_logits.div_(ctx.temperature).to(head.dtype) @ head
 
         _for_each_chunk(fill, hidden, ctx.chunk)
         return gradient, None, None, None, None
@@ -162,13 +166,25 @@ def _wide(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
-def _log_softmax(hidden: Tensor, lm_head: Tensor, temperature: float) -> Tensor:
-    logits = (hidden @ lm_head.to(hidden.dtype).T).to(_wide(hidden))
-    return torch.log_softmax(logits / temperature, dim=-1)
+def _factor(lm_head: Tensor, hidden: Tensor) -> Tensor:
+    """The LM head as products with the states take it: as it is on a GPU; in float32 on a CPU, which has no product
+    of bfloat16 numbers with a float32 result."""
+    return lm_head.to(hidden.dtype if hidden.is_cuda else _wide(hidden))
 
 
-def _chunk_logprobs(hidden: Tensor, lm_head: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    log_p = _log_softmax(hidden, lm_head, temperature)
+def _logits(hidden: Tensor, head: Tensor) -> Tensor:
+    """(n, V) float32, of states (n, D) in any dtype and the head from `_factor`."""
+    if hidden.dtype == head.dtype != _wide(hidden):
+        return torch.mm(hidden, head.T, out_dtype=_wide(hidden))
+    return hidden.to(head.dtype) @ head.T
+
+
+def _log_softmax(hidden: Tensor, head: Tensor, temperature: float) -> Tensor:
+    return torch.log_softmax(_logits(hidden, head) / temperature, dim=-1)
+
+
+def _chunk_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    log_p = _log_softmax(hidden, head, temperature)
     logprobs = log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
     entropy = -(log_p.exp() * log_p).sum(dim=-1)
     return logprobs, entropy
