@@ -28,6 +28,7 @@ from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec
 from workbench.model.heads import save_head
 from workbench.model.open import base_of
+from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.card import write_card
@@ -102,7 +103,8 @@ def iterate(run: Run) -> None:
         rollout = _collect(run, iteration)
         clock.mark("rollout", rollout.tokens)
         if iteration == 0:
-            check_policy_is_reference(rollout)
+            exactly = roles.dtype == torch.float32 and roles.device.type == "cpu"
+            check_policy_is_reference(rollout, LOGPROB_LIMITS[roles.dtype], exactly=exactly)
         rewards, targets = _targets(run, rollout)
         learned = _update(run, rollout, targets, iteration)
         clock.mark("update", rollout.tokens * config.train.ppo_epochs)
