@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks.ppo_vs_trl import VERSION, cache_folder, obtain_trl
-from benchmarks.rate import forward_flop, matmul_rate, training_flop
+from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, write_result
+from workbench.hours import forward_flop, training_flop
 from workbench.measure import llama_config
 from workbench.model.memory import Shape
 from workbench.model.plan import Settings, plan_of

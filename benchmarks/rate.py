@@ -1,11 +1,9 @@
-"""The rate of matrix products that this machine reaches, and the operations that a Llama needs for a token."""
+"""The rate of matrix products that this machine reaches."""
 
 import time
 from typing import Any
 
 import torch
-
-from workbench.model.memory import Shape
 
 
 def matmul_rate() -> dict[str, Any]:
@@ -22,13 +20,3 @@ def matmul_rate() -> dict[str, Any]:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - started)
     return {"flop_per_second": 2 * size**3 / best, "size": size, "dtype": str(dtype).removeprefix("torch.")}
-
-
-def forward_flop(shape: Shape) -> float:
-    """Of one token through the linear maps of the layers: 2 a parameter. Attention and LM head are not counted."""
-    return 2.0 * shape.linear_parameters
-
-
-def training_flop(shape: Shape, *, checkpointing: bool) -> float:
-    """Of one token forward and backward with frozen weights: forward, gradient of the inputs, and recomputation."""
-    return forward_flop(shape) * (3 if checkpointing else 2)

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.ppo_7b import TINY, memory_of
-from benchmarks.rate import matmul_rate, training_flop
+from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, spread, write_result
+from workbench.hours import training_flop
 from workbench.measure import llama_config
 from workbench.model.random_base import write_random_base
 from workbench.model.shapes import KNOWN

@@ -38,6 +38,7 @@ PURE = (
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
+    "workbench/hours.py",
     "workbench/model/kernels.py",
     "workbench/model/logprobs.py",
     "workbench/model/masks.py",

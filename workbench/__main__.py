@@ -70,12 +70,20 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="file to write (default: report.html beside the first run)")
     report.set_defaults(run=_report)
 
-    doctor = verbs.add_parser("doctor", help="the memory of a configuration, before anything is downloaded or trained")
+    doctor = verbs.add_parser(
+        "doctor", help="the memory and the hours of a configuration, before anything is downloaded or trained"
+    )
     doctor.add_argument("config", metavar="CONFIG", help="YAML file of sft, reward or ppo")
     doctor.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     doctor.add_argument("--gpu-memory", type=float, default=24.0, metavar="GIB", help="of the card (default: 24)")
     doctor.add_argument("--shape", metavar="NAME", help="llama-7b, llama-13b or llama-3-8b, for a base not yet here")
     doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what `dtype: auto` is taken for")
+    doctor.add_argument("--records", type=int, default=10_000, help="demonstrations or pairs (default: 10000)")
+    doctor.add_argument("--row-tokens", type=int, default=500, help="mean tokens of prompt and response (default: 500)")
+    doctor.add_argument("--step-ms", type=float, help="of a decode step, measured (default: an assumption)")
+    doctor.add_argument(
+        "--tflops", type=float, default=200.0, help="that products reach, 10^12/s (default: 200, assumed)"
+    )
     doctor.add_argument("--measure", action="store_true", help="on a GPU: run one step on random weights, and compare")
     doctor.set_defaults(run=_doctor)
 
@@ -84,11 +92,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     from workbench.doctor import examine, report
+    from workbench.hours import Amounts
 
     patient = examine(
         here_or_shipped(Path(arguments.config)), arguments.overrides, shape=arguments.shape, device=arguments.device
     )
-    print(report(patient, arguments.gpu_memory))
+    amounts = Amounts(
+        records=arguments.records,
+        row_tokens=arguments.row_tokens,
+        step_seconds=arguments.step_ms / 1e3 if arguments.step_ms else None,
+        flop_per_second=arguments.tflops * 1e12,
+    )
+    print(report(patient, arguments.gpu_memory, amounts))
     if arguments.measure:
         from workbench.measure import measured_report
 

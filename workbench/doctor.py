@@ -1,4 +1,4 @@
-"""`python -m workbench doctor`: the memory of a configuration, before anything is downloaded or trained.
+"""`python -m workbench doctor`: the memory and the hours of a configuration, before anything is downloaded or trained.
 
 The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry-run`); the arithmetic is
 `workbench.model.plan`.
@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from workbench.hours import Amounts, hours, step_seconds
 from workbench.model.memory import Shape
 from workbench.model.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.model.shapes import shape_named, shape_of
@@ -23,14 +24,19 @@ from workbench.run.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_RANK = 16
-MICRO_BATCH = {
-    "sft": ("train.micro_batch_size", "train.batch_size"),
-    "reward": ("train.micro_batch_size", "train.batch_size"),
-    "dpo": ("train.micro_batch_size", "train.batch_size"),
-    "slic": ("train.micro_batch_size", "train.batch_size"),
-    "ppo": ("train.micro_batch_size", "train.minibatch_size"),
+TRAINED = ("micro_batch", "train.micro_batch_size", "train.batch_size")
+MICRO_BATCHES = {
+    "sft": (TRAINED,),
+    "reward": (TRAINED, ("sample_batch", "normalise.batch_size", "normalise.answers")),
+    "dpo": (TRAINED,),
+    "slic": (TRAINED,),
+    "ppo": (
+        ("micro_batch", "train.micro_batch_size", "train.minibatch_size"),
+        ("rollout_micro_batch", "rollout.micro_batch_size", "rollout.batch_size"),
+        ("sample_batch", "rollout.sample_batch_size", "rollout.batch_size"),
+    ),
 }
-"""Method → the key of its micro batch, and the key of what it has to divide."""
+"""Method → (field of the plan's settings, its key, the key of what it has to divide)."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,7 @@ def settings_of(
         length=length,
         prompt=int(values.get("data.max_prompt_length") or max(1, length // 2)),
         response=response,
+        sample_batch=int(values.get("rollout.sample_batch_size") or rows),
         rollout_micro_batch=rows,
         value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
         reward_models=max(1, len(rewards_of(values))),
@@ -176,12 +183,13 @@ def settings_of(
     )
 
 
-def report(patient: Patient, gpu_memory: float) -> str:
-    """What takes how much, whether it fits, and the largest micro batches that do.
+def report(patient: Patient, gpu_memory: float, amounts: Amounts) -> str:
+    """What takes how much, whether it fits, the largest micro batches that do, and hours by stage.
 
     Args:
         patient: what was examined.
         gpu_memory: GiB of the card.
+        amounts: records and rates that decide the hours.
     """
     plan = plan_of(patient.method, patient.shape, patient.settings)
     memory = gpu_memory * 2**30
@@ -197,20 +205,34 @@ def report(patient: Patient, gpu_memory: float) -> str:
         f"{_gb(plan.needed)}  with CUDA's context and fragmentation, of {memory / 1e9:.2f} GB ({gpu_memory:g} GiB): "
         + ("fits" if plan.needed <= memory else "DOES NOT FIT"),
         *(f"largest that fits: {line}" for line in advice(patient, plan, memory)),
+        *time_report(patient, amounts),
     ]
     return "\n".join(lines)
 
 
+def time_report(patient: Patient, amounts: Amounts) -> list[str]:
+    """Hours by stage, with the assumptions they rest on."""
+    s = patient.settings
+    stages = hours(patient.method, patient.values, patient.shape, s, amounts)
+    assumed = [f"rows of {amounts.row_tokens} tokens on average (--row-tokens)"]
+    if patient.method != "ppo":
+        assumed.append(f"{amounts.records:,} records (--records)")
+    if s.sample_batch:
+        milliseconds = 1e3 * step_seconds(patient.shape, s, amounts)
+        assumed.append(f"a decode step of {s.sample_batch} answers in {milliseconds:.0f} ms (--step-ms)")
+    assumed.append(f"products at {amounts.flop_per_second / 1e12:.0f} TFLOP/s (--tflops)")
+    return [
+        "hours on a GPU, from these assumptions: " + ", ".join(assumed),
+        *(f"{value:>9.2f}  {name}" for name, value in stages.items()),
+        f"{sum(stages.values()):>9.2f}  in all",
+    ]
+
+
 def advice(patient: Patient, plan: Plan, memory: float) -> list[str]:
     """The largest micro batches, and what to turn where none fits."""
-    key, whole_key = MICRO_BATCH[patient.method]
     lines = []
-    for field, name, whole in (
-        ("micro_batch", key, int(patient.values[whole_key])),
-        ("rollout_micro_batch", "rollout.micro_batch_size", int(patient.values.get("rollout.batch_size", 0))),
-    ):
-        if not whole:
-            continue
+    for field, name, whole_key in MICRO_BATCHES[patient.method]:
+        whole = int(patient.values[whole_key])
         limit = largest_that_fits(patient.method, patient.shape, patient.settings, memory, field=field)
         size = largest_divisor(whole, limit)
         lines.append(

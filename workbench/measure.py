@@ -51,7 +51,7 @@ def rehearse(patient: Patient) -> Measured:
     """Run the phase for a step, after the phases that it starts from, all on random weights."""
     s = patient.settings
     prompt, response = (s.prompt, s.response) if patient.method == "ppo" else (s.length // 2, s.length - s.length // 2)
-    rows = max(8, 4 * s.micro_batch, 2 * s.rollout_micro_batch)
+    rows = max(8, 4 * s.micro_batch, 2 * s.rollout_micro_batch, 2 * s.sample_batch)
     with tempfile.TemporaryDirectory(prefix="doctor-") as name:
         folder = Path(name)
         base = write_random_base(folder / "base", llama_config(patient.shape), dtype=torch.bfloat16)
@@ -104,7 +104,7 @@ def _sft(stage: Rehearsal, patient: Patient) -> Measured:
     values = sft_values(stage.folder / "sft", stage.base, stage.records, max_length=stage.length)
     values = merged(values, {"lora": {"r": patient.settings.r}, "model": _form(patient)})
     if patient.method == "sft":
-        sample = {"prompts": patient.settings.rollout_micro_batch, "max_new_tokens": patient.settings.response}
+        sample = {"prompts": patient.settings.sample_batch, "max_new_tokens": patient.settings.response}
         values = merged(values, {"train": _train(patient), "model": _model(patient), "sample": sample})
     return run_phase("sft", values, stage.folder)
 
@@ -119,7 +119,7 @@ def _form(patient: Patient) -> dict[str, Any]:
 def _reward(stage: Rehearsal, patient: Patient, *, patient_settings: bool) -> Measured:
     values = reward_values(stage.folder / "reward", stage.folder / "sft", stage.records, max_length=stage.length)
     if patient_settings:
-        size, response = patient.settings.rollout_micro_batch, patient.settings.response
+        size, response = patient.settings.sample_batch, patient.settings.response
         normalise = {"answers": max(16, size), "batch_size": size, "max_new_tokens": response}
         values = merged(values, {"train": _train(patient), "model": _model(patient), "normalise": normalise})
     return run_phase("reward", values, stage.folder)
@@ -128,7 +128,7 @@ def _reward(stage: Rehearsal, patient: Patient, *, patient_settings: bool) -> Me
 def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
     """One iteration of one epoch with the configured micro batches."""
     s = patient.settings
-    minibatch = s.micro_batch * -(-max(s.rollout_micro_batch, s.micro_batch) // s.micro_batch)
+    minibatch = s.micro_batch * -(-max(s.rollout_micro_batch, s.sample_batch, s.micro_batch) // s.micro_batch)
     return {
         "method": "ppo",
         "run": {"dir": str(stage.folder / "ppo")},
@@ -142,6 +142,7 @@ def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
         "data": {"train": str(stage.records.prompts), "heldout_share": 0.2, "max_prompt_length": s.prompt},
         "rollout": {
             "batch_size": minibatch,
+            "sample_batch_size": s.sample_batch,
             "micro_batch_size": s.rollout_micro_batch,
             "max_new_tokens": s.response,
         },

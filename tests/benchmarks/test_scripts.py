@@ -4,10 +4,11 @@ import json
 import subprocess
 
 import pytest
+import torch
 
-from benchmarks import logprob_memory, ppo_7b, ppo_vs_trl, sft_7b
-from benchmarks.rate import forward_flop, training_flop
+from benchmarks import adam_eps, decode_host_cost, logprob_memory, ppo_7b, ppo_vs_trl, sft_7b
 from benchmarks.record import spread
+from workbench.hours import forward_flop, training_flop
 from workbench.model.shapes import KNOWN
 from workbench.run.errors import WorkbenchError
 
@@ -50,6 +51,24 @@ def test_trl_that_cannot_be_fetched_is_one_clear_error(tmp_path, monkeypatch):
     with pytest.raises(WorkbenchError, match=r"No matching distribution(.|\n)*unpack the wheel"):
         ppo_vs_trl.obtain_trl(tmp_path / "trl")
     assert not (tmp_path / "trl").exists()
+
+
+def test_decode_host_cost_counts_fewer_operators_without_an_adapter(tmp_path):
+    small = ["--layers", "2", "--rows", "2", "8", "--tokens", "3", "--repeats", "1"]
+    assert decode_host_cost.main([*small, "--out", str(tmp_path / "r.json")]) == 0
+    steps = result(tmp_path / "r.json")["steps"]
+    few, many = steps["nf4 with adapter"]["2"]["operators"], steps["nf4 with adapter"]["8"]["operators"]
+    assert few == many  # a step launches the same, however many rows there are
+    assert steps["merged copy"]["8"]["operators"] < 0.7 * many
+
+
+def test_adam_eps_damps_small_gradients(tmp_path):
+    assert adam_eps.main(["--tiny", "--out", str(tmp_path / "r.json")]) == 0
+    left = result(tmp_path / "r.json")["share_of_the_step_that_is_left"]
+    shares = [left[eps]["a minibatch"] for eps in ("1e-05", "1e-06", "1e-07", "1e-08")]
+    assert shares == sorted(shares)
+    # By hand: entries of 1e-5 and 3e-5 lose 1/2 and 1/4 of their step at eps 1e-5.
+    assert adam_eps.kept_share(torch.tensor([1e-5, -3e-5]), 1e-5) == pytest.approx((0.5 + 0.75) / 2)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from ppo.config import ContrastiveConfig, PpoConfig
 from tests.conftest import load_phase
 from workbench.__main__ import main
 from workbench.doctor import Patient, examine, phase_of, report, source_of
+from workbench.hours import Amounts
 from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
 from workbench.model.plan import plan_of
 from workbench.model.shapes import KNOWN, read_shape, shape_of
@@ -32,21 +33,22 @@ def test_every_7b_configuration_fits_a_24_gib_card(name):
     assert found.shape == KNOWN["llama-7b"]
     assert found.settings.checkpointing
     assert found.settings.r == found.settings.reward_r == 16
-    text = report(found, 24.0)
+    text = report(found, 24.0, Amounts())
     assert "3.34  base, NF4" in text
     assert ": fits" in text
     assert "largest that fits: train.micro_batch_size=" in text
+    assert text.splitlines()[-1].endswith("in all")
 
 
 def test_overrides_and_a_smaller_card_change_the_verdict():
     many = patient("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
     assert many.settings.micro_batch == 64
-    text = report(many, 24.0)
+    text = report(many, 24.0, Amounts())
     assert "DOES NOT FIT" in text
     assert "update of the policy  <- largest" in text
-    few = patient("ppo", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
-    assert ": fits" in report(few, 12.0)
-    assert "no train.micro_batch_size at all" in report(few, 4.0)
+    few = patient("ppo", "rollout.sample_batch_size=4", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
+    assert ": fits" in report(few, 12.0, Amounts())
+    assert "no train.micro_batch_size at all" in report(few, 4.0, Amounts())
 
 
 def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
@@ -63,13 +65,36 @@ def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
 
 
-def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not():
-    advised = [line for line in report(patient("ppo"), 24.0).splitlines() if "train.micro_batch_size=" in line]
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("ppo", "train.micro_batch_size"),
+        ("ppo", "rollout.micro_batch_size"),
+        ("ppo", "rollout.sample_batch_size"),
+        ("reward", "normalise.batch_size"),
+    ],
+)
+def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not(name, key):
+    advised = [line for line in report(patient(name), 24.0, Amounts()).splitlines() if f"{key}=" in line]
     size = int(advised[0].split("=")[1].split()[0])
     for factor, fits in ((1, True), (2, False)):
-        changed = patient("ppo", f"train.micro_batch_size={size * factor}")
-        plan = plan_of("ppo", changed.shape, changed.settings)
+        changed = patient(name, f"{key}={size * factor}")
+        plan = plan_of(name, changed.shape, changed.settings)
         assert (plan.needed <= 24 * 2**30) == fits
+
+
+def test_the_hours_in_the_header_of_ppo_are_the_doctor_s():
+    """15 hours as it stands; 8 with 128 answers at a time from a merged copy, a step in 38 ms."""
+    many = patient("ppo", "rollout.sample_batch_size=128", "rollout.engine=merged")
+    texts = [report(found, 80.0, Amounts()) for found in (patient("ppo"), many)]
+    totals = [float(text.splitlines()[-1].split()[0]) for text in texts]
+    assert [round(total) for total in totals] == [15, 8]
+    assert "a decode step of 32 answers in 70 ms" in texts[0]
+    assert "a decode step of 128 answers in 38 ms" in texts[1]
+    assert ": fits" in texts[1]
+    header = (LLAMA / "ppo.yaml").read_text(encoding="utf-8")
+    assert "not measured: 15 (10 minutes an iteration)" in header
+    assert "8 with 128 answers at a time from a merged copy, in 38 ms" in header
 
 
 def test_a_base_that_is_not_here_needs_a_shape():
@@ -114,9 +139,11 @@ def test_a_config_json_that_is_no_llama(tmp_path):
 
 
 def test_the_command_prints_the_plan_and_says_that_nothing_was_measured(capsys):
-    main(["doctor", str(LLAMA / "dpo.yaml"), "--gpu-memory", "16", "--measure"])
+    main(["doctor", str(LLAMA / "dpo.yaml"), "--gpu-memory", "16", "--records", "2000", "--measure"])
     text = capsys.readouterr().out
     assert "of 17.18 GB (16 GiB)" in text
+    assert "2,000 records (--records)" in text
+    assert "hours on a GPU, from these assumptions" in text
     if not torch.cuda.is_available():
         assert "not measured: this machine has no GPU" in text
 
@@ -129,9 +156,10 @@ def stage(tmp_path):
 
 
 def test_the_measured_configurations_hold_the_patient_s_sizes(stage, tmp_path):
-    ppo = patient("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=12")
+    ppo = patient("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=6", "rollout.sample_batch_size=12")
     config = load_phase(PpoConfig, tmp_path / "ppo.yaml", ppo_values(stage, ppo))
-    assert (config.train.micro_batch_size, config.rollout.micro_batch_size) == (8, 12)
+    assert (config.train.micro_batch_size, config.rollout.micro_batch_size) == (8, 6)
+    assert config.rollout.sample_batch_size == 12
     assert config.rollout.batch_size == config.train.minibatch_size == 16  # a multiple of 8, of at least 12 rows
     assert (config.data.max_prompt_length, config.rollout.max_new_tokens) == (512, 300)
     assert config.model.activation_checkpointing

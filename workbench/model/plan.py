@@ -52,8 +52,10 @@ class Settings:
     prompt: int = 512
     response: int = 128
     """Of a sampled answer."""
-    rollout_micro_batch: int = 16
+    sample_batch: int = 16
     """Answers sampled at one time."""
+    rollout_micro_batch: int = 16
+    """Answers scored at one time."""
     value: str = "adapter"
     """ppo: `adapter`, `head` (on the policy's states) or `none`."""
     reward_models: int = 1
@@ -178,7 +180,7 @@ def sft(shape: Shape, s: Settings) -> Plan:
         {**_base(shape, s), **_trained("policy", lora_parameters(shape, s.r), s)},
         {
             "forward and backward pass": _update(shape, s, s.micro_batch, s.r, head, autocast=True),
-            "sampling": _sampling(shape, s, s.rollout_micro_batch) if s.rollout_micro_batch else 0.0,
+            "sampling": _sampling(shape, s, s.sample_batch) if s.sample_batch else 0.0,
         },
     )
 
@@ -190,7 +192,7 @@ def reward(shape: Shape, s: Settings) -> Plan:
     scoring = sum(_base(shape, s).values()) + weight_bytes(lora_parameters(shape, s.r) + trained)
     update = _update(shape, s, 2 * s.micro_batch, s.reward_r, 0.0, autocast=True)
     after = max(
-        _sampling(shape, s, s.rollout_micro_batch),
+        _sampling(shape, s, s.sample_batch),
         forward_bytes(shape, rows=s.rollout_micro_batch, length=s.length, unit=s.unit),
     )
     return Plan(
@@ -239,7 +241,7 @@ def ppo(shape: Shape, s: Settings) -> Plan:
     compare = chunk_bytes(shape, tokens=read * s.response, chunk=CHUNK, copies=4)
     head = chunk_bytes(shape, tokens=s.micro_batch * s.response, chunk=CHUNK)
     moments = {
-        "rollout: sampling": _sampling(shape, s, read),
+        "rollout: sampling": _sampling(shape, s, s.sample_batch),
         "rollout: every role reads the answers": states + max(passes, compare),
         "update of the policy": _update(shape, s, s.micro_batch, s.r, head, autocast=False),
     }
