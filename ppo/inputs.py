@@ -11,6 +11,7 @@ from workbench.data.inputs import (
     data_files,
     left_out_line,
     parents,
+    start_run,
 )
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_prompts
@@ -23,7 +24,11 @@ from workbench.run.errors import Problems, WorkbenchError
 def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) -> list[str]:
     """Collect all that is wrong with values, runs, passports, files and folder; returns what was found, a line each."""
     check_values(config, problems)
-    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    lengths = {
+        "data.max_prompt_length": config.data.max_prompt_length,
+        "rollout.max_new_tokens": config.rollout.max_new_tokens,
+    }
+    base = start_run(problems, config.model.start, config.model.base, lengths)
     for reward in parents(problems, config.model.reward, "reward", config.model.base):
         problems.attempt(check_passports, [reward], force=config.model.force)
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
@@ -33,7 +38,7 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
         names["demonstrations"] = section.demonstrations
     files = data_files(names, problems)
     if files is None:
-        return []
+        return base
     rules = RowRules(section.ignore, section.bad_rows)
     found = []
     if "demonstrations" in files:
@@ -47,18 +52,18 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
             f"data.train: {files['train']}: {len(sides[0]):,} prompts to train on",
             f"data.heldout: {files.get('heldout', files['train'])}: {len(sides[1]):,} prompts held out",
         ]
-    return [*found, *left_out_line(rules)]
+    return [*base, *found, *left_out_line(rules)]
 
 
 def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resume: bool = False) -> list[str]:
     """The same for dpo and slic."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
-    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    base = start_run(problems, config.model.start, config.model.base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
     files = data_files({"train": section.train, "heldout": section.heldout}, problems)
     if files is None:
-        return []
+        return base
     rules = RowRules(section.ignore, section.bad_rows)
     split = problems.attempt(
         load_pairs,
@@ -70,8 +75,9 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
         rules=rules,
     )
     if split is None:
-        return []
+        return base
     return [
+        *base,
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
         f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
         *left_out_line(rules),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reward.config import RewardConfig
-from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, parents
+from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, parents, start_run
 from workbench.data.preferences import PairSplit, load_pairs
 from workbench.data.readers import read_items, read_preferences, stream_answers
 from workbench.data.rules import RowRules
@@ -19,13 +19,13 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     """Collect all that is wrong with values, parent, files and folder; returns what was found, a line each."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
-    parents(problems, [config.model.start], ("sft", "ppo"), config.model.base)
+    found = start_run(problems, config.model.start, config.model.base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
         problems.attempt(read_facts, Path(config.passport.facts))
     files = data_files({"train": section.train, "heldout": section.heldout}, problems)
     if files is None:
-        return []
+        return found
     rules = RowRules(section.ignore, section.bad_rows)
     split = problems.attempt(
         load_pairs,
@@ -38,8 +38,9 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
         rules=rules,
     )
     if split is None:
-        return []
+        return found
     return [
+        *found,
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
         f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
         *left_out_line(rules),

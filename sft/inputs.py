@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from sft.config import SftConfig
-from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, usable_base
+from workbench.data.inputs import (
+    check_base,
+    check_micro_batch,
+    check_run_folder,
+    data_files,
+    left_out_line,
+    usable_base,
+)
 from workbench.data.readers import read_demonstrations
 from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
@@ -15,11 +22,12 @@ def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) ->
     """Collect all that is wrong with values, base, files and folder; returns what was found, a line each."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
-    problems.attempt(usable_base, config.model.base)
+    base = problems.attempt(usable_base, config.model.base, config.model.revision)
+    found = check_base(problems, base, {"data.max_length": section.max_length}, quantise=config.model.quantise)
     problems.attempt(check_run_folder, config.run, "sft", config, resume=resume)
     files = data_files({"train": section.train, "validation": section.validation}, problems)
     if files is None:
-        return []
+        return found
     rules = RowRules(section.ignore, section.bad_rows)
     sides = problems.attempt(
         read_sides,
@@ -30,9 +38,10 @@ def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) ->
         rules=rules,
     )
     if sides is None:
-        return []
+        return found
     train, validation = sides
     return [
+        *found,
         f"data.train: {files['train']}: {len(train):,} demonstrations to train on",
         f"data.validation: {files.get('validation', files['train'])}: {len(validation):,} to validate on",
         *left_out_line(rules),

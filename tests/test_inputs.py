@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ppo.config import PpoConfig
+from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.inputs import check_contrastive_inputs
 from ppo.inputs import check_inputs as check_ppo
 from reward.config import RewardConfig
 from reward.inputs import check_inputs as check_reward
@@ -177,7 +178,10 @@ def test_good_inputs_are_found_and_counted(tmp_path, tiny_base, demonstration_fi
     config = config_of(tmp_path, sft_values(tmp_path / "run", tiny_base, demonstration_file), SftConfig)
     found = check_sft(config, problems)
     assert problems.errors == []
-    train, validation = (int(line.rsplit(": ", 1)[1].split()[0]) for line in found)
+    base, *counted = found
+    assert base.startswith(f"base: {tiny_base}: Llama, ")
+    assert "256 positions" in base
+    train, validation = (int(line.rsplit(": ", 1)[1].split()[0]) for line in counted)
     assert train + validation == 24
     assert not (tmp_path / "run").exists()
 
@@ -223,7 +227,7 @@ def test_every_passport_and_division_is_in_the_first_round(tmp_path, sft_run, re
     values = {
         "run": {"dir": str(tmp_path / "run")},
         "model": {"start": str(sft_run), "reward": [str(reward_run)]},
-        "data": {"train": str(prompt_file), "heldout_share": 0.3},
+        "data": {"train": str(prompt_file), "heldout_share": 0.3, "max_prompt_length": 64},
         "rollout": {"batch_size": 10},
         "train": {"minibatch_size": 4, "micro_batch_size": 3},
     }
@@ -267,7 +271,7 @@ def test_a_run_whose_weights_are_gone_is_not_usable(tmp_path, reward_run):
 def test_a_base_is_looked_at_whole(tmp_path, tiny_base):
     import shutil
 
-    assert usable_base(str(tiny_base)) == tiny_base
+    assert usable_base(str(tiny_base)).folder == tiny_base
     for missing, says in (("tokenizer*", "holds no tokenizer"), ("*.safetensors", "holds no weights")):
         copy = tmp_path / missing.strip("*.")
         shutil.copytree(tiny_base, copy)
@@ -276,10 +280,35 @@ def test_a_base_is_looked_at_whole(tmp_path, tiny_base):
         with pytest.raises(WorkbenchError, match=says):
             usable_base(str(copy))
     (copy / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(WorkbenchError, match="not valid JSON"):
+    with pytest.raises(WorkbenchError, match="is not JSON"):
         usable_base(str(copy))
     with pytest.raises(WorkbenchError, match=r"model\.base"):
         usable_base(None)
+
+
+@pytest.mark.parametrize("phase", ["sft", "reward", "ppo", "dpo"])
+def test_lengths_beyond_the_positions_of_the_base_are_an_early_error(
+    tmp_path, phase, tiny_base, demonstration_file, preference_file, prompt_file, sft_run
+):
+    """The base has 256 positions."""
+    run, problems = tmp_path / "run", Problems()
+    if phase == "sft":
+        values = sft_values(run, tiny_base, demonstration_file)
+        check_sft(config_of(tmp_path, values, SftConfig, "data.max_length=257"), problems)
+    elif phase == "reward":
+        values = reward_values(run, sft_run, preference_file)
+        check_reward(config_of(tmp_path, values, RewardConfig, "data.max_length=257"), problems)
+    elif phase == "dpo":
+        values = {"method": "dpo", "run": {"dir": str(run)}, "model": {"start": str(sft_run)}}
+        values["data"] = {"train": str(preference_file), "max_length": 257}
+        check_contrastive_inputs(config_of(tmp_path, values, ContrastiveConfig), problems)
+    else:
+        values = {"run": {"dir": str(run)}, "model": {"start": str(sft_run), "reward": []}}
+        values["data"] = {"train": str(prompt_file), "heldout_share": 0.3, "max_prompt_length": 200}
+        check_ppo(config_of(tmp_path, values, PpoConfig, "rollout.max_new_tokens=57"), problems)
+    (error,) = problems.errors
+    assert "256 positions" in error.problem
+    assert "=256" in error.remedy if phase != "ppo" else error.remedy == "rollout.max_new_tokens=56"
 
 
 def test_a_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def ppo_values(run: Path, start: Path, reward: Path, prompts: Path) -> dict[str,
         "method": "ppo",
         "run": {"dir": str(run), "seed": 0, "threads": 1},
         "model": {"start": str(start), "reward": str(reward), "force": True},  # too few pairs for a passport
-        "data": {"train": str(prompts), "heldout_share": 0.25},
+        "data": {"train": str(prompts), "heldout_share": 0.25, "max_prompt_length": 64},
         "rollout": {"batch_size": 8, "micro_batch_size": 8, "max_new_tokens": 8},
         "train": {
             "iterations": 6,

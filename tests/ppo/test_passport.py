@@ -68,5 +68,5 @@ def test_a_forced_run_says_so_in_its_record_and_its_card(ppo_config, reward_run)
 def test_the_flag_is_the_key(capsys):
     assert main([str(ROOT / "configs/tiny/ppo.yaml"), "--force", "--dry-run"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  force:"))
-    assert "True" in line
+    assert "true" in line
     assert "command line" in line

@@ -3,12 +3,12 @@
 Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects those of a whole command.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workbench.data.embedded import resolve_base, resolve_data
+from workbench.data.base_files import BaseFiles, check_positions, check_quantisation, read_base_files
+from workbench.data.embedded import resolve_data
 from workbench.data.rules import RowRules
 from workbench.run.config import Section
 from workbench.run.errors import Problems, WorkbenchError
@@ -42,40 +42,37 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
     return folder
 
 
-def usable_base(name: str | None) -> Path | None:
-    """The folder of a base, which holds a configuration, a tokenizer and weights; None for a hub id.
+def usable_base(name: str | None, revision: str | None = None) -> BaseFiles | None:
+    """The files of a base, which holds a configuration, a tokenizer and weights; None for a hub id not fetched yet.
 
     Raises:
         WorkbenchError: no name, no such folder, or a part is missing or unreadable.
     """
     if name is None:
         raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
-    folder = Path(resolve_base(name))
-    if not folder.is_dir():
+    files = read_base_files(name, revision)
+    if files is None:
         return None
-    config = folder / "config.json"
-    try:
-        json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WorkbenchError(config, f"is not valid JSON: {error}", remedy="copy the base again") from None
+    folder = files.folder
     if not any((folder / file).is_file() for file in TOKENIZERS):
         raise WorkbenchError(
             folder, "holds no tokenizer", expected=f"one of {', '.join(TOKENIZERS)}", remedy="copy it from the base"
         )
     if not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
         raise WorkbenchError(folder, "holds no weights", expected=" or ".join(WEIGHTS), remedy="copy the base again")
-    return folder
+    return files
 
 
-def base_of_run(folder: RunFolder, given: str | None) -> Path | None:
-    """The folder of the base that a run was trained on, or of the one given in its place; None for a hub id.
+def base_of_run(folder: RunFolder, given: str | None) -> BaseFiles | None:
+    """The files of the base that a run was trained on, or of the one given in its place; None for a hub id.
 
     Raises:
         WorkbenchError: it is not there; the remedy says how to name its new place.
     """
-    name = given or folder.record().get("base", {}).get("name")
+    recorded = folder.record().get("base", {})
+    name = given or recorded.get("name")
     try:
-        return usable_base(name)
+        return usable_base(name, None if given else recorded.get("revision"))
     except WorkbenchError as error:
         if given is not None or name is None:
             raise
@@ -85,6 +82,23 @@ def base_of_run(folder: RunFolder, given: str | None) -> Path | None:
             expected=error.expected,
             remedy="say where the base is now: model.base=FOLDER (evaluate and the verbs of reward: --base FOLDER)",
         ) from None
+
+
+def check_base(
+    problems: Problems, files: BaseFiles | None, lengths: Mapping[str, int], *, quantise: str | None = None
+) -> list[str]:
+    """A line that describes a base; that it has positions for such rows, and may be quantised so, is checked.
+
+    Args:
+        problems: what is wrong is added.
+        files: of the base.
+        lengths: configuration key → tokens; together one row.
+        quantise: how its weights are to be loaded; None: as the run that it comes from did.
+    """
+    problems.attempt(check_positions, files, lengths)
+    if quantise is not None:
+        problems.attempt(check_quantisation, files, quantise)
+    return [f"base: {files.name}: {files.describe()}"] if files is not None else []
 
 
 def check_run_folder(run: RunSection, phase: str, config: Section, *, resume: bool) -> None:
@@ -127,6 +141,13 @@ def parents(
     for folder in found:
         problems.attempt(base_of_run, folder, base)
     return found
+
+
+def start_run(problems: Problems, run: str, base: str | None, lengths: Mapping[str, int]) -> list[str]:
+    """A line about the base of the run that a phase starts from; what is wrong with run or lengths is collected."""
+    found = parents(problems, [run], ("sft", "ppo"), base)
+    files = problems.attempt(base_of_run, found[0], base) if found else None
+    return check_base(problems, files, lengths)
 
 
 def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:
