@@ -11,7 +11,7 @@ from pathlib import Path
 
 from annotate.config import AnnotateConfig
 from annotate.inputs import check_campaign, check_pairs, needed
-from annotate.store.database import Store
+from annotate.store.database import Store, sqlite_path
 from workbench.data.rules import RowRules
 from workbench.run.config import parse_command_line
 from workbench.run.errors import WorkbenchError, did_you_mean, run_main
@@ -30,6 +30,7 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   status     print progress and agreement (--json for programs)
   upgrade    bring a label store of an older version to this one; serve, load and annotator do it too
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
+  restore    CONFIG.yaml BACKUP: a backup takes the place of the store, which is kept beside under another name
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
              resume NAME | remove NAME | role NAME ROLE | token NAME [PURPOSE]: who may use the page and the API"""
 
@@ -145,6 +146,28 @@ def backup(argv: list[str]) -> None:
     store.backup(Path(words[0]))
     store.close()
     print(f"{words[0]}: {Path(words[0]).stat().st_size:,} bytes")
+
+
+def restore(argv: list[str]) -> None:
+    """Put a backup in the place of the store."""
+    words, rest = _words(argv)
+    config = _config("restore", rest)
+    if config is None:
+        return
+    if len(words) != 1:
+        raise WorkbenchError("restore", f"cannot read {' '.join(argv)!r}", expected="restore CONFIG.yaml BACKUP")
+    from annotate.store.files import restore as put_back
+
+    path, backup = sqlite_path(config.store_url), Path(words[0])
+    if path is None:
+        raise WorkbenchError(
+            "store.url",
+            "is not an SQLite file",
+            expected="a copy that the database's own program made",
+            remedy=f"pg_restore --clean --dbname=DATABASE {backup}",
+        )
+    kept = put_back(path, backup)
+    print(f"{path}: is {backup} now; everybody logs in again" + (f"; as it was before: {kept}" if kept else ""))
 
 
 def upgrade(argv: list[str]) -> None:
@@ -300,6 +323,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "status": status,
     "upgrade": upgrade,
     "backup": backup,
+    "restore": restore,
     "annotator": annotator,
 }
 

@@ -129,7 +129,7 @@ def export(store: Store, out: Path, rules: Rules, *, demonstrations: Path | None
             expected=f"judgements by {rules.who}" + (f" in campaign {rules.campaign!r}" if rules.campaign else ""),
             remedy="label some pairs first: python -m annotate serve CONFIG.yaml",
         )
-    write_records(out, made.preferences)
+    write_records(out, made.preferences, private=True)  # it names the annotators
     if demonstrations is not None:
         write_records(demonstrations, made.demonstrations)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()

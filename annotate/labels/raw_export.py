@@ -31,7 +31,7 @@ def raw_judgements(store: Store) -> Iterator[dict[str, Any]]:
 def export_raw(store: Store, out: Path) -> int:
     """Write all of them as JSON lines (atomic); returns how many."""
     records = list(raw_judgements(store))
-    write_records(out, records)
+    write_records(out, records, private=True)
     note_export(store, str(out))
     return len(records)
 

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from annotate.store.migrations import backup_beside, copy_sqlite, migrate
+from annotate.store.files import backup_beside, copy_sqlite, make_private_file, make_private_folder, tighten
+from annotate.store.migrations import migrate
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata
 from annotate.store.statements import Transaction
-from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
@@ -53,12 +53,13 @@ class Store:
             WorkbenchError: not a database, one of a newer version, or with `as_it_is` none or an older one.
         """
         text = str(url)
-        if "://" in text and not text.startswith("sqlite:///"):
-            store = cls(*_server_engine(text))
-        else:
-            path = Path(text.removeprefix("sqlite:///"))
-            store = cls(_sqlite_engine(path, durable), str(path), path)
+        path = sqlite_path(text)
+        store = cls(*_server_engine(text)) if path is None else cls(_sqlite_engine(path, durable), str(path), path)
         try:
+            if store.path is not None:
+                if as_it_is and not store.path.is_file():
+                    store._refuse_missing()
+                _make_private(store.path)
             store._prepare(as_it_is, say)
         except sa.exc.DBAPIError as error:
             store.close()
@@ -74,8 +75,6 @@ class Store:
         return store
 
     def _prepare(self, as_it_is: bool, say: Say) -> None:
-        if as_it_is and self.path is not None and not self.path.is_file():
-            self._refuse_missing()
         version = self._version()
         if as_it_is:
             self._refuse_newer(version)
@@ -170,16 +169,19 @@ class Store:
             )
         if target.exists():
             raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
-        make_folder(target.parent)
-        partial = target.with_name(target.name + ".partial")
-        with refusal_explained(target):
-            partial.touch()  # SQLite's own error would name neither the file nor the reason
-        copy_sqlite(self.path, partial)
-        partial.replace(target)
+        make_private_folder(target.parent)
+        copy_sqlite(self.path, target)
 
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite store; None for the address of another database."""
+    if "://" in url and not url.startswith("sqlite:///"):
+        return None
+    return Path(url.removeprefix("sqlite:///"))
 
 
 def _version_in(connection: sa.Connection) -> int | None:
@@ -211,10 +213,17 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
         ) from None
 
 
+def _make_private(path: Path) -> None:
+    """Make the file of a new store for its owner alone, and an older one so."""
+    if not path.exists():
+        make_private_folder(path.parent)
+        make_private_file(path)
+    tighten(path)
+
+
 def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
     if path.is_dir():
         raise WorkbenchError(path, "is a folder", expected="a file for the label store")
-    make_folder(path.parent)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_SECONDS},

@@ -1,8 +1,6 @@
 """From an older schema of the label store to this one: one list of statements a version. Knows no rule of the queue."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -32,23 +30,3 @@ def migrate(connection: sa.Connection, version: int) -> None:
         for statement in STEPS[step]:
             connection.exec_driver_sql(statement)
     metadata.create_all(connection)
-
-
-def backup_beside(path: Path, version: int) -> Path:
-    """Copy an SQLite store as it is now to a file beside it, whose name says its version."""
-    number, target = 0, path.with_name(f"{path.name}.version-{version}")
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.version-{version}.{number}")
-    copy_sqlite(path, target)
-    return target
-
-
-def copy_sqlite(path: Path, target: Path) -> None:
-    """A consistent copy of an SQLite store, also while others write to it."""
-    source, copy = sqlite3.connect(path), sqlite3.connect(target)
-    try:
-        source.backup(copy)
-    finally:
-        copy.close()
-        source.close()

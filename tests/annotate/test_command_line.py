@@ -64,6 +64,9 @@ def test_from_items_to_preferences(tmp_path: Path, arguments: list[str], capsys:
         assert main([verb, *arguments]) == 0
     records = read_preferences(tmp_path / "preferences.jsonl")
     assert 30 <= len(records) <= 40
+    assert main(["export", *arguments, "--raw", str(tmp_path / "raw.jsonl")]) == 0
+    for name in ("preferences.jsonl", "raw.jsonl"):  # they name annotators
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     capsys.readouterr()
     assert main(["status", *arguments, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -73,8 +76,25 @@ def test_from_items_to_preferences(tmp_path: Path, arguments: list[str], capsys:
     assert "Simulated annotators" in capsys.readouterr().out
 
 
+def test_a_backup_comes_back(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write_records(tmp_path / "items.jsonl", help_desk_items(4))
+    copy = str(tmp_path / "monday.sqlite")
+    assert main(["load", *arguments, str(tmp_path / "items.jsonl")]) == 0
+    assert main(["backup", *arguments, copy]) == 0
+    assert main(["simulate", *arguments]) == 0
+    assert main(["restore", *arguments, copy]) == 0
+    assert f"labels.sqlite: is {copy} now; everybody logs in again; as it was before: " in capsys.readouterr().out
+    assert main(["status", *arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["items"], "simulated" in report) == (4, False)
+    with pytest.raises(WorkbenchError, match="pg_restore"):
+        main(["restore", *arguments, copy, "store.url=postgresql://localhost/labels"])
+
+
 @pytest.mark.parametrize("name", ["tiny", "llama-7b"])
-@pytest.mark.parametrize("verb", ["pairs", "serve", "simulate", "load", "export", "status", "backup", "annotator"])
+@pytest.mark.parametrize(
+    "verb", ["pairs", "serve", "simulate", "load", "export", "status", "backup", "restore", "annotator"]
+)
 def test_shipped_configurations_are_read(name: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / f"configs/{name}/annotate.yaml"
     assert path.read_text().startswith("#")
@@ -124,6 +144,8 @@ def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> No
         (["annotator"], "cannot read"),
         (["upgrade"], "no such label store"),
         (["backup", "out.sqlite"], "no such label store"),
+        (["restore", "none.sqlite"], "no such file"),
+        (["restore"], "cannot read"),
         (["export"], "no such label store"),
         (["campaign", "report"], "no such label store"),
         (["annotator", "add", "ann", "--role"], "has no value"),

@@ -127,13 +127,13 @@ def read_texts(path: str | Path) -> list[str]:
     return [record.text for record in _read(path, TEXT_FORMS, "texts", None)]
 
 
-def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> None:
-    """Write records as JSON lines: the whole file or nothing, flushed to the disk."""
+def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]], *, private: bool = False) -> None:
+    """Write records as JSON lines: the whole file or nothing, flushed to the disk; `private`: for its owner alone."""
     lines = []
     for record in records:
         value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
         lines.append(json.dumps(value, ensure_ascii=False) + "\n")
-    write_text_atomically(Path(path), "".join(lines))
+    write_text_atomically(Path(path), "".join(lines), private=private)
 
 
 _REMEMBERED: dict[tuple[object, ...], tuple[list[Any], list[dict[str, str]]]] = {}

@@ -91,8 +91,11 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Replace a file's whole content, or leave it as it was.
+
+    Args:
+        private: only the owner of the file can read it.
 
     Raises:
         WorkbenchError: no file can be written there.
@@ -101,7 +104,8 @@ def write_text_atomically(path: Path, text: str) -> None:
     hidden = path.with_name(f".{path.name}.writing")
     try:
         with refusal_explained(path):
-            with hidden.open("w", encoding="utf-8") as file:
+            hidden.unlink(missing_ok=True)  # of a killed process, perhaps with another mode
+            with open(hidden, "w", encoding="utf-8", opener=_private if private else None) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,6 +115,10 @@ def write_text_atomically(path: Path, text: str) -> None:
             hidden.unlink()
         raise
     flush_folder(path.parent)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def make_folder(path: Path) -> None:
