@@ -48,12 +48,12 @@ def check_ratio(gap: Gap, limits: LogprobLimits) -> dict[str, float]:
     """
     if not (gap.mean <= limits.mean and gap.share <= limits.share):
         raise WorkbenchError(
-            "self-check ratio(policy, rollout)",
+            "self-check ratio = 1",
             f"log-probabilities of the first minibatch differ from the rollout's by {gap.mean:.3g} nats on average; "
             f"{gap.share:.2%} of the tokens by more than {limits.large:.3g}, one by {gap.largest:.3g}",
             expected=f"rounding: {limits.mean:.3g} nats on average, {limits.share:.2%} of the tokens",
-            remedy="find out how the policy's forward pass in training differs from the one that scored the rollout: "
-            "dropout, another temperature, another adapter, or another kernel",
+            remedy="causes are dropout, another temperature, another adapter, or other kernels in training than in "
+            "scoring: try model.dtype=float32; --resume goes on from the last checkpoint",
         )
     return {"policy/rollout_gap": gap.mean, "policy/rollout_gap_max": gap.largest}
 
