@@ -8,6 +8,7 @@ import gc
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import RewardConfig as TrlConfig
@@ -297,7 +298,8 @@ def _score_weight(model: PeftModel) -> Tensor:
 def _raw_scores(model: PeftModel, rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
     ids, mask = pad_rows(rows, tokenizer.pad_token_id)
     device = default_device()
-    model.eval()
+    # Accelerate leaves its autocast on the model, in which LoRA runs in bfloat16: scoring runs it in float32.
+    model = extract_model_from_parallel(model, keep_fp32_wrapper=False).eval()
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
     return logits.float().squeeze(-1).cpu()

@@ -32,11 +32,20 @@ def start(tmp_path_factory, tiny_base, demonstration_file):
 
 
 @pytest.fixture(scope="module")
-def reward(tmp_path_factory, start, preference_file):
+def compared():
+    """(trained, loaded) scores of the probe rows, as the reward run below compared them."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory, start, preference_file, compared):
     folder = tmp_path_factory.mktemp("bfloat16")
     values = reward_values(folder / "reward", start, preference_file)
     overrides = ("model.activation_checkpointing=true", "passport.at_end=true", "passport.answers=8")
-    return train_reward(load_phase(RewardConfig, folder / "reward.yaml", values, *overrides), resume=False).path
+    config = load_phase(RewardConfig, folder / "reward.yaml", values, *overrides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reward.train.check_same_scores", lambda trained, loaded, **_: compared.append((trained, loaded)))
+        return train_reward(config, resume=False).path
 
 
 def test_the_pass_is_the_modules_in_bfloat16(start):
@@ -50,6 +59,12 @@ def test_a_reward_run_ends_and_its_passport_finds_it_whole(reward):
     for name in ("padding", "batch", "position", "reload", "head"):
         assert checks[name]["outcome"] == "pass", checks[name]
     assert checks["reload"]["value"] == 0  # the same machine, the same shape
+
+
+def test_the_trained_model_and_the_saved_one_score_exactly_alike(reward, compared):
+    """In the trainer's autocast LoRA would run in bfloat16, and the scores of a sound run would differ."""
+    ((trained, loaded),) = compared
+    assert torch.equal(trained, loaded)
 
 
 def test_adapter_and_head_are_float32_and_not_bfloat16_numbers(reward):
