@@ -25,9 +25,9 @@ from workbench.measure import llama_config
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate_with
 from workbench.model.memory import Shape
+from workbench.model.merged_copy import MergedCopy
 from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
-from workbench.model.twin import Twin
 from workbench.run.errors import run_main
 
 OUT = RESULTS / "decode_host_cost.json"
@@ -99,8 +99,8 @@ def open_samplers(folder: Path, layers: int) -> dict[str, Sampler]:
     roles = Roles(get_peft_model(model, lora_config(16, 32, 0.0), adapter_name="policy"), tokenizer)
     for role in ("reference", "value", "reward_1"):
         roles.copy("policy", role)
-    twin = Twin(roles, "policy", dtype=torch.bfloat16)
-    twin.refresh()
+    copy = MergedCopy(roles, "policy", dtype=torch.bfloat16)
+    copy.refresh()
 
     def sample(model: Any, rows: int, tokens: int) -> Any:
         options: Any = {"max_new_tokens": tokens, "temperature": 1.0, "seed": 0, "device": roles.device}
@@ -112,7 +112,7 @@ def open_samplers(folder: Path, layers: int) -> dict[str, Sampler]:
 
     return {
         "nf4 with adapter": with_adapter,
-        "merged copy": lambda rows, tokens: sample(twin.model, rows, tokens),
+        "merged copy": lambda rows, tokens: sample(copy.model, rows, tokens),
     }
 
 

@@ -1,18 +1,21 @@
-"""Claim: PPO of a 7B on one GPU: 256 + 256 tokens, all roles on one NF4 base, at most 16 GiB at micro batch 8.
+"""Claim: PPO of a 7B on one GPU: 256 + 256 tokens, all roles on one NF4 base, at most 16 GiB, as the plan says.
 
 A Llama-7B of random weights is written to disk and loaded as NF4, so nothing is fetched. Reports samples/s, tokens/s of
-each stage, the share of time spent in rollouts, peak memory, and the fraction of the card's measured bfloat16 rate.
-With --trl, TRL 1.12's PPOTrainer runs the same sizes afterwards.
+each stage, milliseconds of a decode step, the share of time spent in rollouts, peak memory beside the plan's, and the
+fraction of the card's measured bfloat16 rate. With --trl, TRL 1.12's PPOTrainer runs the same sizes afterwards.
 
-    python -m benchmarks.ppo_7b [--trl] [--folder /scratch]
+    python -m benchmarks.ppo_7b [--trl] [--engine merged] [--folder /scratch]
     python -m benchmarks.ppo_7b --tiny         (a small Llama, also without a GPU: shows that the script runs)
+    python -m benchmarks.ppo_7b --layers 2 --dtype bfloat16 --modules --episodes 8 --prompt 32 --response 8
+                                               (two layers of full width, without a GPU, on the path that a GPU runs)
 """
 
 import argparse
 import itertools
 import json
+import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, write_result
 from workbench.hours import forward_flop, training_flop
 from workbench.measure import llama_config
+from workbench.model.dense import MODULES_ONLY
 from workbench.model.memory import Shape
 from workbench.model.plan import Settings, plan_of
 from workbench.model.random_base import write_random_base
@@ -52,16 +56,23 @@ class Sizes:
     response: int = 256
     episodes: int = 128
     """Of an iteration."""
-    rollout_micro_batch: int = 64
+    sample_batch: int = 32
+    rollout_micro_batch: int = 32
     micro_batch: int = 8
     minibatch: int = 64
     epochs: int = 1
     iterations: int = 3
     """The first warms up and is not counted."""
     checkpointing: bool = True
+    engine: str = "transformers"
+    dtype: str = "auto"
 
 
-SMALL = Sizes(prompt=24, response=8, episodes=8, rollout_micro_batch=8, micro_batch=2, minibatch=4, iterations=2)
+CLAIMED_GIB = 16.0
+"""Of the sizes above, which the plan must keep (a test)."""
+SMALL = Sizes(
+    prompt=24, response=8, episodes=8, sample_batch=8, rollout_micro_batch=8, micro_batch=2, minibatch=4, iterations=2
+)
 
 
 def main(argv: list[str]) -> int:
@@ -69,16 +80,21 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
     parser.add_argument("--trl", action="store_true", help=f"TRL {VERSION} afterwards, on the same sizes")
-    parser.add_argument("--micro-batch", type=int, help="rows of one forward and backward pass")
-    parser.add_argument("--rollout-micro-batch", type=int, help="answers sampled at one time")
+    parser.add_argument("--layers", type=int, help="fewer layers of full width (default: 32)")
+    parser.add_argument("--modules", action="store_true", help="keep a CPU on the modules' path, which a GPU runs")
+    for field in fields(Sizes):
+        if field.name != "checkpointing":
+            kind = type(field.default)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=f"(default: {field.default})")
     parser.add_argument("--folder", type=Path, help="where to put the base, 14 GB (default: the temporary folder)")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
     arguments = parser.parse_args(argv)
     shape, sizes = (TINY, SMALL) if arguments.tiny else (KNOWN["llama-7b"], Sizes())
-    if arguments.micro_batch:
-        sizes = replace(sizes, micro_batch=arguments.micro_batch)
-    if arguments.rollout_micro_batch:
-        sizes = replace(sizes, rollout_micro_batch=arguments.rollout_micro_batch)
+    shape = replace(shape, layers=arguments.layers or shape.layers)
+    given = {field.name: getattr(arguments, field.name, None) for field in fields(Sizes)}
+    sizes = consistent(replace(sizes, **{name: value for name, value in given.items() if value is not None}))
+    if arguments.modules:
+        os.environ[MODULES_ONLY] = "1"
     with tempfile.TemporaryDirectory(prefix="ppo-7b-", dir=arguments.folder) as name:
         folder = Path(name)
         records = prepare(folder, shape, sizes)
@@ -87,7 +103,7 @@ def main(argv: list[str]) -> int:
     rate = matmul_rate()
     ours["fraction_of_matmul_rate"] = ours.pop("flop_per_second") / rate["flop_per_second"]
     content: dict[str, Any] = {
-        "claim": "at most 16 GiB at micro batch 8; at least 3 samples/s with one epoch on an H200",
+        "claim": f"at most {CLAIMED_GIB:g} GiB at the default sizes; at least 3 samples/s with one epoch on an H200",
         "tiny": arguments.tiny,
         "shape": asdict(shape),
         "sizes": asdict(sizes),
@@ -99,6 +115,27 @@ def main(argv: list[str]) -> int:
         content["ratio_samples_per_second"] = ours["samples_per_second"] / theirs["samples_per_second"]
     write_result(arguments.out, content)
     return 0
+
+
+def consistent(sizes: Sizes) -> Sizes:
+    """Batches no larger than what they are taken from."""
+    minibatch = min(sizes.minibatch, sizes.episodes)
+    return replace(sizes, minibatch=minibatch, micro_batch=min(sizes.micro_batch, minibatch))
+
+
+def plan_settings(sizes: Sizes) -> Settings:
+    """Of these sizes in the plan."""
+    wide = sizes.dtype == "float32" or (sizes.dtype == "auto" and not torch.cuda.is_available())
+    return Settings(
+        unit=4 if wide else 2,
+        checkpointing=sizes.checkpointing,
+        micro_batch=sizes.micro_batch,
+        prompt=sizes.prompt,
+        response=sizes.response,
+        sample_batch=sizes.sample_batch,
+        rollout_micro_batch=sizes.rollout_micro_batch,
+        merged=sizes.engine == "merged",
+    )
 
 
 def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
@@ -114,7 +151,8 @@ def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
     )
     length = sizes.prompt + sizes.response
     model = {"activation_checkpointing": sizes.checkpointing}
-    sft = merged(sft_values(folder / "sft", base, records, max_length=length), {"model": model})
+    form = {**model, "dtype": sizes.dtype}
+    sft = merged(sft_values(folder / "sft", base, records, max_length=length), {"model": form})
     run_phase("sft", sft, folder)
     reward = merged(reward_values(folder / "reward", folder / "sft", records, max_length=length), {"model": model})
     run_phase("reward", reward, folder)
@@ -139,14 +177,7 @@ def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[
         shape, checkpointing=sizes.checkpointing
     )
     on_gpu = torch.cuda.is_available()
-    settings = Settings(
-        unit=2 if on_gpu else 4,
-        checkpointing=sizes.checkpointing,
-        micro_batch=sizes.micro_batch,
-        prompt=sizes.prompt,
-        response=sizes.response,
-        rollout_micro_batch=sizes.rollout_micro_batch,
-    )
+    steps = -(-sizes.episodes // sizes.sample_batch) * sizes.response
     return {
         "samples_per_second": sizes.episodes / iteration,
         "seconds_per_iteration": iteration,
@@ -154,7 +185,8 @@ def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[
         "rollout_tokens_per_second": answered / stages["rollout"],
         "update_tokens_per_second": 2 * sizes.epochs * read / stages["update"],
         "flop_per_second": flop / iteration,
-        "planned_peak_gib": plan_of("ppo", shape, settings).peak / 2**30,
+        "rollout_milliseconds_per_decode_step": 1e3 * stages["rollout"] / steps,
+        "planned_peak_gib": plan_of("ppo", shape, plan_settings(sizes)).peak / 2**30,
         **memory_of(measured),
         "peak_gpu_gib": max((row["speed/peak_gib"] for row in rows), default=None) if on_gpu else None,
     }
@@ -174,7 +206,9 @@ def ppo_values(run: Path, folder: Path, records: Records, sizes: Sizes) -> dict[
         "data": {"train": str(records.prompts), "heldout_share": 0.1, "max_prompt_length": sizes.prompt},
         "rollout": {
             "batch_size": sizes.episodes,
+            "sample_batch_size": sizes.sample_batch,
             "micro_batch_size": sizes.rollout_micro_batch,
+            "engine": sizes.engine,
             "max_new_tokens": sizes.response,
         },
         "train": {

@@ -17,9 +17,9 @@ from transformers import GenerationConfig
 
 from ppo.vllm import VllmClient
 from workbench.model.generate import generate, generate_with
+from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
-from workbench.model.twin import Twin
 from workbench.run.errors import WorkbenchError
 
 
@@ -145,20 +145,20 @@ class Merged(InProcess):
 
     def __init__(self, roles: Roles, dtype: torch.dtype) -> None:
         super().__init__(roles)
-        self.twin = Twin(roles, "policy", dtype=dtype)
+        self.copy = MergedCopy(roles, "policy", dtype=dtype)
 
     def refresh(self) -> None:
         """Merge the policy's present adapter."""
-        self.twin.refresh()
+        self.copy.refresh()
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """See `Engine`."""
-        if role != self.twin.role:
+        if role != self.copy.role:
             return super().sample(prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         responses = generate_with(
-            self.twin.model,
+            self.copy.model,
             self.roles.tokenizer,
             prompts,
             max_new_tokens=max_new_tokens,

@@ -15,8 +15,8 @@ from ppo.rollout import collect
 from ppo.targets import Targets, rollout_metrics
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows, position_ids
+from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
-from workbench.model.twin import Twin
 from workbench.run.errors import WorkbenchError
 
 OPTIONS = {"role": "policy", "max_new_tokens": 6, "temperature": 1.0, "seed": 3}
@@ -59,13 +59,13 @@ def test_a_cold_policy_says_the_same_through_every_engine(roles, prompts, engine
     assert other.sample(prompts.ids[:5], **cold) == Transformers(roles).sample(prompts.ids[:5], **cold)
 
 
-def test_the_twin_is_the_policy_after_each_refresh_and_only_then(roles, prompts):
-    twin = Twin(roles, "policy", dtype=torch.float32)
+def test_the_merged_copy_is_the_policy_after_each_refresh_and_only_then(roles, prompts):
+    copy = MergedCopy(roles, "policy", dtype=torch.float32)
     ids, mask = pad_rows(prompts.ids[:4], roles.tokenizer.pad_token_id)
 
     def states():
         with torch.no_grad():
-            return twin.model.model(
+            return copy.model.model(
                 input_ids=ids, attention_mask=mask.long(), position_ids=position_ids(mask)
             ).last_hidden_state[mask]
 
@@ -74,11 +74,25 @@ def test_the_twin_is_the_policy_after_each_refresh_and_only_then(roles, prompts)
         with roles.use("policy") as forward:
             expected = forward(ids, mask)[mask]
         assert not torch.allclose(states(), expected, atol=1e-2)
-        twin.refresh()
+        copy.refresh()
         torch.testing.assert_close(states(), expected, **SHAPES)
 
 
 VOCABULARY = list(range(3, 200))
+
+
+def test_the_merged_copy_is_made_without_filling_it_with_random_weights(roles, monkeypatch):
+    """A 7B's 6.7 billion random numbers would be drawn on the host, and overwritten at once."""
+
+    def refuse(*_, **__):
+        raise AssertionError("weights are initialised that are then overwritten")
+
+    monkeypatch.setattr(type(roles.causal_model), "_init_weights", refuse)
+    copy = MergedCopy(roles, "policy", dtype=torch.bfloat16)
+    copy.refresh()
+    assert {weight.dtype for weight in copy.model.parameters()} == {torch.bfloat16}
+    assert copy.model.lm_head.weight is copy.model.model.embed_tokens.weight  # tied, as the base's
+    assert all(buffer.device == roles.device for buffer in copy.model.buffers())
 
 
 class FakeVllm(BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ way. The NF4 base itself is left as it is. One of the files that know peft and b
 Shapes: B = rows, T = tokens of a row, D = hidden, n = selected tokens.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -33,6 +34,9 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 COPIES = 4
 """Unpacked bases that must fit the free memory: the one that is kept, a merged one, and room for the rest."""
+
+MODULES_ONLY = "WORKBENCH_MODULES"
+"""Environment variable that, when set, keeps a CPU on the modules' path too, which is what a GPU runs: to test that."""
 
 SHORT = 96
 """Tokens up to which all scores of a row are written out, as fewer and larger products."""
@@ -222,6 +226,8 @@ def install(decoder: Any) -> None:
 
 def can_be_dense(decoder: nn.Module) -> bool:
     """Whether this is a Llama in float32 on a CPU, without biases, and the memory for its dense form is at hand."""
+    if os.environ.get(MODULES_ONLY):
+        return False
     if type(decoder) is not LlamaModel or decoder.config.hidden_act != "silu" or decoder.config.attention_dropout:
         return False
     if decoder.rotary_emb.rope_type in ("dynamic", "longrope"):  # angles depend on the longest row of a batch

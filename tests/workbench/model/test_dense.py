@@ -218,6 +218,9 @@ def test_other_bases_dtypes_and_trained_bases_are_refused(monkeypatch):
     decoder.layers[0].mlp.up_proj.get_base_layer().weight.requires_grad_(True)
     assert not can_be_dense(decoder)
     assert can_be_dense(decoder_of(small().float()))
+    with monkeypatch.context() as environment:
+        environment.setenv(dense.MODULES_ONLY, "1")
+        assert not can_be_dense(decoder_of(small().float()))
     monkeypatch.setattr(dense, "COPIES", 10**12)  # more memory than any machine has
     assert not can_be_dense(decoder_of(small().float()))
 

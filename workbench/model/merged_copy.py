@@ -1,8 +1,8 @@
 """A copy of base and adapter in one set of plain weights, for sampling: no dequantisation and no adapter's extra steps.
 
-It needs the memory of the unquantised base (13 GB for a 7B in bfloat16). The weights that are copied are what the NF4
-base stands for, dequantised, so the twin is the policy up to the rounding of `dtype`; the NF4 base itself is never
-merged into, which would drift further with every round.
+It needs the memory of the unquantised base (13 GB for a 7B in bfloat16) on the device, none on the host. The weights
+that are copied are what the NF4 base stands for, dequantised, so the copy is the policy up to the rounding of `dtype`;
+the NF4 base itself is never merged into, which would drift further with every round.
 """
 
 from typing import Any
@@ -11,12 +11,13 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.initialization import no_init_weights
 
 from workbench.model.dense import unpacked
 from workbench.model.roles import Roles
 
 
-class Twin:
+class MergedCopy:
     """The merged copy of one role.
 
     Args:
@@ -29,7 +30,9 @@ class Twin:
         self.roles, self.role = roles, role
         config: Any = AutoConfig.for_model(**roles.causal_model.config.to_dict())
         config.quantization_config = None
-        self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).to(roles.device).eval()
+        with roles.device, no_init_weights():  # made where it stays, and not filled twice: no 13 GB on the host
+            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        self.model.tie_weights()  # which is part of the initialisation that was left out
         self.model.generation_config = roles.causal_model.generation_config
         self.model.requires_grad_(False)
         own: dict[str, Tensor] = {name: weight.data for name, weight in self.model.named_parameters()}
