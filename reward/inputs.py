@@ -8,7 +8,7 @@ from pathlib import Path
 from reward.config import RewardConfig
 from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, parents, start_run
 from workbench.data.preferences import PairSplit, load_pairs
-from workbench.data.readers import read_items, read_preferences, stream_answers
+from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
 from workbench.data.sources import existing
 from workbench.run.errors import Problems, WorkbenchError
@@ -86,7 +86,7 @@ def read_facts(path: Path) -> dict[str, str]:
     return facts
 
 
-def check_score(run: str, file: str, out: Path, base: str | None) -> int:
+def check_score(run: str, file: str, out: Path, base: str | None, rules: RowRules) -> int:
     """Rows of a file to score, after run, file and output were found to be usable.
 
     Raises:
@@ -96,9 +96,7 @@ def check_score(run: str, file: str, out: Path, base: str | None) -> int:
     parents(problems, [run], "reward", base)
     if out.exists():
         problems.add(out, "exists already", remedy="--out ANOTHER.jsonl, or delete it")
-    rows = problems.attempt(lambda: sum(1 for _ in stream_answers(file)))
-    if rows == 0:
-        problems.add(file, "it is empty", expected="at least one record")
+    rows = problems.attempt(count_answers, file, rules)
     problems.raise_if_any()
     return rows or 0
 

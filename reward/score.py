@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from workbench.data.fields import WorthlessRow
-from workbench.data.readers import stream_answers
+from workbench.data.readers import count_answers, stream_answers
 from workbench.data.records import Demonstration, Item, Preference
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
@@ -36,7 +35,7 @@ WINDOW = 1024
 """Rows that are read, sorted by length and written together."""
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Tokens in one forward pass, padding included: larger ones are no faster on a CPU, and take more memory."""
-Record = Preference | Item | Demonstration | WorthlessRow
+Record = Preference | Item | Demonstration | WorkbenchError
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,13 @@ def score_file(
     if out.exists():
         raise WorkbenchError(out, "exists already", remedy="--out ANOTHER.jsonl, or delete it")
     folder = RunFolder.open(run, phase="reward").require_finished()
-    # A bad row is found before any work is done.
-    total = sum(1 for _ in stream_answers(file)) if rows is None else rows
-    if not total:
-        raise WorkbenchError(file, "it is empty", expected="at least one record")
+    rules = rules or RowRules()
+    total = count_answers(file, rules) if rows is None else rows
     partial = _Partial.open(out, folder, file)
     names = reward_roles(folder.path)
     roles = open_runs(names, base=base)
     batch_tokens = batch_tokens or batch_tokens_for(roles)
-    records = itertools.islice(stream_answers(file), partial.rows, None)
+    records = itertools.islice(stream_answers(file, rules), partial.rows, None)
     resumed, left_out = partial.rows, 0
     with (
         partial.path.open("a", encoding="utf-8") as output,
@@ -142,7 +139,7 @@ def scored_lines(
 
 def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
     """Prompt and response of each of a record's answers; an answer that did not end has no EOS."""
-    if isinstance(record, WorthlessRow):
+    if isinstance(record, WorkbenchError):
         return []
     if isinstance(record, Preference):
         texts = [(record.chosen_text, True), (record.rejected_text, True)]
@@ -156,7 +153,7 @@ def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
 
 
 def _line(record: Record, scores: Sequence[float]) -> dict[str, Any]:
-    if isinstance(record, WorthlessRow):
+    if isinstance(record, WorkbenchError):
         return {"left_out": record.problem, "place": record.place}
     if isinstance(record, Preference):
         chosen, rejected = scores

@@ -89,7 +89,8 @@ def _positive(text: str) -> int:
 def _score(arguments: argparse.Namespace) -> None:
     file = Path(arguments.file)
     out = Path(arguments.out) if arguments.out else file.with_name(f"{file.stem}.scores.jsonl")
-    rows = check_score(arguments.reward_run, arguments.file, out, arguments.base)
+    rules = row_options(arguments)
+    rows = check_score(arguments.reward_run, arguments.file, out, arguments.base, rules)
     from reward.score import score_file
 
     done = score_file(
@@ -99,7 +100,7 @@ def _score(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         batch_tokens=arguments.batch_tokens,
         base=arguments.base,
-        rules=row_options(arguments),
+        rules=rules,
         rows=rows,
     )
     print(f"{out}: {done.rows:,} rows, {done.resumed:,} of them scored before; {done.left_out:,} rows left out now")

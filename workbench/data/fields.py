@@ -1,21 +1,31 @@
-"""Single fields of a row: texts, messages, transcripts. Knows rows and messages, no form of file and no record."""
+"""Single fields of a row: texts and messages, in the ways that people write them. Knows no form and no file."""
 
-import re
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from workbench.data.files.rows import Row
 from workbench.data.records import Message
-from workbench.data.sources import Row
+from workbench.data.transcripts import prompt_turns
 from workbench.run.errors import WorkbenchError, did_you_mean
 
-ROLES = get_args(Message.model_fields["role"].annotation)
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-_TURN = re.compile(r"\n\n(Human|Assistant):")
+Messages = tuple[Message, ...]
 MESSAGE = '{"role": "user", "content": "…"}'
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "ai"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""Names of speakers → our roles."""
+TOOL_ROLES = ("tool", "function", "observation", "function_call", "tool_call", "tool_response", "ipython")
+TOOL_KEYS = ("tool_calls", "function_call")
 
 
 class WorthlessRow(WorkbenchError):
     """A row that is well formed but teaches nothing: an empty answer, or two answers that are the same."""
+
+
+class SetAside(WorkbenchError):
+    """A good row that is not for this purpose, such as an answer that is marked as bad: counted, and no fault."""
 
 
 def worthless(row: Row, problem: str, expected: str) -> WorthlessRow:
@@ -24,24 +34,24 @@ def worthless(row: Row, problem: str, expected: str) -> WorthlessRow:
 
 
 def text_of(row: Row, name: str) -> str:
-    """A field that must be text. A text may be empty."""
-    return _text(row, name, row.fields[name])
+    """A field that must be text. A text may be empty; null is empty."""
+    return _text(row, name, "" if name in row.nulls else row.fields[name])
+
+
+def optional_text(row: Row, *names: str) -> str:
+    """The text of the first of these columns that has any, else an empty text."""
+    return next((text for name in names if name in row.fields and (text := text_of(row, name)).strip()), "")
 
 
 def _text(row: Row, name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise row.fail(f"{name!r} is {_kind(value)}: {_short(value)}", expected=f"{name!r} as text")
+        raise row.fail(f"{name!r} is {_kind(value)}: {short(value)}", expected=f"{name!r} as text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         broken = value[error.start : error.end]
         raise row.fail(f"{name!r} holds half a character: {broken!r}", expected="valid Unicode") from None
     return value
-
-
-def answer_of(row: Row, name: str) -> str:
-    """A field that must be text with something in it."""
-    return not_blank(row, name, text_of(row, name))
 
 
 def not_blank(row: Row, name: str, text: str) -> str:
@@ -51,50 +61,91 @@ def not_blank(row: Row, name: str, text: str) -> str:
     return text
 
 
-def messages_of(row: Row, name: str) -> tuple[Message, ...]:
-    """A field that must be a list of messages."""
+def number_of(row: Row, name: str) -> float:
+    """A field that must be a number; CSV writes it as text."""
     value = row.fields[name]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise row.fail(f"{name!r} is {short(value)}", expected="a number") from None
+
+
+def messages_of(row: Row, name: str) -> Messages:
+    """A field that must be a message or a list of them, in OpenAI's or ShareGPT's notation.
+
+    Assistant messages in a row are joined by a blank line.
+    """
+    value = row.fields.get(name)
+    if isinstance(value, Mapping):
+        value = [value]
+    if value is None or value == "":
+        raise worthless(row, f"{name!r} is empty", f"at least one {MESSAGE}")
     if not isinstance(value, list | tuple):
-        raise row.fail(f"{name!r} is {_kind(value)}: {_short(value)}", expected=f"{name!r} as a list of {MESSAGE}")
+        raise row.fail(f"{name!r} is {_kind(value)}: {short(value)}", expected=f"{name!r} as a list of {MESSAGE}")
     if not value:
         raise row.fail(f"{name!r} is an empty list", expected=f"at least one {MESSAGE}")
-    return tuple(_message(row, f"{name}[{index}]", turn) for index, turn in enumerate(value))
+    return joined([_message(row, f"{name}[{index}]", turn) for index, turn in enumerate(value)])
+
+
+def joined(messages: Sequence[Message]) -> Messages:
+    """Assistant messages in a row as one."""
+    result: list[Message] = []
+    for message in messages:
+        if result and result[-1].role == message.role == "assistant":
+            texts = [text for text in (result.pop().content, message.content) if text.strip()]
+            message = Message(role="assistant", content="\n\n".join(texts))
+        result.append(message)
+    return tuple(result)
 
 
 def _message(row: Row, name: str, turn: Any) -> Message:
-    if not isinstance(turn, dict):
-        raise row.fail(f"{name!r} is {_kind(turn)}: {_short(turn)}", expected=MESSAGE)
-    for key in ("role", "content"):
+    if not isinstance(turn, Mapping):
+        raise row.fail(f"{name!r} is {_kind(turn)}: {short(turn)}", expected=MESSAGE)
+    keys = ("from", "value") if "from" in turn and "value" in turn else ("role", "content")
+    role = turn.get(keys[0])
+    _refuse_tools(row, name, turn, role)
+    for key in keys:
         if turn.get(key) is None:
+            others = [str(other) for other in turn if other not in keys]
             raise row.fail(
                 f"{name!r} has no {key!r}; it has {', '.join(map(str, turn)) or 'nothing'}",
                 expected=MESSAGE,
-                remedy=_rename(key, [str(other) for other in turn if other not in ("role", "content")]),
+                remedy=f"rename {others[0]!r} to {key!r}" if len(others) == 1 else None,
             )
-    if turn["role"] not in ROLES:
+    known = ROLES.get(str(role).strip().lower())
+    if known is None:
         raise row.fail(
-            f"'{name}.role' is {turn['role']!r}",
-            expected=", ".join(ROLES),
-            remedy=did_you_mean(str(turn["role"]), ROLES),
+            f"'{name}.{keys[0]}' is {role!r}", expected=", ".join(ROLES), remedy=did_you_mean(str(role), ROLES)
         )
-    return Message(role=turn["role"], content=_text(row, f"{name}.content", turn["content"]))
+    return Message.model_validate({"role": known, "content": _content(row, f"{name}.{keys[1]}", turn[keys[1]])})
 
 
-def _rename(wanted: str, found: Sequence[str]) -> str | None:
-    return f"rename {found[0]!r} to {wanted!r}" if len(found) == 1 else None
+def _refuse_tools(row: Row, name: str, turn: Mapping[str, Any], role: object) -> None:
+    """Tool calls have no place in our messages, and must not vanish from a conversation."""
+    used = next((key for key in TOOL_KEYS if turn.get(key)), None)
+    if used or str(role).strip().lower() in TOOL_ROLES:
+        raise row.fail(
+            f"a conversation with tools: {name!r} " + (f"has {used!r}" if used else f"is from {role!r}"),
+            expected="turns of system, user and assistant that are text",
+            remedy="write calls and results into the text of the turns, or leave these rows out: data.bad_rows=skip",
+        )
 
 
-def prompt_of(row: Row, name: str) -> tuple[Message, ...]:
-    """A prompt in any shape: messages, a transcript (`\\n\\nHuman: … \\n\\nAssistant:`), or a user's plain text."""
-    if isinstance(row.fields[name], list | tuple):
-        return ends_with_user(row, name, messages_of(row, name))
-    text = text_of(row, name)
-    if is_transcript(text):
-        return ends_with_user(row, name, transcript(text))
-    return ends_with_user(row, name, (Message(role="user", content=text),))
+def _content(row: Row, name: str, content: object) -> str:
+    """The text of a message; a list of text parts is joined by newlines."""
+    if not isinstance(content, list | tuple):
+        return _text(row, name, content)
+    parts = []
+    for index, part in enumerate(content):
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else _kind(part)
+            raise row.fail(f"a part that is no text: '{name}[{index}]' is {kind!r}", expected="parts of type 'text'")
+        parts.append(_text(row, f"{name}[{index}]", text))
+    return "\n".join(parts)
 
 
-def ends_with_user(row: Row, name: str, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+def ends_with_user(row: Row, name: str, prompt: Messages) -> Messages:
     """The prompt, or an error when there is nothing in it to answer."""
     last = prompt[-1].role if prompt else "nothing"
     if last != "user":
@@ -103,61 +154,24 @@ def ends_with_user(row: Row, name: str, prompt: tuple[Message, ...]) -> tuple[Me
     return prompt
 
 
-def is_transcript(text: str) -> bool:
-    """Whether a text is a transcript of the form of HH-RLHF."""
-    return text.startswith(HUMAN) or (HUMAN in text and text.rstrip().endswith(ASSISTANT))
+def prompt_of(row: Row, name: str) -> Messages:
+    """A prompt in any shape: messages, texts of turns that the user begins, a transcript, or a user's plain text."""
+    value = row.fields.get(name)
+    if isinstance(value, list | tuple) and value and all(isinstance(turn, str) for turn in value):
+        return ends_with_user(row, name, alternating(value))
+    if isinstance(value, list | tuple | Mapping):
+        return ends_with_user(row, name, messages_of(row, name))
+    text = text_of(row, name)
+    turns = prompt_turns(text)
+    return ends_with_user(row, name, (Message(role="user", content=text),) if turns is None else turns)
 
 
-def transcript(text: str) -> tuple[Message, ...]:
-    """The messages of a transcript.
-
-    What stands before the first turn is a system message, turns of one speaker in a row are one message, and open turns
-    of the assistant at the end are dropped. The one space after `Human:` and `Assistant:` is taken off, all else kept.
-    """
-    before, *parts = _TURN.split(text)
-    turns: list[tuple[str, str]] = []
-    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
-        said = content.removeprefix(" ")
-        if turns and turns[-1][0] == speaker:
-            said = "\n\n".join(part for part in (turns.pop()[1], said) if part.strip())
-        turns.append((speaker, said))
-    if turns and turns[-1][0] == "Assistant" and not turns[-1][1].strip():
-        turns.pop()
-    messages = [Message(role="system", content=before.strip())] if before.strip() else []
-    for speaker, said in turns:
-        messages.append(Message(role="user" if speaker == "Human" else "assistant", content=said))
-    return tuple(messages)
+def alternating(texts: Sequence[str]) -> Messages:
+    """Texts of turns, the user's first."""
+    return tuple(Message(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts))
 
 
-def part_transcripts(row: Row, chosen: str, rejected: str) -> tuple[str, str, str]:
-    """Split two whole transcripts into their shared prompt and the two last answers."""
-    both = zip(chosen, rejected, strict=False)
-    shared = next((index for index, (a, b) in enumerate(both) if a != b), min(len(chosen), len(rejected)))
-    end = chosen.rfind(ASSISTANT, 0, shared)
-    if end < 0:
-        raise row.fail(
-            "'prompt' is missing, and 'chosen' and 'rejected' share no prompt",
-            expected="a 'prompt', or two transcripts that begin with the same '\\n\\nHuman: … \\n\\nAssistant:'",
-        )
-    end += len(ASSISTANT)
-    if HUMAN in chosen[end:] or HUMAN in rejected[end:]:
-        problem = "the transcripts part before their last answer, so they do not answer the same prompt"
-        raise worthless(row, problem, "transcripts that differ in the last answer alone")
-    return chosen[:end], chosen[end:], rejected[end:]
-
-
-def part_conversations(
-    row: Row, chosen: tuple[Message, ...], rejected: tuple[Message, ...]
-) -> tuple[tuple[Message, ...], str, str]:
-    """Split two whole conversations into their shared prompt and the two last answers."""
-    if chosen[:-1] != rejected[:-1]:
-        problem = "the conversations part before their last answer, so they do not answer the same prompt"
-        raise worthless(row, problem, "conversations that differ in the last answer alone")
-    prompt = ends_with_user(row, "chosen", chosen[:-1])
-    return prompt, last_answer(row, "chosen", chosen[-1:]), last_answer(row, "rejected", rejected[-1:])
-
-
-def last_answer(row: Row, name: str, messages: tuple[Message, ...]) -> str:
+def last_answer(row: Row, name: str, messages: Messages) -> str:
     """The text of the one assistant message."""
     if len(messages) != 1 or messages[0].role != "assistant":
         roles = ", ".join(message.role for message in messages)
@@ -165,11 +179,25 @@ def last_answer(row: Row, name: str, messages: tuple[Message, ...]) -> str:
     return messages[0].content
 
 
+def answer_of(row: Row, name: str) -> str:
+    """An answer as text, as one message, or as a list with one text; it may be empty.
+
+    The one space that transcripts leave before an answer is taken off by the caller, who knows the form.
+    """
+    value = row.fields.get(name)
+    if isinstance(value, list | tuple) and len(value) == 1 and (isinstance(value[0], str) or value[0] is None):
+        return value[0] or ""
+    if isinstance(value, list | tuple | Mapping):
+        return last_answer(row, name, messages_of(row, name))
+    return text_of(row, name)
+
+
 def _kind(value: object) -> str:
     names = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false"}
     return names.get(type(value).__name__, f"a {type(value).__name__}")
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as a message shows it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

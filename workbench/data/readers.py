@@ -1,56 +1,69 @@
 """Readers of users' files into records, and the writer of records. Knows forms and files, no tokenizer and no model.
 
-A broken row stops the reading, with its place, what was expected and the nearest right name; the message counts
-the other bad rows. Real files have a stray row that is well formed and teaches nothing (an empty answer, two answers
-that are the same): as long as they are rare, such rows are left out and reported.
+A bad row has its place, what was expected and the nearest right name; `RowRules` says whether it stops the reading.
+What a file loses or changes on the way (rows left out, columns unread, conversations cut) is counted and said once.
 """
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from workbench.data.fields import WorthlessRow
-from workbench.data.forms import (
-    DEMONSTRATION_FORMS,
-    ITEM_FORMS,
-    LABELLED_FORMS,
-    PREFERENCE_FORMS,
-    PROMPT_FORMS,
-    TEXT_FORMS,
-    Form,
-)
-from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt
-from workbench.data.rules import RowRules, kind_of
-from workbench.data.sources import Row, existing, read_rows, read_text, stream_rows
+from workbench.data.fields import WorthlessRow, not_blank, text_of
+from workbench.data.files.rows import Row
+from workbench.data.missing import missing
+from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
+from workbench.data.reading import Fatal, Reading, check_ids, report_duplicates, say, with_others
+from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt, content_id
+from workbench.data.rules import RowRules
+from workbench.data.sources import existing, read_text, stream_rows
 from workbench.run.checkpoints import write_text_atomically
-from workbench.run.errors import WorkbenchError, nearest
+from workbench.run.errors import WorkbenchError
 
-_log = logging.getLogger(__name__)
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
 def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list[Demonstration]:
-    """Prompts with responses to imitate: our records, Alpaca, chat, prompt/completion, prompt/response.
+    """Prompts with responses to imitate, in any form of docs/data.md; answers that are marked as bad are set aside.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    return _read(path, DEMONSTRATION_FORMS, "demonstrations", rules, lambda record: (record.prompt, record.response))
+    return _remembered(path, rules, _demonstrations)
+
+
+def _demonstrations(path: str | Path, rules: RowRules) -> list[Demonstration]:
+    reading = Reading(path, "demonstrations", rules, imitated=True)
+    records = reading.each(lambda row, example: to_demonstration(row, example))
+    check_ids(path, records, lambda record: record.prompt)
+    report_duplicates(path, [(record.prompt, record.response) for _, record in records])
+    return [record for _, record in records]
 
 
 def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Preference]:
-    """Pairs of responses, one preferred: our records, prompt/chosen/rejected in every shape, HH-RLHF transcripts.
+    """Pairs of responses, one preferred, in any form of docs/data.md.
 
     Raises:
-        WorkbenchError: the file or a row of it is bad.
+        WorkbenchError: the file or a row of it is bad, or no two answers to one prompt are judged.
     """
-    return _read(
-        path, PREFERENCE_FORMS, "preferences", rules, lambda record: (record.prompt, record.chosen, record.rejected)
-    )
+    return _remembered(path, rules, _preferences)
+
+
+def _preferences(path: str | Path, rules: RowRules) -> list[Preference]:
+    reading = Reading(path, "preferences", rules)
+    records, bad, alone = to_preferences(reading.parsed())
+    reading.settle(bad)
+    if alone:
+        reading.note(f"{alone} answers have no other answer to their prompt to compare with, and are left out")
+    if not records:
+        raise WorkbenchError(
+            path, "no two answers to one prompt that differ in their judgement", expected="at least one pair"
+        )
+    check_ids(path, records, lambda record: (record.prompt, record.chosen, record.rejected))
+    report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for _, record in records])
+    return [record for _, record in records]
 
 
 def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt]:
@@ -59,28 +72,34 @@ def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
+    return _remembered(path, rules, _prompts)
+
+
+def _prompts(path: str | Path, rules: RowRules) -> list[Prompt]:
+    records = Reading(path, "prompts", rules).prompts()
+    check_ids(path, records, lambda record: record.prompt)
     distinct: dict[Any, Prompt] = {}
-    for record in _read(path, PROMPT_FORMS, "prompts", rules):
+    for _, record in records:
         distinct.setdefault(record.prompt, record)
     return list(distinct.values())
 
 
 def read_items(path: str | Path, rules: RowRules | None = None) -> list[Item]:
-    """Prompts with the responses to label: our records, prompt/response_a/response_b, prompt with a list of texts.
+    """Prompts with the responses to label, in any form of docs/data.md.
 
     Raises:
         WorkbenchError: the file or a row of it is bad, or two different items have the same id.
     """
-    records = _read(path, ITEM_FORMS, "items", rules)
-    distinct: dict[str, Item] = {}
-    for record in records:
-        if distinct.setdefault(record.id, record) != record:
-            places = [row.place for row in read_rows(path) if str(row.fields.get("id")) == record.id]
-            raise WorkbenchError(
-                places[-1], f"another item has the id {record.id!r} ({places[0]})", expected="an id for each item"
-            )
+    return _remembered(path, rules, _items)
+
+
+def _items(path: str | Path, rules: RowRules) -> list[Item]:
+    reading = Reading(path, "items", rules)
+    records = reading.each(to_item)
+    check_ids(path, records, lambda record: record)
+    distinct = {record.id: record for _, record in records}
     if len(distinct) < len(records):
-        _log.warning("%s: %d of %d items repeat an earlier one", path, len(records) - len(distinct), len(records))
+        say(f"{path}: {len(records) - len(distinct)} of {len(records)} items repeat an earlier one")
     return list(distinct.values())
 
 
@@ -90,27 +109,68 @@ def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    return _read(path, LABELLED_FORMS, "labelled texts", rules, lambda record: (record.text, record.label))
+    return _remembered(path, rules, _labelled_texts)
 
 
-def stream_answers(path: str | Path) -> Iterator[Preference | Item | Demonstration | WorthlessRow]:
+def _labelled_texts(path: str | Path, rules: RowRules) -> list[LabelledText]:
+    reading = Reading(path, "labelled texts", rules)
+    records = reading.rows(_labelled)
+    report_duplicates(path, [(record.text, record.label) for _, record in records])
+    return [record for _, record in records]
+
+
+def _labelled(row: Row) -> LabelledText:
+    if "text" not in row.fields or "label" not in row.fields:
+        raise missing(row, "labelled texts")
+    label = row.fields["label"]
+    if not isinstance(label, str | int) or not str(label).strip():
+        raise row.fail(f"'label' is {label!r}", expected="a class, as text or a whole number")
+    text = not_blank(row, "text", text_of(row, "text"))
+    given = row.fields.get("id")
+    name = str(given) if isinstance(given, str | int) and str(given) else content_id([text])
+    return LabelledText(id=name, text=text, label=str(label))
+
+
+def stream_answers(
+    path: str | Path, rules: RowRules | None = None
+) -> Iterator[Preference | Item | Demonstration | WorkbenchError]:
     """Pairs, items or demonstrations, one after another, whatever the size of the file.
 
-    A row that teaches nothing (an empty answer, say) comes as its error, so that there is one thing for each row.
+    A bad row comes as its error, so that there is one thing for each row; `RowRules.drops` says what to make of them.
 
     Raises:
-        WorkbenchError: the file or a row of it is bad; the records before it have come.
+        WorkbenchError: the file is bad, or a column of it would be lost; the records before it have come.
     """
-    forms: tuple[Form[Any], ...] = (*PREFERENCE_FORMS, *ITEM_FORMS, *DEMONSTRATION_FORMS)
-    first: Row | None = None
-    form: Form[Any] | None = None
+    reading = Reading(path, "answers", rules or RowRules())
     for row in stream_rows(path):
-        if first is None:
-            first, form = row, next((form for form in forms if form.fits(row)), None)
+        reading.count()
         try:
-            yield _record(row, first, form, forms, "answers")
-        except WorthlessRow as error:
+            yield to_scored(*reading.parse(row))
+        except Fatal as error:
+            raise error.cause from None
+        except WorkbenchError as error:
             yield error
+    reading.report()
+
+
+def count_answers(path: str | Path, rules: RowRules | None = None) -> int:
+    """The number of rows that `stream_answers` gives. An empty answer is not a bad row here: it has no score.
+
+    Raises:
+        WorkbenchError: the file is empty, or holds more bad rows than `rules` leaves out.
+    """
+    rules = rules or RowRules()
+    total = bad = 0
+    first: WorkbenchError | None = None
+    for record in stream_answers(path, rules):
+        total += 1
+        if isinstance(record, WorkbenchError) and not isinstance(record, WorthlessRow):
+            bad, first = bad + 1, first or record
+    if not total:
+        raise WorkbenchError(path, "it is empty", expected="at least one record")
+    if first is not None and (bad == total or not rules.drops(bad, total)):
+        raise with_others(first, bad, total)
+    return total
 
 
 def read_texts(path: str | Path) -> list[str]:
@@ -124,7 +184,13 @@ def read_texts(path: str | Path) -> list[str]:
         if not text.strip():
             raise WorkbenchError(path, "it is empty", expected="some text")
         return [text]
-    return [record.text for record in _read(path, TEXT_FORMS, "texts", None)]
+
+    def text_record(row: Row) -> LabelledText:
+        if "text" not in row.fields:
+            raise missing(row, "texts")
+        return LabelledText(id="text", text=not_blank(row, "text", text_of(row, "text")), label="text")
+
+    return [record.text for _, record in Reading(path, "texts", RowRules()).rows(text_record)]
 
 
 def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]], *, private: bool = False) -> None:
@@ -141,22 +207,16 @@ _REMEMBERED: dict[tuple[object, ...], tuple[list[Any], list[dict[str, str]]]] = 
 read 100 MB again to train on them. Records are immutable; a file that changes is read anew."""
 
 
-def _read(
-    path: str | Path,
-    forms: Sequence[Form[RecordT]],
-    kind: str,
-    rules: RowRules | None,
-    content: Callable[[RecordT], object] | None = None,
+def _remembered(
+    path: str | Path, rules: RowRules | None, read: Callable[[str | Path, RowRules], list[RecordT]]
 ) -> list[RecordT]:
-    """The records; where `content` is given, one warning counts those that repeat an earlier one's."""
+    """What `read` makes of a file, once for each state of it; the rows that it leaves out are added to the rules."""
     rules = rules or RowRules()
     seen = _stamp(path)
-    key = (str(path), seen, kind, rules.ignore, rules.bad_rows)
+    key = (str(path), seen, read.__name__, rules.ignore, rules.bad_rows)
     if key not in _REMEMBERED:
         own = RowRules(rules.ignore, rules.bad_rows)
-        records = _read_now(path, forms, kind, own)
-        if content is not None:
-            _report_duplicates(path, [content(record) for record in records])
+        records = read(path, own)
         if seen is None:
             rules.left_out.extend(own.left_out)
             return records
@@ -171,97 +231,3 @@ def _stamp(path: str | Path) -> tuple[object, ...] | None:
     top = Path(path)
     files = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files) or None
-
-
-def _read_now(path: str | Path, forms: Sequence[Form[RecordT]], kind: str, rules: RowRules) -> list[RecordT]:
-    rows = read_rows(path)
-    first = next((row for row in rows if row.error is None), rows[0])
-    form = next((form for form in forms if form.fits(first)), None)
-    records: list[RecordT] = []
-    bad: list[WorkbenchError] = []
-    for row in rows:
-        try:
-            records.append(_record(row, first, form, forms, kind))
-        except WorkbenchError as error:
-            bad.append(error)
-    if bad:
-        _settle(path, bad, len(rows), rules)
-    return records
-
-
-def _record(row: Row, first: Row, form: Form[RecordT] | None, forms: Sequence[Form[RecordT]], kind: str) -> RecordT:
-    """A row's record, in the form of the file's first row."""
-    if row.error is not None:
-        raise row.error
-    if form is None or not form.fits(row):
-        other = next((other for other in forms if other.fits(row)), None)
-        if form is not None and other is not None and not _prefixes(other, form):
-            raise _mixed(row, other.shape(row), first, form.shape(first))
-        raise _missing(row, forms if form is None else (form,), kind)
-    if form.shape(row) != form.shape(first):
-        raise _mixed(row, form.shape(row), first, form.shape(first))
-    return form.read(row)
-
-
-def _prefixes(other: Form[RecordT], form: Form[RecordT]) -> bool:
-    """Whether `other` is `form` with fields missing: then a field is missing, and no forms are mixed."""
-    return set(other.needs) < set(form.needs)
-
-
-def _mixed(row: Row, found: str, first: Row, expected: str) -> WorkbenchError:
-    return row.fail(
-        f"mixed forms in one file: this row has {found}",
-        expected=f"{expected}, as in {first.place}",
-        remedy="put each form into a file of its own",
-    )
-
-
-def _missing(row: Row, forms: Iterable[Form[Any]], kind: str) -> WorkbenchError:
-    """The error for a row that lacks a field: by the form it comes nearest to."""
-    candidates = list(forms)
-
-    def closeness(form: Form[Any]) -> float:
-        alike = [1.0 if name in row.fields else 0.7 if nearest(name, row.fields) else 0.0 for name in form.needs]
-        return sum(alike) / len(alike)
-
-    best = max(candidates, key=closeness)
-    found = ", ".join(map(str, row.fields)) or "nothing"
-    if closeness(best) == 0:
-        wanted = "; or ".join(form.name for form in candidates)
-        return row.fail(f"no fields of {kind}; found: {found}", expected=wanted, remedy="rename the columns")
-    absent = [name for name in best.needs if name not in row.fields]
-    unused = [name for name in row.fields if name not in (*best.needs, *best.may_have)]
-    close = {name: nearest(name, unused) for name in absent}
-    renames = [f"rename {found!r} to {name!r}" for name, found in close.items() if found]
-    return row.fail(
-        f"field {', '.join(map(repr, absent))} is missing; found: {found}",
-        expected=f"{kind} with the fields {best.name}",
-        remedy=f"did you mean {close[absent[0]]!r}? {'; '.join(renames)}"
-        if close[absent[0]]
-        else f"add {absent[0]!r} to each row",
-    )
-
-
-def _settle(path: str | Path, bad: Sequence[WorkbenchError], rows: int, rules: RowRules) -> None:
-    """Stop at the first bad row, or leave the bad rows out with one warning that counts each kind."""
-    if not rules.drops(len(bad), rows) or len(bad) == rows:
-        further = f" (and {len(bad) - 1} more bad rows of {rows})" if len(bad) > 1 else ""
-        first = bad[0]
-        raise WorkbenchError(first.place, first.problem + further, expected=first.expected, remedy=first.remedy)
-    kinds: dict[str, list[str]] = {}
-    for error in bad:
-        kinds.setdefault(kind_of(error), []).append(error.place.removeprefix(f"{path}, "))
-        rules.left_out.append({"place": error.place, "problem": error.problem})
-    counted = "; ".join(f"{len(places)} × {kind} ({_some(places)})" for kind, places in kinds.items())
-    _log.warning("%s: left out %d of %d rows: %s", path, len(bad), rows, counted)
-
-
-def _some(places: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(places) - shown} more" if len(places) > shown else ""
-    return ", ".join(places[:shown]) + more
-
-
-def _report_duplicates(path: str | Path, contents: Sequence[object]) -> None:
-    duplicates = len(contents) - len(set(contents))
-    if duplicates:
-        _log.warning("%s: %d of %d records repeat an earlier one; all are used", path, duplicates, len(contents))

@@ -114,9 +114,9 @@ def test_another_kind_of_file_lists_the_forms(tmp_path: Path) -> None:
     says(message, "no fields of labelled texts; found: prompt, response", "expected: text, label")
 
 
-def test_null_counts_as_missing(tmp_path: Path) -> None:
+def test_null_counts_as_an_empty_cell(tmp_path: Path) -> None:
     path = lines(tmp_path / "d.jsonl", DEMONSTRATION, {"prompt": "Hi", "response": None})
-    says(refused(read_demonstrations, path), "line 2: field 'response' is missing")
+    says(refused(read_demonstrations, path), "line 2: 'response' is empty")
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_null_counts_as_missing(tmp_path: Path) -> None:
         ({"prompt": "Hi", "response": 5}, ["'response' is a number: 5", "'response' as text"]),
         ({"prompt": 5, "response": "x"}, ["'prompt' is a number: 5"]),
         ({"prompt": [], "response": "x"}, ["'prompt' is an empty list"]),
-        ({"prompt": ["Hi"], "response": "x"}, ["'prompt[0]' is text: 'Hi'", '"role": "user"']),
+        ({"prompt": [3], "response": "x"}, ["'prompt[0]' is a number: 3", '"role": "user"']),
         ({"messages": "Hi"}, ["'messages' is text", "list of"]),
         (
-            {"messages": [{"role": "human", "content": "Hi"}]},
-            ["'messages[0].role' is 'human'", "system, user, assistant"],
+            {"messages": [{"role": "critic", "content": "Hi"}]},
+            ["'messages[0].role' is 'critic'", "user, human", "assistant, gpt", "system, developer"],
         ),
         ({"messages": [{"role": "asistant", "content": "Hi"}]}, ["did you mean 'assistant'?"]),
         ({"messages": [{"from": "user", "content": "Hi"}]}, ["'messages[0]' has no 'role'", "rename 'from' to 'role'"]),
         ({"messages": [{"role": "user", "content": 3}]}, ["'messages[0].content' is a number"]),
         (
             {"messages": [{"role": "user", "content": "Hi"}]},
-            ["'messages' holds the turns user", "one assistant message"],
+            ["'messages' holds the turns user", "at least one assistant message"],
         ),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, ["ends with 'nothing'", "a user's message"]),
         ({"prompt": [{"role": "assistant", "content": "Hi"}], "response": "x"}, ["'prompt' ends with 'assistant'"]),
@@ -197,7 +197,7 @@ def test_what_bad_rows_do_is_chosen(tmp_path: Path) -> None:
 
 def test_transcripts_and_conversations_that_answer_different_prompts(tmp_path: Path) -> None:
     row = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}
-    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "line 1", "share no prompt")
+    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "line 1", "the conversations part before")
     start = "\n\nHuman: a\n\nAssistant:"
     row = {"chosen": start + " b\n\nHuman: c\n\nAssistant: d", "rejected": start + " e"}
     says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "part before their last answer")
@@ -242,7 +242,7 @@ def test_items(tmp_path: Path) -> None:
         "responses": [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}],
     }
     path = lines(tmp_path / "i.jsonl", item, {**item, "group": "other"})
-    says(refused(read_items, path), "line 2: another item has the id 'i'", "line 1")
+    says(refused(read_items, path), "line 2: another record has the id 'i'", "line 1", "data.ignore=[id]")
     assert len(read_items(lines(tmp_path / "i.jsonl", item, item))) == 1
     path = lines(tmp_path / "i.jsonl", {**item, "responses": item["responses"][:1]})
     says(refused(read_items, path), "line 1: 'responses'", "at least 2")
@@ -262,8 +262,8 @@ def test_parquet_errors_name_the_row(tmp_path: Path) -> None:
     import pyarrow.parquet
 
     path = tmp_path / "p.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([PAIR, {**PAIR, "rejected": None}]), path)
-    says(refused(read_preferences, path), "p.parquet, row 2: field 'rejected' is missing")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([PAIR, {**PAIR, "chosen": None}]), path)
+    says(refused(read_preferences, path), "p.parquet, row 2: 'chosen' is empty")
     says(refused(read_preferences, lines(path, "no parquet")), "p.parquet: not a Parquet file")
 
 

@@ -18,8 +18,9 @@ def test_rows_come_before_the_end_of_the_file_is_read(tmp_path):
     path.write_text('{"prompt": "a", "response": "b"}\n' * 3 + "broken", encoding="utf-8")
     three = list(itertools.islice(stream_answers(path), 3))
     assert [type(record) for record in three] == [Demonstration] * 3
-    with pytest.raises(WorkbenchError, match="line 4: broken JSON"):
-        list(stream_answers(path))
+    *_, last = stream_answers(path)
+    assert isinstance(last, WorkbenchError)
+    assert "line 4: broken JSON" in str(last)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv"])

@@ -1,0 +1,162 @@
+"""Exports of other labelling tools: Argilla and Label Studio. Each reader is pure.
+
+A task holds a prompt, two answers and what each annotator said; the judgements are joined by majority.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.data.fields import Messages, answer_of, short
+from workbench.data.files.rows import Row
+from workbench.data.forms.example import Example, Form
+from workbench.data.forms.judgements import TIES, side_of
+from workbench.data.forms.prompts import PROMPTS
+
+_PAIRS = tuple(
+    (f"{name}{first}", f"{name}{second}")
+    for name in ("response", "answer", "output", "completion", "text", "generation")
+    for first, second in (("1", "2"), ("_1", "_2"), ("_a", "_b"), ("-1", "-2"))
+)
+HOW = "docs/data.md (labels of other tools) says which exports are read"
+
+
+def _task(row: Row, name: str) -> tuple[Row, tuple[str, str]]:
+    """The fields of a task as a row, and its two columns of answers."""
+    fields = row.fields[name]
+    if not isinstance(fields, Mapping):
+        raise row.fail(f"{name!r} is {short(fields)}", expected="an object with a prompt and two answers", remedy=HOW)
+    inner = Row(row.place, {str(key).lower(): value for key, value in fields.items() if value is not None})
+    columns = next((pair for pair in _PAIRS if all(column in inner.fields for column in pair)), None)
+    if columns is None:
+        raise row.fail(
+            f"no two answers among the fields of the task: {', '.join(map(str, fields))}",
+            expected="prompt, response1, response2 (or answer1, answer2)",
+            remedy=f"make items (prompt, response_a, response_b) or pairs (prompt, chosen, rejected) of them; {HOW}",
+        )
+    return inner, columns
+
+
+def _prompt(row: Row, name: str) -> Messages:
+    inner, _ = _task(row, name)
+    part = next((part for part in PROMPTS if all(n in inner.fields for n in part.needs) and part.when(inner)), None)
+    if part is None:
+        raise row.fail(
+            f"no prompt among the fields of the task: {', '.join(inner.fields)}", expected="prompt", remedy=HOW
+        )
+    return part.read(inner)
+
+
+def _example(row: Row, name: str, votes: Sequence[tuple[float, str]]) -> Example:
+    """A task with the judgements of its annotators: above 0 for the first answer."""
+    inner, columns = _task(row, name)
+    answers = tuple(answer_of(inner, column) for column in columns)
+    if not votes:
+        return Example(_prompt(row, name), answers)
+    signs = [(vote > 0) - (vote < 0) for vote, _ in votes]
+    total = sum(signs)
+    side = (total > 0) - (total < 0)
+    sizes = [abs(vote) for vote, _ in votes if side and vote * side > 0]
+    strength = side * sum(sizes) / len(sizes) if side else 0.0
+    agreement = sum(1.0 if sign == side else 0.5 if sign == 0 else 0.0 for sign in signs) / len(signs)
+    who = tuple(dict.fromkeys(name for _, name in votes if name))
+    return Example(
+        _prompt(row, name), answers, strength, annotators=who, agreement=agreement if len(votes) > 1 else None
+    )
+
+
+def _sides(columns: tuple[str, str], tool: str = "") -> tuple[set[str], set[str]]:
+    first, second = (
+        {column, column.replace("-", "_"), nth, side, letter}
+        for column, nth, side, letter in zip(columns, ("1", "2"), ("left", "right"), ("a", "b"), strict=True)
+    )
+    return first, second
+
+
+def _argilla(row: Row) -> Example:
+    _, columns = _task(row, "fields")
+    names = _sides(columns)
+    return _example(row, "fields", [(_vote(row, value, names), who) for value, who in _argilla_answers(row)])
+
+
+def _argilla_answers(row: Row) -> list[tuple[Any, str]]:
+    """Submitted values of the question about preference, each with its annotator; both notations of Argilla."""
+    responses = row.fields.get("responses") or {}
+    if isinstance(responses, Mapping):  # Argilla 2: question → its answers
+        given = [(name, entry) for name, entries in responses.items() for entry in entries or ()]
+    else:  # Argilla 1: an entry for each annotator, with the values of all questions
+        given = [
+            (name, {**entry, "value": value.get("value") if isinstance(value, Mapping) else value})
+            for entry in responses
+            for name, value in (entry.get("values") or {}).items()
+        ]
+    questions = {name for name, _ in given}
+    about = next((name for name in ("preference", "winner", "ranking", "comparison") if name in questions), None)
+    if about is None and len(questions) > 1:
+        raise row.fail(
+            f"several questions, none of them 'preference': {', '.join(sorted(questions))}",
+            expected="a question 'preference'",
+            remedy=HOW,
+        )
+    return [
+        (entry.get("value"), str(entry.get("user_id") or ""))
+        for name, entry in given
+        if (about is None or name == about) and entry.get("status", "submitted") == "submitted"
+    ]
+
+
+def _vote(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
+    """A value of a label or ranking question."""
+    if isinstance(value, list | tuple):
+        ranks = {str(entry.get("value")).lower(): entry.get("rank") for entry in value if isinstance(entry, Mapping)}
+        first, second = (next((ranks[name] for name in side if ranks.get(name) is not None), None) for side in names)
+        if first is None or second is None:
+            raise row.fail(f"a ranking that lacks an answer: {short(value)}", expected="a rank for both", remedy=HOW)
+        return float((second > first) - (second < first))
+    return side_of(row, "responses", value, names)
+
+
+def _label_studio(row: Row) -> Example:
+    _, columns = _task(row, "data")
+    names = _sides(columns)
+    votes = []
+    for annotation in row.fields["annotations"] or ():
+        if annotation.get("was_cancelled"):
+            continue
+        for result in annotation.get("result") or ():
+            vote = _selected(row, result, columns, names)
+            if vote is not None:
+                votes.append((vote, str(annotation.get("completed_by") or "")))
+    return _example(row, "data", votes)
+
+
+def _selected(
+    row: Row, result: Mapping[str, Any], columns: tuple[str, str], names: tuple[set[str], set[str]]
+) -> float | None:
+    """The judgement of one result: a pairwise selection, or a single choice; None for other tags (a comment, say)."""
+    value, kind = result.get("value") or {}, result.get("type")
+    if kind == "pairwise":
+        shown = [name.strip().lower() for name in str(result.get("to_name", "")).split(",")]
+        turned = shown == [columns[1], columns[0]]
+        vote = side_of(row, "selected", value.get("selected") or TIES[0], names)
+        return -vote if turned else vote
+    if kind == "choices" and len(value.get("choices") or ()) == 1:
+        return side_of(row, "choices", value["choices"][0], names)
+    return None
+
+
+EXPORTS: tuple[Form, ...] = (
+    Form(
+        ("data", "annotations"),
+        lambda row: _prompt(row, "data"),
+        _label_studio,
+        ("id",),
+        when=lambda row: isinstance(row.fields["data"], Mapping),
+    ),
+    Form(
+        ("fields",),
+        lambda row: _prompt(row, "fields"),
+        _argilla,
+        ("id", "responses"),
+        when=lambda row: isinstance(row.fields["fields"], Mapping),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Which of two answers is better, in the words of other people's files. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.data.fields import number_of, short
+from workbench.data.files.rows import Row
+
+SIGNED = ("overall_preference", "preference_strength")
+"""Numbers below 0 for the first answer, above 0 for the second, 0 for a tie (HelpSteer)."""
+WINNERS = (
+    "winner",
+    "preference",
+    "preferred",
+    "preferred_response",
+    "better",
+    "better_response",
+    "better_response_id",
+    "comparison",
+    "choice",
+    "verdict",
+    "judgement",
+    "judgment",
+    "label",
+    "chosen",
+)
+"""Columns that name the better answer, or a tie."""
+TIES = ("tie", "ties", "tied", "tie_(bothbad)", "bothbad", "both_bad", "tie_bothbad", "both", "equal", "draw", "same")
+RATINGS = ("helpfulness", "overall_score", "rating", "score", "reward")
+"""Columns that rate one answer by a number, higher is better; the first that a row has counts."""
+LABELS = ("label", "kto_tag")
+"""Columns that mark one answer as good or bad (KTO)."""
+_YES, _NO = ("true", "1", "1.0", "yes", "good", "desirable"), ("false", "0", "0.0", "no", "bad", "undesirable")
+
+
+def _normal(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _one_hot(suffixes: tuple[str, str]) -> tuple[str, str, str] | None:
+    first, second = suffixes
+    return f"winner_model{first}", f"winner_model{second}", "winner_tie"
+
+
+def judged_by(row: Row, suffixes: tuple[str, str]) -> tuple[str, ...]:
+    """The columns of a row that say which of two answers is better, by the first notation it has."""
+    for names in (_one_hot(suffixes), *((name,) for name in SIGNED), *((name,) for name in WINNERS)):
+        if names and all(name in row.fields for name in names):
+            return names
+    for name in ("score", "rating"):
+        both = (f"{name}{suffixes[0]}", f"{name}{suffixes[1]}")
+        if all(name in row.fields for name in both):
+            return both
+    return ()
+
+
+def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> float | None:
+    """Above 0 the first answer is better, below 0 the second, 0 a tie; None: the row does not say.
+
+    Args:
+        row: with the two answers.
+        columns: the columns of the two answers.
+        suffixes: what tells the two apart, such as `_a` and `_b`; also of columns about them.
+    """
+    names = judged_by(row, suffixes)
+    if not names:
+        return None
+    if len(names) == 3:
+        first, second, tie = (number_of(row, name) for name in names)
+        if sorted((first, second, tie)) != [0, 0, 1] and (first, second, tie) != (0, 0, 0):
+            raise row.fail(f"{', '.join(names)} are {first:g}, {second:g}, {tie:g}", expected="one 1 among them")
+        return first - second
+    if names[0] in SIGNED:
+        return -number_of(row, names[0])
+    if len(names) == 2:
+        gap = number_of(row, names[0]) - number_of(row, names[1])
+        return float((gap > 0) - (gap < 0))
+    return side_of(row, names[0], row.fields[names[0]], _names_of(row, columns, suffixes))
+
+
+def _names_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> tuple[set[str], set[str]]:
+    """What each of the two answers may be called."""
+    first, second = (
+        {
+            _normal(column),
+            _normal(suffix.strip("_")),
+            _normal(f"model{suffix}"),
+            _normal(f"response{suffix}"),
+            side,
+            nth,
+        }
+        | ({_normal(row.fields[f"model{suffix}"])} if f"model{suffix}" in row.fields else set())
+        for column, suffix, side, nth in zip(columns, suffixes, ("left", "right"), ("first", "second"), strict=True)
+    )
+    return first - second, second - first
+
+
+def side_of(row: Row, name: str, value: Any, names: tuple[set[str], set[str]]) -> float:
+    """1 where a value names the first answer, -1 the second, 0 a tie."""
+    said = _normal(value)
+    if said in names[0]:
+        return 1.0
+    if said in names[1]:
+        return -1.0
+    if said in TIES:
+        return 0.0
+    known = [*sorted(names[0]), *sorted(names[1]), "tie"]
+    raise row.fail(f"{name!r} is {short(value)}, which names neither answer", expected=", ".join(known))
+
+
+def rating_of(row: Row) -> float | None:
+    """The number that rates a row's one answer."""
+    name = rated_by(row)
+    return number_of(row, name) if name else None
+
+
+def rated_by(row: Row) -> str | None:
+    """The column that rates a row's one answer."""
+    return next((name for name in RATINGS if name in row.fields), None)
+
+
+def labelled_by(row: Row) -> str | None:
+    """The column that marks a row's one answer as good or bad."""
+    return next((name for name in LABELS if name in row.fields), None)
+
+
+def good_of(row: Row) -> bool | None:
+    """Whether a row's one answer is marked as good."""
+    name = labelled_by(row)
+    if name is None:
+        return None
+    said = _normal(row.fields[name])
+    if said in _YES or said in _NO:
+        return said in _YES
+    raise row.fail(
+        f"{name!r} is {short(row.fields[name])}, beside an answer",
+        expected="true or false: whether the answer is good",
+        remedy=f"data.ignore=[{name}] leaves the column unread",
+    )
+
+
+def listed_rating(entry: Mapping[str, Any]) -> float | None:
+    """The rating of an entry in a list of answers; a rank counts from 1, the best."""
+    for name, sign in (("rank", -1), ("overall_score", 1), ("rating", 1), ("score", 1)):
+        value = entry.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return sign * float(value)
+    return None
