@@ -32,7 +32,8 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   restore    CONFIG.yaml BACKUP: a backup takes the place of the store, which is kept beside under another name
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
-             resume NAME | remove NAME | role NAME ROLE | token NAME [PURPOSE]: who may use the page and the API"""
+             resume NAME | remove NAME | role NAME ROLE: who may use the page and the API;
+             tokens [NAME] | token NAME [PURPOSE] [--scope label|read|admin] [--days N] | token revoke NUMBER"""
 
 
 def _config(verb: str, argv: list[str]) -> AnnotateConfig | None:
@@ -288,14 +289,18 @@ def status(argv: list[str]) -> None:
 def annotator(argv: list[str]) -> None:
     """List, add and change accounts."""
     role, argv = _option(argv, "--role", "annotator")
+    scope, argv = _option(argv, "--scope", "admin")
+    days, argv = _option(argv, "--days", "")
     words, rest = _words(argv)
     config = _config("annotator", rest)
     if config is None:
         return
+    if days and not days.isdigit():
+        raise WorkbenchError("--days", f"{days!r} is not a number", expected="for how many days the token is valid")
     from annotate.people.commands import change_accounts
 
     store = Store.open(config.store_url, say=print)
-    change_accounts(store, words, role)
+    change_accounts(store, words, role, scope=scope, days=int(days) if days else None)
     store.close()
 
 

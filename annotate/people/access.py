@@ -5,8 +5,9 @@ from collections.abc import Callable
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPBearer
 
-from annotate.people.accounts import Role, check_token, local_annotator, may
+from annotate.people.accounts import Role, local_annotator, may
 from annotate.people.sessions import Sessions
+from annotate.people.tokens import Grant, check_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 
@@ -24,10 +25,11 @@ class Access:
 
     def account(self, request: Request) -> Annotator | None:
         """The account, or None. A token that is sent decides alone."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return check_token(self._store, token.strip())
-        return self.local or self.sessions.account(request.cookies.get(COOKIE))
+        token = bearer(request)
+        if token is None:
+            return self.local or self.sessions.account(request.cookies.get(COOKIE))
+        grant = check_token(self._store, token)
+        return grant.account if grant is not None and _within(grant, request) else None
 
     def name(self, request: Request) -> str | None:
         """The account's name, or None."""
@@ -38,6 +40,10 @@ class Access:
         """The account; without one the request ends here."""
         account = self.account(request)
         if account is None:
+            token = bearer(request)
+            grant = None if token is None else check_token(self._store, token)
+            if grant is not None:
+                raise HTTPException(403, f"this token has the scope {grant.scope!r}, which does not include this")
             raise HTTPException(401, "log in first, or send a token", headers={"WWW-Authenticate": "Bearer"})
         return account
 
@@ -51,3 +57,18 @@ class Access:
             return account
 
         return with_role
+
+
+def bearer(request: Request) -> str | None:
+    """The token that a request carries, or None."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _within(grant: Grant, request: Request) -> bool:
+    """Whether the scope of a token includes this request."""
+    if grant.scope == "read":
+        return request.method in ("GET", "HEAD")
+    if grant.scope == "label":
+        return "label" in getattr(request.scope.get("route"), "tags", ())
+    return grant.scope == "admin"

@@ -1,9 +1,7 @@
-"""Accounts: who may label, review and administer; passwords (argon2), API tokens, pausing and removing."""
+"""Accounts: who may label, review and administer; passwords (argon2), pausing and removing."""
 
 import functools
-import hashlib
 import re
-import secrets
 import time
 from typing import Literal, get_args
 
@@ -11,7 +9,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from annotate.store.database import Store
-from annotate.store.statements import Annotator, Token, Transaction
+from annotate.store.statements import Annotator, Transaction
 from workbench.run.errors import WorkbenchError, did_you_mean
 
 Role = Literal["annotator", "reviewer", "admin"]
@@ -63,7 +61,12 @@ def _hash(password: str) -> str:
     return _hasher.hash(password)
 
 
-def _account(transaction: Transaction, store: Store, name: str) -> Annotator:
+def find(transaction: Transaction, store: Store, name: str) -> Annotator:
+    """The account of a name.
+
+    Raises:
+        WorkbenchError: there is none.
+    """
     account = transaction.annotator(name)
     if account is None:
         names = [known.name for known in transaction.annotators()]
@@ -73,19 +76,20 @@ def _account(transaction: Transaction, store: Store, name: str) -> Annotator:
 
 
 def set_password(store: Store, name: str, password: str) -> None:
-    """Give an account a new password, and end its logins.
+    """Give an account a new password, and end its logins and tokens.
 
     Raises:
         WorkbenchError: no such account, or a bad password.
     """
     password_hash = _hash(password)
     with store.write() as transaction:
-        account = _account(transaction, store, name)
+        account = find(transaction, store, name)
         if account.simulated:
             raise WorkbenchError(store.place, f"{name!r} is a simulated annotator: it cannot log in")
         transaction.change_annotator(
             account.id, password_hash=password_hash, session_version=account.session_version + 1
         )
+        transaction.end_tokens_of(account.id, time.time())
         transaction.add_event("password set", time.time(), name=name)
 
 
@@ -98,7 +102,7 @@ def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None)
     if role not in ROLES:
         raise WorkbenchError("role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
     with store.write() as transaction:
-        account = _account(transaction, store, name)
+        account = find(transaction, store, name)
         if account.role == role:
             return
         if account.password_hash is None:
@@ -121,7 +125,7 @@ def set_state(store: Store, name: str, state: str, *, by: Annotator | None = Non
     if state not in STATES:
         raise WorkbenchError("state", f"unknown state {state!r}", expected=f"one of {', '.join(STATES)}")
     with store.write() as transaction:
-        account = _account(transaction, store, name)
+        account = find(transaction, store, name)
         if account.state == state:
             return
         if state != "active":
@@ -169,48 +173,3 @@ def check_password(store: Store, name: str, password: str) -> Annotator | None:
     except (VerificationError, InvalidHashError):
         return None
     return account if usable else None
-
-
-def make_token(store: Store, name: str, purpose: str) -> str:
-    """A new API token of an account. It is shown this once: the store keeps only its hash.
-
-    Raises:
-        WorkbenchError: no such account, a bad purpose, or an account that cannot use one.
-    """
-    if not 1 <= len(purpose) <= 64:
-        raise WorkbenchError("token", "needs a name", expected="1 to 64 characters that say what it is for")
-    token = "aw_" + secrets.token_urlsafe(32)
-    with store.write() as transaction:
-        account = _account(transaction, store, name)
-        if account.removed or account.simulated:
-            raise WorkbenchError(f"annotator {name!r}", "cannot use the API", expected="an account of a person")
-        transaction.add_token(account.id, purpose, _token_hash(token), time.time())
-        transaction.add_event("token made", time.time(), account.id, purpose=purpose)
-    return token
-
-
-def check_token(store: Store, token: str) -> Annotator | None:
-    """The account that a token belongs to; None for a wrong or revoked one, and for a removed account."""
-    with store.read() as transaction:
-        account = transaction.annotator_by_token(_token_hash(token))
-    return None if account is None or account.removed else account
-
-
-def revoke_token(store: Store, name: str, token_id: int) -> Token:
-    """End one of an account's tokens.
-
-    Raises:
-        WorkbenchError: the account has no such token.
-    """
-    with store.write() as transaction:
-        account = _account(transaction, store, name)
-        own = {token.id: token for token in transaction.tokens(account.id)}
-        if token_id not in own:
-            raise WorkbenchError(f"annotator {name!r}", f"has no token {token_id}", expected=f"one of {sorted(own)}")
-        transaction.revoke_token(token_id, time.time())
-        transaction.add_event("token revoked", time.time(), account.id, token=token_id)
-    return own[token_id]
-
-
-def _token_hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

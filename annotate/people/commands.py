@@ -2,14 +2,18 @@
 
 import getpass
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from annotate.people import accounts as people
+from annotate.people.tokens import make_token, revoke_token
 from annotate.store.database import Store
 from workbench.run.errors import WorkbenchError
 
 _WORDS = {
     "list": (1,),
+    "tokens": (1, 2),
     "token": (2, 3),
     "role": (3,),
     **dict.fromkeys(("add", "password", "pause", "resume", "remove"), (2,)),
@@ -22,8 +26,15 @@ _STATES = {
 }
 
 
-def change_accounts(store: Store, words: Sequence[str], role: str) -> None:
+def change_accounts(
+    store: Store, words: Sequence[str], role: str, *, scope: str = "admin", days: int | None = None
+) -> None:
     """Do what the words of the command line say.
+
+    Args:
+        role: of a new account.
+        scope: of a new token.
+        days: for which a new token is valid; None: until it is ended.
 
     Raises:
         WorkbenchError: words that make no command, or something that cannot be done.
@@ -33,7 +44,7 @@ def change_accounts(store: Store, words: Sequence[str], role: str) -> None:
             "annotator",
             f"cannot read {' '.join(words)!r}",
             expected="list, add NAME, password NAME, pause NAME, resume NAME, remove NAME, role NAME ROLE, "
-            "or token NAME [PURPOSE]",
+            "tokens [NAME], token NAME [PURPOSE], or token revoke NUMBER",
         )
     action, *names = words
     if action == "list":
@@ -43,12 +54,17 @@ def change_accounts(store: Store, words: Sequence[str], role: str) -> None:
         print(f"{names[0]} can log in ({role})")
     elif action == "password":
         people.set_password(store, names[0], _password())
-        print(f"{names[0]} has a new password; older logins have ended")
+        print(f"{names[0]} has a new password; older logins and tokens have ended")
     elif action == "role":
         people.set_role(store, names[0], names[1])
         print(f"{names[0]} has the role {names[1]}")
+    elif action == "tokens":
+        _tokens(store, *names)
+    elif action == "token" and names[0] == "revoke" and names[-1].isdigit():
+        token = revoke_token(store, int(names[1]))
+        print(f"token {token.id} of {token.annotator} ({token.name}) has ended")
     elif action == "token":
-        print(people.make_token(store, names[0], names[1] if names[1:] else "command line"))
+        print(make_token(store, names[0], names[1] if names[1:] else "command line", scope=scope, days=days))
     else:
         state, effect = _STATES[action]
         people.set_state(store, names[0], state)
@@ -60,6 +76,15 @@ def _list(store: Store) -> None:
         for account in transaction.annotators():
             kind = "simulated" if account.simulated else account.role
             print(f"{account.name}  {kind}{'' if account.active else f'  ({account.state})'}")
+
+
+def _tokens(store: Store, name: str | None = None) -> None:
+    with store.read() as transaction:
+        owner = None if name is None else people.find(transaction, store, name).id
+        tokens = [token for token in transaction.tokens(owner) if token.valid(time.time())]
+    for token in tokens:
+        ends = "" if token.expires_at is None else f"  until {datetime.fromtimestamp(token.expires_at, UTC):%Y-%m-%d}"
+        print(f"{token.id}  {token.annotator}  {token.name}  {token.scope}{ends}")
 
 
 def _password() -> str:

@@ -29,6 +29,12 @@ class Sessions:
             transaction.add_event("logged in", time.time(), account.id)
         return self._serializer.dumps([account.name, account.session_version])
 
+    def end(self, account: Annotator) -> None:
+        """End every login of this account, on whatever device: none of their cookies is good any more."""
+        with self._store.write() as transaction:
+            transaction.change_annotator(account.id, session_version=account.session_version + 1)
+            transaction.add_event("logged out", time.time(), account.id)
+
     def account(self, cookie: str | None) -> Annotator | None:
         """Whom a cookie belongs to; None for a forged, old or revoked one."""
         if not cookie:

@@ -6,7 +6,7 @@ better, positive when the second is; the side on which each was shown is the `sw
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -42,8 +42,11 @@ api_token = sa.Table(
     sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
+    sa.Column("scope", sa.String(16), nullable=False, server_default="admin"),
+    sa.Column("expires_at", sa.Float),
 )
-"""Keys for programs. Only the SHA-256 of a token is kept: it has 256 random bits, so nothing can be guessed from it."""
+"""Keys for programs. `scope`: label, read, or admin (all that the account may). Only the SHA-256 of a token is kept:
+it has 256 random bits, so nothing can be guessed from it."""
 
 item = sa.Table(
     "item",

@@ -52,7 +52,10 @@ def login_routes(
         return response
 
     @router.post("/logout")
-    def logout() -> Response:
+    def logout(request: Request) -> Response:
+        account = access.sessions.account(request.cookies.get(COOKIE))
+        if account is not None:
+            access.sessions.end(account)
         response = RedirectResponse("/login", 303)
         response.delete_cookie(COOKIE)
         return response

@@ -12,17 +12,9 @@ from starlette.concurrency import run_in_threadpool
 
 from annotate.intake.items import Intake
 from annotate.intake.load import load_file
-from annotate.people.access import IN_OPENAPI, Access
-from annotate.people.accounts import (
-    Role,
-    State,
-    add_account,
-    make_token,
-    revoke_token,
-    set_password,
-    set_role,
-    set_state,
-)
+from annotate.people.access import IN_OPENAPI, Access, bearer
+from annotate.people.accounts import Role, State, add_account, set_password, set_role, set_state
+from annotate.people.tokens import LONGEST_DAYS, Scope, make_token, revoke_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Token
 from workbench.run.errors import WorkbenchError
@@ -53,6 +45,10 @@ class NewToken(_Body):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     """What it is for."""
+    scope: Scope = "admin"
+    """What it may do of what the account may: judge items (`label`), read (`read`), or all of it (`admin`)."""
+    days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] | None = None
+    """How long it is valid; without, until it is ended."""
 
 
 def manage_routes(store: Store, access: Access, intake: Intake) -> APIRouter:
@@ -140,7 +136,7 @@ def _people(router: APIRouter, store: Store, access: Access) -> None:
 
     @router.post("/people/{name}", tags=["people"])
     def change(name: str, body: Change, who: Admin) -> dict[str, str]:
-        """Pause, remove or bring back somebody; change a role; set a password, which ends their logins."""
+        """Pause, remove or bring back somebody; change a role; set a password, which ends their logins and tokens."""
         if body.password is not None:
             set_password(store, name, body.password)
         if body.role is not None:
@@ -164,15 +160,24 @@ def _tokens(router: APIRouter, store: Store, access: Access) -> None:
             return [_shown(token) for token in transaction.tokens(who.id)]
 
     @router.post("/tokens", tags=["tokens"], status_code=201)
-    def add_token(body: NewToken, who: Who) -> dict[str, str]:
-        """A new token of yours. It is shown this once."""
-        return {"name": body.name, "token": make_token(store, who.name, body.name)}
+    def add_token(body: NewToken, who: Who, request: Request) -> dict[str, str]:
+        """A new token of yours. It is shown this once. Needs a login: a token makes no tokens."""
+        if bearer(request) is not None:
+            raise HTTPException(403, "a token makes no tokens: log in, or use `python -m annotate annotator`")
+        return {"name": body.name, "token": make_token(store, who.name, body.name, scope=body.scope, days=body.days)}
 
     @router.delete("/tokens/{token_id}", tags=["tokens"])
     def end_token(token_id: int, who: Who) -> dict[str, Any]:
-        """End one of your tokens."""
-        return _shown(revoke_token(store, who.name, token_id)) | {"revoked": True}
+        """End one of your tokens; administrators end anybody's."""
+        return _shown(revoke_token(store, token_id, by=who)) | {"revoked": True}
 
 
 def _shown(token: Token) -> dict[str, Any]:
-    return {"id": token.id, "name": token.name, "made_at": token.created_at, "revoked": token.revoked_at is not None}
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scope": token.scope,
+        "made_at": token.created_at,
+        "expires_at": token.expires_at,
+        "revoked": token.revoked_at is not None,
+    }

@@ -1,5 +1,6 @@
 """The pages on which admins add accounts, change roles and passwords, and pause, remove or bring back people."""
 
+import time
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
@@ -7,6 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from annotate.labels.impact import impact_of_removing
 from annotate.people.accounts import ROLES, State, add_account, set_password, set_role, set_state
+from annotate.people.tokens import revoke_token
 from annotate.store.statements import Annotator
 from annotate.web.lead_pages import LeadPages
 from workbench.run.errors import WorkbenchError
@@ -16,6 +18,7 @@ def people_routes(pages: LeadPages) -> APIRouter:
     """The routes of admins, under /lead/people."""
     router = APIRouter(prefix="/lead/people", include_in_schema=False)
     _accounts(router, pages)
+    _tokens(router, pages)
     _one_account(router, pages)
     _states(router, pages)
     return router
@@ -25,10 +28,10 @@ def _list(pages: LeadPages, request: Request, who: Annotator, problem: str = "")
     with pages.store.read() as transaction:
         people = [account for account in transaction.annotators() if not account.simulated]
         judged = {account.name: transaction.judged_by(account.id) for account in people}
+        tokens = [token for token in transaction.tokens() if token.valid(time.time())]
     status = 409 if problem else 200
-    return pages.show(
-        "people.html.jinja", request, who, status=status, people=people, judged=judged, roles=ROLES, problem=problem
-    )
+    shown = {"people": people, "judged": judged, "roles": ROLES, "tokens": tokens, "problem": problem}
+    return pages.show("people.html.jinja", request, who, status=status, **shown)
 
 
 def _text(error: WorkbenchError) -> str:
@@ -53,6 +56,19 @@ def _accounts(router: APIRouter, pages: LeadPages) -> None:
     ) -> Response:
         try:
             add_account(pages.store, name, role, password)
+        except WorkbenchError as error:
+            return _list(pages, request, who, _text(error))
+        return RedirectResponse("/lead/people", 303)
+
+
+def _tokens(router: APIRouter, pages: LeadPages) -> None:
+    Admin = Annotated[Annotator, Depends(pages.role("admin"))]
+
+    @router.post("/{name}/tokens/{token_id}")
+    def end(request: Request, who: Admin, name: str, token_id: int) -> Response:
+        """End somebody's token."""
+        try:
+            revoke_token(pages.store, token_id, by=who)
         except WorkbenchError as error:
             return _list(pages, request, who, _text(error))
         return RedirectResponse("/lead/people", 303)

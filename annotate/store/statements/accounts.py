@@ -10,10 +10,16 @@ from annotate.store.statements.trail import Statements, columns_of
 
 _ANNOTATOR = [annotator.c[name] for name in Annotator._fields]
 _BY_NAME = sa.select(*_ANNOTATOR).where(annotator.c.name == sa.bindparam("name"))
+_NEVER = 1e18
+"""A time, in seconds since 1970, that does not come."""
 _BY_TOKEN = (
-    sa.select(*_ANNOTATOR)
+    sa.select(*_ANNOTATOR, api_token.c.scope)
     .join(api_token, api_token.c.annotator == annotator.c.id)
-    .where(api_token.c.token_hash == sa.bindparam("hash"), api_token.c.revoked_at.is_(None))
+    .where(
+        api_token.c.token_hash == sa.bindparam("hash"),
+        api_token.c.revoked_at.is_(None),
+        sa.func.coalesce(api_token.c.expires_at, _NEVER) > sa.bindparam("now"),
+    )
 )
 _LOCK = sa.select(annotator.c.id).where(annotator.c.id == sa.bindparam("target")).with_for_update(key_share=True)
 
@@ -71,15 +77,17 @@ class Accounts(Statements):
 
     # Tokens
 
-    def add_token(self, annotator_id: int, name: str, token_hash: str, at: float) -> None:
-        """A new token of an account."""
+    def add_token(
+        self, annotator_id: int, name: str, token_hash: str, at: float, *, scope: str, expires_at: float | None
+    ) -> None:
+        """A new token of an account; `expires_at` None: it is valid until it is revoked."""
         values = {"annotator": annotator_id, "name": name, "token_hash": token_hash, "created_at": at}
-        self._connection.execute(sa.insert(api_token), values)
+        self._connection.execute(sa.insert(api_token), {**values, "scope": scope, "expires_at": expires_at})
 
-    def annotator_by_token(self, token_hash: str) -> Annotator | None:
-        """Whose token this is, unless it has been revoked."""
-        row = self._one(_BY_TOKEN, {"hash": token_hash})
-        return Annotator(*row) if row else None
+    def annotator_by_token(self, token_hash: str, now: float) -> tuple[Annotator, str] | None:
+        """Whose token this is, and its scope, unless it has been revoked or has expired."""
+        row = self._one(_BY_TOKEN, {"hash": token_hash, "now": now})
+        return (Annotator(*row[:-1]), row[-1]) if row else None
 
     def tokens(self, annotator_id: int | None = None) -> list[Token]:
         """Tokens in the order of their making: of one account, or all."""
@@ -89,6 +97,11 @@ class Accounts(Statements):
         if annotator_id is not None:
             query = query.where(api_token.c.annotator == annotator_id)
         return [Token(*row) for row in self._connection.execute(query.order_by(api_token.c.id))]
+
+    def end_tokens_of(self, annotator_id: int, at: float) -> None:
+        """End all tokens of an account."""
+        where = (api_token.c.annotator == annotator_id, api_token.c.revoked_at.is_(None))
+        self._connection.execute(sa.update(api_token).where(*where).values(revoked_at=at))
 
     def revoke_token(self, token_id: int, at: float) -> None:
         """End a token."""

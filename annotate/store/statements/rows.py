@@ -34,6 +34,12 @@ class Token(NamedTuple):
     name: str
     created_at: float
     revoked_at: float | None
+    scope: str
+    expires_at: float | None
+
+    def valid(self, now: float) -> bool:
+        """Whether it opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 class StoredItem(NamedTuple):

@@ -1,23 +1,23 @@
 """Accounts: states, passwords, tokens, on both databases; and the command line that changes them."""
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from annotate.people.accounts import (
     add_account,
     check_password,
-    check_token,
     has_accounts,
-    make_token,
     may,
-    revoke_token,
     set_password,
     set_role,
     set_state,
 )
 from annotate.people.commands import change_accounts
 from annotate.people.sessions import Sessions
+from annotate.people.tokens import MOST_TOKENS, Grant, check_token, make_token, revoke_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import PASSWORD
@@ -78,13 +78,42 @@ def test_tokens_are_hashed_and_end_when_revoked(store: Store) -> None:
         (shown,) = transaction.tokens()
     assert token not in row[0]
     assert (shown.annotator, shown.name, shown.revoked_at) == ("ann", "notebook", None)
-    assert check_token(store, token) == _account(store, "ann")
+    assert check_token(store, token) == Grant(_account(store, "ann"), "admin")
     assert check_token(store, token[:-1]) is None
     assert check_token(store, "") is None
     with pytest.raises(WorkbenchError, match="has no token"):
-        revoke_token(store, "lead", shown.id)  # another's
-    revoke_token(store, "ann", shown.id)
+        revoke_token(store, shown.id, by=_account(store, "ann")._replace(id=99))  # another's
+    revoke_token(store, shown.id, by=_account(store, "ann"))
     assert check_token(store, token) is None
+
+
+def test_a_new_password_ends_tokens(store: Store) -> None:
+    own, other = make_token(store, "ann", "notebook"), make_token(store, "lead", "notebook")
+    set_password(store, "ann", "another password")
+    assert check_token(store, own) is None
+    assert check_token(store, other) is not None
+
+
+def test_a_token_ends_with_its_days(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, endless = make_token(store, "ann", "short", days=2), make_token(store, "ann", "endless")
+    now = time.time()
+    monkeypatch.setattr("annotate.people.tokens.time.time", lambda: now + 2 * 86400 - 60)
+    assert check_token(store, short) is not None
+    monkeypatch.setattr("annotate.people.tokens.time.time", lambda: now + 2 * 86400 + 60)
+    assert check_token(store, short) is None
+    assert check_token(store, endless) is not None
+
+
+def test_an_account_has_only_so_many_tokens(store: Store) -> None:
+    first = make_token(store, "ann", "first", days=1)
+    for _ in range(MOST_TOKENS - 1):
+        make_token(store, "ann", "more")
+    with pytest.raises(WorkbenchError, match=rf"has {MOST_TOKENS} valid tokens[\s\S]*token revoke 1"):
+        make_token(store, "ann", "one more")
+    make_token(store, "lead", "of another")
+    revoke_token(store, 1)
+    assert check_token(store, first) is None
+    make_token(store, "ann", "one more")
 
 
 def test_a_role_changes_and_the_last_administrator_keeps_it(store: Store) -> None:
@@ -121,6 +150,9 @@ def test_the_last_administrator_stays(store: Store) -> None:
         (lambda store: set_password(store, "ann", "x" * 1001), "too long"),
         (lambda store: make_token(store, "ann", ""), "needs a name"),
         (lambda store: make_token(store, "nobody", "x"), "has no annotator"),
+        (lambda store: make_token(store, "ann", "x", scope="write"), "unknown scope 'write'"),
+        (lambda store: make_token(store, "ann", "x", days=0), "out of range"),
+        (lambda store: revoke_token(store, 7), "has no token 7"),
     ],
 )
 def test_bad_changes_are_explained(store: Store, change: Callable[[Store], object], problem: str) -> None:
@@ -152,7 +184,17 @@ def test_the_command_line_changes_accounts(
     change_accounts(store, ("resume", "ann"), "")
     change_accounts(store, ("token", "ann", "notebook"), "")
     token = capsys.readouterr().out.splitlines()[-1]
-    assert check_token(store, token) == _account(store, "ann")
+    assert check_token(store, token) == Grant(_account(store, "ann"), "admin")
+    change_accounts(store, ("token", "bea"), "", scope="read", days=30)
+    capsys.readouterr()
+    change_accounts(store, ("tokens",), "")
+    change_accounts(store, ("tokens", "ann"), "")
+    until = datetime.fromtimestamp(time.time() + 30 * 86400, UTC)
+    mine = "1  ann  notebook  admin"
+    assert capsys.readouterr().out.splitlines() == [mine, f"2  bea  command line  read  until {until:%Y-%m-%d}", mine]
+    change_accounts(store, ("token", "revoke", "1"), "")
+    assert capsys.readouterr().out == "token 1 of ann (notebook) has ended\n"
+    assert check_token(store, token) is None
     for words in ((), ("pause",), ("list", "ann"), ("dismiss", "ann")):
         with pytest.raises(WorkbenchError, match="cannot read"):
             change_accounts(store, words, "annotator")

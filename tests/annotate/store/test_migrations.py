@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from annotate.people.tokens import check_token
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store import migrations
 from annotate.store.database import Store
@@ -12,7 +13,7 @@ from annotate.store.statements import Transaction
 from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
 
-VERSION_1 = Path(__file__).with_name("data") / "store_version_1.sql"
+VERSION_1, VERSION_2 = (Path(__file__).with_name("data") / f"store_version_{n}.sql" for n in (1, 2))
 
 
 @pytest.fixture
@@ -22,6 +23,17 @@ def old(tmp_path: Path) -> Path:
     with sqlite3.connect(path) as connection:
         connection.executescript(VERSION_1.read_text(encoding="utf-8"))
     connection.close()
+    return path
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """A store as version 2 wrote it: lead, ann (who has a token) and Ann; one judged item, one skipped, one decided."""
+    path = tmp_path / "second.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(VERSION_2.read_text(encoding="utf-8"))
+    connection.close()
+    path.chmod(0o644)
     return path
 
 
@@ -63,6 +75,22 @@ def test_an_old_store_becomes_one_of_this_version(old: Path, tmp_path: Path) -> 
     assert set(_shape(old)) == set(metadata.tables)
 
 
+def test_tokens_of_version_2_keep_what_they_may(second: Path, tmp_path: Path) -> None:
+    store = Store.open(second)
+    grant = check_token(store, "aw_a-token-of-a-test")
+    assert grant is not None
+    assert (grant.account.name, grant.scope) == ("ann", "admin")
+    with store.read() as transaction:
+        assert [(token.name, token.expires_at) for token in transaction.tokens()] == [("notebook", None)]
+        assert len(transaction.adjudications()) == 1
+        assert len(list(transaction.all_judgements())) == 2
+    store.close()
+    Store.open(tmp_path / "fresh.sqlite").close()
+    assert _shape(second) == _shape(tmp_path / "fresh.sqlite")
+    (copy,) = tmp_path.glob("second.sqlite.version-2")
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_old_state_is_kept_beside_it(old: Path) -> None:
     Store.open(old).close()
     Store.open(old).close()  # of this version now: no second copy
@@ -82,7 +110,7 @@ def test_an_upgrade_is_said_and_a_command_that_reads_changes_nothing(old: Path) 
     assert old.read_bytes()[100:] == before[100:]  # the header tells the mode of the journal
     said: list[str] = []
     Store.open(old, say=said.append).close()
-    assert said == [f"{old}: brought from schema version 1 to 2; as it was before: {old}.version-1"]
+    assert said == [f"{old}: brought from schema version 1 to {SCHEMA_VERSION}; as it was before: {old}.version-1"]
     Store.open(old, as_it_is=True, say=said.append).close()
     assert len(said) == 1
 
@@ -97,7 +125,8 @@ def test_a_command_that_reads_makes_no_store(tmp_path: Path, postgres_server: Se
 
 def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _shape(old)
-    monkeypatch.setattr(migrations, "STEPS", {1: (*migrations.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")})
+    steps = {**migrations.STEPS, 1: (*migrations.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")}
+    monkeypatch.setattr(migrations, "STEPS", steps)
     with pytest.raises(WorkbenchError, match="nowhere"):
         Store.open(old)
     assert _shape(old) == before

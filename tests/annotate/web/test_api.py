@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 
 from annotate.intake.items import load_items
 from annotate.labels.raw_export import export_raw
-from annotate.people.accounts import add_account, make_token
+from annotate.people.accounts import add_account
+from annotate.people.tokens import make_token
 from annotate.store.database import Store
 from tests.annotate.conftest import PASSWORD, client_of, make_item
 from workbench.data.records import Response
@@ -36,6 +37,12 @@ def _request(words: list[str], token: str) -> dict[str, Any]:
             request["headers"][name] = value
         elif word == "-X":
             request["method"] = next(rest)
+        elif word in ("-b", "-c"):
+            assert next(rest) == "cookies.txt"  # which the client keeps
+        elif word == "--data-urlencode":
+            name, _, value = next(rest).replace("$PASSWORD", PASSWORD).partition("=")
+            request["method"] = "POST"
+            request.setdefault("data", {})[name] = value
         elif word == "--json":
             request |= {"method": "POST", "json": json.loads(next(rest))}
         elif word == "--data-binary":
@@ -55,7 +62,7 @@ def test_every_documented_request_is_answered(store: Store) -> None:
         for words in _documented():
             request = _request(words, token)
             reply = client.request(**request)
-            assert reply.status_code in (200, 201), (words, reply.text)
+            assert reply.status_code in (200, 201, 303), (words, reply.text)
             replies[request["method"], request["url"].partition("?")[0]] = reply
     assert len(replies) >= 15
     assert replies["POST", "/api/v1/items"].json()["new"] == 2
@@ -77,6 +84,47 @@ def test_every_route_is_documented(store: Store) -> None:
     for path, methods in schema["paths"].items():
         assert re.sub(r"\{.*?\}", "", path) in text, path
         assert all(operation["description"] and operation["security"] for operation in methods.values())
+
+
+SCOPES = {"label": (200, 200, 403, 403), "read": (200, 403, 200, 403), "admin": (200, 200, 200, 201)}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_token_may_what_its_scope_says(client: TestClient, filled: Store, scope: str) -> None:
+    own = {"Authorization": f"Bearer {make_token(filled, 'lead', 'test', scope=scope)}"}
+    account = {"name": "cid", "password": PASSWORD}
+    asked = [
+        client.get("/api/v1/me", headers=own),
+        client.post("/api/v1/next", headers=own),
+        client.get("/api/v1/items", headers=own),
+        client.post("/api/v1/people", headers=own, json=account),
+    ]
+    assert tuple(reply.status_code for reply in asked) == SCOPES[scope]
+    assert all(f"the scope '{scope}'" in reply.json()["detail"] for reply in asked if reply.status_code == 403)
+    if scope == "label":
+        assert client.get("/label/", headers=own).headers["location"] == "/login"
+        assert client.get("/lead", headers=own).status_code == 401
+
+
+def test_a_token_makes_no_token(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:
+    own = {"Authorization": f"Bearer {make_token(filled, 'lead', 'test')}"}
+    log_in("lead")  # a token that is sent decides alone
+    reply = client.post("/api/v1/tokens", headers=own, json={"name": "child"})
+    assert (reply.status_code, reply.json()["detail"][:22]) == (403, "a token makes no token")
+    made = client.post("/api/v1/tokens", json={"name": "child", "scope": "read", "days": 1}).json()["token"]
+    shown = client.get("/api/v1/tokens", headers={"Authorization": f"Bearer {made}"}).json()[1]
+    assert (shown["scope"], round(shown["expires_at"] - shown["made_at"])) == ("read", 86400)
+    assert client.post("/api/v1/tokens", json={"name": "child", "days": 0}).status_code == 422
+
+
+def test_who_may_end_a_token(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:
+    own = {"Authorization": f"Bearer {make_token(filled, 'ann', 'test')}"}
+    log_in("bea")
+    assert client.delete("/api/v1/tokens/1").status_code == 422
+    assert client.get("/api/v1/me", headers=own).status_code == 200
+    log_in("lead")
+    assert client.delete("/api/v1/tokens/1").json()["revoked"] is True
+    assert client.get("/api/v1/me", headers=own).status_code == 401
 
 
 @pytest.fixture

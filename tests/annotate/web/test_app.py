@@ -82,6 +82,20 @@ def test_the_cookie_survives_a_restart_and_is_closed_to_scripts(
         assert restarted.post("/api/v1/me").json()["name"] == "ann"
 
 
+def test_after_logging_out_the_old_cookie_is_worth_nothing(client: TestClient, log_in: Callable[..., None]) -> None:
+    log_in()
+    old = client.cookies["annotate_session"]
+    assert client.post("/logout").status_code == 303
+    log_in("bea")  # another account's login is none of its business
+    assert client.get("/api/v1/me").json()["name"] == "bea"
+    client.cookies.clear()
+    client.cookies.set("annotate_session", old)
+    assert client.get("/api/v1/me").status_code == 401
+    assert client.post("/logout").status_code == 303
+    log_in()
+    assert client.get("/api/v1/me").json()["name"] == "ann"
+
+
 def test_a_revoked_session_ends(filled: Store) -> None:
     sessions = Sessions(filled, days=1)
     account = check_password(filled, "ann", PASSWORD)

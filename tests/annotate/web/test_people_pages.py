@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
-from annotate.people.accounts import check_password, make_token
+from annotate.people.accounts import check_password
+from annotate.people.tokens import check_token, make_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import PASSWORD, client_of
@@ -48,6 +49,22 @@ def test_a_password_is_changed_and_ends_logins(client: TestClient, filled: Store
     client.cookies.update(own)
     assert client.get("/api/v1/me").status_code == 401
     assert check_password(filled, "ann", "another password") is not None
+
+
+def test_an_admin_ends_anybodys_token(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:
+    tokens = [make_token(filled, "ann", "nightly <b>", scope="read", days=30), make_token(filled, "rev", "other")]
+    log_in("lead")
+    page = client.get("/lead/people").text
+    assert "nightly &lt;b&gt;" in page
+    assert 'action="/lead/people/ann/tokens/1"' in page
+    assert client.post("/lead/people/ann/tokens/1").status_code == 303
+    assert check_token(filled, tokens[0]) is None
+    assert check_token(filled, tokens[1]) is not None
+    assert "nightly" not in client.get("/lead/people").text
+    reply = client.post("/lead/people/ann/tokens/99")
+    assert (reply.status_code, "has no token 99" in reply.text) == (409, True)
+    log_in("rev")
+    assert client.post("/lead/people/lead/tokens/2").status_code == 403
 
 
 def test_what_cannot_be_done_is_said(client: TestClient, filled: Store, log_in: Callable[..., None]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from annotate.people.accounts import make_token, set_state
+from annotate.people.accounts import set_state
+from annotate.people.tokens import make_token
 from annotate.store.database import Store
 from tests.annotate.conftest import PASSWORD, client_of
 
@@ -31,6 +32,7 @@ LEADING = {
     ("POST", "/lead/people"): "admin",
     ("POST", "/lead/people/{name}/role"): "admin",
     ("POST", "/lead/people/{name}/password"): "admin",
+    ("POST", "/lead/people/{name}/tokens/{token_id}"): "admin",
     ("GET", "/lead/people/{name}"): "admin",
     ("POST", "/lead/people/{name}"): "admin",
 }
@@ -60,7 +62,7 @@ def _flat(routes: Any) -> Iterator[Any]:
 
 def _ask(client: TestClient, method: str, path: str, headers: dict[str, str] | None = None) -> int:
     """The status of a request with a body that fits no route."""
-    address = path.format(name="ann", item=1, token_id=1)
+    address = path.format(name="ann", item=1, token_id=99)
     return int(client.request(method, address, headers=headers, content=b"{}").status_code)
 
 
@@ -99,7 +101,8 @@ def test_a_token_acts_for_its_account_only(
     client: TestClient, with_token: Callable[[str], dict[str, str]], log_in: Callable[..., None]
 ) -> None:
     ann = with_token("ann")
-    made = client.post("/api/v1/tokens", headers=ann, json={"name": "second"}).json()
+    log_in("ann")
+    made = client.post("/api/v1/tokens", json={"name": "second"}).json()
     assert client.get("/api/v1/me", headers={"Authorization": f"Bearer {made['token']}"}).json()["name"] == "ann"
     listed = client.get("/api/v1/tokens", headers=ann).json()
     assert [token["name"] for token in listed] == ["test", "second"]
@@ -125,7 +128,7 @@ def test_other_origins_cannot_use_a_login(client: TestClient, log_in: Callable[.
     for origin in ("http://evil.example", "null", "http://localhost.evil.example", "http://localhost:81"):
         for method, path in _routes(client):
             if method != "GET":
-                address = path.format(name="ann", item=1, token_id=1)
+                address = path.format(name="ann", item=1, token_id=99)
                 assert client.request(method, address, headers={"Origin": origin}).status_code == 403, (origin, path)
     assert client.post("/api/v1/next", headers={"Origin": "http://localhost"}).status_code == 200
 
