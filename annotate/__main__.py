@@ -11,7 +11,8 @@ from pathlib import Path
 
 from annotate.config import AnnotateConfig
 from annotate.inputs import check_campaign, check_pairs, needed
-from annotate.store.database import Store, sqlite_path
+from annotate.store.address import refuse_password, sqlite_path
+from annotate.store.database import Store
 from workbench.data.rules import RowRules
 from workbench.run.config import parse_command_line
 from workbench.run.errors import WorkbenchError, did_you_mean, run_main
@@ -31,6 +32,7 @@ USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run
   upgrade    bring a label store of an older version to this one; serve, load and annotator do it too
   backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
   restore    CONFIG.yaml BACKUP: a backup takes the place of the store, which is kept beside under another name
+  copy       CONFIG.yaml TARGET: the whole store into an empty database or a new file, SQLite or PostgreSQL
   annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
              resume NAME | remove NAME | role NAME ROLE: who may use the page and the API;
              tokens [NAME] | token NAME [PURPOSE] [--scope label|read|admin] [--days N] | token revoke NUMBER"""
@@ -93,7 +95,7 @@ def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
                 return store
         store.close()
     raise WorkbenchError(
-        path or config.store_url,
+        path or config.store_url.split("@")[-1],
         "there are no pairs to label yet",
         expected="the items that `pairs` writes (pairs.out), or items loaded from a file",
         remedy="python -m annotate pairs CONFIG.yaml, or python -m annotate load CONFIG.yaml FILE",
@@ -169,6 +171,25 @@ def restore(argv: list[str]) -> None:
         )
     kept = put_back(path, backup)
     print(f"{path}: is {backup} now; everybody logs in again" + (f"; as it was before: {kept}" if kept else ""))
+
+
+def copy(argv: list[str]) -> None:
+    """Copy the whole store into another database."""
+    words, rest = _words(argv)
+    config = _config("copy", rest)
+    if config is None:
+        return
+    if len(words) != 1:
+        shown = "copy CONFIG.yaml TARGET, where TARGET is a file or postgresql://USER@HOST/DATABASE"
+        raise WorkbenchError("copy", f"cannot read {len(words)} targets", expected=shown)
+    refuse_password("TARGET", words[0])
+    from annotate.store.copying import copy_store
+
+    store = Store.open(config.store_url, as_it_is=True)
+    counts = copy_store(store, words[0])
+    store.close()
+    print(f"{words[0]}: {', '.join(f'{count:,} {table}' for table, count in counts.items())}")
+    print(f"from now on use store.url={words[0]}; {store.place} is left as it was")
 
 
 def upgrade(argv: list[str]) -> None:
@@ -329,6 +350,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "upgrade": upgrade,
     "backup": backup,
     "restore": restore,
+    "copy": copy,
     "annotator": annotator,
 }
 

@@ -1,13 +1,15 @@
 """What `python -m annotate` reads from a YAML file: one section a verb, and the store and queue they share."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from annotate.intake.items import Intake
 from annotate.labels.export import Rules
 from annotate.queue.planting import Planting
+from annotate.store.address import ENVIRONMENT, refuse_password
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
 from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, RowsSection, Share
@@ -42,7 +44,15 @@ class StoreSection(Section):
     """Where labels are kept."""
 
     url: str | None = None
-    """A file (SQLite) or a database URL. None: `labels.sqlite` beside `pairs.out`, which then must be given."""
+    """A file (SQLite) or a database URL without its password. None: the environment variable ANNOTATE_STORE_URL, or
+    `labels.sqlite` beside `pairs.out`."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is not None:
+            refuse_password("store.url", url)
+        return url
 
 
 class QueueSection(Section):
@@ -213,8 +223,9 @@ class AnnotateConfig(Section):
         Raises:
             WorkbenchError: neither `store.url` nor `pairs.out` says where labels are kept.
         """
-        if self.store.url:
-            return self.store.url
+        url = self.store.url or os.environ.get(ENVIRONMENT)
+        if url:
+            return url
         if self.pairs.out is None:
             raise WorkbenchError(
                 "store.url",

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from annotate.store.address import sqlite_path, with_password
 from annotate.store.files import backup_beside, copy_sqlite, make_private_file, make_private_folder, tighten
 from annotate.store.migrations import migrate
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata
@@ -52,14 +53,10 @@ class Store:
         Raises:
             WorkbenchError: not a database, one of a newer version, or with `as_it_is` none or an older one.
         """
-        text = str(url)
-        path = sqlite_path(text)
-        store = cls(*_server_engine(text)) if path is None else cls(_sqlite_engine(path, durable), str(path), path)
+        if as_it_is and (path := sqlite_path(str(url))) is not None and not path.exists():
+            _refuse_missing(str(path))
+        store = cls.connect(url, durable=durable)
         try:
-            if store.path is not None:
-                if as_it_is and not store.path.is_file():
-                    store._refuse_missing()
-                _make_private(store.path)
             store._prepare(as_it_is, say)
         except sa.exc.DBAPIError as error:
             store.close()
@@ -74,6 +71,20 @@ class Store:
             raise
         return store
 
+    @classmethod
+    def connect(cls, url: str | Path, *, durable: bool = True) -> "Store":
+        """A store at an address, whatever is there: its tables may be missing.
+
+        Raises:
+            WorkbenchError: no such kind of database, or a place for no file.
+        """
+        path = sqlite_path(str(url))
+        if path is None:
+            return cls(*_server_engine(str(url)))
+        engine = _sqlite_engine(path, durable)
+        _make_private(path)
+        return cls(engine, str(path), path)
+
     def _prepare(self, as_it_is: bool, say: Say) -> None:
         version = self._version()
         if as_it_is:
@@ -83,7 +94,7 @@ class Store:
         copy = ""
         if version is not None and version < SCHEMA_VERSION and self.path is not None:
             copy = f"; as it was before: {backup_beside(self.path, version)}"
-        with self._begin(write=True) as connection:
+        with self.connection(write=True) as connection:
             Transaction(connection).begin_loading()
             version = _version_in(connection)
             self._refuse_newer(version)
@@ -101,20 +112,12 @@ class Store:
             say(f"{self.place}: brought from schema version {version} to {SCHEMA_VERSION}{copy}")
 
     def _version(self) -> int | None:
-        with self._begin(write=False) as connection:
+        with self.connection(write=False) as connection:
             return _version_in(connection)
-
-    def _refuse_missing(self) -> NoReturn:
-        raise WorkbenchError(
-            self.place,
-            "no such label store",
-            expected="the store.url that `serve`, `load` or `simulate` wrote",
-            remedy="label first: python -m annotate serve CONFIG.yaml",
-        )
 
     def _refuse_older(self, version: int | None) -> None:
         if version is None:
-            self._refuse_missing()
+            _refuse_missing(self.place)
         if version < SCHEMA_VERSION:
             raise WorkbenchError(
                 self.place,
@@ -133,7 +136,8 @@ class Store:
             )
 
     @contextmanager
-    def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
+    def connection(self, *, write: bool) -> Iterator[sa.Connection]:
+        """A connection within a transaction, for what concerns whole tables; `write` and `read` are for all else."""
         with self._engine.connect() as connection:
             connection = connection.execution_options(immediate=write)
             with connection.begin():
@@ -145,13 +149,13 @@ class Store:
     def write(self) -> Iterator[Transaction]:
         """A transaction that holds the write lock from its start; rolled back when an error leaves it."""
         # Threads of this process wait in turn: SQLite's own waiting sleeps, and may let one starve.
-        with self._one_writer, self._begin(write=True) as connection:
+        with self._one_writer, self.connection(write=True) as connection:
             yield Transaction(connection)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one state of the store."""
-        with self._begin(write=False) as connection:
+        with self.connection(write=False) as connection:
             yield Transaction(connection)
 
     def backup(self, target: Path) -> None:
@@ -177,11 +181,13 @@ class Store:
         self._engine.dispose()
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite store; None for the address of another database."""
-    if "://" in url and not url.startswith("sqlite:///"):
-        return None
-    return Path(url.removeprefix("sqlite:///"))
+def _refuse_missing(place: str) -> NoReturn:
+    raise WorkbenchError(
+        place,
+        "no such label store",
+        expected="the store.url that `serve`, `load` or `simulate` wrote",
+        remedy="label first: python -m annotate serve CONFIG.yaml",
+    )
 
 
 def _version_in(connection: sa.Connection) -> int | None:
@@ -197,7 +203,7 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
     try:
         address = sa.engine.make_url(url)
         if address.drivername in ("postgresql", "postgres"):
-            address = address.set(drivername="postgresql+pg8000")
+            address = with_password(address).set(drivername="postgresql+pg8000")
         engine = sa.create_engine(address, pool_size=16, max_overflow=48)
         if engine.driver == "pg8000":
             from annotate.store.prepared import PreparingConnection  # the driver is not always installed
@@ -208,7 +214,7 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
         raise WorkbenchError(
             "store.url",
             f"{url.split('@')[-1]!r} cannot be opened: {error}",
-            expected="a file (SQLite), or postgresql://USER:PASSWORD@HOST/DATABASE",
+            expected="a file (SQLite), or postgresql://USER@HOST/DATABASE",
             remedy="pip install 'alignment-workbench[postgres]'" if isinstance(error, ModuleNotFoundError) else None,
         ) from None
 

@@ -89,7 +89,7 @@ def copy_sqlite(path: Path, target: Path) -> None:
     try:
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
-        _flush(partial)
+        flush_file(partial)
         partial.replace(target)
         flush_folder(target.parent)
     except BaseException:
@@ -152,7 +152,7 @@ def _stage(backup: Path, staged: Path) -> None:
                 )
     except sqlite3.DatabaseError as error:
         raise _bad(backup, f"cannot be read as a label store: {error}") from None
-    _flush(staged)
+    flush_file(staged)
 
 
 def _check(backup: Path, copy: sqlite3.Connection) -> None:
@@ -245,6 +245,7 @@ def _free_name(path: Path, end: str) -> Path:
     return target
 
 
-def _flush(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Have the system write a file to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

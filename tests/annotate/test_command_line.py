@@ -91,9 +91,37 @@ def test_a_backup_comes_back(tmp_path: Path, arguments: list[str], capsys: pytes
         main(["restore", *arguments, copy, "store.url=postgresql://localhost/labels"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "store.url=postgresql://ann:s3cret@db/labels"],
+        ["serve", "--dry-run", "store.url=postgresql://db/labels?user=ann&password=s3cret"],
+        ["copy", "postgresql+pg8000://ann:s3cret@db/labels"],
+    ],
+)
+def test_a_database_password_is_never_taken_from_a_command_line(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        WorkbenchError, match=r"password[\s\S]*PGPASSWORD or ~/\.pgpass[\s\S]*ANNOTATE_STORE_URL"
+    ) as told:
+        main([words[0], *arguments, *words[1:]])
+    assert "s3cret" not in str(told.value) + capsys.readouterr().out
+
+
+def test_the_environment_gives_an_address_that_the_configuration_does_not(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANNOTATE_STORE_URL", "postgresql://ann:s3cret@db/labels")
+    config, _ = load_config(AnnotateConfig, Path(arguments[0]), ["store.url=null"])
+    assert config.store_url == "postgresql://ann:s3cret@db/labels"
+    config, _ = load_config(AnnotateConfig, Path(arguments[0]), ["store.url=mine.sqlite"])
+    assert config.store_url == "mine.sqlite"
+
+
 @pytest.mark.parametrize("name", ["tiny", "llama-7b"])
 @pytest.mark.parametrize(
-    "verb", ["pairs", "serve", "simulate", "load", "export", "status", "backup", "restore", "annotator"]
+    "verb", ["pairs", "serve", "simulate", "load", "export", "status", "backup", "restore", "copy", "annotator"]
 )
 def test_shipped_configurations_are_read(name: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / f"configs/{name}/annotate.yaml"
@@ -146,6 +174,8 @@ def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> No
         (["backup", "out.sqlite"], "no such label store"),
         (["restore", "none.sqlite"], "no such file"),
         (["restore"], "cannot read"),
+        (["copy"], "cannot read"),
+        (["copy", "other.sqlite"], "no such label store"),
         (["export"], "no such label store"),
         (["campaign", "report"], "no such label store"),
         (["annotator", "add", "ann", "--role"], "has no value"),
