@@ -52,15 +52,20 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def main(argv: list[str]) -> int:
-    """Run and write benchmarks/results/decode_host_cost.json."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--rows", type=int, nargs=2, default=(16, 128), help="few and many (default: 16 128)")
     parser.add_argument("--tokens", type=int, default=16, help="decode steps that are timed")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run and write benchmarks/results/decode_host_cost.json."""
+    arguments = argument_parser().parse_args(argv)
     torch.set_num_threads(1)
     few, many = arguments.rows
     with tempfile.TemporaryDirectory() as name:

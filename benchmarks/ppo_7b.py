@@ -11,6 +11,7 @@ fraction of the card's measured bfloat16 rate. With --trl, TRL 1.12's PPOTrainer
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ from workbench.model.dense import MODULES_ONLY
 from workbench.model.memory import Shape
 from workbench.model.plan import Settings, plan_of
 from workbench.model.random_base import write_random_base
-from workbench.model.shapes import KNOWN
+from workbench.model.shapes import KNOWN, read_shape
 from workbench.rehearsal import (
     Measured,
     Records,
@@ -75,8 +76,8 @@ SMALL = Sizes(
 )
 
 
-def main(argv: list[str]) -> int:
-    """Prepare, run, write."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
     parser.add_argument("--trl", action="store_true", help=f"TRL {VERSION} afterwards, on the same sizes")
@@ -86,16 +87,21 @@ def main(argv: list[str]) -> int:
         if field.name != "checkpointing":
             kind = type(field.default)
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=f"(default: {field.default})")
-    parser.add_argument("--folder", type=Path, help="where to put the base, 14 GB (default: the temporary folder)")
+    parser.add_argument("--folder", type=Path, help="for base (14 GB) and runs, which are found again (default: none)")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Prepare, run, write."""
+    arguments = argument_parser().parse_args(argv)
     shape, sizes = (TINY, SMALL) if arguments.tiny else (KNOWN["llama-7b"], Sizes())
     shape = replace(shape, layers=arguments.layers or shape.layers)
     given = {field.name: getattr(arguments, field.name, None) for field in fields(Sizes)}
     sizes = consistent(replace(sizes, **{name: value for name, value in given.items() if value is not None}))
     if arguments.modules:
         os.environ[MODULES_ONLY] = "1"
-    with tempfile.TemporaryDirectory(prefix="ppo-7b-", dir=arguments.folder) as name:
+    with contextlib.nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         records = prepare(folder, shape, sizes)
         ours = our_run(folder, records, shape, sizes)
@@ -139,9 +145,8 @@ def plan_settings(sizes: Sizes) -> Settings:
 
 
 def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
-    """Base, records, and the two runs that PPO starts from."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    base = write_random_base(folder / "base", llama_config(shape), dtype=dtype)
+    """Base, records, and the two runs that PPO starts from; runs that are there already are taken."""
+    base = random_base(folder, shape)
     records = write_records(
         folder / "data",
         base,
@@ -153,10 +158,22 @@ def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
     model = {"activation_checkpointing": sizes.checkpointing}
     form = {**model, "dtype": sizes.dtype}
     sft = merged(sft_values(folder / "sft", base, records, max_length=length), {"model": form})
+    done = [run.exists() and RunFolder.open(run).finished for run in (folder / "sft", folder / "reward")]
+    if all(done):
+        return records
     run_phase("sft", sft, folder)
     reward = merged(reward_values(folder / "reward", folder / "sft", records, max_length=length), {"model": model})
     run_phase("reward", reward, folder)
     return records
+
+
+def random_base(folder: Path, shape: Shape) -> Path:
+    """The folder's random base of a shape; written where it is not there yet."""
+    base = folder / "base"
+    if not (base / "config.json").is_file() or read_shape(base / "config.json") != shape:
+        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        write_random_base(base, llama_config(shape), dtype=dtype)
+    return base
 
 
 def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[str, Any]:
@@ -187,6 +204,8 @@ def our_run(folder: Path, records: Records, shape: Shape, sizes: Sizes) -> dict[
         "flop_per_second": flop / iteration,
         "rollout_milliseconds_per_decode_step": 1e3 * stages["rollout"] / steps,
         "planned_peak_gib": plan_of("ppo", shape, plan_settings(sizes)).peak / 2**30,
+        "rollout_gap": max(row.get("policy/rollout_gap", 0.0) for row in rows),
+        "rollout_gap_max": max(row.get("policy/rollout_gap_max", 0.0) for row in rows),
         **memory_of(measured),
         "peak_gpu_gib": max((row["speed/peak_gib"] for row in rows), default=None) if on_gpu else None,
     }
@@ -196,7 +215,7 @@ def ppo_values(run: Path, folder: Path, records: Records, sizes: Sizes) -> dict[
     """Configuration of ours."""
     return {
         "method": "ppo",
-        "run": {"dir": str(run)},
+        "run": {"dir": str(run), "overwrite": True},
         "model": {
             "start": str(folder / "sft"),
             "reward": str(folder / "reward"),

@@ -24,13 +24,14 @@ from workbench.model.masks import position_ids
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
+from workbench.run.errors import run_main
 from workbench.run.folder import RunFolder
 
 ENGINES = ("auto", "transformers", "continuous", "merged")
 
 
-def main() -> None:
-    """Run and write benchmarks/results/rollout_engines.json."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout_engines", description=__doc__)
     parser.add_argument("--start", default="runs/demo/sft")
     parser.add_argument("--reward", default="runs/demo/reward")
@@ -40,7 +41,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "rollout_engines.json")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run and write benchmarks/results/rollout_engines.json."""
+    arguments = argument_parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
     roles = open_roles(
         RunFolder.open(arguments.start),
@@ -60,6 +66,7 @@ def main() -> None:
         "reading": reading_speeds(roles, prompts, arguments.max_new_tokens, arguments.repeats),
     }
     write_result(arguments.out, content)
+    return 0
 
 
 def engine_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, repeats: int) -> dict[str, Any]:
@@ -121,4 +128,4 @@ def _in_one_pass(roles: Roles, rows: Rows, names: list[str]) -> dict[str, torch.
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -10,18 +10,14 @@ packs them into full rows, as configs/llama-7b/sft.yaml says; the plain trainer 
 import argparse
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.ppo_7b import TINY, memory_of
+from benchmarks.ppo_7b import TINY, memory_of, random_base
 from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, spread, write_result
 from workbench.hours import training_flop
-from workbench.measure import llama_config
-from workbench.model.random_base import write_random_base
 from workbench.model.shapes import KNOWN
 from workbench.rehearsal import Measured, Records, merged, run_module, run_phase, sft_values, write_records
 from workbench.run.errors import run_main
@@ -49,18 +45,26 @@ class Sizes:
 SMALL = Sizes(length=64, prompt=24, shortest=8, micro_batch=2, steps=3, records=64, repeats=1)
 
 
-def main(argv: list[str]) -> int:
-    """Prepare, alternate, write."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
-    parser.add_argument("--folder", type=Path, help="where to put the base, 14 GB (default: the temporary folder)")
+    parser.add_argument("--layers", type=int, help="fewer layers of full width (default: 32)")
+    parser.add_argument("--repeats", type=int, help="pairs of runs")
+    parser.add_argument("--folder", type=Path, help="whose base (14 GB) is used, or written (default: a temporary one)")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Prepare, alternate, write."""
+    arguments = argument_parser().parse_args(argv)
     shape, sizes = (TINY, SMALL) if arguments.tiny else (KNOWN["llama-7b"], Sizes())
+    shape = replace(shape, layers=arguments.layers or shape.layers)
+    sizes = replace(sizes, repeats=arguments.repeats or sizes.repeats)
     with tempfile.TemporaryDirectory(prefix="sft-7b-", dir=arguments.folder) as name:
         folder = Path(name)
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        base = write_random_base(folder / "base", llama_config(shape), dtype=dtype)
+        base = random_base(arguments.folder or folder, shape)
         records = write_records(
             folder / "data",
             base,

@@ -37,7 +37,7 @@ class Engine(Protocol):
     """Samples one response to each prompt from the policy as it is now."""
 
     in_batches: bool
-    """Whether the caller limits the prompts of one call; otherwise all prompts of a rollout come in one."""
+    """Whether the caller limits the prompts of one call; otherwise all that the policy shall answer come in one."""
 
     def refresh(self) -> None:
         """Take over the policy's present weights: called once before each rollout."""

@@ -84,7 +84,8 @@ def collect(
         micro_batch_size: rows of one scoring pass.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts.ids[i]))
-    size = sample_batch_size if engine.in_batches else -(-len(order) // processes.number)
+    at_once = not engine.in_batches and role == "policy"  # other roles are sampled in this process
+    size = -(-len(order) // processes.number) if at_once else sample_batch_size
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     found: dict[int, tuple[list[int], list[float] | None]] = {}
     for place, batch in processes.mine(batches):

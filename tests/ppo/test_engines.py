@@ -276,6 +276,20 @@ def test_all_prompts_of_a_rollout_are_under_way_at_one_time(roles, vllm, server,
     assert metrics["rollout/sampling_kl"] == pytest.approx(float((gap.exp() - 1 - gap).mean()), rel=1e-4)
 
 
+def test_another_role_than_the_policy_is_sampled_in_this_process_in_batches(roles, vllm, server, prompts, monkeypatch):
+    sizes, engine = [], vllm()
+    sample = InProcess.sample
+    monkeypatch.setattr(InProcess, "sample", lambda self, some, **o: sizes.append(len(some)) or sample(self, some, **o))
+    engine.refresh()
+    options = {"sample_batch_size": 4, "micro_batch_size": 4, "max_new_tokens": 4, "temperature": 1.0, "seed": 1}
+    rollout = collect(
+        roles, engine, prompts.take([0, 1, 2, 3, 4, 5]), role="reference", **options, processes=Processes()
+    )
+    assert sizes == [4, 2]
+    assert rollout.sampling_logprobs is None
+    assert all(path != "/v1/completions" for path, _ in server.asked)
+
+
 SPOILED = {
     "no token ids": ({"token_ids": None}, "return_token_ids"),
     "no log-probabilities": ({"logprobs": None}, "0 log-probabilities"),
