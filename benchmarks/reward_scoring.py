@@ -25,7 +25,6 @@ from typing import Any
 import torch
 
 from benchmarks.record import RESULTS, write_result
-from reward.score import batch_tokens_for
 from workbench.data.batching import encode_pairs
 from workbench.data.readers import read_preferences
 from workbench.model.base import load_base, load_tokenizer
@@ -134,7 +133,7 @@ def ours(folder: RunFolder, rows: list[dict[str, Any]]) -> dict[str, float]:
     flat = [row[side] for side in ("chosen_ids", "rejected_ids") for row in rows]
     score_rows(roles, "reward", flat[:8], batch_size=8)  # warm-up
     before, started = start_memory(), clock()
-    scores = score_rows(roles, "reward", flat, batch_size=OUR_BATCH, batch_tokens=batch_tokens_for(roles))
+    scores = score_rows(roles, "reward", flat, batch_size=OUR_BATCH)
     seconds = [now - then for now, then in zip(clock(), started, strict=True)]
     gaps = (scores[: len(rows)] - scores[len(rows) :]) / roles.heads["reward"].gain.cpu()
     return numbers(len(rows), seconds, before, float((gaps > 0).float().mean()), float(gaps.mean()))

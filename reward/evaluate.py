@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reward.loss import bradley_terry_log_likelihood
 from workbench.evaluate.metrics import accuracy, expected_calibration_error
+from workbench.model.memory import PASS_TOKENS
 from workbench.model.precision import REPEATED_TOLERANCE
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
@@ -45,8 +46,14 @@ def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float) -> dict[s
 
 
 def probe_rows(rows: Sequence[dict[str, Any]], number: int = 8) -> list[list[int]]:
-    """A few token rows, chosen and rejected, whose scores are stored with the head."""
-    return [row[key] for row in list(rows)[:number] for key in ("chosen_ids", "rejected_ids")]
+    """A few token rows, chosen and rejected, whose scores are stored with the head: no more than fit one pass."""
+    found: list[list[int]] = []
+    for row in list(rows)[:number]:
+        longer = [*found, row["chosen_ids"], row["rejected_ids"]]
+        if found and len(longer) * max(map(len, longer)) > PASS_TOKENS["cuda"]:
+            break
+        found = longer
+    return found
 
 
 def check_same_scores(trained: Tensor, loaded: Tensor, *, dtype: torch.dtype, place: object) -> None:

@@ -12,24 +12,23 @@ from torch import Tensor, nn
 
 from reward.loss import bradley_terry_log_likelihood
 from workbench.model.masks import pad_rows
-from workbench.model.score import batches_by_length
+from workbench.model.score import batches_by_length, pass_tokens
 
 RIDGE = 0.005
 """Weight of ‖w‖² beside the mean loss."""
-BATCH = 128
-"""Rows in a pass."""
 
 
-def last_states(model: Any, rows: Sequence[Sequence[int]], pad_token_id: int) -> Tensor:
-    """(N, D) float32 states of the last token of each row, in the order of the rows; no gradient."""
+def last_states(model: Any, rows: Sequence[Sequence[int]], pad_token_id: int, *, batch_size: int) -> Tensor:
+    """(N, D) float32 states of the last token of each row, in the order of the rows, on the CPU; no gradient."""
     trunk, device = model.base_model.model.model, next(model.parameters()).device
-    found = torch.zeros(len(rows), model.config.hidden_size, device=device)
+    found = torch.zeros(len(rows), model.config.hidden_size)
+    lengths = [len(row) for row in rows]
     model.eval()
     with torch.no_grad():
-        for batch in batches_by_length([len(row) for row in rows], batch_size=BATCH):
+        for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=pass_tokens(device)):
             ids, mask = (t.to(device) for t in pad_rows([list(rows[place]) for place in batch], pad_token_id))
             hidden = trunk(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
-            found[batch] = hidden[torch.arange(len(batch), device=device), mask.sum(dim=1) - 1].float()
+            found[batch] = hidden[torch.arange(len(batch), device=device), mask.sum(dim=1) - 1].float().cpu()
     return found
 
 
@@ -54,10 +53,10 @@ def fit_linear_head(apart: Tensor, weights: Tensor) -> Tensor:
     return head.detach()
 
 
-def first_head(model: Any, groups: Sequence[dict[str, Any]], pad_token_id: int) -> Tensor:
+def first_head(model: Any, groups: Sequence[dict[str, Any]], pad_token_id: int, *, batch_size: int) -> Tensor:
     """(D,) first weight of the score head, from the decided pairs of the prompt groups (`reward.data.RewardData`)."""
     rows = [row for group in groups for row in group["ids"]]
-    states = last_states(model, rows, pad_token_id)
+    states = last_states(model, rows, pad_token_id, batch_size=batch_size)
     chosen: list[int] = []
     rejected: list[int] = []
     weights: list[float] = []
@@ -68,4 +67,4 @@ def first_head(model: Any, groups: Sequence[dict[str, Any]], pad_token_id: int) 
         rejected += [first + group["rejected"][place] for place in decided]
         weights += [group["weight"][place] for place in decided]
         first += len(group["ids"])
-    return fit_linear_head(states[chosen] - states[rejected], torch.tensor(weights, device=states.device))
+    return fit_linear_head(states[chosen] - states[rejected], torch.tensor(weights))

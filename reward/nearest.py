@@ -13,7 +13,7 @@ from workbench.data.records import Preference
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.masks import last_tokens, pad_rows
 from workbench.model.roles import Roles
-from workbench.model.score import batches_by_length, distinct_rows
+from workbench.model.score import batches_by_length, distinct_rows, pass_tokens
 from workbench.run.progress import progress
 
 
@@ -37,7 +37,8 @@ def representations(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, b
     """
     distinct, places = distinct_rows(rows)
     found = torch.zeros(len(distinct), roles.lm_head.shape[1])
-    batches = batches_by_length([len(row) for row in distinct], batch_size=batch_size)
+    lengths, tokens = [len(row) for row in distinct], pass_tokens(roles.device)
+    batches = batches_by_length(lengths, batch_size=batch_size, batch_tokens=tokens)
     for batch in progress(batches, description="reading labelled answers", unit="batch"):
         ids, mask = pad_rows([distinct[i] for i in batch], roles.tokenizer.pad_token_id)
         with roles.use(role) as forward:

@@ -33,8 +33,6 @@ from workbench.run.progress import progress
 
 WINDOW = 1024
 """Rows that are read, sorted by length and written together."""
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Tokens in one forward pass, padding included: larger ones are no faster on a CPU, and take more memory."""
 Record = Preference | Item | Demonstration | WorkbenchError
 
 
@@ -71,7 +69,7 @@ def score_file(
         out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`; of an
             ensemble also `spread`, the members' standard deviation for each answer of the row.
         batch_size: answers in one forward pass, at most.
-        batch_tokens: tokens in one forward pass, padding included, at most; None: `BATCH_TOKENS` of the device.
+        batch_tokens: tokens in one forward pass, padding included, at most; None: `pass_tokens` of the device.
         window: rows that are sorted by length and written together.
         base: where the base is now, when not where the run says.
         rules: how rows of the file are taken.
@@ -89,7 +87,6 @@ def score_file(
     partial = _Partial.open(out, folder, file)
     names = reward_roles(folder.path)
     roles = open_runs(names, base=base)
-    batch_tokens = batch_tokens or batch_tokens_for(roles)
     records = itertools.islice(stream_answers(file, rules), partial.rows, None)
     resumed, left_out = partial.rows, 0
     with (
@@ -105,11 +102,6 @@ def score_file(
             bar.update(len(lines))
     partial.publish(out)
     return Scored(total, resumed, left_out)
-
-
-def batch_tokens_for(roles: Roles) -> int:
-    """Tokens in one forward pass on the device that the base is on."""
-    return BATCH_TOKENS.get(roles.device.type, BATCH_TOKENS["cuda"])
 
 
 def scored_lines(

@@ -209,7 +209,8 @@ def fit(
     )
     if checkpoint is None and config.loss.head_first:
         with torch.no_grad():
-            fitted = first_head(model, data.train.to_list(), tokenizer.pad_token_id)
+            groups, size = data.train.to_list(), config.normalise.batch_size
+            fitted = first_head(model, groups, tokenizer.pad_token_id, batch_size=size)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
     with Roles(model, tokenizer).cores_apart():
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -11,9 +11,10 @@ from workbench.model.heads import Probe
 from workbench.model.masks import pad_rows
 from workbench.model.precision import SCORE_TOLERANCE
 from workbench.model.roles import Roles
+from workbench.model.score import pass_tokens
 
 ROWS = 16
-"""Rows that are asked again."""
+"""Pairs whose rows are asked again, at most."""
 PADDING = "largest difference between a row alone and the same row padded, in deviations of the scores"
 BATCH = "largest difference between rows read together and one by one, in deviations of the scores"
 POSITION = "largest difference when chosen and rejected change places in the batch, in deviations of the scores"
@@ -33,7 +34,8 @@ def integrity(
         same_score: largest difference that counts as the same; 0: by the precision of the base.
     """
     limit = same_score or tolerance(roles)
-    first, second = [list(row) for row in chosen[:ROWS]], [list(row) for row in rejected[:ROWS]]
+    number = _pairs_in_a_pass(chosen, rejected, pass_tokens(roles.device))
+    first, second = [list(row) for row in chosen[:number]], [list(row) for row in rejected[:number]]
     rows = [*first, *second]
     alone = torch.cat([_scores(roles, role, [row]) for row in rows])
     padded = torch.cat([_scores(roles, role, [row], extra=7 + 5 * n % 11) for n, row in enumerate(rows)])
@@ -46,6 +48,17 @@ def integrity(
         ("position", turned - together, POSITION),
     )
     return [exactly(name, float(d.abs().max()), limit, about, count=len(rows)) for name, d, about in found]
+
+
+def _pairs_in_a_pass(chosen: Sequence[list[int]], rejected: Sequence[list[int]], tokens: int) -> int:
+    """As many of the first pairs as fit one pass together, at least one and at most `ROWS`."""
+    widest, number = 0, 0
+    for both in list(zip(chosen, rejected, strict=True))[:ROWS]:
+        widest = max(widest, *map(len, both))
+        if number and 2 * (number + 1) * widest > tokens:
+            break
+        number += 1
+    return number
 
 
 def tolerance(roles: Roles) -> float:

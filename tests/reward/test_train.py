@@ -1,6 +1,7 @@
 """Reward modelling end to end on the random base: learning and its negative control, normalisation, resuming."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,14 @@ from transformers import TrainerCallback
 import reward.train as phase
 from reward.config import RewardConfig
 from reward.evaluate import check_same_scores
+from reward.score import score_file
 from reward.trainer import ComparisonTrainer
 from tests.conftest import load_phase, reward_values
 from tests.reference.tolerances import SHAPES
+from workbench.evaluate.run_models import evaluate_reward_run
+from workbench.model.dense import Dense
 from workbench.model.heads import load_head
+from workbench.model.memory import PASS_TOKENS
 from workbench.model.open import open_runs
 from workbench.model.score import score_rows
 from workbench.run.checkpoints import checkpoint_steps
@@ -239,3 +244,24 @@ def test_the_adapter_is_trained_with_the_configured_dropout(configure, trainers)
     drops = [module.p for name, module in trainers[0].model.named_modules() if "lora_dropout.default" in name and name]
     assert drops
     assert set(drops) == {0.25}
+
+
+def test_no_pass_without_gradients_is_larger_than_the_device_s_share_of_tokens(configure, monkeypatch):
+    """First head, probe, normalisation, held-out pairs, passport, evaluation and scores."""
+    limit, sizes = 256, []  # above the longest row
+    for device in PASS_TOKENS:
+        monkeypatch.setitem(PASS_TOKENS, device, limit)
+    original = Dense.__call__
+
+    def recorded(self, ids, mask, at=None):
+        if not torch.is_grad_enabled():
+            sizes.append(ids.numel())
+        return original(self, ids, mask, at)
+
+    monkeypatch.setattr(Dense, "__call__", recorded)
+    config = configure("passport.at_end=true", "passport.answers=2", "train.max_steps=1", "normalise.answers=16")
+    run = phase.train(config, resume=False).path
+    evaluate_reward_run(run)
+    score_file(run, Path(config.data.train), run.parent / "scores.jsonl", quiet=True)
+    assert len(sizes) > 50
+    assert limit / 2 < max(sizes) <= limit

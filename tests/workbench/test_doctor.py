@@ -12,6 +12,7 @@ from workbench.__main__ import main
 from workbench.doctor import Patient, examine, phase_of, report, source_of
 from workbench.hours import Amounts
 from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
+from workbench.model.memory import PASS_TOKENS
 from workbench.model.plan import plan_of
 from workbench.model.shapes import KNOWN, read_shape, shape_of
 from workbench.rehearsal import Records
@@ -183,3 +184,18 @@ def test_a_rehearsal_runs_the_phase_on_random_weights():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_plan_agrees_with_the_gpu():
     assert "agrees" in measured_report(patient("sft", "data.max_length=1024"))
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "key", "others"),
+    [
+        ("reward", "states for the first head", "normalise.batch_size", ()),
+        ("sft", "held-out loss", "train.micro_batch_size", ("train.batch_size=1024",)),
+    ],
+)
+def test_passes_without_gradients_are_counted_and_bounded(name, moment, key, others):
+    """7B in bfloat16: 12 bytes for each of the 15 104 numbers of a token, and one weight dequantised."""
+    for rows, tokens in ((4, 4 * 1024), (1024, PASS_TOKENS["cuda"])):
+        found = patient(name, f"{key}={rows}", "data.max_length=1024", *others)
+        peak = plan_of(name, found.shape, found.settings).moments[moment]
+        assert peak == pytest.approx(12 * 15_104 * tokens + 2 * 4096 * 11008, rel=0.01)

@@ -129,8 +129,8 @@ def sample(
 ) -> Iterator[tuple[Prompt, list[Sampled]]]:
     """Yield each prompt with its sampled answers, in order; answer j of prompt i is sampled at one of `temperatures`.
 
-    Temperatures rotate over prompts and answers, so that each is used equally often and pairs mix them. The answers
-    depend on `seed` and on the batch layout only.
+    Temperatures rotate over prompts and answers, so that each is used equally often and pairs mix them. At most
+    `batch_size` answers are sampled at one time. They depend on `seed` and on the batch layout only.
     """
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
@@ -138,9 +138,14 @@ def sample(
         for i in range(len(batch)):
             for j in range(responses_per_prompt):
                 jobs.setdefault(temperatures[(start + i + j) % len(temperatures)], []).append((i, j))
+        passes = [
+            (temperature, places[first : first + batch_size])
+            for temperature, places in jobs.items()
+            for first in range(0, len(places), batch_size)
+        ]
         answers: list[list[Sampled | None]] = [[None] * responses_per_prompt for _ in batch]
         encoded = [encode_prompt(roles.tokenizer, prompt.prompt) for prompt in batch]
-        for number, (temperature, places) in enumerate(jobs.items()):
+        for number, (temperature, places) in enumerate(passes):
             responses = generate(
                 roles,
                 role,

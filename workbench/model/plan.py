@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.model.memory import (
     FLOAT32,
+    PASS_TOKENS,
     Shape,
     base_bytes,
     chunk_bytes,
@@ -29,6 +30,8 @@ OVERHEAD = 0.7e9
 """Bytes of CUDA context, kernels and workspaces that torch's allocator does not count. An estimate."""
 FRAGMENTATION = 1.03
 """Share by which the allocator's segments exceed what is in them. An estimate."""
+EXAMINED_ROWS = 32
+"""Rows that a reward model's passport reads together: 16 pairs."""
 CHUNK = 2048
 """Tokens of a chunk of log-probabilities, as in `workbench.model.logprobs`."""
 
@@ -172,14 +175,22 @@ def _sampling(shape: Shape, s: Settings, rows: int) -> float:
     )
 
 
+def _pass_tokens(s: Settings, rows: int) -> int:
+    """Tokens of a pass without gradients: so many rows, within `PASS_TOKENS` but for a longer single row."""
+    return min(rows * s.length, max(PASS_TOKENS["cuda"], s.length))
+
+
 def sft(shape: Shape, s: Settings) -> Plan:
     """Supervised tuning by SFTTrainer."""
     tokens = s.micro_batch * s.length
+    read = _pass_tokens(s, s.micro_batch)
+    states, chunk = read * shape.hidden * s.unit, chunk_bytes(shape, tokens=read, chunk=CHUNK)
     head = fused_head_bytes(shape, tokens=tokens, unit=s.unit)
     return Plan(
         {**_base(shape, s), **_trained("policy", lora_parameters(shape, s.r), s)},
         {
             "forward and backward pass": _update(shape, s, s.micro_batch, s.r, head, autocast=True),
+            "held-out loss": max(forward_bytes(shape, rows=1, length=read, unit=s.unit), states + chunk),
             "sampling": _sampling(shape, s, s.sample_batch) if s.sample_batch else 0.0,
         },
     )
@@ -191,13 +202,13 @@ def reward(shape: Shape, s: Settings) -> Plan:
     training = {**_base(shape, s, lm_head=False), **_trained("reward", trained + shape.hidden, s)}
     scoring = sum(_base(shape, s).values()) + weight_bytes(lora_parameters(shape, s.r) + trained)
     update = _update(shape, s, 2 * s.micro_batch, s.reward_r, 0.0, autocast=True)
-    after = max(
-        _sampling(shape, s, s.sample_batch),
-        forward_bytes(shape, rows=s.rollout_micro_batch, length=s.length, unit=s.unit),
-    )
+    first = forward_bytes(shape, rows=1, length=_pass_tokens(s, s.rollout_micro_batch), unit=s.unit)
+    read = _pass_tokens(s, max(s.rollout_micro_batch, EXAMINED_ROWS))
+    after = max(_sampling(shape, s, s.sample_batch), forward_bytes(shape, rows=1, length=read, unit=s.unit))
     return Plan(
         training,
         {
+            "states for the first head": first,
             "forward and backward pass": update,
             "sampling and scoring afterwards": scoring + after - sum(training.values()),
         },

@@ -3,7 +3,7 @@
 Shapes: N = rows, R = response tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,23 +11,28 @@ from torch import Tensor
 
 from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.masks import pad_rows
+from workbench.model.memory import PASS_TOKENS
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 
 
-def batches_by_length(lengths: Sequence[int], *, batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
+def pass_tokens(device: torch.device) -> int:
+    """Tokens of one pass without gradients on this device, padding included."""
+    return PASS_TOKENS[device.type]
+
+
+def batches_by_length(lengths: Sequence[int], *, batch_size: int, batch_tokens: int) -> list[list[int]]:
     """Batches of rows of similar length: indices, the shortest rows first.
 
     Args:
         lengths: (N,) tokens of each row.
         batch_size: rows of a batch, at most.
-        batch_tokens: tokens of a batch, padding included, at most; a longer row is a batch of its own. None: no bound.
+        batch_tokens: tokens of a batch, padding included, at most; a longer row is a batch of its own.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         grown = len(batches[-1]) + 1 if batches else 0
-        too_wide = batch_tokens is not None and grown * lengths[index] > batch_tokens
-        if not batches or grown > batch_size or too_wide:
+        if not batches or grown > batch_size or grown * lengths[index] > batch_tokens:
             batches.append([])
         batches[-1].append(index)
     return batches
@@ -45,10 +50,18 @@ def score_rows(
     """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU.
 
     A row that occurs more than once, as the answers of one prompt do in all its pairs, is read once.
+
+    Args:
+        roles: with the reward role and its head.
+        role: the reward role.
+        rows: N lists of token ids.
+        batch_size: rows in one pass, at most.
+        batch_tokens: tokens in one pass, padding included, at most; None: `pass_tokens` of the device.
     """
     distinct, places = distinct_rows(rows)
     scores = torch.zeros(len(distinct))
     lengths = [len(row) for row in distinct]
+    batch_tokens = batch_tokens or pass_tokens(roles.device)
     for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=batch_tokens):
         ids, mask = pad_rows([distinct[i] for i in batch], roles.tokenizer.pad_token_id)
         scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
@@ -79,7 +92,7 @@ def compare_roles(
     """Log-probabilities of responses under two roles, and the exact KL between them along each response."""
     rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
     results: list[ResponseLogprobs | None] = [None] * len(rows)
-    for index, batch in rows.micro_batches(batch_size):
+    for index, batch in _passes(rows, batch_size):
         real = batch.response_mask
         targets = batch.response_ids[real]
         hidden = {}
@@ -109,7 +122,7 @@ def response_nll(
     """−log π of each response, (N,) float64 nats, and its tokens (N,): perplexity is exp of the ratio of their sums."""
     rows = Rows.of(prompts, responses, roles.tokenizer.pad_token_id, roles.device)
     nats = torch.zeros(len(rows), dtype=torch.float64)
-    for index, batch in rows.micro_batches(batch_size):
+    for index, batch in _passes(rows, batch_size):
         real = batch.response_mask
         with roles.use(role) as forward:
             hidden = forward(batch.ids, batch.mask, batch.predicting)
@@ -118,3 +131,12 @@ def response_nll(
             0, real.nonzero()[:, 0].cpu(), -logprobs.double().cpu()
         )
     return nats, rows.response_mask.sum(dim=1).cpu()
+
+
+def _passes(rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Rows]]:
+    """Batches of rows of similar length, within the device's tokens: (index (b,), rows)."""
+    device = rows.ids.device
+    lengths = rows.mask.sum(dim=1).tolist()
+    for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=pass_tokens(device)):
+        index = torch.tensor(batch, device=device)
+        yield index, rows.select(index)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import workbench.model.generate
 from workbench.data.records import Message, Prompt
 from workbench.data.tokenise import decode_response
 from workbench.model.generate import generate, sample, sample_from_run
@@ -162,3 +163,16 @@ def test_samples_are_reproducible(roles, sft_run):
         seed=0,
     )
     assert list(opened) == collect(roles)  # the policy is a copy of that run's adapter
+
+
+def test_no_more_answers_at_one_time_than_the_batch_size(roles, monkeypatch):
+    sizes = []
+    original = workbench.model.generate.generate
+
+    def counted(roles, role, prompts, **options):
+        sizes.append(len(prompts))
+        return original(roles, role, prompts, **options)
+
+    monkeypatch.setattr(workbench.model.generate, "generate", counted)
+    assert len(collect(roles, count=3, per_prompt=5, batch_size=3, temperatures=(1.0,))) == 3
+    assert sizes == [3, 3, 3, 3, 3]

@@ -87,9 +87,9 @@ def test_batches_by_length_by_hand():
     lengths = [5, 2, 9, 2, 3]
     assert batches_by_length(lengths, batch_size=2, batch_tokens=10) == [[1, 3], [4, 0], [2]]
     assert batches_by_length(lengths, batch_size=2, batch_tokens=9) == [[1, 3], [4], [0], [2]]
-    assert batches_by_length(lengths, batch_size=3) == [[1, 3, 4], [0, 2]]
+    assert batches_by_length(lengths, batch_size=3, batch_tokens=99) == [[1, 3, 4], [0, 2]]
     assert batches_by_length([7, 8], batch_size=4, batch_tokens=5) == [[0], [1]], "longer than allowed: alone"
-    assert batches_by_length([], batch_size=4) == []
+    assert batches_by_length([], batch_size=4, batch_tokens=99) == []
 
 
 def test_a_repeated_row_is_read_once_and_scored_everywhere():
