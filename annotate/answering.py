@@ -31,7 +31,8 @@ def sample_pairs(config: AnnotateConfig) -> None:
     section = config.pairs
     prompts = read_prompts(resolve_data(section.prompts), RowRules(config.data.ignore, config.data.bad_rows))
     recipe, out = _recipe(config), Path(needed("pairs.out", section.out))
-    counts = make_pairs(prompts[: section.number], out, recipe, sampler_of_run(recipe.run))
+    asked = prompts[: section.number]
+    counts = make_pairs(asked, out, recipe, sampler_of_run(recipe.run, asked, recipe.max_new_tokens))
     if counts.prompts < section.number:
         print(f"{section.prompts} holds {counts.prompts:,} prompts, not {section.number:,}: all were used")
     print(

@@ -113,7 +113,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Time one side's loop."""
     folder = RunFolder.open(arguments.reward_run, phase="reward").require_finished()
     spec = base_of(folder)
-    tokenizer = load_tokenizer(spec.name, spec.revision)
+    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
     records = [record for record in read_preferences(arguments.pairs) if record.strength > 0]
     if arguments.one_per_prompt:
         records = list({record.group: record for record in records}.values())
@@ -146,7 +146,7 @@ def trl(folder: RunFolder, rows: list[dict[str, Any]], batch: int, scratch: str)
     from trl import RewardConfig, RewardTrainer
 
     spec = base_of(folder)
-    tokenizer = load_tokenizer(spec.name, spec.revision)
+    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
     base: Any = load_base(spec, tokenizer, head="score")
     model: Any = PeftModel.from_pretrained(base, str(folder.adapter))
     dataset = Dataset.from_list(rows)

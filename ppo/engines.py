@@ -16,6 +16,7 @@ import torch
 from transformers import GenerationConfig
 
 from ppo.vllm import VllmClient
+from workbench.data.template import end_ids
 from workbench.model.generate import generate, generate_with
 from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
@@ -119,7 +120,7 @@ class Continuous(InProcess):
             top_k=0,
             top_p=1.0,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=list(end_ids(tokenizer)),
         )
         devices = [self.roles.device] if self.roles.device.type == "cuda" else []
         with self.roles.use(role), torch.random.fork_rng(devices=devices):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppo.data import PromptSet
 from ppo.engines import Engine
+from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response
 from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.processes import Processes
@@ -101,7 +102,8 @@ def collect(
     in_order = [answer for _, answer in sorted(processes.together(found).items())]
     responses, sampling_logprobs = [ids for ids, _ in in_order], [logprobs for _, logprobs in in_order]
     rows = Rows.of(prompts.ids, responses, roles.tokenizer.pad_token_id, roles.device)
-    done = torch.tensor([r[-1] == roles.tokenizer.eos_token_id for r in responses], device=roles.device)
+    ends = end_ids(roles.tokenizer)
+    done = torch.tensor([r[-1] in ends for r in responses], device=roles.device)
     rollout = read(
         roles,
         prompts,

@@ -366,6 +366,7 @@ def _load_data(
             parents=parents,
             data=files,
             base=spec.as_record(),
+            opened=spec.opened(),
             chat_template=template_hash(roles.tokenizer),
             seed=config.run.seed,
             method=config.method,

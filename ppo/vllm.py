@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from workbench.data.template import end_ids
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
@@ -90,7 +91,7 @@ class VllmClient:
                 "presence_penalty": 0.0,
                 "frequency_penalty": 0.0,
                 "ignore_eos": True,  # the base's; ours follow
-                "stop_token_ids": [self.roles.tokenizer.eos_token_id],
+                "stop_token_ids": list(end_ids(self.roles.tokenizer)),
             }
             return self._checked(self._json("/v1/completions", body), max_new_tokens)
 
@@ -103,9 +104,9 @@ class VllmClient:
         choices = answer.get("choices") or [{}]
         ids = choices[0].get("token_ids") or []
         logprobs = (choices[0].get("logprobs") or {}).get("token_logprobs") or []
-        reason, end = choices[0].get("finish_reason"), self.roles.tokenizer.eos_token_id
-        whole = len(ids) == max_new_tokens if reason == "length" else ids[-1:] == [end]
-        if len(choices) != 1 or not ids or end in ids[:-1] or not whole:
+        reason, ends = choices[0].get("finish_reason"), set(end_ids(self.roles.tokenizer))
+        whole = len(ids) == max_new_tokens if reason == "length" else ids[-1:] and ids[-1] in ends
+        if len(choices) != 1 or not ids or ends & set(ids[:-1]) or not whole:
             problem = f"gave {len(choices)} responses, the first of {len(ids)} token ids, finished by {reason!r}"
         elif len(logprobs) != len(ids) or not all(value is not None and math.isfinite(value) for value in logprobs):
             problem = f"gave {len(logprobs)} log-probabilities to {len(ids)} tokens"

@@ -115,15 +115,21 @@ def scored_lines(
     """The output's line of each record: the mean score of the reward roles, and of several their spread."""
     rows: list[list[int]] = []
     spans: list[tuple[int, int]] = []
+    read: list[Record] = []
     for record in records:
         own = token_rows(roles.tokenizer, record)
+        longest, read_record = max(map(len, own), default=0), record
+        if longest > roles.positions:
+            problem = f"an answer with its prompt has {longest} tokens, and the base has {roles.positions} positions"
+            own, read_record = [], WorkbenchError(getattr(record, "id", ""), problem)
+        read.append(read_record)
         spans.append((len(rows), len(rows) + len(own)))
         rows += own
     every = [score_rows(roles, name, rows, batch_size=batch_size, batch_tokens=batch_tokens) for name in names]
     table = finite_scores(torch.stack(every).double().numpy())
     scores, spreads = table.mean(axis=0).tolist(), table.std(axis=0).tolist()
     lines = []
-    for record, (start, end) in zip(records, spans, strict=True):
+    for record, (start, end) in zip(read, spans, strict=True):
         line = _line(record, scores[start:end])
         lines.append(line | ({"spread": spreads[start:end]} if len(names) > 1 and end > start else {}))
     return lines

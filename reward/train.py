@@ -25,6 +25,7 @@ from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
 from reward.passport.issue import issue_passport, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
+from workbench.data.batching import prompts_with_room
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
@@ -109,7 +110,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     torch.manual_seed(seed)
     start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
     spec = base_of(start, config.model.base)
-    tokenizer = load_tokenizer(spec.name, spec.revision)
+    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
@@ -129,6 +130,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         bootstrap_seed=seed if config.ensemble.member else None,
         rules=rules,
     )
+    _normalising_prompts(config, tokenizer, data)  # there are some, before any work
     folder = RunFolder.create(
         config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
     )
@@ -140,6 +142,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         parents={"start": config.model.start},
         data=data_files,
         base=spec.as_record(),
+        opened=spec.opened(),
         chat_template=template_hash(tokenizer),
         seed=seed,
         pairs=data.counts,
@@ -239,7 +242,7 @@ def finish(
     probe = ids.to(roles.device), mask.to(roles.device)
     check_same_scores(raw_probe, roles.scores("reward", *probe).cpu(), dtype=roles.dtype, place=folder.path)
 
-    answers = answer_rows(config, roles, [Prompt(id=r.group, prompt=r.prompt) for r in data.train_records])
+    answers = answer_rows(config, roles, _normalising_prompts(config, roles.tokenizer, data))
     raw = score_rows(roles, "reward", answers, batch_size=size)
     roles.heads["reward"].normalise(float(raw.mean()), float(raw.std()))
 
@@ -252,9 +255,15 @@ def finish(
     return metrics
 
 
-def answer_rows(config: RewardConfig, roles: Roles, prompts: list[Prompt]) -> list[list[int]]:
+def _normalising_prompts(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, data: RewardData) -> list[Prompt]:
+    """The distinct prompts that are answered to find the scale of the scores."""
+    distinct = [*{r.group: Prompt(id=r.group, prompt=r.prompt) for r in data.train_records}.values()]
+    length, key = config.normalise.max_new_tokens, "normalise.max_new_tokens"
+    return prompts_with_room(tokenizer, distinct, max_new_tokens=length, key=key)[: config.normalise.answers]
+
+
+def answer_rows(config: RewardConfig, roles: Roles, distinct: list[Prompt]) -> list[list[int]]:
     """Token rows of prompts with answers sampled from the start run, as many as the normalisation wants."""
-    distinct = list({prompt.id: prompt for prompt in prompts}.values())[: config.normalise.answers]
     per_prompt = -(-config.normalise.answers // len(distinct))
     sampled = sample(
         roles,

@@ -14,7 +14,9 @@ from sft.config import SftConfig
 from sft.data import SftData, load_data
 from sft.evaluate import sample_answers, validate
 from sft.inputs import check_inputs
+from workbench.data.batching import prompts_with_room
 from workbench.data.embedded import resolve_data
+from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
@@ -47,12 +49,13 @@ METRICS = {
 def train(config: SftConfig, *, resume: bool) -> RunFolder:
     """Run the phase: read, tune, validate, save."""
     check_all(check_inputs, config, resume=resume)
-    assert config.model.base is not None, "checked above"
+    section = config.model
+    assert section.base is not None, "checked above"
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    spec = BaseSpec(config.model.base, config.model.revision, config.model.quantise, config.model.dtype)
-    tokenizer = load_tokenizer(spec.name, spec.revision)
+    spec = BaseSpec(section.base, section.revision, section.quantise, section.dtype, pad_token=section.pad_token)
+    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.validation is not None:
         data_files["validation"] = resolve_data(config.data.validation)
@@ -66,6 +69,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
         seed=config.run.seed,
         rules=rules,
     )
+    _asked(config, tokenizer, data)  # there are some, before any work
     folder = RunFolder.create(config.run.dir, phase="sft", config=config, overwrite=config.run.overwrite, resume=resume)
     if folder.finished:
         print(f"{folder.path}: this sft run is finished already")
@@ -76,6 +80,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
         parents={},
         data=data_files,
         base=spec.identified().as_record(),
+        opened=spec.opened(),
         chat_template=template_hash(tokenizer),
         seed=config.run.seed,
         demonstrations={"train": len(data.train), "validation": len(data.validation), "too_long": data.too_long},
@@ -135,6 +140,16 @@ def _trainer(
     return trainer
 
 
+def _asked(config: SftConfig, tokenizer: PreTrainedTokenizerBase, data: SftData) -> list[Demonstration]:
+    """The held-out prompts that are answered before and after training."""
+    if not config.sample.prompts:
+        return []
+    length, key = config.sample.max_new_tokens, "sample.max_new_tokens"
+    return prompts_with_room(tokenizer, data.validation_records, max_new_tokens=length, key=key)[
+        : config.sample.prompts
+    ]
+
+
 def _report(config: SftConfig, roles: Roles, tracker: Tracker, data: SftData, *, step: int) -> dict[str, float]:
     """Validate and sample: before the first step and after the last."""
     loss = validate(roles, "default", data.validation, batch_size=config.train.micro_batch_size)
@@ -144,7 +159,7 @@ def _report(config: SftConfig, roles: Roles, tracker: Tracker, data: SftData, *,
         rows = sample_answers(
             roles,
             "default",
-            data.validation_records[: config.sample.prompts],
+            _asked(config, roles.tokenizer, data),
             max_new_tokens=config.sample.max_new_tokens,
             temperature=config.sample.temperature,
             seed=config.run.seed,

@@ -273,7 +273,7 @@ MUTANTS = {
         ("attention_mask.long().cumsum(dim=1) - 1", "torch.ones_like(attention_mask).long().cumsum(dim=1) - 1"),
         ("(is_eos.cumsum(dim=1) - is_eos) == 0", "is_eos.cumsum(dim=1) == 0"),
         ("(is_eos.cumsum(dim=1) - is_eos) == 0", "is_eos == 0"),
-        ("((response_ids == eos_id) & mask).any", "(response_ids == eos_id).any"),
+        ("(is_end(response_ids, eos_ids) & mask).any", "is_end(response_ids, eos_ids).any"),
         ('if side == "left" else 0', 'if side == "right" else 0'),
         ("attention_mask[:, :-1] | ~attention_mask[:, 1:]", "attention_mask[:, 1:] | ~attention_mask[:, :-1]"),
         (").all()):", ").any()):"),

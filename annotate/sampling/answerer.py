@@ -41,7 +41,7 @@ class Answerer:
         spec = base_of(source.run)
         shape = _shape_of(source)
         if self._roles is None or self._spec != spec or not _fits(self._roles, shape):
-            tokenizer = load_tokenizer(spec.name, spec.revision)
+            tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
             self._roles, self._spec = Roles.of(load_base(spec, tokenizer), tokenizer, _ROLE, shape), spec
         self._roles.load_adapter_state(_ROLE, _read(source.weights))
         self._mark = source.mark

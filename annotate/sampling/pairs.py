@@ -70,16 +70,25 @@ class Recipe:
     seed: int
 
 
-def sampler_of_run(run: str) -> Sampler:
-    """Sample from a finished run, which is opened at the first call and kept."""
+def sampler_of_run(run: str, every: Sequence[Prompt] = (), max_new_tokens: int = 0) -> Sampler:
+    """Sample from a finished run, which is opened at the first call and kept.
+
+    Args:
+        run: its folder.
+        every: the prompts that will be answered; the answers to all of them are checked to fit before the first.
+        max_new_tokens: of an answer, at most.
+    """
     opened: list[Any] = []
 
     def sampler(prompts: Sequence[Prompt], **settings: Any) -> Iterator[tuple[Prompt, list[Any]]]:
+        from workbench.data.batching import check_prompts
         from workbench.model.generate import sample
         from workbench.model.open import open_runs
 
         if not opened:
-            opened.append(open_runs({"policy": run}))
+            roles = open_runs({"policy": run})
+            check_prompts(roles.tokenizer, every, max_new_tokens=max_new_tokens, key="pairs.max_new_tokens")
+            opened.append(roles)
         return sample(opened[0], "policy", prompts, **settings)
 
     return sampler

@@ -60,7 +60,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     torch.manual_seed(config.run.seed)
     start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
     spec = base_of(start, config.model.base)
-    tokenizer = load_tokenizer(spec.name, spec.revision)
+    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
     data_files = {"train": resolve_data(config.data.train)}
     if config.data.heldout is not None:
         data_files["heldout"] = resolve_data(config.data.heldout)
@@ -75,6 +75,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
         parents={"start": config.model.start},
         data=data_files,
         base=spec.as_record(),
+        opened=spec.opened(),
         chat_template=template_hash(tokenizer),
         seed=config.run.seed,
         method=config.method,

@@ -77,6 +77,17 @@ def test_pairs_items_and_rows_without_an_answer(reward_run, preference_file, tmp
     assert lines(tmp_path / "out.jsonl")[1]["left_out"] == "'response' is empty"
 
 
+def test_an_answer_beyond_the_positions_is_left_out_and_named(reward_run, tmp_path):
+    texts = {"a": "Safe.", "long": "x" * 260}
+    rows = [{"id": name, "prompt": "Where?", "response": text} for name, text in texts.items()]
+    done = score_file(reward_run, write_jsonl(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", quiet=True)
+    first, second = lines(tmp_path / "out.jsonl")
+    assert done.left_out == 1
+    assert first["id"] == "a"
+    assert second["place"] == "long"
+    assert second["left_out"].endswith("tokens, and the base has 256 positions")
+
+
 def test_an_interrupted_file_goes_on_and_ends_the_same(reward_run, answers, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     score_file(reward_run, answers, whole, window=5, quiet=True)

@@ -88,7 +88,7 @@ def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start
         max_length=128,
         seed=0,
     )
-    rows = phase.answer_rows(config, roles, [phase.Prompt(id=r.group, prompt=r.prompt) for r in data.train_records])
+    rows = phase.answer_rows(config, roles, phase._normalising_prompts(config, roles.tokenizer, data))
     assert len(rows) >= 32
     scores = score_rows(roles, "reward", rows, batch_size=32)
     assert scores.mean().item() == pytest.approx(0, abs=1e-3)

@@ -116,7 +116,7 @@ class BaseFiles:
     @cached_property
     def parameters(self) -> int | None:
         """Parameters in the safetensors files, counted from their headers; None for other weight files."""
-        files = sorted(self.folder.glob("*.safetensors"))
+        files = [path for path in weight_files(self.folder) if path.suffix == ".safetensors"]
         return sum(map(_parameters_in, files)) if files else None
 
     @cached_property
@@ -203,30 +203,37 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
     return int(stated)
 
 
-def check_positions(files: BaseFiles | None, lengths: Mapping[str, int], *, where: str | None = None) -> None:
+def check_positions(files: BaseFiles | None, lengths: Mapping[str, int]) -> None:
+    """`fit_positions` for a base; nothing is checked where its files are not on this machine yet.
+
+    Raises:
+        WorkbenchError: from `fit_positions`.
+    """
+    fit_positions(files.positions if files is not None else None, lengths)
+
+
+def fit_positions(positions: int | None, lengths: Mapping[str, int]) -> None:
     """Refuse a configuration whose rows may be longer than the base's positions.
 
     Args:
-        files: of the base; nothing is checked where they are not on this machine yet.
+        positions: of the base; None: it has no limit.
         lengths: configuration key → tokens. The keys add up to one row, such as a prompt and its response.
-        where: what the lengths describe, for the message; the keys where None.
 
     Raises:
         WorkbenchError: the sum is larger than the positions; it names the keys and a value that fits.
     """
-    positions = files.positions if files is not None else None
-    if files is None or positions is None or sum(lengths.values()) <= positions:
+    total = sum(lengths.values())
+    if positions is None or total <= positions:
         return
     *others, last = lengths
     room = positions - sum(lengths[key] for key in others)
-    remedy = f"{last}={room}" if room > 0 else f"lower {' and '.join(lengths)} to at most {positions} in sum"
     raise WorkbenchError(
-        where or last,
-        " + ".join(f"{key}={value}" if where is None else f"{key} {value}" for key, value in lengths.items())
-        + (f" = {sum(lengths.values())}" if others else "")
-        + f" tokens, but base {files.name} has {positions} positions",
-        expected=f"at most {positions} tokens in a row",
-        remedy=remedy,
+        last,
+        " + ".join(f"{key}={value}" for key, value in lengths.items())
+        + (f" are {total}" if others else "")
+        + f" tokens, but the base has {positions} positions",
+        expected=f"rows of at most {positions} tokens",
+        remedy=f"{last}={room}" if room > 0 else f"lower {' and '.join(lengths)} to at most {positions} together",
     )
 
 
@@ -284,6 +291,27 @@ def _json_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WorkbenchError(path, "holds no JSON object", remedy="fetch the file again")
     return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files that transformers loads: safetensors before .bin, the parts of an index before one whole file.
+
+    Raises:
+        WorkbenchError: an index names a file that is not there.
+    """
+    for whole in ("model.safetensors", "pytorch_model.bin"):
+        parts = _json_object(folder / f"{whole}.index.json").get("weight_map") or {}
+        files = [folder / name for name in sorted(set(parts.values()))] or [folder / whole]
+        missing = [path.name for path in files if not path.is_file()]
+        if parts and missing:
+            raise WorkbenchError(
+                folder,
+                f"{len(missing)} of its {len(files)} weight files are not there: {', '.join(missing[:3])}",
+                remedy="fetch them again",
+            )
+        if not missing:
+            return files
+    return []
 
 
 def header_of(path: Path) -> dict[str, Any]:

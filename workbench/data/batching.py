@@ -7,8 +7,9 @@ whole, or it is dropped, counted and reported.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from workbench.data.base_files import fit_positions
 from workbench.data.records import Demonstration, Preference, Prompt
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.run.errors import WorkbenchError
@@ -55,7 +56,7 @@ def encode_demonstrations(
         mask = [0] * len(prompt) + [1] * len(response)
         rows.append({"input_ids": prompt + response, "completion_mask": mask})
         lengths.append(len(mask))
-    return _within(rows, lengths, max_length, place, "demonstrations", "data.max_length")
+    return _within(rows, lengths, max_length, place, "demonstrations", "data.max_length", tokenizer.model_max_length)
 
 
 def encode_pairs(
@@ -103,7 +104,9 @@ def encode_pairs(
         _log.warning(
             "%s: cut the prompts of %d of %d pairs to data.max_length=%d tokens", place, cut, len(rows), max_length
         )
-    return replace(_within(rows, lengths, max_length, place, "pairs", "data.max_length"), cut=cut)
+    return replace(
+        _within(rows, lengths, max_length, place, "pairs", "data.max_length", tokenizer.model_max_length), cut=cut
+    )
 
 
 def encode_prompts(
@@ -128,7 +131,50 @@ def encode_prompts(
     """
     rows = [{"prompt_ids": encode_prompt(tokenizer, prompt.prompt)} for prompt in prompts]
     lengths = [len(row["prompt_ids"]) for row in rows]
-    return _within(rows, lengths, max_length, place, "prompts", limit_name)
+    return _within(rows, lengths, max_length, place, "prompts", limit_name, tokenizer.model_max_length)
+
+
+PromptT = TypeVar("PromptT", Prompt, Demonstration)
+
+
+def prompts_with_room(tokenizer: Any, prompts: Sequence[PromptT], *, max_new_tokens: int, key: str) -> list[PromptT]:
+    """Of prompts of which any will do: those that an answer can follow within the base's positions.
+
+    Raises:
+        WorkbenchError: there is none; see `check_prompts`.
+    """
+    room = tokenizer.model_max_length - max_new_tokens
+    kept = [prompt for prompt in prompts if len(encode_prompt(tokenizer, prompt.prompt)) <= room]
+    if not kept:
+        check_prompts(tokenizer, prompts, max_new_tokens=max_new_tokens, key=key)
+    return kept
+
+
+def check_prompts(tokenizer: Any, prompts: Sequence[Prompt | Demonstration], *, max_new_tokens: int, key: str) -> None:
+    """Refuse to sample answers that would go beyond the base's positions.
+
+    Args:
+        tokenizer: whose `model_max_length` is the base's positions.
+        prompts: what is answered.
+        max_new_tokens: tokens of an answer, at most.
+        key: what sets `max_new_tokens`, for the message.
+
+    Raises:
+        WorkbenchError: names the longest prompt, the positions, and a value that fits.
+    """
+    lengths = {prompt.id: len(encode_prompt(tokenizer, prompt.prompt)) for prompt in prompts}
+    positions = tokenizer.model_max_length
+    name = max(lengths, key=lambda one: lengths[one], default="")
+    if not lengths or lengths[name] + max_new_tokens <= positions:
+        return
+    room = positions - lengths[name]
+    raise WorkbenchError(
+        key,
+        f"{max_new_tokens} new tokens after the longest prompt ({name!r}, {lengths[name]} tokens) are "
+        f"{lengths[name] + max_new_tokens}, but the base has {positions} positions",
+        expected=f"at most {positions} tokens of prompt and answer together",
+        remedy=f"{key}={room}, or without the longest prompts" if room > 0 else "leave out the longest prompts",
+    )
 
 
 def _within(
@@ -138,17 +184,22 @@ def _within(
     place: object,
     kind: str,
     limit_name: str,
+    positions: int,
 ) -> EncodedRows:
     if not rows:
         raise WorkbenchError(place, f"it has no {kind}", expected="at least one")
+    fit_positions(positions, {limit_name: limit})
     kept = [index for index, length in enumerate(lengths) if length <= limit]
     shortest, longest = min(lengths), max(lengths)
     if not kept:
+        most = min(longest, positions)
         raise WorkbenchError(
             place,
             f"all {len(rows)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
-            expected=f"at most {limit} tokens ({limit_name})",
-            remedy=f"{limit_name}={longest} keeps them all, if the base can read that many",
+            expected=f"at most {limit} tokens ({limit_name}); the base has {positions} positions",
+            remedy=f"{limit_name}={most} keeps {'them all' if most == longest else 'those that the base can read'}"
+            if shortest <= positions
+            else "shorten them, or use a base with more positions",
         )
     dropped = len(rows) - len(kept)
     if dropped:

@@ -6,9 +6,13 @@ today's date into the prompt, and a policy would then be trained, scored and ser
 
 import hashlib
 import json
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.run.errors import WorkbenchError
+
+_log = logging.getLogger(__name__)
 
 TEMPLATE = (
     "{{ bos_token }}"
@@ -28,14 +32,31 @@ _STOPPED_CLOCK = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 _PADDING = ("<unk>", "<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>")
 """Tokens that may stand for padding, where the vocabulary has them; no token is ever added."""
 
+_ENDS = "response_ends"
+"""Attribute of a tokenizer: ids that end a response."""
 
-def ensure_template(tokenizer: Any) -> None:
-    """Give the tokenizer a frozen chat template and a pad token that is not the end of a response.
 
-    Padding with the end token would hide the real end from the loss and from a reward model.
+def end_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends a sampled response; the tokenizer's EOS, with which responses are trained, comes first."""
+    return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *getattr(tokenizer, _ENDS, ())]))
+
+
+def ensure_template(
+    tokenizer: Any, *, rows: int | None = None, pad_token: str | None = None, ends: Sequence[int] = ()
+) -> None:
+    """Give the tokenizer a frozen chat template, its end tokens, and a pad token that ends no response.
+
+    Padding with an end token would hide the real end from the loss and from a reward model.
+
+    Args:
+        tokenizer: changed in place.
+        rows: of the base's embedding table; None: not known, ids are not checked.
+        pad_token: to pad with, as the user asks; None: the tokenizer's own, or a token that no response ends with.
+        ends: ids that end a sampled response besides the tokenizer's EOS. Ordinary tokens among them do not count: the
+            default of an architecture may name one.
 
     Raises:
-        WorkbenchError: the tokenizer has no end token, or nothing that can serve as padding.
+        WorkbenchError: the tokenizer has no end token, nothing that can serve as padding, or ids without a row.
     """
     base = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
     if tokenizer.eos_token is None:
@@ -51,21 +72,81 @@ def ensure_template(tokenizer: Any) -> None:
         tokenizer.chat_template = TEMPLATE
     elif "strftime_now" in tokenizer.chat_template and _STOPPED_CLOCK not in tokenizer.chat_template:
         tokenizer.chat_template = _STOPPED_CLOCK + tokenizer.chat_template
-    if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.pad_token = _padding_token(tokenizer, base)
+    special = _special_tokens(tokenizer)
+    setattr(tokenizer, _ENDS, tuple(end for end in ends if end in special and (rows is None or end < rows)))
+    tokenizer.pad_token = _padding_token(tokenizer, special, base, rows=rows, wanted=pad_token)
+    if rows is not None:
+        _check_ids(tokenizer, special, rows, base)
 
 
-def _padding_token(tokenizer: Any, base: str) -> str:
-    vocabulary = tokenizer.get_vocab()
-    for token in (tokenizer.unk_token, *_PADDING):
-        if token is not None and token in vocabulary and vocabulary[token] != tokenizer.eos_token_id:
-            return str(token)
-    raise WorkbenchError(
-        f"tokenizer of {base}",
-        f"it has no padding token, no `<unk>` to pad with, and {tokenizer.eos_token!r} ends responses",
-        expected="a `pad_token` other than the end token",
-        remedy="set `pad_token` in the base's tokenizer_config.json to a token that no text uses",
-    )
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)), **added}
+
+
+def _padding_token(
+    tokenizer: Any, special: dict[int, str], base: str, *, rows: int | None, wanted: str | None = None
+) -> str:
+    """The token to pad with. Masks count tokens, so any token that never ends a row is safe."""
+    vocabulary, ends = tokenizer.get_vocab(), end_ids(tokenizer)
+
+    def fits(token: str | None) -> bool:
+        number = vocabulary.get(token)
+        return number is not None and number not in ends and (rows is None or number < rows)
+
+    if wanted is not None and not fits(wanted):
+        number = vocabulary.get(wanted)
+        problem = "is not in its vocabulary" if number is None else f"has id {number}"
+        raise WorkbenchError(
+            "model.pad_token",
+            f"{wanted!r} {problem}",
+            expected=f"a token of base {base} that ends no response"
+            + (f", with an id below the {rows} rows of its embeddings" if rows else ""),
+            remedy="leave model.pad_token out, or name another token",
+        )
+    own = tokenizer.pad_token
+    unused = [t for t in special.values() if t != tokenizer.bos_token and t not in tokenizer.chat_template]
+    reserved = [token for token in unused if "reserved" in token]
+    candidates = (wanted, own, tokenizer.unk_token, *_PADDING, *reserved, *unused)
+    # Last of all, tokens of the template: they begin turns and never stand at the end of a row.
+    candidates += (tokenizer.bos_token, *special.values())
+    found = next((token for token in candidates if fits(token)), None)
+    if found is None:
+        raise WorkbenchError(
+            f"tokenizer of {base}",
+            f"it has no padding token and no other special token than {tokenizer.eos_token!r}, which ends responses",
+            expected="a token that ends no response",
+            remedy="model.pad_token=TOKEN, one of its vocabulary that no text uses",
+        )
+    beyond = rows is not None and own is not None and vocabulary.get(own, -1) >= rows
+    if beyond:
+        _log.warning(
+            "base %s: its pad token %r has token id %d, and its embeddings have %d rows: padding with %r",
+            *(base, own, vocabulary[own], rows, found),
+        )
+    return found
+
+
+def _check_ids(tokenizer: Any, special: dict[int, str], rows: int, base: str) -> None:
+    """Refuse ids without a row; special tokens that neither text nor template can produce are allowed to have none."""
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
+    used = {
+        number: token
+        for number, token in beyond.items()
+        if number not in special
+        or number in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        or token in tokenizer.chat_template
+    }
+    if used:
+        first = min(used)
+        raise WorkbenchError(
+            f"base {base}",
+            f"its tokenizer has {max(beyond) + 1} tokens, among them {used[first]!r} with token id {first}, "
+            f"but its embeddings have {rows} rows",
+            expected=f"token ids below {rows}",
+            remedy="load the base in transformers, model.resize_token_embeddings(len(tokenizer)), and save both; "
+            "or use the tokenizer that belongs to the base",
+        )
 
 
 def template_hash(tokenizer: Any) -> str:

@@ -1,7 +1,8 @@
 """The only place that decides which token ids a prompt and a response have. Knows tokenizers, no model.
 
     prompt ids   = the template's text up to and with the generation prompt, BOS first
-    response ids = what follows in the templated conversation, EOS last and once
+    response ids = what follows in the templated conversation, EOS last and once; a sampled response may end with
+                   another of the base's end tokens
 
 Whoever samples, trains, scores or serves uses these ids, so a response means the same everywhere. A text that
 looks like a special token (`</s>` typed by a person or written by a model) stays text.
@@ -10,9 +11,11 @@ looks like a special token (`</s>` typed by a person or written by a model) stay
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from workbench.data.records import Message
+from workbench.data.template import end_ids
 
 _HIDDEN = "\ue000special:{}\ue001"
 """Stands in the rendered text for something in a message that only looks like a special token."""
@@ -43,10 +46,9 @@ def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) ->
 
 
 def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of response ids: all before the first EOS, without the template's one leading space."""
-    ids = [int(token) for token in ids]
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    """The text of response ids: all before the first end token, without the template's one leading space."""
+    ends = end_ids(tokenizer)
+    ids = list(takewhile(lambda token: token not in ends, map(int, ids)))
     opening, lead = _frame(tokenizer, tokenizer.chat_template, ("user",))
     before = _encode(tokenizer, opening, [])
     start = len(_decode(tokenizer, before))

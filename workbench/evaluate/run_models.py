@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from workbench.data.batching import check_prompts
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.records import Message, Preference, Prompt
@@ -109,13 +110,17 @@ class RoleScore:
     roles: Roles
     role: str
     batch_size: int
+    cut: bool = False
+    """Longer rows than the base has positions lose tokens before the last one, instead of being an error."""
 
     def __call__(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], ended: Sequence[bool]) -> Floats:
         """(N,) scores."""
         rows = []
         for prompt, response, done in zip(prompts, responses, ended, strict=True):
             ids = encode_response(self.roles.tokenizer, prompt, response)
-            rows.append(encode_prompt(self.roles.tokenizer, prompt) + (ids if done else ids[:-1]))
+            row = encode_prompt(self.roles.tokenizer, prompt) + (ids if done else ids[:-1])
+            most = self.roles.positions
+            rows.append([*row[: most - 1], row[-1]] if self.cut and len(row) > most else row)
         scores: Floats = score_rows(self.roles, self.role, rows, batch_size=self.batch_size).double().numpy()
         return scores
 
@@ -183,6 +188,7 @@ def evaluate_policy_run(
     if against is not None and known is None and against != start:
         opened["opponent"] = against
     roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=base)
+    check_prompts(roles.tokenizer, records, max_new_tokens=sampling.max_new_tokens, key="--max-new-tokens")
     policy = RolePolicy(roles, "policy", "reference" if start else None, sampling)
     if against is not None and known is None:
         known = _sampled_answers(roles, "opponent" if "opponent" in opened else "reference", records, sampling)

@@ -5,24 +5,32 @@ A base comes from a local folder or the local hub cache; adapters are put on it 
 
 import math
 import os
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, replace
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import bitsandbytes
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GenericForSequenceClassification
 
-from workbench.data.base_files import base_folder
+from workbench.data.base_files import BaseFiles, base_folder, check_quantisation, quantisation_name, read_base_files
 from workbench.data.embedded import resolve_base
-from workbench.data.template import ensure_template
+from workbench.data.template import end_ids, ensure_template
+from workbench.model.weights import check_complete, check_finite, check_logits, fold_logit_scale
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import base_fingerprint
 
@@ -40,7 +48,9 @@ class BaseSpec:
     quantise: Quantisation
     dtype: Dtype
     fingerprint: str = ""
-    """Of the weight files; empty until `identify` has read them."""
+    """Of the weight files; empty until `identified` has read them."""
+    pad_token: str | None = None
+    """To pad with, where the user names one."""
 
     def as_record(self) -> dict[str, Any]:
         """For run.json."""
@@ -55,7 +65,17 @@ class BaseSpec:
 
     def identified(self) -> "BaseSpec":
         """The same with the fingerprint of the weights that are there now."""
-        return BaseSpec(self.name, self.revision, self.quantise, self.dtype, fingerprint_of(self.name, self.revision))
+        return replace(self, fingerprint=fingerprint_of(self.name, self.revision))
+
+    def opened(self) -> dict[str, str]:
+        """For run.json: what the base is here, how its files hold it, and the dtype that `auto` stands for."""
+        files = read_base_files(self.name, self.revision)
+        own = files.quantisation if files is not None else None
+        return {
+            "description": files.describe() if files is not None else self.name,
+            "stored": quantisation_name(own) if own else "unquantised",
+            "dtype": str(compute_dtype(self.dtype, default_device())).removeprefix("torch."),
+        }
 
 
 def fingerprint_of(name: str, revision: str | None = None) -> str:
@@ -84,14 +104,69 @@ def compute_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The base's tokenizer with a frozen chat template and a pad token that is not EOS."""
+def load_tokenizer(name: str, revision: str | None = None, pad_token: str | None = None) -> PreTrainedTokenizerBase:
+    """The base's tokenizer with a frozen chat template, its end tokens, and a pad token that ends no response.
+
+    Says once which end tokens count and which settings of its generation_config.json do not.
+
+    Raises:
+        WorkbenchError: the base is not there, its architecture cannot be used, or tokenizer and embeddings do not fit.
+    """
     path = resolve_base(name)
     with _base_errors(name):
+        config = AutoConfig.from_pretrained(path, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    ensure_template(tokenizer)
-    tokenizer.model_max_length = 1 << 30  # lengths are checked, counted and reported where rows are encoded
+    files = read_base_files(name, revision)
+    assert files is not None, "transformers has just read its config.json"
+    _check_architecture(files, config)
+    ensure_template(tokenizer, rows=files.rows, pad_token=pad_token, ends=files.stated_ends)
+    tokenizer.model_max_length = files.positions or 1 << 30
+    _introduce(files, tokenizer)
     return tokenizer
+
+
+def _check_architecture(files: BaseFiles, config: Any) -> None:
+    """Refuse what is no decoder with a trunk called `model` before anything is written.
+
+    Raises:
+        WorkbenchError: names the architecture.
+    """
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None or kind.base_model_prefix != "model" or config.is_encoder_decoder:
+        raise WorkbenchError(
+            f"base {files.name}",
+            f"its architecture is {files.architecture}, which is not supported",
+            expected="a decoder with rotary positions: Llama, Mistral, Qwen2, Gemma or one that is built like them",
+        )
+    if files.config.get("final_logit_softcapping"):
+        raise WorkbenchError(
+            f"base {files.name}",
+            f"{files.architecture} caps its logits (final_logit_softcapping="
+            f"{files.config['final_logit_softcapping']}), and log-probabilities are computed without that",
+            expected="logits that are LM head × hidden state, scaled or not",
+        )
+
+
+_introduced: set[str] = set()
+
+
+def _introduce(files: BaseFiles, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say once per process what may surprise: several end tokens, settings of the base's files that are not used."""
+    if files.name in _introduced or os.environ.get("RANK", "0") != "0":
+        return
+    _introduced.add(files.name)
+    ends = [f"{end} ({tokenizer.convert_ids_to_tokens(end)!r})" for end in end_ids(tokenizer)]
+    lines = []
+    if len(ends) > 1:
+        lines.append(f"answers end at any of {', '.join(ends)}; they are trained with the first")
+    unused = [end for end in files.stated_ends if end not in end_ids(tokenizer)]
+    if unused:
+        lines.append(f"ignored as ends, because they are no special tokens: {', '.join(map(str, unused))}")
+    if files.ignored_sampling:
+        settings = ", ".join(f"{key}={value}" for key, value in files.ignored_sampling.items())
+        lines.append(f"ignored in its generation_config.json: {settings}; sampling follows the configuration alone")
+    for line in lines:
+        print(f"base {files.name}: {line}", file=sys.stderr)
 
 
 def load_base(
@@ -114,6 +189,7 @@ def load_base(
         "dtype": dtype,
         "device_map": {"": device},
         "attn_implementation": "sdpa",
+        "output_loading_info": True,
     }
     if spec.quantise == "nf4":
         # The defaults are fp4, float32 and no double quantisation. `llm_int8_skip_modules` stays unset: naming one
@@ -125,21 +201,47 @@ def load_base(
             bnb_4bit_use_double_quant=True,
         )
     path = resolve_base(spec.name)
+    files = read_base_files(spec.name, spec.revision)
+    check_quantisation(files, spec.quantise)
+    if files is not None and files.quantisation:
+        options.pop("quantization_config", None)  # the folder's own counts
     with _base_errors(spec.name):
+        if files is not None and not spec.fingerprint:  # runs on a base that was examined before have its fingerprint
+            check_finite(spec.name, files.folder)
         if head == "score":
-            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
+            kind = _score_class(AutoConfig.from_pretrained(path, revision=spec.revision))
+            loaded: Any = kind.from_pretrained(path, num_labels=1, **options)
         else:
-            model = AutoModelForCausalLM.from_pretrained(path, **options)
+            loaded = AutoModelForCausalLM.from_pretrained(path, **options)
+    model, info = loaded
+    check_complete(spec.name, (key for key in info["missing_keys"] if not key.startswith("score.")))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.compute_dtype = dtype  # a folder that is quantised already names its own
     if device.type == "cpu":
         keep_cpu_weights_in_place(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False
     if head == "causal":
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        # A new one: the base's would add its own sampling settings, and the sampled policy would not be the scored one.
+        model.generation_config = GenerationConfig(
+            pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=[*end_ids(tokenizer)]
+        )
+        fold_logit_scale(model)
+        check_logits(spec.name, model.eval())
     return model
+
+
+def _score_class(config: Any) -> Any:
+    """The architecture's class with a score head; built on its trunk where transformers has none, as for Cohere."""
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return AutoModelForSequenceClassification
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    trunk = next(base for base in causal.__mro__ if base.__name__.endswith("PreTrainedModel"))
+    name = causal.__name__.replace("ForCausalLM", "ForSequenceClassification")
+    return type(name, (GenericForSequenceClassification, trunk), {})
 
 
 def keep_cpu_weights_in_place(model: torch.nn.Module) -> None:
@@ -150,11 +252,6 @@ def keep_cpu_weights_in_place(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def maximum_positions(model: PreTrainedModel) -> int:
-    """The longest sequence the base has positions for."""
-    return int(model.config.max_position_embeddings)
 
 
 class _base_errors:
@@ -180,7 +277,8 @@ class _base_errors:
                 expected="a folder with config.json, weights and tokenizer, or a hub id that this machine can reach",
                 remedy="model.base=/path/to/folder, or model.base=tiny for the embedded default",
             ) from None
-        if isinstance(error, (ValueError, KeyError, SafetensorError)):
+        mismatch = isinstance(error, RuntimeError) and "mismatch" in str(error)
+        if mismatch or isinstance(error, (ValueError, KeyError, SafetensorError, UnpicklingError)):
             raise WorkbenchError(
                 f"base {self.name}",
                 f"cannot be loaded: {str(error).splitlines()[0]}",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.model.blocks import cores, on_each_core
 from workbench.model.dense import Attend, Dense, Merged
-from workbench.model.masks import causal_mask, pad_rows, position_ids
+from workbench.model.masks import causal_mask, is_end, pad_rows, position_ids
 
 
 def decode(
@@ -20,7 +20,7 @@ def decode(
     lm_head: Tensor,
     prompts: Sequence[Sequence[int]],
     *,
-    eos_id: int,
+    eos_ids: Sequence[int],
     pad_id: int,
     max_new_tokens: int,
     temperature: float,
@@ -32,14 +32,14 @@ def decode(
         dense: of the model.
         lm_head: (V, D).
         prompts: B lists of token ids.
-        eos_id: ends a response.
+        eos_ids: each of them ends a response.
         pad_id: of the tokenizer.
         max_new_tokens: R at most.
         temperature: of the softmax, > 0.
         seed: of the draws.
 
     Returns:
-        (B, R) int64; what stands after the first EOS means nothing.
+        (B, R) int64; what stands after the first of `eos_ids` means nothing.
     """
     layers = dense.merged()
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
@@ -57,7 +57,7 @@ def decode(
             noise = torch.empty(len(prompts), len(lm_head)).exponential_(generator=generator)
             tokens = (torch.softmax(logits / temperature, dim=-1) / noise[places]).argmax(dim=-1)
             responses[places, step] = tokens
-            ended = ended | (tokens == eos_id)
+            ended = ended | is_end(tokens, eos_ids)
             if bool(ended.all()):
                 return step + 1
             if 4 * int(ended.sum()) >= len(ended):  # dropping rows copies the others

@@ -14,12 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workbench.data.records import Prompt
+from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response, encode_prompt
 from workbench.model.decode import decode
 from workbench.model.dense import dense_of
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
 from workbench.model.open import open_runs
-from workbench.model.roles import Roles
+from workbench.model.roles import Roles, check_row
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Responses:
     mask: Tensor
     """(B, R) bool, True on real tokens, EOS included."""
     ended: Tensor
-    """(B,) bool: has an EOS."""
+    """(B,) bool: has an end token (`end_ids`)."""
 
     def lists(self) -> list[list[int]]:
         """B responses as lists of token ids, EOS included."""
@@ -69,12 +70,13 @@ def generate(
         seed: of the sampling; the global random state is left as it was.
     """
     options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    check_row(max(map(len, prompts), default=0) + max_new_tokens, roles.positions)
     with roles.use(role):
         dense = dense_of(roles.causal_model.model)
         if dense is None:
             return generate_with(roles.model, roles.tokenizer, prompts, **options, device=roles.device)
         tokenizer = roles.tokenizer
-        ends = {"eos_id": tokenizer.eos_token_id, "pad_id": tokenizer.pad_token_id}
+        ends: Any = {"eos_ids": end_ids(tokenizer), "pad_id": tokenizer.pad_token_id}
         return _responses(decode(dense, roles.lm_head, prompts, **ends, **options), tokenizer)
 
 
@@ -104,16 +106,17 @@ def generate_with(
             top_p=1.0,
             use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=list(end_ids(tokenizer)),
         )
     return _responses(sequences[:, input_ids.shape[1] :], tokenizer)
 
 
 def _responses(ids: Tensor, tokenizer: PreTrainedTokenizerBase) -> Responses:
-    """Sampled tokens (B, R) up to the first EOS of each row."""
-    real = response_mask(ids, tokenizer.eos_token_id)
+    """Sampled tokens (B, R) up to the first end token of each row."""
+    ends = end_ids(tokenizer)
+    real = response_mask(ids, ends)
     ids = ids.masked_fill(~real, tokenizer.pad_token_id)
-    return Responses(ids, real, ended(ids, tokenizer.eos_token_id, real))
+    return Responses(ids, real, ended(ids, ends, real))
 
 
 def sample(

@@ -1,5 +1,7 @@
 """Masks and positions of padded batches. True = counts."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,23 +38,28 @@ def causal_mask(attention_mask: Tensor) -> Tensor | None:
     return (before & attention_mask[:, None, None, :]) | itself
 
 
-def response_mask(response_ids: Tensor, eos_id: int) -> Tensor:
+def response_mask(response_ids: Tensor, eos_ids: int | Sequence[int]) -> Tensor:
     """Real tokens of sampled responses: everything up to and including the first EOS.
 
     Args:
         response_ids: (B, R) int64, anything after the first EOS is ignored.
-        eos_id: the end-of-sequence token.
+        eos_ids: one end-of-sequence token, or several.
 
     Returns:
         (B, R) bool; each row is a prefix; all True where there is no EOS.
     """
-    is_eos = (response_ids == eos_id).long()
+    is_eos = is_end(response_ids, eos_ids).long()
     return (is_eos.cumsum(dim=1) - is_eos) == 0
 
 
-def ended(response_ids: Tensor, eos_id: int, mask: Tensor) -> Tensor:
+def ended(response_ids: Tensor, eos_ids: int | Sequence[int], mask: Tensor) -> Tensor:
     """Whether each response contains an EOS among its real tokens: (B,) bool."""
-    return ((response_ids == eos_id) & mask).any(dim=1)
+    return (is_end(response_ids, eos_ids) & mask).any(dim=1)
+
+
+def is_end(ids: Tensor, eos_ids: int | Sequence[int]) -> Tensor:
+    """Where token ids are one of the end-of-sequence tokens: bool, in the shape of `ids`."""
+    return torch.isin(ids, torch.tensor(eos_ids, device=ids.device))
 
 
 def last_tokens(attention_mask: Tensor) -> Tensor:

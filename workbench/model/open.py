@@ -1,6 +1,7 @@
 """Finished runs opened together as roles of one base, after checking that they belong together."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def base_of(folder: RunFolder, override: str | None = None) -> BaseSpec:
     """
     spec = BaseSpec.from_record(folder.record(), folder.record_path)
     if override is not None and override != spec.name:
-        moved = BaseSpec(override, None, spec.quantise, spec.dtype).identified()
+        moved = replace(spec, name=override, revision=None).identified()
         if spec.fingerprint and moved.fingerprint and moved.fingerprint != spec.fingerprint:
             raise WorkbenchError(
                 "model.base",
@@ -31,7 +32,7 @@ def base_of(folder: RunFolder, override: str | None = None) -> BaseSpec:
                 expected=f"{spec.name} (weights {spec.fingerprint}; found {moved.fingerprint})",
                 remedy="leave model.base out, or give a run that was trained on this base",
             )
-        spec = BaseSpec(override, None, spec.quantise, spec.dtype, spec.fingerprint)
+        spec = replace(spec, name=override, revision=None)
     elif spec.fingerprint and base_folder(spec.name, spec.revision):
         now = spec.identified().fingerprint
         if now != spec.fingerprint:
@@ -66,7 +67,7 @@ def open_runs(runs: Mapping[str, str | Path], *, base: str | None = None, check_
                 f"{first_spec.name} ({first_spec.quantise})",
                 expected="runs on one base: adapters share it",
             )
-    tokenizer = load_tokenizer(first_spec.name, first_spec.revision)
+    tokenizer = load_tokenizer(first_spec.name, first_spec.revision, first_spec.pad_token)
     model = load_base(first_spec, tokenizer)
     without_dropout(model)
     roles = Roles.of(model, tokenizer, first_role, folders[first_role].adapter)

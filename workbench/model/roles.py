@@ -13,6 +13,7 @@ that know peft. Shapes: B = batch, T = tokens, D = hidden.
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +24,14 @@ from peft.utils import load_peft_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.data.base_files import positions_of
+from workbench.data.template import end_ids
 from workbench.model.base import full_size, keep_cpu_weights_in_place
 from workbench.model.blocks import cores_apart
 from workbench.model.dense import dense_of
 from workbench.model.dense import install as install_dense
 from workbench.model.heads import ScalarHead
-from workbench.model.masks import last_tokens, position_ids
+from workbench.model.masks import is_end, last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
 from workbench.run.errors import WorkbenchError
 
@@ -86,6 +89,11 @@ class Roles:
     def dtype(self) -> torch.dtype:
         """Of the hidden states, whatever adapters and heads are stored in."""
         return self.lm_head.dtype
+
+    @cached_property
+    def positions(self) -> int:
+        """The longest row that the base can read, in tokens."""
+        return positions_of(self.causal_model.config.get_text_config().to_dict()) or 1 << 30
 
     @property
     def lm_head(self) -> Tensor:
@@ -174,6 +182,7 @@ class Roles:
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""
+        check_row(input_ids.shape[1], self.positions)
         decoder = self.causal_model.model
         dense = dense_of(decoder)
         if dense is not None:
@@ -235,9 +244,16 @@ class Roles:
                 mine.lerp_(theirs, 1 - decay)
 
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
+        """The score (B,) float32 at the last real token of right-padded rows. No gradient.
+
+        Another end token than EOS at the end is read as EOS: reward models are trained on that one alone.
+        """
+        last = last_tokens(attention_mask)
+        input_ids = input_ids.masked_fill(
+            last & is_end(input_ids, end_ids(self.tokenizer)), self.tokenizer.eos_token_id
+        )
         with self.use(role) as forward:
-            hidden = forward(input_ids, attention_mask, last_tokens(attention_mask))
+            hidden = forward(input_ids, attention_mask, last)
         return self.heads[role](hidden).detach()
 
     def parameter_counts(self) -> dict[str, int]:
@@ -295,6 +311,21 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
     causal: Any = model.base_model.model
     install_dense(causal.model)
     return model
+
+
+def check_row(tokens: int, positions: int) -> None:
+    """The last guard of the base's positions, below the checks of configurations and files.
+
+    Raises:
+        WorkbenchError: a row is longer.
+    """
+    if tokens > positions:
+        raise WorkbenchError(
+            "base",
+            f"it has {positions} positions, and a row of {tokens} tokens was given to it",
+            expected=f"at most {positions} tokens of prompt and answer together",
+            remedy="leave out the longest rows, or allow fewer tokens (data.max_length, max_new_tokens)",
+        )
 
 
 def adapters_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -66,6 +66,8 @@ class BaseSection(Section):
     """NF4 with double quantisation, or the weights as they are."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of unquantised weights and of computation; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    pad_token: str | None = None
+    """Token to pad with; None: the base's own, or another special token that ends no answer."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from workbench.data.base_files import check_positions, check_quantisation, in_words, positions_of, read_base_files
+from workbench.data.base_files import check_quantisation, fit_positions, in_words, positions_of, read_base_files
 from workbench.run.errors import WorkbenchError
 
 LLAMA = {
@@ -71,23 +71,21 @@ def test_positions_with_rope_scaling(config, positions):
     assert positions_of(config) == positions
 
 
-def test_a_configuration_longer_than_the_positions_names_both_and_the_key(tmp_path):
-    files = read_base_files(base(tmp_path / "b"))
-    check_positions(files, {"data.max_length": 4096})
-    check_positions(files, {"data.max_prompt_length": 4000, "rollout.max_new_tokens": 96})
-    check_positions(None, {"data.max_length": 1 << 20})
+def test_a_configuration_longer_than_the_positions_names_both_and_the_key():
+    fit_positions(4096, {"data.max_length": 4096})
+    fit_positions(4096, {"data.max_prompt_length": 4000, "rollout.max_new_tokens": 96})
+    fit_positions(None, {"data.max_length": 1 << 20})
     with pytest.raises(WorkbenchError) as caught:
-        check_positions(files, {"data.max_length": 6836})
+        fit_positions(4096, {"data.max_length": 6836})
     assert caught.value.place == "data.max_length"
-    assert "6836" in caught.value.problem
-    assert "4096 positions" in caught.value.problem
+    assert caught.value.problem == "data.max_length=6836 tokens, but the base has 4096 positions"
     assert caught.value.remedy == "data.max_length=4096"
     with pytest.raises(WorkbenchError) as caught:
-        check_positions(files, {"data.max_prompt_length": 4000, "rollout.max_new_tokens": 97})
-    assert "= 4097 tokens" in caught.value.problem
+        fit_positions(4096, {"data.max_prompt_length": 4000, "rollout.max_new_tokens": 97})
+    assert "are 4097 tokens" in caught.value.problem
     assert caught.value.remedy == "rollout.max_new_tokens=96"
     with pytest.raises(WorkbenchError) as caught:
-        check_positions(files, {"data.max_prompt_length": 5000, "rollout.max_new_tokens": 96})
+        fit_positions(4096, {"data.max_prompt_length": 5000, "rollout.max_new_tokens": 96})
     assert "data.max_prompt_length" in str(caught.value.remedy)
     assert "4096" in str(caught.value.remedy)
 

@@ -4,7 +4,13 @@ from typing import Any
 import pytest
 
 from tests.workbench.data.conftest import byte_level
-from workbench.data.batching import encode_demonstrations, encode_pairs, encode_prompts
+from workbench.data.batching import (
+    check_prompts,
+    encode_demonstrations,
+    encode_pairs,
+    encode_prompts,
+    prompts_with_room,
+)
 from workbench.data.records import Demonstration, Message, Preference, Prompt
 from workbench.data.template import ensure_template
 from workbench.data.tokenise import encode_prompt, encode_response
@@ -140,3 +146,37 @@ def test_trls_collators_read_the_rows(ready: Any) -> None:
     assert joined["input_ids"].tolist() == apart["input_ids"].tolist()
     responses = [len(encode_response(ready, PROMPT, text)) for text in ("On its way.", "yes", "No.", "no")]
     assert apart["completion_mask"].sum(dim=1).tolist() == responses
+
+
+def test_advice_never_goes_beyond_the_positions(ready: Any) -> None:
+    demonstrations = [
+        Demonstration(id=str(n), prompt=(Message(role="user", content="a b"),), response="a " * n) for n in (30, 200)
+    ]
+    lengths = [
+        len(row["input_ids"]) for row in encode_demonstrations(ready, demonstrations, max_length=10_000, place="f").rows
+    ]
+    ready.model_max_length = lengths[1] - 1
+    with pytest.raises(WorkbenchError) as caught:
+        encode_demonstrations(ready, demonstrations, max_length=5, place="f")
+    assert f"data.max_length={lengths[1] - 1} keeps those that the base can read" in str(caught.value.remedy)
+    ready.model_max_length = lengths[0] - 1
+    with pytest.raises(WorkbenchError) as caught:
+        encode_demonstrations(ready, demonstrations, max_length=5, place="f")
+    assert "data.max_length" not in str(caught.value.remedy)
+    with pytest.raises(WorkbenchError, match=f"the base has {lengths[0] - 1} positions"):
+        encode_demonstrations(ready, demonstrations, max_length=lengths[0], place="f")
+
+
+def test_prompts_leave_room_for_an_answer_or_are_named(ready: Any) -> None:
+    prompts = [Prompt(id=name, prompt=(Message(role="user", content="a " * n),)) for name, n in (("s", 2), ("l", 40))]
+    short, long = (len(encode_prompt(ready, prompt.prompt)) for prompt in prompts)
+    ready.model_max_length = long + 7
+    check_prompts(ready, prompts, max_new_tokens=7, key="k")
+    with pytest.raises(WorkbenchError) as caught:
+        check_prompts(ready, prompts, max_new_tokens=8, key="pairs.max_new_tokens")
+    assert f"'l', {long} tokens" in caught.value.problem
+    assert f"the base has {long + 7} positions" in caught.value.problem
+    assert str(caught.value.remedy).startswith("pairs.max_new_tokens=7")
+    assert prompts_with_room(ready, prompts, max_new_tokens=8, key="k") == prompts[:1]
+    with pytest.raises(WorkbenchError):
+        prompts_with_room(ready, prompts, max_new_tokens=long + 8 - short, key="k")

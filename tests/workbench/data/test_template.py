@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.workbench.data.conftest import byte_level
-from workbench.data.template import TEMPLATE, ensure_template, template_hash
+from workbench.data.template import TEMPLATE, end_ids, ensure_template, template_hash
 from workbench.run.errors import WorkbenchError
 
 TURNS = [
@@ -110,3 +110,90 @@ def test_the_frozen_template_survives_saving(tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert template_hash(again) == template_hash(tokenizer)
+
+
+def special(*tokens: str, eos: str = "<|end|>", bos: str | None = None, template: str | None = None) -> Any:
+    """A tokenizer with the words `a` and `b` and these special tokens, in the order of their ids from 2 on."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
+    words.add_special_tokens(list(tokens))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=eos, bos_token=bos)
+    tokenizer.name_or_path = "bases/special"
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "ends", "padding"),
+    [
+        # Llama 3: a reserved token, not the start of a turn, which an own template may write.
+        (special("<|begin|>", "<|end|>", "<|header|>", "<|reserved_special_token_0|>", bos="<|begin|>"), (), 5),
+        (special("<|end|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>"), (), 3),
+        # SmolLM: no reserved token, but special ones that the template does not use.
+        (special("<|end|>", "<|im_start|>", "<repo_name>", template=CHATML), (), 4),
+        # Qwen2: every other special token is the template's; the one that ends turns is an end.
+        (special("<|end|>", "<|im_start|>", "<|im_end|>", template=CHATML), (4,), 3),
+        (special("<|begin|>", "<|end|>", bos="<|begin|>"), (), 2),
+    ],
+    ids=["llama3", "llama3.1", "smollm", "qwen2", "bos alone"],
+)
+def test_padding_is_a_special_token_that_ends_no_response(tokenizer: Any, ends: tuple[int, ...], padding: int) -> None:
+    size = len(tokenizer)
+    ensure_template(tokenizer, ends=ends, rows=size)
+    assert tokenizer.pad_token_id == padding
+    assert tokenizer.pad_token_id not in end_ids(tokenizer)
+    assert len(tokenizer) == size
+
+
+def test_the_user_names_the_token_to_pad_with() -> None:
+    tokenizer = special("<|begin|>", "<|end|>", "<|reserved_special_token_0|>", bos="<|begin|>")
+    ensure_template(tokenizer, pad_token="<|begin|>")
+    assert tokenizer.pad_token == "<|begin|>"
+    only_the_end = special("<|end|>")
+    with pytest.raises(WorkbenchError, match=r"model\.pad_token=TOKEN"):
+        ensure_template(only_the_end)
+    ensure_template(only_the_end, pad_token="b")
+    assert only_the_end.pad_token_id == 1
+    for wanted, rows in (("<|end|>", None), ("nothing", None), ("<|begin|>", 2)):
+        with pytest.raises(WorkbenchError, match=r"model\.pad_token"):
+            ensure_template(special("<|begin|>", "<|end|>"), pad_token=wanted, rows=rows)
+
+
+def test_an_id_without_a_row_is_named_with_both_numbers() -> None:
+    tokenizer = special("<|end|>", "<|pad|>", "<|im_start|>", "<|im_end|>", template=CHATML)
+    with pytest.raises(WorkbenchError) as caught:
+        ensure_template(tokenizer, rows=4)
+    assert "6 tokens, among them '<|im_start|>' with token id 4, but its embeddings have 4 rows" in caught.value.problem
+    assert "resize_token_embeddings" in str(caught.value.remedy)
+    ordinary = special("<|end|>", "<|pad|>")
+    ordinary.add_tokens(["word"])
+    with pytest.raises(WorkbenchError, match=r"'word' with token id 4"):
+        ensure_template(ordinary, rows=4)
+    with pytest.raises(WorkbenchError, match=r"'<\|end\|>' with token id 2"):
+        ensure_template(special("<|end|>", bos="a"), rows=2)
+
+
+def test_a_pad_token_without_a_row_is_replaced_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Llama 2 with an added [PAD]: padding is never read, so another token serves as well."""
+    tokenizer = special("<|begin|>", "<|end|>", "<|reserved_special_token_0|>", "[PAD]", bos="<|begin|>")
+    tokenizer.pad_token = "[PAD]"
+    ensure_template(tokenizer, rows=5)
+    assert tokenizer.pad_token == "<|reserved_special_token_0|>"
+    assert "'[PAD]' has token id 5, and its embeddings have 5 rows" in caplog.text
+
+
+def test_special_tokens_that_nothing_writes_need_no_row() -> None:
+    tokenizer = special("<|end|>", "<|pad|>", "<|vision|>")
+    ensure_template(tokenizer, rows=4)
+    assert tokenizer.pad_token == "<|pad|>"
+
+
+def test_ordinary_tokens_and_ids_without_a_row_are_no_ends() -> None:
+    tokenizer = special("<|end|>", "<|eot|>", "<|pad|>", "<|far|>")
+    ensure_template(tokenizer, ends=(0, 3, 2, 5), rows=5)
+    assert end_ids(tokenizer) == (2, 3)

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.reference.tolerances import FLOAT32
-from workbench.model.base import BaseSpec, compute_dtype, fingerprint_of, load_base, load_tokenizer, maximum_positions
+from workbench.model.base import BaseSpec, compute_dtype, fingerprint_of, load_base, load_tokenizer
 from workbench.model.roles import Roles, lora_config, start_training_adapter
 from workbench.run.errors import WorkbenchError
 
@@ -129,9 +129,9 @@ def test_padding_is_never_the_end_token(spec, tokenizer, tiny_base):
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     model = load_base(spec, tokenizer)
     assert model.config.pad_token_id == model.generation_config.pad_token_id == 0
-    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
+    assert model.generation_config.eos_token_id == [tokenizer.eos_token_id] == [2]
     assert len(tokenizer) == model.config.vocab_size, "a token was added"
-    assert maximum_positions(model) == 256
+    assert tokenizer.model_max_length == 256
 
 
 def test_fingerprint_is_of_the_weights(tiny_base, tmp_path):

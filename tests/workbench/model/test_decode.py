@@ -33,7 +33,7 @@ def answers(peft, prompts=PROMPTS, *, seed=0, temperature=1.0, length=25):
         Dense(decoder_of(peft)),
         peft.base_model.model.lm_head.weight,
         prompts,
-        eos_id=EOS,
+        eos_ids=[EOS],
         pad_id=PAD,
         max_new_tokens=length,
         temperature=temperature,
