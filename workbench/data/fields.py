@@ -105,8 +105,10 @@ def _message(row: Row, name: str, turn: Any) -> Message:
     role = turn.get(keys[0])
     _refuse_tools(row, name, turn, role)
     for key in keys:
-        if turn.get(key) is None:
-            others = [str(other) for other in turn if other not in keys]
+        if key in turn and turn[key] is None:
+            raise worthless(row, f"'{name}.{key}' is empty", MESSAGE)
+        if key not in turn:
+            others = [str(other) for other in turn if other not in keys] if set(keys) & set(turn) else []
             raise row.fail(
                 f"{name!r} has no {key!r}; it has {', '.join(map(str, turn)) or 'nothing'}",
                 expected=MESSAGE,

@@ -11,6 +11,7 @@ from typing import Any
 from workbench.data.fields import SetAside, not_blank, worthless
 from workbench.data.files.rows import Row
 from workbench.data.forms.example import CATEGORIES, Example
+from workbench.data.forms.judgements import RATINGS
 from workbench.data.forms.own import validated
 from workbench.data.records import Demonstration, Item, Message, Preference, Prompt, content_id, prompt_id
 from workbench.run.errors import WorkbenchError
@@ -44,11 +45,12 @@ def to_demonstration(row: Row, example: Example, *, scored: bool = False) -> Dem
             "the better answer in a column 'response'",
         )
     if example.ratings and not scored:
+        unread = ", ".join(name for name in RATINGS if name in row.fields)
         raise row.fail(
             f"the answer is rated ({example.ratings[0]:g}), and sft would imitate good and bad ones alike",
             expected="answers that are worth imitating",
-            remedy="reward reads the ratings as pairs; for sft keep the rows with a good rating, and leave the ratings "
-            "unread: data.ignore=[COLUMN, …]",
+            remedy="reward reads the ratings as pairs; for sft keep the rows with a good rating, and leave it unread: "
+            f"data.ignore=[{unread}]",
         )
     if example.good is False and not scored:
         raise SetAside(row.place, "marked as a bad answer")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from workbench.data.fields import WorthlessRow, not_blank, text_of
+from workbench.data.files.json_rows import NESTED
 from workbench.data.files.rows import Row
 from workbench.data.missing import missing
 from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
@@ -56,7 +57,7 @@ def _preferences(path: str | Path, rules: RowRules) -> list[Preference]:
     records, bad, alone = to_preferences(reading.parsed())
     reading.settle(bad)
     if alone:
-        reading.note(f"{alone} answers have no other answer to their prompt to compare with, and are left out")
+        reading.note(f"left out, since their prompt has no other answer to compare them with: {alone} rows")
     if not records:
         raise WorkbenchError(
             path, "no two answers to one prompt that differ in their judgement", expected="at least one pair"
@@ -150,6 +151,8 @@ def stream_answers(
             raise error.cause from None
         except WorkbenchError as error:
             yield error
+        except RecursionError:
+            yield row.fail(NESTED, expected="texts and lists of messages")
     reading.report()
 
 

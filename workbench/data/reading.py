@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from workbench.data.columns import Columns, leaves, texts_of
-from workbench.data.fields import SetAside, worthless
+from workbench.data.fields import SetAside
+from workbench.data.files.json_rows import NESTED
 from workbench.data.files.rows import Row
 from workbench.data.forms.choice import canonical, canonical_name, form_of
 from workbench.data.forms.example import Example, Form
@@ -18,7 +19,7 @@ from workbench.data.missing import missing
 from workbench.data.purposes import Parsed, to_prompt
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules, kind_of
-from workbench.data.sources import read_rows
+from workbench.data.sources import read_rows, too_large
 from workbench.data.transcripts import has_marks
 from workbench.run.errors import WorkbenchError
 
@@ -68,7 +69,8 @@ class Reading:
         def record(row: Row) -> tuple[Row, Prompt]:
             row, form = self._formed(row)
             prompt = form.prompt(row)
-            self._see(row, form, [*texts_of(prompt), *leaves([row.fields.get(name) for name in form.uses(row)])], ())
+            elsewhere = leaves([row.fields.get(name) for name in form.uses(row)])
+            self._see(row, form, texts_of(prompt), elsewhere=elsewhere)
             return row, to_prompt(row, prompt)
 
         return self._settled(record)
@@ -88,7 +90,7 @@ class Reading:
         if form.example is None:
             raise missing(row, self.purpose)
         example = form.example(row)
-        self._see(row, form, texts_of(example.prompt, example.responses), example.notes)
+        self._see(row, form, texts_of(example.prompt, example.responses), notes=example.notes)
         return row, example
 
     def count(self) -> None:
@@ -107,7 +109,7 @@ class Reading:
         form = form_of(row)
         if self._first is None:
             if form is None or (form.example is None and self.purpose != "prompts"):
-                raise _empty(row, sorted(row.nulls)[0]) if row.nulls else missing(row, self.purpose)
+                return self._filled(row)
             self._first = row, form
         first_row, first = self._first
         if form is not None and form.name == first.name and form.shape(row) == first.shape(first_row):
@@ -115,10 +117,10 @@ class Reading:
         absent = [name for name in first.needs if name not in row.fields]
         empty = [name for name in absent if name in row.nulls]
         if absent and empty == absent:
-            row = replace(row, fields={**row.fields, **dict.fromkeys(empty, "")})
-            form = form_of(row)
+            filled = _with_empty(row, empty)
+            form = form_of(filled)
             if form is not None and form.name == first.name:
-                return row, form
+                return filled, form
         if form is None or (absent and set(form.needs) <= set(first.needs)):
             raise missing(row, self.purpose, first.needs)
         raise row.fail(
@@ -127,10 +129,20 @@ class Reading:
             remedy="put each form into a file of its own",
         )
 
-    def _see(self, row: Row, form: Form, texts: Sequence[str], notes: Iterable[str]) -> None:
-        """What is to be said of a row; text that would be lost is a fault of the file."""
+    def _filled(self, row: Row) -> tuple[Row, Form]:
+        """A row before any that shows the file's form, its nulls read as empty cells."""
+        filled = _with_empty(row, row.nulls)
+        form = form_of(filled)
+        if form is None or form.example is None:
+            raise missing(row, self.purpose)
+        return filled, form
+
+    def _see(
+        self, row: Row, form: Form, texts: Sequence[str], *, notes: Iterable[str] = (), elsewhere: Sequence[str] = ()
+    ) -> None:
+        """What is to be said of a row; text that is neither used nor `elsewhere` would be lost, a fault of the file."""
         try:
-            self._columns.see(row, form, texts, imitated=self.imitated)
+            self._columns.see(row, form, [*texts, *elsewhere], imitated=self.imitated)
         except WorkbenchError as error:
             raise Fatal(error) from None
         for note in notes:
@@ -151,6 +163,10 @@ class Reading:
                 self._aside.append(error)
             except WorkbenchError as error:
                 self._bad.append(error)
+            except RecursionError:
+                self._bad.append(row.fail(NESTED, expected="texts and lists of messages"))
+            except MemoryError:
+                raise too_large(self.path, len(made)) from None
         return made
 
     def _settled(self, make: Callable[[Row], Any]) -> list[Any]:
@@ -208,8 +224,8 @@ def with_others(first: WorkbenchError, bad: int, rows: int) -> WorkbenchError:
     return WorkbenchError(first.place, first.problem + further, expected=first.expected, remedy=first.remedy)
 
 
-def _empty(row: Row, name: str) -> WorkbenchError:
-    return worthless(row, f"{name!r} is empty", f"some text in {name!r}")
+def _with_empty(row: Row, names: Iterable[str]) -> Row:
+    return replace(row, fields={**row.fields, **dict.fromkeys(names, "")})
 
 
 @lru_cache(maxsize=1024)

@@ -13,11 +13,12 @@ from workbench.data.files.csv_rows import csv_rows
 from workbench.data.files.decoding import inner_suffix, open_bytes, text_of_file
 from workbench.data.files.folders import HUB, folder_rows, hub_rows
 from workbench.data.files.json_rows import json_rows
+from workbench.data.files.memory import free_memory
 from workbench.data.files.parquet_rows import parquet_rows
 from workbench.data.files.rows import Row
 from workbench.run.errors import WorkbenchError, nearest
 
-__all__ = ["Row", "existing", "read_rows", "read_text", "stream_rows"]
+__all__ = ["Row", "existing", "read_rows", "read_text", "stream_rows", "too_large"]
 FORMATS = "JSONL, JSON, CSV, TSV, Parquet (also as .gz, .zst, .bz2, .xz), a folder of shards or one saved by `datasets`"
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": json_rows,
@@ -43,24 +44,23 @@ def read_rows(path: str | Path) -> list[Row]:
     try:
         for row in stream_rows(path):
             rows.append(row)
-            if len(rows) % _CHECK_EVERY == 0 and _free_memory() < _LEAST_FREE:
+            if len(rows) % _CHECK_EVERY == 0 and free_memory() < _LEAST_FREE:
                 raise MemoryError
     except MemoryError:
-        raise WorkbenchError(
-            path,
-            f"it does not fit into memory: {len(rows):,} rows were read",
-            expected="a file whose rows fit into memory together",
-            remedy="split the file, or shorten its texts",
-        ) from None
+        raise too_large(path, len(rows)) from None
     if not rows:
         raise WorkbenchError(path, "it is empty", expected="at least one record")
     return rows
 
 
-def _free_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+def too_large(path: str | Path, rows: int) -> WorkbenchError:
+    """The error for a file whose rows do not fit into memory together."""
+    return WorkbenchError(
+        path,
+        f"it does not fit into memory: {rows:,} rows were read",
+        expected="a file whose rows fit into memory together",
+        remedy="split the file, or shorten its texts",
+    )
 
 
 def stream_rows(path: str | Path) -> Iterator[Row]:

@@ -84,7 +84,9 @@ def _cut(text: str) -> Transcript | None:
     turns: list[tuple[Literal["user", "assistant"], str]] = []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         said = text[mark.end() : following.start() if following else None].removeprefix(" ")
-        if following is not None:
+        if following is not None and mark["mark"].startswith("###"):
+            said = said.rstrip()
+        elif following is not None:
             said = re.sub(r"(?:\r?\n){1,2}\Z" if spaced else r"\r?\n\Z", "", said)
         role = _role(mark["mark"])
         if turns and turns[-1][0] == role:

@@ -13,7 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from workbench.data.files import encodings, parquet_rows
+from workbench.data import sources
+from workbench.data.files import encodings, memory, parquet_rows
 from workbench.data.sources import read_rows, stream_rows
 from workbench.run.errors import WorkbenchError
 
@@ -241,7 +242,7 @@ def test_parquet_that_unfolds_to_more_than_the_memory(tmp_path: Path, monkeypatc
     assert path.stat().st_size < 1_000_000
     assert parquet_rows._batch_rows(pyarrow.parquet.ParquetFile(path), 0) < 1024
     assert len(read_rows(path)) == 200
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 10 << 20}))
+    monkeypatch.setattr(parquet_rows, "free_memory", lambda: 10 << 20)
     message = refused(path)
     assert "unfolded" in message
     assert "smaller row groups" in message
@@ -250,9 +251,19 @@ def test_parquet_that_unfolds_to_more_than_the_memory(tmp_path: Path, monkeypatc
 
 def test_rows_that_do_not_fit_into_memory_are_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "r.jsonl").write_text('{"prompt": "a"}\n' * 600)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1}))
+    monkeypatch.setattr(sources, "free_memory", lambda: 1)
     with pytest.raises(WorkbenchError, match=r"does not fit into memory: 256 rows"):
         read_rows(tmp_path / "r.jsonl")
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    free = memory.free_memory()
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory.free_memory() == 600 < free
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_memory() > 600
 
 
 def test_null_and_nan_are_no_value(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 import json
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from workbench.data.columns import Columns
+from workbench.data.files.rows import row_of
 from workbench.data.forms.answers import ANSWERS
-from workbench.data.forms.choice import ALONE, WHOLE
+from workbench.data.forms.choice import ALONE, WHOLE, canonical, form_of
 from workbench.data.forms.prompts import PROMPTS
+from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
 from workbench.data.readers import (
     read_demonstrations,
     read_items,
@@ -68,6 +72,7 @@ def turns(record: Any) -> list[tuple[str, str]]:
         ({"messages": [ASK, REPLY, {"role": "user", "content": "Thanks"}]}, USER),
         ({"prompt": "Hi", "response": [REPLY]}, USER),
         ({"text": "### Human: Hi### Assistant: Yes"}, USER),
+        ({"text": "### Human: Hi ### Assistant: Yes"}, USER),
         ({"prompt": "Human: Hi\n\nAssistant:", "response": "Human: Hi\n\nAssistant: Yes"}, USER),
         ({"prompt": repr([ASK]), "response": "Yes"}, USER),
         ({"conversations": [HUMAN, GPT], "label": True}, USER),
@@ -127,6 +132,12 @@ PREFERENCES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"instruction": "Hi", "input": "", "output_1": "Yes", "output_2": "No", "preference": 1}, USER),
     ({"prompt": "Hi", "response_0": "No", "response_1": "Yes", "better_response_id": 1}, USER),
     ({"question": "Hi", "answer_0": "No", "answer_1": "Yes", "score_0": -1.0, "score_1": 0.5}, USER),
+    ({"history": "Hi", "human_ref_A": "No", "human_ref_B": "Yes", "labels": 0, "score_A": 1, "score_B": 5}, USER),
+    ({"prompt": "Hi", "response1": "Yes", "response2": "No", "preference.responses": ["response1"]}, USER),
+    (
+        {"prompt": "Hi", "response1": "No", "response2": "Yes", "preference": [{"value": "response2", "user_id": "u"}]},
+        USER,
+    ),
     ({"prompt": ["Hi"], "response_a": ["Yes"], "response_b": ["No"], "winner": "left"}, USER),
     ({"conversation_a": [ASK, REPLY], "conversation_b": [ASK, NO], "winner": "model_a"}, USER),
     ({"prompt": "Hi", "answers": [{"answer": "No", "rank": 2}, {"answer": "Yes", "rank": 1}]}, USER),
@@ -210,9 +221,9 @@ def test_rated_answers_are_pairs_for_reward_and_refused_for_sft(
     with caplog.at_level(logging.WARNING):
         (record,) = read_preferences(path)
     assert (record.chosen_text, record.rejected_text) == ("Yes", "No")
-    assert "1 answers have no other answer to their prompt" in caplog.text
+    assert "left out, since their prompt has no other answer to compare them with: 1 rows" in caplog.text
     assert "left unused: verbosity" in caplog.text
-    with pytest.raises(WorkbenchError, match=r"(?s)is rated.*data.ignore"):
+    with pytest.raises(WorkbenchError, match=r"(?s)is rated.*data.ignore=\[helpfulness\]"):
         read_demonstrations(path)
     assert len(read_demonstrations(path, RowRules(ignore=("helpfulness",)))) == 3
     assert [type(record) for record in stream_answers(path)] == [Demonstration] * 3
@@ -325,6 +336,23 @@ def test_what_repeats_the_text_is_not_lost(tmp_path: Path, caplog: pytest.LogCap
         read_demonstrations(jsonl(tmp_path / "e.jsonl", {**row, "prompt": "Something else"}))
 
 
+def test_a_null_is_an_empty_cell_in_the_first_row_too(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "chosen": "Yes", "rejected": None, "note": None}, {"prompt": "Ho", **PAIR}]
+    assert [record.rejected_text for record in read_preferences(jsonl(tmp_path / "p.jsonl", *rows))] == ["", "No"]
+    empty = {"prompt": "Hi", "response": None}
+    path = jsonl(tmp_path / "d.jsonl", empty, *[{"prompt": f"q {n}", "response": "Yes"} for n in range(99)])
+    rules = RowRules()
+    assert len(read_demonstrations(path, rules)) == 99
+    assert rules.left_out[0]["problem"] == "'response' is empty"
+
+
+def test_marks_in_an_answer_are_no_fault_of_its_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = jsonl(tmp_path / "p.jsonl", {"chosen": "Human: Hi\nAssistant: Yes", "rejected": "Human: Hi\nAssistant: No"})
+    with caplog.at_level(logging.WARNING):
+        assert turns(read_prompts(path)[0]) == USER
+    assert not caplog.records
+
+
 def test_other_columns_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"prompt": f"q {n}", "response": "Yes", "source": "web", "tokens": 3} for n in range(5)]
     path = jsonl(tmp_path / "d.jsonl", *rows)
@@ -435,6 +463,59 @@ def test_a_rename_is_named_only_where_it_works(tmp_path: Path) -> None:
 def test_a_pair_is_not_taken_for_items(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError, match=r"(?s)judged already.*--relabel"):
         read_items(jsonl(tmp_path / "p.jsonl", {"prompt": "Hi", **PAIR}))
+
+
+ODD: tuple[Any, ...] = (3, True, "x", "", [], [1], ["a", "b"], [[]], {}, [{}], {"a": 1}, [None], [{"role": "user"}])
+SHAPES = [
+    *(row for row, _ in PREFERENCES),
+    argilla("response1"),
+    argilla("response1", version=1),
+    label_studio("left"),
+    {"instruction": "Hi", "input": "x", "history": [["q", "a"]], "system": "S", "output": "Yes", "label": True},
+    {"messages": [ASK, REPLY], "label": True, "system": "S"},
+    {"text": "Human: Hi\nAssistant: Yes"},
+    {"prompt": [ASK], "responses": [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}], "id": "i", "group": "g"},
+    {"prompt": [ASK], "chosen": [REPLY], "rejected": [NO], "group": "g", "id": "i"},
+]
+
+
+def _odd_variants(value: Any) -> list[Any]:
+    """A value with each of its parts replaced by something odd."""
+    variants = list(ODD)
+    if isinstance(value, dict):
+        variants += [{**value, key: odd} for key, part in value.items() for odd in _odd_variants(part)]
+    if isinstance(value, list):
+        variants += [[*value[:n], odd, *value[n + 1 :]] for n, part in enumerate(value) for odd in _odd_variants(part)]
+    return variants
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["+".join(row) for row in SHAPES])
+def test_odd_values_are_read_or_refused_and_never_crash(shape: dict[str, Any]) -> None:
+    formed = 0
+    for variant in [shape, *_odd_variants(shape)]:
+        row = canonical(row_of("here", variant), frozenset())
+        form = form_of(row)
+        if form is None or form.example is None:
+            continue
+        formed += 1
+        with suppress(WorkbenchError):
+            form.prompt(row)
+        with suppress(WorkbenchError):
+            example = form.example(row)
+            for make in (to_demonstration, to_scored, to_item, lambda row, example: to_preferences([(row, example)])):
+                with suppress(WorkbenchError):
+                    make(row, example)
+            Columns().see(row, form, example.responses, imitated=True)
+    assert formed
+
+
+def test_values_that_nest_deeply_are_a_bad_row(tmp_path: Path) -> None:
+    nested: Any = "x"
+    for _ in range(700):
+        nested = [nested]
+    path = jsonl(tmp_path / "d.jsonl", {"prompt": "Hi", "response": "Yes", "messages": nested})
+    with pytest.raises(WorkbenchError, match=r"nested too deeply|holds text"):
+        read_demonstrations(path)
 
 
 def test_every_form_has_a_row_in_the_documentation() -> None:

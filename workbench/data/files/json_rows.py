@@ -13,7 +13,7 @@ from workbench.run.errors import WorkbenchError
 WRAPPERS = ("data", "rows", "items", "examples", "records", "instances", "samples", "entries", "dataset")
 """Keys under which a file keeps the list of its rows."""
 SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
-_NESTED = "nested too deeply to be read"
+NESTED = "nested too deeply to be read"
 _A_LINE = "one JSON object a line"
 Line = tuple[int, str | UnicodeDecodeError]
 
@@ -134,7 +134,11 @@ def _columns(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
         index = list(cells[0])
         if index and all(key.isdigit() for key in index) and all(list(column) == index for column in cells):
             return {name: list(column.values()) for name, column in value.items()}
-    if cells and all(isinstance(column, list) and column for column in cells) and len({len(c) for c in cells}) == 1:
+    if (
+        len(cells) > 1
+        and all(isinstance(column, list) and column for column in cells)
+        and len({len(c) for c in cells}) == 1
+    ):
         turns = any(isinstance(entry, Mapping) and {"role", "from"} & set(entry) for c in cells for entry in c)
         return None if turns else dict(value)
     return None
@@ -153,7 +157,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _why(text: str, error: ValueError | RecursionError) -> str:
     """What is wrong with a JSON text, and where."""
     if isinstance(error, RecursionError):
-        return _NESTED
+        return NESTED
     if not isinstance(error, json.JSONDecodeError):
         return f"broken JSON: {error}"
     position = error.pos

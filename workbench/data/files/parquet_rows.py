@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from workbench.data.files.memory import free_memory
 from workbench.data.files.rows import Row, row_of
 from workbench.run.errors import WorkbenchError
 
@@ -18,7 +19,6 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     Raises:
         WorkbenchError: no Parquet, or a row group that unfolds to more than the free memory.
     """
-    import psutil
     import pyarrow
     import pyarrow.parquet
 
@@ -26,7 +26,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
-            free = psutil.virtual_memory().available
+            free = free_memory()
             if max(sizes, default=0) > free:
                 raise WorkbenchError(
                     path,
@@ -40,6 +40,8 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                     for fields in batch.to_pylist():
                         number += 1
                         yield row_of(f"{path}, row {number}", fields)
+    except MemoryError:  # pyarrow's own is an ArrowException, too
+        raise
     except pyarrow.ArrowException as error:
         raise WorkbenchError(path, f"not a Parquet file, or a broken one: {error}", expected="Parquet") from None
 

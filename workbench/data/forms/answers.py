@@ -129,6 +129,7 @@ def listed(name: str) -> AnswerPart:
         if len(texts) < 2 or any(text is None for text in texts):
             raise row.fail(f"{name!r} is {short(row.fields[name])}", expected="a list of at least two texts")
         objects = [entry for entry in entries if isinstance(entry, Mapping)]
+        objects = objects if len(objects) == len(entries) else []
         ratings = [listed_rating(entry) for entry in objects]
         rated = bool(ratings) and all(rating is not None for rating in ratings)
         own = item_fields(row)
@@ -183,6 +184,7 @@ PAIRS = (
 ANSWERS: tuple[AnswerPart, ...] = (
     *(pair(*names) for names in PAIRS),
     *(compared((f"{name}{s[0]}", f"{name}{s[1]}"), s) for name in _COMPARED for s in _SUFFIXES),
+    compared(("human_ref_a", "human_ref_b"), ("_a", "_b")),
     listed("responses"),
     listed("answers"),
     listed("completions"),

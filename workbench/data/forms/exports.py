@@ -82,12 +82,12 @@ def _argilla_answers(row: Row) -> list[tuple[Any, str]]:
     """Submitted values of the question about preference, each with its annotator; both notations of Argilla."""
     responses = row.fields.get("responses") or {}
     if isinstance(responses, Mapping):  # Argilla 2: question → its answers
-        given = [(name, entry) for name, entries in responses.items() for entry in entries or ()]
+        given = [(name, entry) for name, entries in responses.items() for entry in _objects(row, str(name), entries)]
     else:  # Argilla 1: an entry for each annotator, with the values of all questions
         given = [
             (name, {**entry, "value": value.get("value") if isinstance(value, Mapping) else value})
-            for entry in responses
-            for name, value in (entry.get("values") or {}).items()
+            for entry in _objects(row, "responses", responses)
+            for name, value in _object(row, "values", entry.get("values")).items()
         ]
     questions = {name for name, _ in given}
     about = next((name for name in ("preference", "winner", "ranking", "comparison") if name in questions), None)
@@ -104,12 +104,27 @@ def _argilla_answers(row: Row) -> list[tuple[Any, str]]:
     ]
 
 
+def _objects(row: Row, name: str, value: Any) -> list[Mapping[str, Any]]:
+    """A list of objects; null is an empty one."""
+    listed = [] if value is None else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(entry, Mapping) for entry in listed):
+        raise row.fail(f"{name!r} is {short(value)}", expected="a list of objects", remedy=HOW)
+    return list(listed)
+
+
+def _object(row: Row, name: str, value: Any) -> Mapping[str, Any]:
+    """An object; null is an empty one."""
+    if value is not None and not isinstance(value, Mapping):
+        raise row.fail(f"{name!r} is {short(value)}", expected="an object", remedy=HOW)
+    return value or {}
+
+
 def _vote(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
     """A value of a label or ranking question."""
     if isinstance(value, list | tuple):
         ranks = {str(entry.get("value")).lower(): entry.get("rank") for entry in value if isinstance(entry, Mapping)}
-        first, second = (next((ranks[name] for name in side if ranks.get(name) is not None), None) for side in names)
-        if first is None or second is None:
+        first, second = (next((ranks[name] for name in side if name in ranks), None) for side in names)
+        if not isinstance(first, int | float) or not isinstance(second, int | float):
             raise row.fail(f"a ranking that lacks an answer: {short(value)}", expected="a rank for both", remedy=HOW)
         return float((second > first) - (second < first))
     return side_of(row, "responses", value, names)
@@ -119,10 +134,10 @@ def _label_studio(row: Row) -> Example:
     _, columns = _task(row, "data")
     names = _sides(columns)
     votes = []
-    for annotation in row.fields["annotations"] or ():
+    for annotation in _objects(row, "annotations", row.fields["annotations"]):
         if annotation.get("was_cancelled"):
             continue
-        for result in annotation.get("result") or ():
+        for result in _objects(row, "result", annotation.get("result")):
             vote = _selected(row, result, columns, names)
             if vote is not None:
                 votes.append((vote, str(annotation.get("completed_by") or "")))
@@ -133,14 +148,15 @@ def _selected(
     row: Row, result: Mapping[str, Any], columns: tuple[str, str], names: tuple[set[str], set[str]]
 ) -> float | None:
     """The judgement of one result: a pairwise selection, or a single choice; None for other tags (a comment, say)."""
-    value, kind = result.get("value") or {}, result.get("type")
+    value, kind = _object(row, "value", result.get("value")), result.get("type")
     if kind == "pairwise":
         shown = [name.strip().lower() for name in str(result.get("to_name", "")).split(",")]
         turned = shown == [columns[1], columns[0]]
         vote = side_of(row, "selected", value.get("selected") or TIES[0], names)
         return -vote if turned else vote
-    if kind == "choices" and len(value.get("choices") or ()) == 1:
-        return side_of(row, "choices", value["choices"][0], names)
+    choices = value.get("choices")
+    if kind == "choices" and isinstance(choices, list) and len(choices) == 1:
+        return side_of(row, "choices", choices[0], names)
     return None
 
 

@@ -23,6 +23,7 @@ WINNERS = (
     "judgment",
     "label",
     "chosen",
+    "preference.responses",
 )
 """Columns that name the better answer, or a tie."""
 TIES = ("tie", "ties", "tied", "tie_(bothbad)", "bothbad", "both_bad", "tie_bothbad", "both", "equal", "draw", "same")
@@ -77,7 +78,14 @@ def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -
     if len(names) == 2:
         gap = number_of(row, names[0]) - number_of(row, names[1])
         return float((gap > 0) - (gap < 0))
-    return side_of(row, names[0], row.fields[names[0]], _names_of(row, columns, suffixes))
+    value, known = row.fields[names[0]], _names_of(row, columns, suffixes)
+    if not isinstance(value, list | tuple):
+        return side_of(row, names[0], value, known)
+    given = [
+        entry.get("value") if isinstance(entry, Mapping) else entry for entry in value
+    ]  # Argilla, an annotator each
+    total = sum(side_of(row, names[0], entry, known) for entry in given)
+    return float((total > 0) - (total < 0)) if given else None
 
 
 def _names_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> tuple[set[str], set[str]]:

@@ -133,6 +133,11 @@ def _is_list(name: str) -> PromptPart:
     )
 
 
+def _is_post(row: Row) -> bool:
+    """Whether `history` is what the answers of the Stanford Human Preferences answer."""
+    return isinstance(row.fields["history"], str) and "human_ref_a" in row.fields
+
+
 PROMPTS: tuple[PromptPart, ...] = (
     _question("prompt"),
     _question("instruction"),
@@ -143,5 +148,6 @@ PROMPTS: tuple[PromptPart, ...] = (
     PromptPart(("input",), _input_messages, when=lambda row: isinstance(row.fields["input"], Mapping)),
     _question("input"),
     _question("user"),
+    PromptPart(("history",), lambda row: prompt_of(row, "history"), when=_is_post),
 )
 """In this order: of two that a row has, the first is the prompt."""

@@ -1,0 +1,21 @@
+"""Memory that this process may still take. Knows no file."""
+
+import resource
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory() -> int:
+    """Bytes: the least of what the machine has, and what the limits of a container or a shell leave."""
+    import psutil
+
+    free = [int(psutil.virtual_memory().available)]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        free.append(limit - int(psutil.Process().memory_info().vms))
+    limits = [_CGROUP / "memory.max", _CGROUP / "memory.current"]
+    if all(path.is_file() for path in limits):
+        most, now = (path.read_text().strip() for path in limits)
+        free += [int(most) - int(now)] if most.isdigit() and now.isdigit() else []
+    return max(0, min(free))
