@@ -11,7 +11,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export HF_HUB_OFFLINE=1 WANDB_MODE=offline
-MINUTES=${MINUTES:-9} LAYERS=${LAYERS:-8} OUT=${OUT:-benchmarks/results/gpu} PYTHON=${PYTHON:-python}
+LAYERS=${LAYERS:-8} OUT=${OUT:-benchmarks/results/gpu} PYTHON=${PYTHON:-python}
 TINY='' LIST=''
 for word in "$@"; do
   case $word in
@@ -20,6 +20,7 @@ for word in "$@"; do
     *) echo "unknown: $word (expected --tiny, --list)" >&2; exit 2 ;;
   esac
 done
+MINUTES=${MINUTES:-$([ "$TINY" ] && echo 30 || echo 9)} # a busy CPU may be slow
 
 if [ "$LIST" ]; then
   WORK=${WORK:-WORK}

@@ -94,7 +94,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
     from workbench.doctor import examine, report
     from workbench.hours import Amounts
 
-    patient = examine(
+    run_plan = examine(
         here_or_shipped(Path(arguments.config)), arguments.overrides, shape=arguments.shape, device=arguments.device
     )
     amounts = Amounts(
@@ -103,11 +103,11 @@ def _doctor(arguments: argparse.Namespace) -> None:
         step_seconds=arguments.step_ms / 1e3 if arguments.step_ms else None,
         flop_per_second=arguments.tflops * 1e12,
     )
-    print(report(patient, arguments.gpu_memory, amounts))
+    print(report(run_plan, arguments.gpu_memory, amounts))
     if arguments.measure:
         from workbench.measure import measured_report
 
-        print(measured_report(patient))
+        print(measured_report(run_plan))
 
 
 def _demo(arguments: argparse.Namespace) -> None:

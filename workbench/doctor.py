@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ MICRO_BATCHES = {
 
 
 @dataclass(frozen=True)
-class Patient:
+class RunPlan:
     """One configuration, understood."""
 
     config: Path
@@ -56,7 +56,7 @@ class Patient:
     settings: Settings
 
 
-def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> Patient:
+def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> RunPlan:
     """Read a configuration, and find the base and the ranks it builds on.
 
     Args:
@@ -85,7 +85,7 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
     else:
         found, source = shape_of(str(base), values.get("model.revision"))
     settings = settings_of(method, values, start, source_of(config, rewards_of(values)[:1]), device)
-    return Patient(config, phase, method, values, str(base or shape), found, source, settings)
+    return RunPlan(config, phase, method, values, str(base or shape), found, source, settings)
 
 
 def phase_of(config: Path) -> str:
@@ -183,42 +183,42 @@ def settings_of(
     )
 
 
-def report(patient: Patient, gpu_memory: float, amounts: Amounts) -> str:
+def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
     """What takes how much, whether it fits, the largest micro batches that do, and hours by stage.
 
     Args:
-        patient: what was examined.
+        run_plan: what was examined.
         gpu_memory: GiB of the card.
         amounts: records and rates that decide the hours.
     """
-    plan = plan_of(patient.method, patient.shape, patient.settings)
+    plan = plan_of(run_plan.method, run_plan.shape, run_plan.settings)
     memory = gpu_memory * 2**30
     lines = [
-        f"{patient.method} · {patient.config} · {patient.base}: {patient.shape.parameters:,} parameters "
-        f"({patient.shape_source})",
+        f"{run_plan.method} · {run_plan.config} · {run_plan.base}: {run_plan.shape.parameters:,} parameters "
+        f"({run_plan.shape_source})",
         "held all the time, GB",
         *_rows(plan.parts),
-        f"at its largest, beside that, GB (rows of {_length(patient)} tokens)",
+        f"at its largest, on top of that, GB (rows of {_length(run_plan)} tokens)",
         *_rows(plan.moments, mark=plan.worst),
         f"{_gb(plan.resident)}  held all the time",
         f"{_gb(plan.peak)}  peak ({plan.worst})",
         f"{_gb(plan.needed)}  with CUDA's context and fragmentation, of {memory / 1e9:.2f} GB ({gpu_memory:g} GiB): "
         + ("fits" if plan.needed <= memory else "DOES NOT FIT"),
-        *(f"largest that fits: {line}" for line in advice(patient, plan, memory)),
-        *time_report(patient, amounts),
+        *(f"largest that fits: {line}" for line in advice(run_plan, plan, memory)),
+        *time_report(run_plan, amounts),
     ]
     return "\n".join(lines)
 
 
-def time_report(patient: Patient, amounts: Amounts) -> list[str]:
+def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:
     """Hours by stage, with the assumptions they rest on."""
-    s = patient.settings
-    stages = hours(patient.method, patient.values, patient.shape, s, amounts)
+    s = run_plan.settings
+    stages = hours(run_plan.method, run_plan.values, run_plan.shape, s, amounts)
     assumed = [f"rows of {amounts.row_tokens} tokens on average (--row-tokens)"]
-    if patient.method != "ppo":
+    if run_plan.method != "ppo":
         assumed.append(f"{amounts.records:,} records (--records)")
     if s.sample_batch:
-        milliseconds = 1e3 * step_seconds(patient.shape, s, amounts)
+        milliseconds = 1e3 * step_seconds(run_plan.shape, s, amounts)
         assumed.append(f"a decode step of {s.sample_batch} answers in {milliseconds:.0f} ms (--step-ms)")
     assumed.append(f"products at {amounts.flop_per_second / 1e12:.0f} TFLOP/s (--tflops)")
     return [
@@ -228,16 +228,22 @@ def time_report(patient: Patient, amounts: Amounts) -> list[str]:
     ]
 
 
-def advice(patient: Patient, plan: Plan, memory: float) -> list[str]:
+def advice(run_plan: RunPlan, plan: Plan, memory: float) -> list[str]:
     """The largest micro batches, and what to turn where none fits."""
     lines = []
-    for field, name, whole_key in MICRO_BATCHES[patient.method]:
-        whole = int(patient.values[whole_key])
-        limit = largest_that_fits(patient.method, patient.shape, patient.settings, memory, field=field)
+    for field, name, whole_key in MICRO_BATCHES[run_plan.method]:
+        whole = int(run_plan.values[whole_key])
+        limit = largest_that_fits(run_plan.method, run_plan.shape, run_plan.settings, memory, field=field)
         size = largest_divisor(whole, limit)
         lines.append(
             f"{name}={size} (limit {limit}; it divides {whole})" if size else f"no {name} at all: {_knobs(plan)}"
         )
+    if run_plan.method == "ppo" and not run_plan.settings.merged:
+        copy = replace(run_plan.settings, merged=True)
+        limit = largest_that_fits("ppo", run_plan.shape, copy, memory, field="sample_batch")
+        size = largest_divisor(int(run_plan.values["rollout.batch_size"]), limit)
+        text = f"rollout.engine=merged, which samples faster, with rollout.sample_batch_size={size}"
+        lines.append(text if size else "no rollout.engine=merged: a copy of the base takes too much")
     return lines
 
 
@@ -247,9 +253,9 @@ def _knobs(plan: Plan) -> str:
     return "model.activation_checkpointing=true, model.quantise=nf4, shorter rows, or more memory"
 
 
-def _length(patient: Patient) -> int:
-    s = patient.settings
-    return s.prompt + s.response if patient.method == "ppo" else s.length
+def _length(run_plan: RunPlan) -> int:
+    s = run_plan.settings
+    return s.prompt + s.response if run_plan.method == "ppo" else s.length
 
 
 def _rows(entries: dict[str, float], mark: str | None = None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig
 
-from workbench.doctor import Patient
+from workbench.doctor import RunPlan
 from workbench.model.memory import Shape
 from workbench.model.plan import plan_of
 from workbench.model.random_base import write_random_base
@@ -32,12 +32,12 @@ class Rehearsal:
     length: int
 
 
-def measured_report(patient: Patient) -> str:
+def measured_report(run_plan: RunPlan) -> str:
     """The measured peak beside the planned one; without a GPU, that nothing was measured."""
     if not torch.cuda.is_available():
         return "not measured: this machine has no GPU that torch can use"
-    plan = plan_of(patient.method, patient.shape, patient.settings)
-    measured = rehearse(patient)
+    plan = plan_of(run_plan.method, run_plan.shape, run_plan.settings)
+    measured = rehearse(run_plan)
     assert measured.peak_gpu_bytes is not None
     ratio = plan.peak / measured.peak_gpu_bytes
     verdict = "agrees" if abs(ratio - 1) <= TOLERANCE else f"differs by more than {TOLERANCE:.0%}"
@@ -47,25 +47,25 @@ def measured_report(patient: Patient) -> str:
     )
 
 
-def rehearse(patient: Patient) -> Measured:
+def rehearse(run_plan: RunPlan) -> Measured:
     """Run the phase for a step, after the phases that it starts from, all on random weights."""
-    s = patient.settings
-    prompt, response = (s.prompt, s.response) if patient.method == "ppo" else (s.length // 2, s.length - s.length // 2)
+    s = run_plan.settings
+    prompt, response = (s.prompt, s.response) if run_plan.method == "ppo" else (s.length // 2, s.length - s.length // 2)
     rows = max(8, 4 * s.micro_batch, 2 * s.rollout_micro_batch, 2 * s.sample_batch)
     with tempfile.TemporaryDirectory(prefix="doctor-") as name:
         folder = Path(name)
-        base = write_random_base(folder / "base", llama_config(patient.shape), dtype=torch.bfloat16)
+        base = write_random_base(folder / "base", llama_config(run_plan.shape), dtype=torch.bfloat16)
         records = write_records(folder / "data", base, prompt_tokens=prompt, response_tokens=response, number=rows)
         stage = Rehearsal(folder, base, records, prompt + response)
-        start = _sft(stage, patient)
-        if patient.method == "sft":
+        start = _sft(stage, run_plan)
+        if run_plan.method == "sft":
             return start
-        if patient.method == "reward":
-            return _reward(stage, patient, patient_settings=True)
-        if patient.method == "ppo":
-            _reward(stage, patient, patient_settings=False)
-            return run_phase("ppo", ppo_values(stage, patient), folder)
-        return run_phase("ppo", contrastive_values(stage, patient), folder)
+        if run_plan.method == "reward":
+            return _reward(stage, run_plan, as_configured=True)
+        if run_plan.method == "ppo":
+            _reward(stage, run_plan, as_configured=False)
+            return run_phase("ppo", ppo_values(stage, run_plan), folder)
+        return run_phase("ppo", contrastive_values(stage, run_plan), folder)
 
 
 def llama_config(shape: Shape) -> LlamaConfig:
@@ -85,49 +85,49 @@ def llama_config(shape: Shape) -> LlamaConfig:
     )
 
 
-def _train(patient: Patient) -> dict[str, Any]:
+def _train(run_plan: RunPlan) -> dict[str, Any]:
     """The configured micro batch, in steps of one micro batch."""
-    size = patient.settings.micro_batch
+    size = run_plan.settings.micro_batch
     return {
         "micro_batch_size": size,
         "batch_size": size,
-        "optimizer": patient.values.get("train.optimizer", "adamw_torch"),
+        "optimizer": run_plan.values.get("train.optimizer", "adamw_torch"),
     }
 
 
-def _model(patient: Patient) -> dict[str, Any]:
-    return {"activation_checkpointing": patient.settings.checkpointing}
+def _model(run_plan: RunPlan) -> dict[str, Any]:
+    return {"activation_checkpointing": run_plan.settings.checkpointing}
 
 
-def _sft(stage: Rehearsal, patient: Patient) -> Measured:
+def _sft(stage: Rehearsal, run_plan: RunPlan) -> Measured:
     """Supervised tuning: with the configured memory settings where it is what is measured."""
     values = sft_values(stage.folder / "sft", stage.base, stage.records, max_length=stage.length)
-    values = merged(values, {"lora": {"r": patient.settings.r}, "model": _form(patient)})
-    if patient.method == "sft":
-        sample = {"prompts": patient.settings.sample_batch, "max_new_tokens": patient.settings.response}
-        values = merged(values, {"train": _train(patient), "model": _model(patient), "sample": sample})
+    values = merged(values, {"lora": {"r": run_plan.settings.r}, "model": _form(run_plan)})
+    if run_plan.method == "sft":
+        sample = {"prompts": run_plan.settings.sample_batch, "max_new_tokens": run_plan.settings.response}
+        values = merged(values, {"train": _train(run_plan), "model": _model(run_plan), "sample": sample})
     return run_phase("sft", values, stage.folder)
 
 
-def _form(patient: Patient) -> dict[str, Any]:
+def _form(run_plan: RunPlan) -> dict[str, Any]:
     return {
-        "quantise": "nf4" if patient.settings.nf4 else "none",
-        "dtype": "float32" if patient.settings.unit == 4 else "auto",
+        "quantise": "nf4" if run_plan.settings.nf4 else "none",
+        "dtype": "float32" if run_plan.settings.unit == 4 else "auto",
     }
 
 
-def _reward(stage: Rehearsal, patient: Patient, *, patient_settings: bool) -> Measured:
+def _reward(stage: Rehearsal, run_plan: RunPlan, *, as_configured: bool) -> Measured:
     values = reward_values(stage.folder / "reward", stage.folder / "sft", stage.records, max_length=stage.length)
-    if patient_settings:
-        size, response = patient.settings.sample_batch, patient.settings.response
+    if as_configured:
+        size, response = run_plan.settings.sample_batch, run_plan.settings.response
         normalise = {"answers": max(16, size), "batch_size": size, "max_new_tokens": response}
-        values = merged(values, {"train": _train(patient), "model": _model(patient), "normalise": normalise})
+        values = merged(values, {"train": _train(run_plan), "model": _model(run_plan), "normalise": normalise})
     return run_phase("reward", values, stage.folder)
 
 
-def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
+def ppo_values(stage: Rehearsal, run_plan: RunPlan) -> dict[str, Any]:
     """One iteration of one epoch with the configured micro batches."""
-    s = patient.settings
+    s = run_plan.settings
     minibatch = s.micro_batch * -(-max(s.rollout_micro_batch, s.sample_batch, s.micro_batch) // s.micro_batch)
     return {
         "method": "ppo",
@@ -136,8 +136,8 @@ def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
             "start": str(stage.folder / "sft"),
             "reward": str(stage.folder / "reward"),
             "force": True,  # of two steps: nothing to examine
-            "value": str(patient.values["model.value"]),
-            **_model(patient),
+            "value": str(run_plan.values["model.value"]),
+            **_model(run_plan),
         },
         "data": {"train": str(stage.records.prompts), "heldout_share": 0.2, "max_prompt_length": s.prompt},
         "rollout": {
@@ -157,13 +157,13 @@ def ppo_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
     }
 
 
-def contrastive_values(stage: Rehearsal, patient: Patient) -> dict[str, Any]:
+def contrastive_values(stage: Rehearsal, run_plan: RunPlan) -> dict[str, Any]:
     """Two steps of DPO or SLiC with the configured micro batch."""
     return {
-        "method": patient.method,
-        "run": {"dir": str(stage.folder / patient.method)},
-        "model": {"start": str(stage.folder / "sft"), **_model(patient)},
+        "method": run_plan.method,
+        "run": {"dir": str(stage.folder / run_plan.method)},
+        "model": {"start": str(stage.folder / "sft"), **_model(run_plan)},
         "data": {"train": str(stage.records.preferences), "max_length": stage.length},
-        "train": {**_train(patient), "max_steps": 2},
+        "train": {**_train(run_plan), "max_steps": 2},
         "tracking": {"wandb": "disabled"},
     }

@@ -9,7 +9,7 @@ import torch
 from ppo.config import ContrastiveConfig, PpoConfig
 from tests.conftest import load_phase
 from workbench.__main__ import main
-from workbench.doctor import Patient, examine, phase_of, report, source_of
+from workbench.doctor import RunPlan, examine, phase_of, report, source_of
 from workbench.hours import Amounts
 from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
 from workbench.model.memory import PASS_TOKENS
@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 LLAMA = ROOT / "configs/llama-7b"
 
 
-def patient(name: str, *overrides: str, shape: str | None = None) -> Patient:
+def run_plan(name: str, *overrides: str, shape: str | None = None) -> RunPlan:
     return examine(LLAMA / f"{name}.yaml", overrides, shape=shape, device="cuda")
 
 
 @pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])
 def test_every_7b_configuration_fits_a_24_gib_card(name):
-    found = patient(name)
+    found = run_plan(name)
     assert found.method == name
     assert found.base == "meta-llama/Llama-2-7b-hf"  # for all but sft from the file beside it
     assert found.shape == KNOWN["llama-7b"]
@@ -42,19 +42,19 @@ def test_every_7b_configuration_fits_a_24_gib_card(name):
 
 
 def test_overrides_and_a_smaller_card_change_the_verdict():
-    many = patient("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
+    many = run_plan("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
     assert many.settings.micro_batch == 64
     text = report(many, 24.0, Amounts())
     assert "DOES NOT FIT" in text
     assert "update of the policy  <- largest" in text
-    few = patient("ppo", "rollout.sample_batch_size=4", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
+    few = run_plan("ppo", "rollout.sample_batch_size=4", "rollout.micro_batch_size=4", "train.micro_batch_size=1")
     assert ": fits" in report(few, 12.0, Amounts())
     assert "no train.micro_batch_size at all" in report(few, 4.0, Amounts())
 
 
 def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     def resident(*overrides):
-        found = patient("ppo", *overrides)
+        found = run_plan("ppo", *overrides)
         return plan_of("ppo", found.shape, found.settings).resident
 
     trained, frozen = 16 * 39_976_960, 4 * 39_976_960
@@ -76,18 +76,27 @@ def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     ],
 )
 def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not(name, key):
-    advised = [line for line in report(patient(name), 24.0, Amounts()).splitlines() if f"{key}=" in line]
+    advised = [line for line in report(run_plan(name), 24.0, Amounts()).splitlines() if f"{key}=" in line]
     size = int(advised[0].split("=")[1].split()[0])
     for factor, fits in ((1, True), (2, False)):
-        changed = patient(name, f"{key}={size * factor}")
+        changed = run_plan(name, f"{key}={size * factor}")
         plan = plan_of(name, changed.shape, changed.settings)
         assert (plan.needed <= 24 * 2**30) == fits
 
 
+def test_a_merged_copy_is_advised_where_it_fits():
+    text = report(run_plan("ppo"), 80.0, Amounts())
+    assert "rollout.engine=merged, which samples faster, with rollout.sample_batch_size=128" in text
+    assert "no rollout.engine=merged" in report(run_plan("ppo"), 16.0, Amounts())
+    merged = run_plan("ppo", "rollout.engine=merged", "rollout.sample_batch_size=128")
+    assert ": fits" in report(merged, 80.0, Amounts())
+    assert "rollout.engine=merged" not in report(merged, 80.0, Amounts())
+
+
 def test_the_hours_in_the_header_of_ppo_are_the_doctor_s():
     """15 hours as it stands; 8 with 128 answers at a time from a merged copy, a step in 38 ms."""
-    many = patient("ppo", "rollout.sample_batch_size=128", "rollout.engine=merged")
-    texts = [report(found, 80.0, Amounts()) for found in (patient("ppo"), many)]
+    many = run_plan("ppo", "rollout.sample_batch_size=128", "rollout.engine=merged")
+    texts = [report(found, 80.0, Amounts()) for found in (run_plan("ppo"), many)]
     totals = [float(text.splitlines()[-1].split()[0]) for text in texts]
     assert [round(total) for total in totals] == [15, 8]
     assert "a decode step of 32 answers in 70 ms" in texts[0]
@@ -100,10 +109,10 @@ def test_the_hours_in_the_header_of_ppo_are_the_doctor_s():
 
 def test_a_base_that_is_not_here_needs_a_shape():
     with pytest.raises(WorkbenchError, match="--shape NAME"):
-        patient("sft", "model.base=somebody/some-llama")
-    assert patient("sft", "model.base=somebody/some-llama", shape="llama-13b").shape == KNOWN["llama-13b"]
+        run_plan("sft", "model.base=somebody/some-llama")
+    assert run_plan("sft", "model.base=somebody/some-llama", shape="llama-13b").shape == KNOWN["llama-13b"]
     with pytest.raises(WorkbenchError, match="did you mean 'llama-7b'"):
-        patient("sft", shape="lama-7b")
+        run_plan("sft", shape="lama-7b")
 
 
 def test_the_phase_s_own_errors_are_passed_on(capsys):
@@ -156,8 +165,8 @@ def stage(tmp_path):
     return Rehearsal(tmp_path, tmp_path / "base", Records(*files), 96)
 
 
-def test_the_measured_configurations_hold_the_patient_s_sizes(stage, tmp_path):
-    ppo = patient("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=6", "rollout.sample_batch_size=12")
+def test_the_measured_configurations_hold_the_configured_sizes(stage, tmp_path):
+    ppo = run_plan("ppo", "train.micro_batch_size=8", "rollout.micro_batch_size=6", "rollout.sample_batch_size=12")
     config = load_phase(PpoConfig, tmp_path / "ppo.yaml", ppo_values(stage, ppo))
     assert (config.train.micro_batch_size, config.rollout.micro_batch_size) == (8, 6)
     assert config.rollout.sample_batch_size == 12
@@ -165,7 +174,7 @@ def test_the_measured_configurations_hold_the_patient_s_sizes(stage, tmp_path):
     assert (config.data.max_prompt_length, config.rollout.max_new_tokens) == (512, 300)
     assert config.model.activation_checkpointing
     for name in ("dpo", "slic"):
-        values = contrastive_values(stage, patient(name, "train.micro_batch_size=4"))
+        values = contrastive_values(stage, run_plan(name, "train.micro_batch_size=4"))
         pairs = load_phase(ContrastiveConfig, tmp_path / f"{name}.yaml", values)
         assert (pairs.method, pairs.train.micro_batch_size, pairs.train.max_steps) == (name, 4, 2)
 
@@ -183,7 +192,7 @@ def test_a_rehearsal_runs_the_phase_on_random_weights():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_plan_agrees_with_the_gpu():
-    assert "agrees" in measured_report(patient("sft", "data.max_length=1024"))
+    assert "agrees" in measured_report(run_plan("sft", "data.max_length=1024"))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,6 @@ def test_the_plan_agrees_with_the_gpu():
 def test_passes_without_gradients_are_counted_and_bounded(name, moment, key, others):
     """7B in bfloat16: 12 bytes for each of the 15 104 numbers of a token, and one weight dequantised."""
     for rows, tokens in ((4, 4 * 1024), (1024, PASS_TOKENS["cuda"])):
-        found = patient(name, f"{key}={rows}", "data.max_length=1024", *others)
+        found = run_plan(name, f"{key}={rows}", "data.max_length=1024", *others)
         peak = plan_of(name, found.shape, found.settings).moments[moment]
         assert peak == pytest.approx(12 * 15_104 * tokens + 2 * 4096 * 11008, rel=0.01)
