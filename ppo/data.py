@@ -47,13 +47,15 @@ def load_prompts(
     """
     records, held_out = read_sides(train, heldout, share=heldout_share, seed=seed, rules=rules)
     return tuple(  # type: ignore[return-value]
-        _encode(tokenizer, side, max_prompt_length, place)
+        _encode(tokenizer, side, max_prompt_length, place, rules)
         for side, place in ((records, train), (held_out, heldout or train))
     )
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: int, place: Path) -> PromptSet:
-    encoded = encode_prompts(tokenizer, records, max_length=limit, place=place)
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: int, place: Path, rules: RowRules | None
+) -> PromptSet:
+    encoded = encode_prompts(tokenizer, records, max_length=limit, place=place, rules=rules)
     return PromptSet([records[i] for i in encoded.kept], [row["prompt_ids"] for row in encoded.rows])
 
 
@@ -88,7 +90,14 @@ def load_demonstrations(
     Raises:
         WorkbenchError: from the readers; all are too long.
     """
-    rows = encode_demonstrations(tokenizer, read_demonstrations(path, rules), max_length=max_length, place=path).rows
+    rows = encode_demonstrations(
+        tokenizer,
+        read_demonstrations(path, rules),
+        max_length=max_length,
+        place=path,
+        rules=rules,
+        limit_name="data.max_prompt_length + rollout.max_new_tokens",
+    ).rows
     split = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
     return Demonstrations(
         [row["input_ids"][:n] for row, n in zip(rows, split, strict=True)],

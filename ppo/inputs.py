@@ -5,13 +5,15 @@ from pathlib import Path
 from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.passport import check_passports
 from workbench.data.inputs import (
+    check_base,
     check_divides,
     check_micro_batch,
     check_run_folder,
+    check_sides,
     data_files,
     left_out_line,
     parents,
-    start_run,
+    start_base,
 )
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_prompts
@@ -28,7 +30,8 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
         "data.max_prompt_length": config.data.max_prompt_length,
         "rollout.max_new_tokens": config.rollout.max_new_tokens,
     }
-    base = start_run(problems, config.model.start, config.model.base, lengths)
+    files_of_base = start_base(problems, config.model.start, config.model.base)
+    base = check_base(problems, files_of_base, lengths)
     for reward in parents(problems, config.model.reward, "reward", config.model.base):
         problems.attempt(check_passports, [reward], force=config.model.force)
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
@@ -43,11 +46,14 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
     found = []
     if "demonstrations" in files:
         records = problems.attempt(read_demonstrations, files["demonstrations"], rules) or []
+        check_sides(problems, files_of_base, [(files["demonstrations"], records)], rules)
         found.append(f"data.demonstrations: {files['demonstrations']}: {len(records):,} demonstrations")
     sides = problems.attempt(
         read_sides, files["train"], files.get("heldout"), share=section.heldout_share, seed=config.run.seed, rules=rules
     )
     if sides is not None:
+        places = files["train"], files.get("heldout", files["train"])
+        check_sides(problems, files_of_base, list(zip(places, sides, strict=True)), rules)
         found[:0] = [
             f"data.train: {files['train']}: {len(sides[0]):,} prompts to train on",
             f"data.heldout: {files.get('heldout', files['train'])}: {len(sides[1]):,} prompts held out",
@@ -59,7 +65,8 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     """The same for dpo and slic."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
-    base = start_run(problems, config.model.start, config.model.base, {"data.max_length": section.max_length})
+    files_of_base = start_base(problems, config.model.start, config.model.base)
+    base = check_base(problems, files_of_base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
     files = data_files({"train": section.train, "heldout": section.heldout}, problems)
     if files is None:
@@ -76,6 +83,8 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     )
     if split is None:
         return base
+    places = files["train"], files.get("heldout", files["train"])
+    check_sides(problems, files_of_base, list(zip(places, (split.train, split.heldout), strict=True)), rules)
     return [
         *base,
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",

@@ -68,7 +68,7 @@ def load_data(
         records = swapped_at_random(records, seed)
     if bootstrap_seed is not None:
         records = resampled(records, bootstrap_seed)
-    encode = partial(encode_pairs, tokenizer, max_length=max_length, truncate_prompt=truncate_prompt)
+    encode = partial(encode_pairs, tokenizer, max_length=max_length, truncate_prompt=truncate_prompt, rules=rules)
     encoded, kept_out = encode(records, place=train), encode(split.heldout, place=heldout or train)
     kept = [records[i] for i in encoded.kept]
     levels, shares = strength_levels([record.strength for record in kept])

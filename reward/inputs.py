@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reward.config import RewardConfig
-from workbench.data.inputs import check_micro_batch, check_run_folder, data_files, left_out_line, parents, start_run
+from workbench.data.inputs import (
+    check_base,
+    check_micro_batch,
+    check_run_folder,
+    check_sides,
+    data_files,
+    left_out_line,
+    parents,
+    start_base,
+)
 from workbench.data.preferences import PairSplit, load_pairs
 from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
@@ -19,7 +28,8 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     """Collect all that is wrong with values, parent, files and folder; returns what was found, a line each."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
-    found = start_run(problems, config.model.start, config.model.base, {"data.max_length": section.max_length})
+    base = start_base(problems, config.model.start, config.model.base)
+    found = check_base(problems, base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
         problems.attempt(read_facts, Path(config.passport.facts))
@@ -39,6 +49,9 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     )
     if split is None:
         return found
+    check_sides(
+        problems, base, [(files["train"], split.train), (files.get("heldout", files["train"]), split.heldout)], rules
+    )
     return [
         *found,
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",

@@ -1,5 +1,7 @@
 """Configuration of supervised tuning."""
 
+from typing import Literal
+
 from workbench.run.config import Section
 from workbench.run.sections import (
     BaseSection,
@@ -25,6 +27,9 @@ class DataSection(RowsSection):
     validation_share: Share = 0.05
     max_length: PositiveInt = 1024
     """Tokens of prompt and response together; longer demonstrations are left out, and counted."""
+    loss_on: Literal["last", "all"] = "last"
+    """Turns of the assistant that are imitated: the last one of each conversation, or all; the loss is on their tokens.
+    Turns that are not imitated are context; how many there are is said at the start."""
     packing: bool = False
     """Put several demonstrations into one row of max_length tokens; they do not see each other."""
 

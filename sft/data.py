@@ -1,13 +1,14 @@
 """Demonstrations as token rows for the trainer."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from sft.inputs import read_sides
-from workbench.data.batching import encode_demonstrations
+from workbench.data.batching import LossOn, encode_demonstrations
 from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
 
@@ -32,6 +33,7 @@ def load_data(
     validation_share: float,
     max_length: int,
     seed: int,
+    loss_on: LossOn = "last",
     rules: RowRules | None = None,
 ) -> SftData:
     """Read, split by prompt and encode.
@@ -40,8 +42,8 @@ def load_data(
         WorkbenchError: from the readers; or nothing is left to train or validate on.
     """
     records, held_out = read_sides(train, validation, share=validation_share, seed=seed, rules=rules)
-    rows = encode_demonstrations(tokenizer, records, max_length=max_length, place=train)
-    held_out_rows = encode_demonstrations(tokenizer, held_out, max_length=max_length, place=validation or train)
+    encode = partial(encode_demonstrations, tokenizer, max_length=max_length, loss_on=loss_on, rules=rules)
+    rows, held_out_rows = encode(records, place=train), encode(held_out, place=validation or train)
     return SftData(
         Dataset.from_list(rows.rows),
         Dataset.from_list(held_out_rows.rows),

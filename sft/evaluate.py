@@ -11,22 +11,31 @@ from workbench.model.roles import Roles
 from workbench.model.score import response_nll
 
 
-def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> float:
-    """Mean −log π over all held-out response tokens, in nats a token; its exp is the perplexity.
+def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> tuple[float, int]:
+    """Mean −log π over all held-out tokens that are trained on, in nats a token; its exp is the perplexity.
 
     Args:
         roles: the base with the adapter.
         role: whose log-probabilities.
-        rows: columns input_ids and completion_mask (0 on the prompt).
+        rows: columns input_ids and completion_mask (1 on the tokens that count).
         batch_size: rows in one forward pass.
+
+    Returns:
+        nats a token, and the number of tokens.
     """
     prompts, responses = [], []
     for row in rows:
-        start = row["completion_mask"].index(1)
-        prompts.append(row["input_ids"][:start])
-        responses.append(row["input_ids"][start:])
+        for start, end in spans(row["completion_mask"]):
+            prompts.append(row["input_ids"][:start])
+            responses.append(row["input_ids"][start:end])
     nats, tokens = response_nll(roles, role, prompts, responses, batch_size=batch_size)
-    return float(nats.sum() / tokens.sum())
+    return float(nats.sum() / tokens.sum()), int(tokens.sum())
+
+
+def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and end of each stretch of ones."""
+    edges = [place for place in range(len(mask) + 1) if (mask[place - 1] if place else 0) != (*mask, 0)[place]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def sample_answers(

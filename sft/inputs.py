@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from sft.config import SftConfig
+from workbench.data.batching import earlier_turns
 from workbench.data.inputs import (
     check_base,
     check_micro_batch,
     check_run_folder,
+    check_sides,
     data_files,
     left_out_line,
     usable_base,
@@ -40,10 +42,17 @@ def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) ->
     if sides is None:
         return found
     train, validation = sides
+    places = files["train"], files.get("validation", files["train"])
+    check_sides(problems, base, list(zip(places, sides, strict=True)), rules)
+    earlier, conversations = earlier_turns(train)
+    if earlier:
+        what = "trained too" if section.loss_on == "all" else "context only (data.loss_on=all trains them)"
+        counted = f"{earlier:,} earlier assistant turns in {conversations:,} conversations"
+        found.append(f"data.loss_on={section.loss_on}: {counted} are {what}")
     return [
         *found,
-        f"data.train: {files['train']}: {len(train):,} demonstrations to train on",
-        f"data.validation: {files.get('validation', files['train'])}: {len(validation):,} to validate on",
+        f"data.train: {places[0]}: {len(train):,} demonstrations to train on",
+        f"data.validation: {places[1]}: {len(validation):,} to validate on",
         *left_out_line(rules),
     ]
 

@@ -67,6 +67,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
         validation_share=config.data.validation_share,
         max_length=config.data.max_length,
         seed=config.run.seed,
+        loss_on=config.data.loss_on,
         rules=rules,
     )
     _asked(config, tokenizer, data)  # there are some, before any work
@@ -102,7 +103,8 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
         results = _report(config, roles, tracker, data, step=trainer.state.global_step)
         save_trained_adapter(model, tokenizer, folder.adapter)
         write_card(folder, about="Supervised tuning on demonstrations, loss on the responses only.", results=results)
-    print(f"{folder.path}: validation perplexity {results['validation/perplexity']:.3f}")
+    perplexity, tokens = results["validation/perplexity"], results["validation/tokens"]
+    print(f"{folder.path}: validation perplexity {perplexity:.3f} (on {tokens:,.0f} tokens)")
     return folder
 
 
@@ -152,8 +154,8 @@ def _asked(config: SftConfig, tokenizer: PreTrainedTokenizerBase, data: SftData)
 
 def _report(config: SftConfig, roles: Roles, tracker: Tracker, data: SftData, *, step: int) -> dict[str, float]:
     """Validate and sample: before the first step and after the last."""
-    loss = validate(roles, "default", data.validation, batch_size=config.train.micro_batch_size)
-    results = {"validation/loss": loss, "validation/perplexity": math.exp(min(loss, 50.0))}
+    loss, tokens = validate(roles, "default", data.validation, batch_size=config.train.micro_batch_size)
+    results = {"validation/loss": loss, "validation/perplexity": math.exp(min(loss, 50.0)), "validation/tokens": tokens}
     tracker.log(results, step)
     if config.sample.prompts:
         rows = sample_answers(

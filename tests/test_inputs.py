@@ -312,11 +312,11 @@ def test_lengths_beyond_the_positions_of_the_base_are_an_early_error(
 
 
 def test_a_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
-    from workbench.data import readers
+    from workbench.data import reading
 
     path = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "a", "response": "b"}])
     read = []
-    monkeypatch.setattr(readers, "read_rows", lambda name, real=readers.read_rows: read.append(name) or real(name))
+    monkeypatch.setattr(reading, "read_rows", lambda name, real=reading.read_rows: read.append(name) or real(name))
     first = read_demonstrations(path)
     first.clear()
     assert [record.response for record in read_demonstrations(path)] == ["b"]

@@ -204,7 +204,7 @@ def _rows(
         limit=config.data.limit,
         rules=rules,
     )
-    encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True)
+    encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True, rules=rules)
     rows = encode(split.train, place=files["train"])
     kept_out = encode(split.heldout, place=files.get("heldout", files["train"]))
     counts = {

@@ -1,20 +1,39 @@
-"""Tokenised rows for trainers, with a count of what is too long. Knows token ids, no model and no trainer.
+"""Tokenised rows for trainers; what is left out or damaged is counted. Knows token ids, no model and no trainer.
 
 TRL's RewardTrainer drops long pairs without a word, and its SFTTrainer and DPOTrainer cut them; here a row is
-whole, or it is dropped, counted and reported.
+whole, or it is dropped, counted and reported. Characters that become `<unk>` are counted and reported as well.
 """
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from itertools import compress
+from typing import Any, Literal, TypeVar
 
 from workbench.data.base_files import fit_positions
-from workbench.data.records import Demonstration, Preference, Prompt
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.records import Demonstration, Message, Preference, Prompt
+from workbench.data.refusals import accepted, conversation
+from workbench.data.rules import RowRules
+from workbench.data.template import end_ids
+from workbench.data.tokenise import (
+    encode_prompt,
+    encode_response,
+    knows_all_characters,
+    render,
+    unknown_characters,
+    unknown_id,
+)
 from workbench.run.errors import WorkbenchError
 
 _log = logging.getLogger(__name__)
+LossOn = Literal["last", "all"]
+MOST_UNKNOWN = 0.05
+"""Share of a file's tokens that may be `<unk>`: with more, a sentence of twenty words has a hole. A vocabulary that
+lacks only line breaks stays below it; one that lacks the text's script is far above."""
+MANY = 0.1
+"""Share of rows left out as too long from which the message says how to keep them."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +45,24 @@ class EncodedRows:
     kept: list[int]
     """Index of each row's record, to look up its id, group or weight."""
     dropped: int
-    """Records that were longer than the limit."""
+    """Records that were longer than the limit; those that the template refused are not among them."""
     longest: int
     """Tokens of the longest record, dropped ones included."""
     cut: int = 0
     """Records of which a part of the prompt was cut off to keep the limit."""
+    unknown: int = 0
+    """Tokens of the rows that are `<unk>`, or characters that were left out where the vocabulary has no `<unk>`."""
 
 
 def encode_demonstrations(
-    tokenizer: Any, demonstrations: Sequence[Demonstration], *, max_length: int, place: object
+    tokenizer: Any,
+    demonstrations: Sequence[Demonstration],
+    *,
+    max_length: int,
+    place: object,
+    loss_on: LossOn = "last",
+    rules: RowRules | None = None,
+    limit_name: str = "data.max_length",
 ) -> EncodedRows:
     """Rows `{"input_ids", "completion_mask"}` for SFTTrainer, prompt and response in one.
 
@@ -45,18 +73,58 @@ def encode_demonstrations(
         demonstrations: what to imitate.
         max_length: tokens of prompt and response together, at most.
         place: the file, for messages.
+        loss_on: `last`: the mask is 1 on the response. `all`: also on the assistant's earlier turns; see `turn_mask`.
+        rules: how many rows may be left out because the template refuses them.
+        limit_name: the config key of the limit, for messages.
 
     Raises:
-        WorkbenchError: every record is too long.
+        WorkbenchError: every record is too long; the template refuses too many; too many characters have no token.
     """
-    rows, lengths = [], []
-    for demonstration in demonstrations:
-        prompt = encode_prompt(tokenizer, demonstration.prompt)
-        response = encode_response(tokenizer, demonstration.prompt, demonstration.response)
-        mask = [0] * len(prompt) + [1] * len(response)
-        rows.append({"input_ids": prompt + response, "completion_mask": mask})
-        lengths.append(len(mask))
-    return _within(rows, lengths, max_length, place, "demonstrations", "data.max_length", tokenizer.model_max_length)
+
+    def encode(record: Demonstration) -> tuple[dict[str, list[int]], int]:
+        prompt = encode_prompt(tokenizer, record.prompt)
+        response = encode_response(tokenizer, record.prompt, record.response)
+        before = turn_mask(tokenizer, record.prompt, prompt) if loss_on == "all" else [0] * len(prompt)
+        mask = before + [1] * len(response)
+        return {"input_ids": prompt + response, "completion_mask": mask}, len(mask)
+
+    return _encoded(
+        tokenizer, demonstrations, encode, max_length, place, "demonstrations", limit_name=limit_name, rules=rules
+    )
+
+
+def turn_mask(tokenizer: Any, prompt: Sequence[Message], ids: Sequence[int]) -> list[int]:
+    """1 on the assistant's turns within a prompt, each with the end token that the template writes after it.
+
+    A turn's tokens are those of `encode_response` after the turns before it. Where the template writes an earlier turn
+    in another way than a last one (some leave out its reasoning), its tokens are not found there, and it stays 0.
+
+    Args:
+        tokenizer: with a frozen template.
+        prompt: messages.
+        ids: (P,) their tokens, from `encode_prompt`.
+
+    Returns:
+        mask: (P,) 0 or 1.
+    """
+    mask = [0] * len(ids)
+    ends = {*tokenizer.all_special_ids} - {tokenizer.bos_token_id, tokenizer.unk_token_id} | {*end_ids(tokenizer)}
+    for turn, message in enumerate(prompt):
+        if message.role != "assistant" or not message.content.strip() or not turn:
+            continue
+        start = len(encode_prompt(tokenizer, prompt[:turn]))
+        said = encode_response(tokenizer, prompt[:turn], message.content)[:-1]
+        end = start + len(said)
+        if list(ids[start:end]) == said:
+            end += end < len(ids) and ids[end] in ends
+            mask[start:end] = [1] * (end - start)
+    return mask
+
+
+def earlier_turns(demonstrations: Sequence[Demonstration]) -> tuple[int, int]:
+    """The assistant's turns before the last one, and the conversations that have some."""
+    counts = [sum(message.role == "assistant" for message in record.prompt) for record in demonstrations]
+    return sum(counts), sum(count > 0 for count in counts)
 
 
 def encode_pairs(
@@ -67,6 +135,8 @@ def encode_pairs(
     place: object,
     prompt_apart: bool = False,
     truncate_prompt: bool = False,
+    rules: RowRules | None = None,
+    limit_name: str = "data.max_length",
 ) -> EncodedRows:
     """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, the prompt in both.
 
@@ -82,12 +152,16 @@ def encode_pairs(
         prompt_apart: keep the prompt's ids in a field of their own.
         truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), in both
             rows alike; where two tokens of it do not fit either, the pair is dropped.
+        rules: how many rows may be left out because the template refuses them.
+        limit_name: the config key of the limit, for messages.
 
     Raises:
-        WorkbenchError: every pair is too long.
+        WorkbenchError: every pair is too long; the template refuses too many; too many characters have no token.
     """
-    rows, lengths, cut = [], [], 0
-    for preference in preferences:
+    cut = 0
+
+    def encode(preference: Preference) -> tuple[dict[str, list[int]], int]:
+        nonlocal cut
         prompt = encode_prompt(tokenizer, preference.prompt)
         chosen = encode_response(tokenizer, preference.prompt, preference.chosen_text)
         rejected = encode_response(tokenizer, preference.prompt, preference.rejected_text)
@@ -95,18 +169,22 @@ def encode_pairs(
         if truncate_prompt and 2 <= room < len(prompt):
             prompt = [prompt[0], *prompt[1 - room :]]
             cut += 1
+        length = len(prompt) + max(len(chosen), len(rejected))
         if prompt_apart:
-            rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
-        else:
-            rows.append({"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected})
-        lengths.append(len(prompt) + max(len(chosen), len(rejected)))
+            return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}, length
+        return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}, length
+
+    encoded = _encoded(tokenizer, preferences, encode, max_length, place, "pairs", limit_name=limit_name, rules=rules)
     if cut:
         _log.warning(
-            "%s: cut the prompts of %d of %d pairs to data.max_length=%d tokens", place, cut, len(rows), max_length
+            "%s: cut the prompts of %d of %d pairs to %s=%d tokens",
+            place,
+            cut,
+            len(preferences),
+            limit_name,
+            max_length,
         )
-    return replace(
-        _within(rows, lengths, max_length, place, "pairs", "data.max_length", tokenizer.model_max_length), cut=cut
-    )
+    return replace(encoded, cut=cut)
 
 
 def encode_prompts(
@@ -116,6 +194,7 @@ def encode_prompts(
     max_length: int,
     place: object,
     limit_name: str = "data.max_prompt_length",
+    rules: RowRules | None = None,
 ) -> EncodedRows:
     """Rows `{"prompt_ids"}` of prompts with at most `max_length` tokens.
 
@@ -125,13 +204,17 @@ def encode_prompts(
         max_length: tokens of a prompt, at most.
         place: the file, for messages.
         limit_name: the config key of the limit, for messages.
+        rules: how many rows may be left out because the template refuses them.
 
     Raises:
-        WorkbenchError: every prompt is too long.
+        WorkbenchError: every prompt is too long; the template refuses too many; too many characters have no token.
     """
-    rows = [{"prompt_ids": encode_prompt(tokenizer, prompt.prompt)} for prompt in prompts]
-    lengths = [len(row["prompt_ids"]) for row in rows]
-    return _within(rows, lengths, max_length, place, "prompts", limit_name, tokenizer.model_max_length)
+
+    def encode(record: Prompt) -> tuple[dict[str, list[int]], int]:
+        ids = encode_prompt(tokenizer, record.prompt)
+        return {"prompt_ids": ids}, len(ids)
+
+    return _encoded(tokenizer, prompts, encode, max_length, place, "prompts", limit_name=limit_name, rules=rules)
 
 
 PromptT = TypeVar("PromptT", Prompt, Demonstration)
@@ -177,34 +260,88 @@ def check_prompts(tokenizer: Any, prompts: Sequence[Prompt | Demonstration], *, 
     )
 
 
-def _within(
-    rows: list[dict[str, list[int]]],
-    lengths: list[int],
+def _encoded(
+    tokenizer: Any,
+    records: Sequence[Any],
+    encode: Callable[[Any], tuple[dict[str, list[int]], int]],
     limit: int,
     place: object,
     kind: str,
+    *,
     limit_name: str,
-    positions: int,
+    rules: RowRules | None,
 ) -> EncodedRows:
-    if not rows:
+    """Rows of the records that the template takes and that are not longer than the limit."""
+    if not records:
         raise WorkbenchError(place, f"it has no {kind}", expected="at least one")
+    positions = tokenizer.model_max_length
     fit_positions(positions, {limit_name: limit})
-    kept = [index for index, length in enumerate(lengths) if length <= limit]
-    shortest, longest = min(lengths), max(lengths)
-    if not kept:
+    taken = accepted(partial(render, tokenizer), records, place=place, rules=rules)
+    encoded = [encode(records[index]) for index in taken]
+    lengths = [length for _, length in encoded]
+    fits = [length <= limit for length in lengths]
+    _report_lengths(lengths, limit, place, kind, limit_name, positions)
+    rows, kept = [row for row, _ in compress(encoded, fits)], list(compress(taken, fits))
+    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], place, kind)
+    return EncodedRows(rows, kept, len(taken) - len(kept), max(lengths), unknown=unknown)
+
+
+def _report_lengths(
+    lengths: Sequence[int], limit: int, place: object, kind: str, limit_name: str, positions: int
+) -> None:
+    """Say how many are too long, or fail where all are."""
+    shortest, longest, dropped = min(lengths), max(lengths), sum(length > limit for length in lengths)
+    if dropped == len(lengths):
         most = min(longest, positions)
         raise WorkbenchError(
             place,
-            f"all {len(rows)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
+            f"all {len(lengths)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
             expected=f"at most {limit} tokens ({limit_name}); the base has {positions} positions",
             remedy=f"{limit_name}={most} keeps {'them all' if most == longest else 'those that the base can read'}"
             if shortest <= positions
             else "shorten them, or use a base with more positions",
         )
-    dropped = len(rows) - len(kept)
     if dropped:
+        most = min(positions, sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1])
+        share = sum(length <= most for length in lengths) / len(lengths)
+        helps = dropped > MANY * len(lengths) and most > limit
+        advice = f"; {limit_name}={most} would keep {share:.0%} of them" if helps else ""
         _log.warning(
-            "%s: dropped %d of %d %s, longer than %s=%d tokens (the longest has %d)",
-            *(place, dropped, len(rows), kind, limit_name, limit, longest),
+            "%s: dropped %d of %d %s, longer than %s=%d tokens (the longest has %d)%s",
+            *(place, dropped, len(lengths), kind, limit_name, limit, longest, advice),
         )
-    return EncodedRows([rows[index] for index in kept], kept, dropped, longest)
+
+
+def _report_unknown(
+    tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], place: object, kind: str
+) -> int:
+    """Say how many tokens stand for characters that the vocabulary lacks, or fail where they are too many."""
+    if knows_all_characters(tokenizer):
+        return 0
+    unknown = unknown_id(tokenizer)
+    per_row = [0 if unknown is None else sum(ids.count(unknown) for ids in _ids_of(row)) for row in rows]
+    tokens = sum(len(ids) for row in rows for ids in _ids_of(row))
+    affected = [record for record, number in zip(records, per_row, strict=True) if number or unknown is None]
+    texts = [render(tokenizer, [turn.model_dump() for turn in conversation(record)]) for record in affected[:1000]]
+    characters = unknown_characters(tokenizer, texts)
+    count = sum(per_row) if unknown is not None else sum(characters.values())
+    if not count:
+        return 0
+    becomes = f"become {tokenizer.unk_token}" if unknown is not None else "are left out"
+    problem = (
+        f"characters of {len(affected):,} of {len(rows):,} {kind} have no token in the base's vocabulary: {count:,} of "
+        f"{tokens:,} tokens ({count / tokens:.1%}) {becomes}: {' '.join(map(repr, list(characters)[:20]))}"
+    )
+    if count > MOST_UNKNOWN * tokens:
+        raise WorkbenchError(
+            place,
+            problem,
+            expected=f"at most {MOST_UNKNOWN:.0%} of the tokens",
+            remedy="a base whose tokenizer knows these characters (byte-level, or with byte fallback), or replace them",
+        )
+    _log.warning("%s: %s", place, problem)
+    return count
+
+
+def _ids_of(row: dict[str, list[int]]) -> list[list[int]]:
+    return [ids for key, ids in row.items() if key.endswith("_ids")]

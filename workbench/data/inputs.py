@@ -9,6 +9,8 @@ from pathlib import Path
 
 from workbench.data.base_files import BaseFiles, check_positions, check_quantisation, read_base_files
 from workbench.data.embedded import resolve_data
+from workbench.data.records import Prompt
+from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.config import Section
 from workbench.run.errors import Problems, WorkbenchError
@@ -143,11 +145,21 @@ def parents(
     return found
 
 
-def start_run(problems: Problems, run: str, base: str | None, lengths: Mapping[str, int]) -> list[str]:
-    """A line about the base of the run that a phase starts from; what is wrong with run or lengths is collected."""
+def start_base(problems: Problems, run: str, base: str | None) -> BaseFiles | None:
+    """The base of the run that a phase starts from; what is wrong with either is collected."""
     found = parents(problems, [run], ("sft", "ppo"), base)
-    files = problems.attempt(base_of_run, found[0], base) if found else None
-    return check_base(problems, files, lengths)
+    return problems.attempt(base_of_run, found[0], base) if found else None
+
+
+def check_sides(
+    problems: Problems,
+    files: BaseFiles | None,
+    sides: Sequence[tuple[Path, Sequence[Prompt]]],
+    rules: RowRules,
+) -> None:
+    """The base's own template takes the conversations to train on and those held out; what it refuses is collected."""
+    for place, records in sides:
+        problems.attempt(check_template, files, records, place=place, rules=rules)
 
 
 def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:

@@ -24,6 +24,8 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+Placed = list[tuple[str, RecordT]]
+"""Records with the place of each."""
 
 
 def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list[Demonstration]:
@@ -35,12 +37,12 @@ def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list
     return _remembered(path, rules, _demonstrations)
 
 
-def _demonstrations(path: str | Path, rules: RowRules) -> list[Demonstration]:
+def _demonstrations(path: str | Path, rules: RowRules) -> Placed[Demonstration]:
     reading = Reading(path, "demonstrations", rules, imitated=True)
     records = reading.each(lambda row, example: to_demonstration(row, example))
     check_ids(path, records, lambda record: record.prompt)
     report_duplicates(path, [(record.prompt, record.response) for _, record in records])
-    return [record for _, record in records]
+    return _placed(records)
 
 
 def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Preference]:
@@ -52,7 +54,7 @@ def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Pr
     return _remembered(path, rules, _preferences)
 
 
-def _preferences(path: str | Path, rules: RowRules) -> list[Preference]:
+def _preferences(path: str | Path, rules: RowRules) -> Placed[Preference]:
     reading = Reading(path, "preferences", rules)
     records, bad, alone = to_preferences(reading.parsed())
     reading.settle(bad)
@@ -64,7 +66,7 @@ def _preferences(path: str | Path, rules: RowRules) -> list[Preference]:
         )
     check_ids(path, records, lambda record: (record.prompt, record.chosen, record.rejected))
     report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for _, record in records])
-    return [record for _, record in records]
+    return _placed(records)
 
 
 def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt]:
@@ -76,13 +78,13 @@ def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt
     return _remembered(path, rules, _prompts)
 
 
-def _prompts(path: str | Path, rules: RowRules) -> list[Prompt]:
+def _prompts(path: str | Path, rules: RowRules) -> Placed[Prompt]:
     records = Reading(path, "prompts", rules).prompts()
     check_ids(path, records, lambda record: record.prompt)
-    distinct: dict[Any, Prompt] = {}
-    for _, record in records:
-        distinct.setdefault(record.prompt, record)
-    return list(distinct.values())
+    distinct: dict[Any, tuple[Row, Prompt]] = {}
+    for row, record in records:
+        distinct.setdefault(record.prompt, (row, record))
+    return _placed(distinct.values())
 
 
 def read_items(path: str | Path, rules: RowRules | None = None) -> list[Item]:
@@ -94,14 +96,14 @@ def read_items(path: str | Path, rules: RowRules | None = None) -> list[Item]:
     return _remembered(path, rules, _items)
 
 
-def _items(path: str | Path, rules: RowRules) -> list[Item]:
+def _items(path: str | Path, rules: RowRules) -> Placed[Item]:
     reading = Reading(path, "items", rules)
     records = reading.each(to_item)
     check_ids(path, records, lambda record: record)
-    distinct = {record.id: record for _, record in records}
+    distinct = {record.id: (row, record) for row, record in records}
     if len(distinct) < len(records):
         say(f"{path}: {len(records) - len(distinct)} of {len(records)} items repeat an earlier one")
-    return list(distinct.values())
+    return _placed(distinct.values())
 
 
 def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list[LabelledText]:
@@ -113,11 +115,11 @@ def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list
     return _remembered(path, rules, _labelled_texts)
 
 
-def _labelled_texts(path: str | Path, rules: RowRules) -> list[LabelledText]:
+def _labelled_texts(path: str | Path, rules: RowRules) -> Placed[LabelledText]:
     reading = Reading(path, "labelled texts", rules)
     records = reading.rows(_labelled)
     report_duplicates(path, [(record.text, record.label) for _, record in records])
-    return [record for _, record in records]
+    return _placed(records)
 
 
 def _labelled(row: Row) -> LabelledText:
@@ -205,13 +207,14 @@ def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, A
     write_text_atomically(Path(path), "".join(lines), private=private)
 
 
-_REMEMBERED: dict[tuple[object, ...], tuple[list[Any], list[dict[str, str]]]] = {}
-"""Records of files that this process has read: a command checks its files before it loads a model library, and must not
-read 100 MB again to train on them. Records are immutable; a file that changes is read anew."""
+_REMEMBERED: dict[tuple[object, ...], tuple[Placed[Any], list[dict[str, str]]]] = {}
+"""Records of files that this process has read, and the rows that were left out. A command checks its files before it
+loads a model library, and must not read 100 MB again to train on them. Records are immutable; a file that changes is
+read anew."""
 
 
 def _remembered(
-    path: str | Path, rules: RowRules | None, read: Callable[[str | Path, RowRules], list[RecordT]]
+    path: str | Path, rules: RowRules | None, read: Callable[[str | Path, RowRules], Placed[RecordT]]
 ) -> list[RecordT]:
     """What `read` makes of a file, once for each state of it; the rows that it leaves out are added to the rules."""
     rules = rules or RowRules()
@@ -222,11 +225,24 @@ def _remembered(
         records = read(path, own)
         if seen is None:
             rules.left_out.extend(own.left_out)
-            return records
-        _REMEMBERED[key] = (list(records), own.left_out)
+            return [record for _, record in records]
+        _REMEMBERED[key] = (records, own.left_out)
     known, left_out = _REMEMBERED[key]
     rules.left_out.extend(row for row in left_out if row not in rules.left_out)
-    return list(known)
+    return [record for _, record in known]
+
+
+def _placed(records: Iterable[tuple[Row, RecordT]]) -> Placed[RecordT]:
+    return [(row.place, record) for row, record in records]
+
+
+def places_of(path: str | Path, records: Iterable[BaseModel]) -> list[str]:
+    """Where these records of a file that was read stand in it, such as `data.jsonl, line 3`; the file where unknown."""
+    known: dict[BaseModel, str] = {}
+    for key, (read, _) in _REMEMBERED.items():
+        if key[0] == str(path):
+            known.update((record, place) for place, record in reversed(read))
+    return [known.get(record, str(path)) for record in records]
 
 
 def _stamp(path: str | Path) -> tuple[object, ...] | None:

@@ -9,23 +9,33 @@ looks like a special token (`</s>` typed by a person or written by a model) stay
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
+from jinja2 import TemplateError
+
 from workbench.data.records import Message
 from workbench.data.template import end_ids
+from workbench.run.errors import WorkbenchError
 
 _HIDDEN = "\ue000special:{}\ue001"
 """Stands in the rendered text for something in a message that only looks like a special token."""
+
+_RARE = "\ue003"
+"""A character that no vocabulary has a token of its own for."""
+
+UNKNOWN = "⟨unk⟩"
+"""Shown in an answer where the model wrote the token of unknown characters."""
 
 
 def encode_prompt(tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
     """Token ids of a prompt: BOS, the templated messages, the template's generation prompt."""
     hidden: list[str] = []
     messages = [(str(message.role), _hide(tokenizer, message.content, hidden)) for message in prompt]
-    return _encode(tokenizer, _render(tokenizer, messages, generation_prompt=True), hidden)
+    return _encode(tokenizer, _render(tokenizer, messages), hidden)
 
 
 def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) -> list[int]:
@@ -46,22 +56,77 @@ def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) ->
 
 
 def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of response ids: all before the first end token, without the template's one leading space."""
+    """The text of response ids: all before the first end token, without the template's one leading space.
+
+    A token that stands for an unknown character is shown as `UNKNOWN`; the ids alone say what was sampled.
+    """
     ends = end_ids(tokenizer)
     ids = list(takewhile(lambda token: token not in ends, map(int, ids)))
     opening, lead = _frame(tokenizer, tokenizer.chat_template, ("user",))
     before = _encode(tokenizer, opening, [])
     start = len(_decode(tokenizer, before))
-    return _decode(tokenizer, [*before, *ids])[start:].removeprefix(lead)
+    text = _decode(tokenizer, [*before, *ids])
+    unknown = unknown_id(tokenizer)
+    holes = [place for place, token in enumerate(ids) if token == unknown]
+    for place in reversed(holes):  # decoding leaves unknown tokens out: each belongs behind the text before it
+        behind = len(_decode(tokenizer, [*before, *ids[:place]]))
+        text = text[:behind] + UNKNOWN + text[behind:]
+    return text[start:].removeprefix(lead)
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """The token that stands for characters without one; None where the vocabulary has none.
+
+    Byte-level tokenizers know every character, and some name their end token as `<unk>`: that one is none.
+    """
+    unknown = tokenizer.unk_token_id
+    return None if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else int(unknown)
+
+
+def knows_all_characters(tokenizer: Any) -> bool:
+    """Whether every character has tokens: byte-level vocabularies, and those with byte fallback."""
+    ids = _ids(tokenizer, _RARE)
+    return bool(ids) and unknown_id(tokenizer) not in ids
+
+
+def unknown_characters(tokenizer: Any, texts: Iterable[str]) -> dict[str, int]:
+    """Characters of these texts that have no token, each with its count, the most frequent first.
+
+    A vocabulary with `<unk>` writes it in their place; one without leaves them out.
+    """
+    specials, unknown = _specials(tokenizer, len(tokenizer)), unknown_id(tokenizer)
+    counts = Counter(character for text in texts for character in specials.sub("", text))
+
+    def lost(character: str) -> bool:
+        ids = _ids(tokenizer, character)
+        return unknown in ids if unknown is not None else not ids and not character.isspace()
+
+    return {character: count for character, count in counts.most_common() if lost(character)}
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _render(tokenizer: Any, messages: list[tuple[str, str]], *, generation_prompt: bool) -> str:
-    turns = [{"role": role, "content": content} for role, content in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt))
+def render(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """A conversation as its template writes it; with the generation prompt where it does not end with the assistant.
+
+    Raises:
+        jinja2.TemplateError: the template refuses it.
+    """
+    asks = turns[-1]["role"] != "assistant"
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asks))
+
+
+def _render(tokenizer: Any, messages: list[tuple[str, str]]) -> str:
+    try:
+        return render(tokenizer, [{"role": role, "content": content} for role, content in messages])
+    except TemplateError as error:
+        raise WorkbenchError(
+            "chat template of the base",
+            f"it refuses a conversation of {', '.join(role for role, _ in messages)}: {error}",
+            remedy="alternate user and assistant, and put the text of a system message into the first user turn",
+        ) from None
 
 
 @lru_cache(maxsize=32)
@@ -69,8 +134,8 @@ def _frame(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, 
     """What the template writes before a response: a short prompt, and the lead (mostly one space)."""
     mark = "\ue002"
     messages = [(role, "x") for role in roles]
-    opening = _render(tokenizer, messages, generation_prompt=True)
-    whole = _render(tokenizer, [*messages, ("assistant", mark)], generation_prompt=False)
+    opening = _render(tokenizer, messages)
+    whole = _render(tokenizer, [*messages, ("assistant", mark)])
     lead = whole[len(opening) : whole.index(mark)] if whole.startswith(opening) else ""
     return opening, lead
 

@@ -71,6 +71,7 @@ def test_pairs_that_are_too_long_are_dropped_counted_and_reported(ready: Any, ca
     assert encoded.dropped == 2
     assert len(encoded.rows) == 2
     assert "pairs.jsonl: dropped 2 of 4 pairs, longer than data.max_length=40" in caplog.text
+    assert f"data.max_length={encoded.longest} would keep 100%" in caplog.text
 
 
 def test_a_long_prompt_is_cut_from_the_left_in_both_rows(ready: Any, caplog: pytest.LogCaptureFixture) -> None:
