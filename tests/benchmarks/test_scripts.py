@@ -6,10 +6,13 @@ import subprocess
 import pytest
 import torch
 
-from benchmarks import adam_eps, decode_host_cost, logprob_memory, ppo_7b, ppo_vs_trl, sft_7b
+from benchmarks import adam_eps, decode_host_cost, full_width, logprob_memory, ppo_7b, ppo_vs_trl, sft_7b
 from benchmarks.record import spread
+from ppo.config import ContrastiveConfig, PpoConfig
+from tests.conftest import load_phase
 from workbench.hours import forward_flop, training_flop
 from workbench.model.shapes import KNOWN
+from workbench.rehearsal import Records
 from workbench.run.errors import WorkbenchError
 
 
@@ -69,6 +72,21 @@ def test_adam_eps_damps_small_gradients(tmp_path):
     assert shares == sorted(shares)
     # By hand: entries of 1e-5 and 3e-5 lose 1/2 and 1/4 of their step at eps 1e-5.
     assert adam_eps.kept_share(torch.tensor([1e-5, -3e-5]), 1e-5) == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_full_width_gives_the_phases_what_they_read_and_compares_their_losses(tmp_path):
+    records = Records(*(tmp_path / f"{name}.jsonl" for name in ("prompts", "demonstrations", "preferences")))
+    sizes = full_width.Sizes()
+    ppo = load_phase(PpoConfig, tmp_path / "ppo.yaml", full_width.ppo_values(tmp_path, records, sizes))
+    assert ppo.rollout.micro_batch_size != ppo.train.micro_batch_size  # scored and trained in other batch shapes
+    dpo = load_phase(ContrastiveConfig, tmp_path / "dpo.yaml", full_width.dpo_values(tmp_path, records, 28))
+    assert ppo.model.activation_checkpointing
+    assert dpo.model.activation_checkpointing
+    ours, theirs = (
+        {"sft": {"metrics": {"sft/loss": losses}}, "ppo": {"metrics": {"policy/ratio": [losses[0]]}}}
+        for losses in ([2.0, 1.5], [2.25, 1.0])
+    )
+    assert full_width.differences(ours, theirs) == {"sft/loss": 0.5}
 
 
 @pytest.mark.slow
