@@ -84,13 +84,14 @@ def test_the_advised_micro_batch_fits_and_the_next_divisor_does_not(name, key):
         assert (plan.needed <= 24 * 2**30) == fits
 
 
-def test_a_merged_copy_is_advised_where_it_fits():
-    text = report(run_plan("ppo"), 80.0, Amounts())
-    assert "rollout.engine=merged, which samples faster, with rollout.sample_batch_size=128" in text
-    assert "no rollout.engine=merged" in report(run_plan("ppo"), 16.0, Amounts())
+def test_a_merged_copy_is_advised_where_it_fits_and_is_faster():
+    """On 24 GiB it leaves room for 8 answers in 30 ms, the adapter for 32 in 70 ms; on 16 GiB it does not fit."""
+    advised = "rollout.engine=merged, which samples faster, with rollout.sample_batch_size=128"
+    assert advised in report(run_plan("ppo"), 80.0, Amounts())
+    for memory in (16.0, 24.0):
+        assert "rollout.engine=merged" not in report(run_plan("ppo"), memory, Amounts())
     merged = run_plan("ppo", "rollout.engine=merged", "rollout.sample_batch_size=128")
     assert ": fits" in report(merged, 80.0, Amounts())
-    assert "rollout.engine=merged" not in report(merged, 80.0, Amounts())
 
 
 def test_the_hours_in_the_header_of_ppo_are_the_doctor_s():
