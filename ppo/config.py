@@ -1,13 +1,12 @@
 """Configuration of post-training: PPO against a reward model, or contrastive on preference pairs."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from workbench.run.config import Section
+from workbench.run.config import Section, read_yaml
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.sections import (
     CheckpointSection,
@@ -238,8 +237,7 @@ def method_of(argv: Sequence[str]) -> str:
         if word.startswith("method="):
             method = word.removeprefix("method=")
         elif word.endswith((".yaml", ".yml")) and (path := here_or_shipped(Path(word))).is_file():
-            match = re.search(r"^method:\s*([\w-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-            method = match.group(1) if match else method
+            method = str(read_yaml(path).get("method", method))
     if method not in METHODS:
         raise WorkbenchError(
             "method", f"{method!r} is unknown", expected="ppo, dpo or slic", remedy=did_you_mean(method, METHODS)

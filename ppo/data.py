@@ -76,6 +76,15 @@ class Demonstrations:
         return Rows.of([self.prompts[i] for i in index], [self.responses[i] for i in index], self.pad_id, self.device)
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a run reads."""
+
+    prompts: PromptSet
+    heldout: PromptSet
+    demonstrations: Demonstrations | None
+
+
 def load_demonstrations(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,

@@ -14,7 +14,7 @@ import torch
 from ppo.rewards import Moments
 from ppo.update import Optimizers
 from workbench.model.roles import Roles
-from workbench.run.checkpoints import latest_checkpoint, save_checkpoint
+from workbench.run.checkpoints import save_checkpoint
 from workbench.run.folder import RunFolder
 
 
@@ -65,11 +65,8 @@ def save(
     save_checkpoint(folder.checkpoints, state.iteration, write, keep_last=keep_last, keep=best)
 
 
-def resume(folder: RunFolder, roles: Roles, optimizers: Optimizers, fresh: State) -> State:
-    """Put back the newest checkpoint, or start over where there is none."""
-    checkpoint = latest_checkpoint(folder.checkpoints)
-    if checkpoint is None:
-        return fresh
+def resume(checkpoint: Path, roles: Roles, optimizers: Optimizers) -> State:
+    """Put back what a checkpoint holds."""
     content = torch.load(checkpoint / "state.pt", map_location=roles.device, weights_only=False)
     for role, weights in content["adapters"].items():
         roles.load_adapter_state(role, weights)

@@ -5,12 +5,14 @@ for each iteration:   collect → rewards → advantages → update → log
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from ppo.checks import FrozenWatch, check_policy_is_reference
 from ppo.config import PpoConfig
-from ppo.data import Demonstrations, PromptSet, load_demonstrations, load_prompts, prompts_of_iteration
+from ppo.data import Data, Demonstrations, PromptSet, load_demonstrations, load_prompts, prompts_of_iteration
 from ppo.engines import Engine, open_engine
 from ppo.evaluate import evaluate
 from ppo.inputs import check_inputs
@@ -22,17 +24,14 @@ from ppo.state import State, resume, save
 from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollout_metrics, targets_of
 from ppo.update import Objective, Optimizers, update
 from ppo.watch import warnings
-from workbench.data.embedded import resolve_data
 from workbench.data.rules import RowRules
-from workbench.data.template import template_hash
-from workbench.model.base import BaseSpec
+from workbench.model.base import default_device
 from workbench.model.heads import save_head
-from workbench.model.open import base_of
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
+from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.run.card import write_card
-from workbench.run.checkpoints import full_disk_explained
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.peak import peak_resident_bytes
@@ -60,34 +59,43 @@ class Run:
 def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     """Run the phase: load the roles, check them, iterate, save."""
     check_all(check_inputs, config, resume=resume)
-    processes = Processes()
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    torch.manual_seed(config.run.seed)
-    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
+    setup = prepare(config)
     named = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.reward]
     forced = check_passports(named, force=config.model.force)
     rewards = [member for reward in named for member in reward.members]
-    folder = processes.once(
-        lambda: RunFolder.create(
-            config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume
-        )
+    names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
+    files, rules = setup.files(names), RowRules(config.data.ignore, config.data.bad_rows)
+    data = _load_data(config, setup.tokenizer, files, rules)
+    parents = {"start": config.model.start}
+    parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
+    session = open_session(
+        setup,
+        config,
+        "ppo",
+        resume=resume,
+        parents=parents,
+        files=files,
+        rules=rules,
+        last_row=lambda iteration: iteration - 1,  # iteration N logs its row after checkpoint N
+        method=config.method,
     )
-    if folder.finished:
-        print(f"{folder.path}: this ppo run is finished already")
-        processes.close()
-        return folder
-    run = _open(config, folder, start, rewards, processes, again=resume)
-    if forced and processes.first:
-        folder.update_record(forced=forced)
-        print(f"forced: {forced_text(forced)}")
-    with full_disk_explained(folder.path), run.tracker, run.roles.cores_apart():
+    if not session.finished:
+        if forced and session.processes.first:
+            session.folder.update_record(forced=forced)
+            session.say(f"forced: {forced_text(forced)}")
+        with session.running():
+            _train(config, setup, session, rewards, data)
+    setup.processes.close()
+    return session.folder
+
+
+def _train(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> None:
+    run = _open(config, setup, session, rewards, data)
+    with run.roles.cores_apart():
         iterate(run)
         results = _evaluate(run, config.train.iterations)
-        if processes.first:
+        if session.processes.first:
             _finish(run, results)
-    processes.close()
-    return folder
 
 
 def iterate(run: Run) -> None:
@@ -284,63 +292,49 @@ def _evaluate(run: Run, step: int) -> dict[str, float]:
     return metrics
 
 
-def _open(
-    config: PpoConfig,
-    folder: RunFolder,
-    start: RunFolder,
-    rewards: list[RunFolder],
-    processes: Processes,
-    *,
-    again: bool,
-) -> Run:
+def _open(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
     """Everything that the loop needs, in the state in which it goes on."""
-    spec = base_of(start, config.model.base)
+    assert setup.start is not None
     roles = open_roles(
-        start,
+        setup.start,
         rewards,
         base=config.model.base,
         value=config.model.value if config.train.advantage == "gae" else "none",
         average=config.train.average_decay > 0,
         activation_checkpointing=config.model.activation_checkpointing,
     )
-    prompts, heldout, demonstrations = _load_data(config, roles, rewards, folder, spec, processes)
     optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
     state = State(iteration=0, kl_coef=config.reward.kl_coef)
-    if again:
-        state = resume(folder, roles, optimizers, state)
-        processes.once(lambda: folder.rewind_rows(state.iteration - 1))
+    if session.checkpoint is not None:
+        state = resume(session.checkpoint, roles, optimizers)
     engine = open_engine(
         config.rollout.engine,
         roles,
         dtype=roles.lm_head.dtype,
         url=config.rollout.vllm_url,
-        folder=folder.path / "vllm",
-        processes=processes,
+        folder=session.folder.path / "vllm",
+        processes=session.processes,
     )
-    project, mode = config.tracking.project, config.tracking.wandb
-    tracker = (
-        Tracker(folder, project=project, mode=mode, config=config.model_dump(mode="json"))
-        if processes.first
-        else NoTracker()
-    )
-    if processes.first:
+    if session.processes.first:
         print(roles.summary())
-    return Run(config, folder, roles, engine, optimizers, state, prompts, heldout, demonstrations, tracker, processes)
+    return Run(
+        config,
+        session.folder,
+        roles,
+        engine,
+        optimizers,
+        state,
+        data.prompts,
+        data.heldout,
+        data.demonstrations,
+        session.tracker,
+        session.processes,
+    )
 
 
-def _load_data(
-    config: PpoConfig,
-    roles: Roles,
-    rewards: list[RunFolder],
-    folder: RunFolder,
-    spec: BaseSpec,
-    processes: Processes,
-) -> tuple[PromptSet, PromptSet, Demonstrations | None]:
-    names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
-    files = processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
-    rules = RowRules(config.data.ignore, config.data.bad_rows)
+def _load_data(config: PpoConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Path], rules: RowRules) -> Data:
     prompts, heldout = load_prompts(
-        roles.tokenizer,
+        tokenizer,
         train=files["train"],
         heldout=files.get("heldout"),
         heldout_share=config.data.heldout_share,
@@ -351,28 +345,14 @@ def _load_data(
     demonstrations = None
     if config.train.ptx_coef > 0:
         demonstrations = load_demonstrations(
-            roles.tokenizer,
+            tokenizer,
             files["demonstrations"],
             max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
             number=config.train.minibatch_size,
-            device=roles.device,
+            device=default_device(),
             rules=rules,
         )
-    if processes.first:
-        rules.write_left_out(folder.path)
-        parents = {"start": config.model.start}
-        parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
-        folder.record_lineage(
-            parents=parents,
-            data=files,
-            base=spec.as_record(),
-            opened=spec.opened(),
-            chat_template=template_hash(roles.tokenizer),
-            seed=config.run.seed,
-            method=config.method,
-            processes=processes.number,
-        )
-    return prompts, heldout, demonstrations
+    return Data(prompts, heldout, demonstrations)
 
 
 def _finish(run: Run, results: dict[str, float]) -> None:

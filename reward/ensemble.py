@@ -11,6 +11,7 @@ import numpy as np
 
 from reward.config import RewardConfig
 from workbench.data.records import Preference
+from workbench.model.processes import Processes
 from workbench.run.card import write_card
 from workbench.run.folder import RunFolder
 from workbench.run.tracking import Tracker
@@ -55,13 +56,25 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
     The ensemble's own folder has no adapter: its `members/1` … `members/K` are whole runs on the same base, of which
     each adds its adapter and head alone to whatever opens them.
     """
-    folder = RunFolder.create(
-        config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
+    processes = Processes()
+    folder = processes.once(
+        lambda: RunFolder.create(
+            config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
+        )
     )
     if folder.finished:
-        print(f"{folder.path}: this reward ensemble is finished already")
+        if processes.first:
+            print(f"{folder.path}: this reward ensemble is finished already")
         return folder
     members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
+    if processes.first:
+        _publish(config, folder, members)
+    processes.wait()
+    return folder
+
+
+def _publish(config: RewardConfig, folder: RunFolder, members: Sequence[RunFolder]) -> None:
+    """Note what the members share, log the means of their results, and write the card."""
     first = members[0].record()
     shared = {key: first[key] for key in ("parents", "data", "base", "chat_template", "pairs")}
     folder.update_record(**shared, seed=config.run.seed, members=len(members))
@@ -78,4 +91,3 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
             results=results,
             auto_class="AutoModelForSequenceClassification",
         )
-    return folder

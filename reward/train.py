@@ -26,31 +26,29 @@ from reward.passport.content import Passport
 from reward.passport.issue import issue_passport, summary
 from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
 from workbench.data.batching import prompts_with_room
-from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
-from workbench.data.template import template_hash
 from workbench.data.tokenise import encode_prompt
-from workbench.model.base import BaseSpec, compute_dtype, default_device, load_base, load_tokenizer
+from workbench.model.base import compute_dtype, default_device, load_base
 from workbench.model.generate import sample
 from workbench.model.heads import Probe, ScalarHead, save_head
 from workbench.model.masks import pad_rows
-from workbench.model.open import base_of, open_runs
+from workbench.model.open import open_runs
+from workbench.model.processes import Processes
 from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
 from workbench.model.score import score_rows
+from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.model.training import (
     RunCallback,
     count_parameters,
     keep_adapters_float32,
-    resume_point,
+    one_device,
     save_trained_adapter,
     trainer_arguments,
 )
 from workbench.run.card import write_card
-from workbench.run.checkpoints import full_disk_explained
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
-from workbench.run.tracking import Tracker
 
 METRICS = {
     "loss": "reward/loss",
@@ -73,9 +71,11 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
         folder = train_members(config, resume=resume, fit=train_one)
     else:
         folder = train_one(config, resume=resume)
-    if config.passport.at_end and not member and not (folder.path / PASSPORT).is_file():
+    processes = Processes()
+    if processes.first and config.passport.at_end and not member and not (folder.path / PASSPORT).is_file():
         gc.collect()
         print(summary(examine_run(config, folder, given=set())))
+    processes.close()
     return folder
 
 
@@ -104,21 +104,14 @@ def examine_run(config: RewardConfig, folder: RunFolder, *, given: set[str]) -> 
 
 def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     """One model, alone or as a member: read, fit, save, normalise, measure on held-out pairs."""
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     seed = member_seed(config.run.seed, config.ensemble.member)
-    torch.manual_seed(seed)
-    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-    spec = base_of(start, config.model.base)
-    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
-    data_files = {"train": resolve_data(config.data.train)}
-    if config.data.heldout is not None:
-        data_files["heldout"] = resolve_data(config.data.heldout)
+    setup = prepare(config, seed=seed)
+    files = setup.files({"train": config.data.train, "heldout": config.data.heldout})
     rules = RowRules(config.data.ignore, config.data.bad_rows)
     data = load_data(
-        tokenizer,
-        train=data_files["train"],
-        heldout=data_files.get("heldout"),
+        setup.tokenizer,
+        train=files["train"],
+        heldout=files.get("heldout"),
         heldout_share=config.data.heldout_share,
         limit=config.data.limit,
         shuffle_labels=config.data.shuffle_labels,
@@ -130,67 +123,47 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
         bootstrap_seed=seed if config.ensemble.member else None,
         rules=rules,
     )
-    _normalising_prompts(config, tokenizer, data)  # there are some, before any work
-    folder = RunFolder.create(
-        config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
+    _normalising_prompts(config, setup.tokenizer, data)  # there are some, before any work
+    parents = {"start": config.model.start}
+    session = open_session(
+        setup, config, "reward", resume=resume, parents=parents, files=files, rules=rules, seed=seed, pairs=data.counts
     )
-    if folder.finished:
-        print(f"{folder.path}: this reward run is finished already")
-        return folder
-    rules.write_left_out(folder.path)
-    folder.record_lineage(
-        parents={"start": config.model.start},
-        data=data_files,
-        base=spec.as_record(),
-        opened=spec.opened(),
-        chat_template=template_hash(tokenizer),
-        seed=seed,
-        pairs=data.counts,
-    )
-    checkpoint = resume_point(folder, resume)
-    tracker = Tracker(
-        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
-    )
-    with full_disk_explained(folder.path), tracker:
-        head, raw_probe = fit(config, spec, start, folder, tracker, tokenizer, data, checkpoint)
+    if session.finished:
+        return session.folder
+    with session.running():
+        head, raw_probe = fit(config, setup, session, data)
         gc.collect()
-        results = finish(config, start, folder, tracker, head, raw_probe, data)
-        write_card(
-            folder,
-            about="A reward model (Bradley-Terry) on preference pairs; its scalar head is in head.safetensors.",
-            results=results,
-            auto_class="AutoModelForSequenceClassification",
-        )
-    print(
-        f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} on {data.counts['heldout']} pairs, "
-        f"calibration error {results['heldout/ece']:.3f}"
-    )
-    return folder
+        if session.processes.first:
+            results = finish(config, setup, session, head, raw_probe, data)
+            write_card(
+                session.folder,
+                about="A reward model (Bradley-Terry) on preference pairs; its scalar head is in head.safetensors.",
+                results=results,
+                auto_class="AutoModelForSequenceClassification",
+            )
+            session.say(
+                f"held-out accuracy {results['heldout/accuracy']:.3f} on {data.counts['heldout']} pairs, "
+                f"calibration error {results['heldout/ece']:.3f}"
+            )
+    return session.folder
 
 
-def fit(
-    config: RewardConfig,
-    spec: BaseSpec,
-    start: RunFolder,
-    folder: RunFolder,
-    tracker: Tracker,
-    tokenizer: PreTrainedTokenizerBase,
-    data: RewardData,
-    checkpoint: str | None,
-) -> tuple[ScalarHead, Tensor]:
+def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) -> tuple[ScalarHead, Tensor]:
     """Train adapter and score head, and save the adapter.
 
     Returns:
         head: the trained head, not normalised yet. raw_probe: (N,) float32, the trained model's raw scores of the
         probe rows.
     """
-    base: Any = load_base(spec, tokenizer, head="score")
+    tokenizer, start = setup.tokenizer, setup.start
+    assert start is not None
+    base: Any = load_base(setup.spec, tokenizer, head="score")
     hidden_size = base.config.hidden_size
     first = ScalarHead(hidden_size).weight.detach().unsqueeze(0).to(base.score.weight.device)
     base.score = ScoreHead(first, torch.tensor(data.level_shares))
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
     model = start_training_adapter(base, adapter, start.adapter)
-    callback = RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
+    callback = RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
     with keep_adapters_float32(model):
         trainer = ComparisonTrainer(
             loss=config.loss.kind,
@@ -198,7 +171,7 @@ def fit(
             label_smoothing=config.loss.label_smoothing,
             center_coef=config.loss.center_coef,
             model=model,
-            args=_arguments(config, folder, compute_dtype(spec.dtype, default_device())),
+            args=_arguments(config, session, compute_dtype(setup.spec.dtype, default_device())),
             train_dataset=data.train,
             processing_class=tokenizer,
             data_collator=Comparisons(tokenizer.pad_token_id),
@@ -206,19 +179,20 @@ def fit(
         )
     trainer.remove_callback(PrinterCallback)
     trainable, frozen = count_parameters(model)
-    print(
-        f"base {spec.name}: {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
+    session.say(
+        f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
         f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
     )
-    if checkpoint is None and config.loss.head_first:
+    if session.checkpoint is None and config.loss.head_first:
         with torch.no_grad():
             groups, size = data.train.to_list(), config.normalise.batch_size
             fitted = first_head(model, groups, tokenizer.pad_token_id, batch_size=size)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
     with Roles(model, tokenizer).cores_apart():
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=session.resume_from)
 
-    save_trained_adapter(model, tokenizer, folder.adapter, without="raw_thresholds")
+    if session.processes.first:
+        save_trained_adapter(model, tokenizer, session.folder.adapter, without="raw_thresholds")
     head = ScalarHead(hidden_size)
     with torch.no_grad():
         head.weight.copy_(_score_weight(model))
@@ -226,16 +200,12 @@ def fit(
 
 
 def finish(
-    config: RewardConfig,
-    start: RunFolder,
-    folder: RunFolder,
-    tracker: Tracker,
-    head: ScalarHead,
-    raw_probe: Tensor,
-    data: RewardData,
+    config: RewardConfig, setup: Setup, session: Session, head: ScalarHead, raw_probe: Tensor, data: RewardData
 ) -> dict[str, float]:
     """Load the reward model as PPO will, prove that it scores the same, normalise it, measure it."""
-    roles = open_runs({"start": start.path}, base=config.model.base)
+    folder = session.folder
+    assert setup.start is not None
+    roles = open_runs({"start": setup.start.path}, base=config.model.base)
     roles.add("reward", folder.adapter, head)
     size = config.normalise.batch_size
     ids, mask = pad_rows(probe_rows(data.heldout.to_list()), roles.tokenizer.pad_token_id)
@@ -251,7 +221,7 @@ def finish(
     chosen, rejected = score_pairs(roles, "reward", data.heldout.to_list(), batch_size=size)
     metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain))
     metrics |= {"normalise/raw_mean": float(raw.mean()), "normalise/raw_std": float(raw.std())}
-    tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
+    session.tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
     return metrics
 
 
@@ -282,12 +252,13 @@ def answer_rows(config: RewardConfig, roles: Roles, distinct: list[Prompt]) -> l
     ]
 
 
-def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> TrlConfig:
-    return TrlConfig(
+def _arguments(config: RewardConfig, session: Session, dtype: torch.dtype) -> TrlConfig:
+    arguments = TrlConfig(
         **trainer_arguments(
-            folder,
+            session.folder,
             config.train,
             config.checkpoint,
+            session.processes,
             seed=member_seed(config.run.seed, config.ensemble.member),
             log_every=config.tracking.log_every,
             activation_checkpointing=config.model.activation_checkpointing,
@@ -296,6 +267,7 @@ def _arguments(config: RewardConfig, folder: RunFolder, dtype: torch.dtype) -> T
         max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
         disable_dropout=False,  # the adapter has the dropout of `lora.dropout`
     )
+    return one_device(arguments)
 
 
 def _score_weight(model: PeftModel) -> Tensor:

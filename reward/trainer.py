@@ -73,7 +73,9 @@ class ScoreHead(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(…, D) → (…, 1) float32, outside the trainer's autocast."""
         with torch.autocast(input.device.type, enabled=False):
-            return nn.functional.linear(input.float(), self.weight)
+            scores = nn.functional.linear(input.float(), self.weight)
+            # DDP takes parameters that the output does not depend on for unused; the loss uses the thresholds itself.
+            return scores + 0.0 * self.raw_thresholds.sum()
 
     @property
     def thresholds(self) -> Tensor:

@@ -8,7 +8,6 @@ ids in every phase.
 from functools import partial
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import DPOConfig, DPOTrainer
@@ -17,25 +16,21 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 from ppo.config import ContrastiveConfig, LossSection
 from ppo.inputs import check_contrastive_inputs
 from workbench.data.batching import encode_pairs
-from workbench.data.embedded import resolve_data
 from workbench.data.preferences import load_pairs
 from workbench.data.rules import RowRules
-from workbench.data.template import template_hash
-from workbench.model.base import load_base, load_tokenizer
-from workbench.model.open import base_of
+from workbench.model.base import load_base
 from workbench.model.roles import PeftModel, lora_config, start_training_adapter
+from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.model.training import (
     RunCallback,
     keep_adapters_float32,
-    resume_point,
+    one_device,
     save_trained_adapter,
     trainer_arguments,
 )
 from workbench.run.card import write_card
-from workbench.run.checkpoints import full_disk_explained
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
-from workbench.run.tracking import Tracker
 
 METRICS = {
     "loss": "contrastive/loss",
@@ -55,48 +50,44 @@ METRICS = {
 def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     """Run the phase: read, train, measure on held-out pairs, save."""
     check_all(check_contrastive_inputs, config, resume=resume)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    torch.manual_seed(config.run.seed)
-    start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-    spec = base_of(start, config.model.base)
-    tokenizer = load_tokenizer(spec.name, spec.revision, spec.pad_token)
-    data_files = {"train": resolve_data(config.data.train)}
-    if config.data.heldout is not None:
-        data_files["heldout"] = resolve_data(config.data.heldout)
+    setup = prepare(config)
+    files = setup.files({"train": config.data.train, "heldout": config.data.heldout})
     rules = RowRules(config.data.ignore, config.data.bad_rows)
-    pairs, heldout, counts = _rows(config, tokenizer, data_files, rules)
-    folder = RunFolder.create(config.run.dir, phase="ppo", config=config, overwrite=config.run.overwrite, resume=resume)
-    if folder.finished:
-        print(f"{folder.path}: this {config.method} run is finished already")
-        return folder
-    rules.write_left_out(folder.path)
-    folder.record_lineage(
+    pairs, heldout, counts = _rows(config, setup.tokenizer, files, rules)
+    session = open_session(
+        setup,
+        config,
+        "ppo",
+        resume=resume,
         parents={"start": config.model.start},
-        data=data_files,
-        base=spec.as_record(),
-        opened=spec.opened(),
-        chat_template=template_hash(tokenizer),
-        seed=config.run.seed,
+        files=files,
+        rules=rules,
         method=config.method,
         pairs=counts,
     )
-    checkpoint = resume_point(folder, resume)
-    tracker = Tracker(
-        folder, project=config.tracking.project, mode=config.tracking.wandb, config=config.model_dump(mode="json")
-    )
-    base = load_base(spec, tokenizer)
-    model = start_training_adapter(base, lora_config(1, 1, 0.0), start.adapter)
-    trainer = make_trainer(config, folder, tracker, model, tokenizer, pairs, heldout)
-    with full_disk_explained(folder.path), tracker:
-        trainer.train(resume_from_checkpoint=checkpoint)
-        found = trainer.evaluate()
-        results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
-        save_trained_adapter(model, tokenizer, folder.adapter)
+    if not session.finished:
+        with session.running():
+            results = _train(config, setup, session, pairs, heldout)
+        session.say(f"held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
+    setup.processes.close()
+    return session.folder
+
+
+def _train(
+    config: ContrastiveConfig, setup: Setup, session: Session, pairs: Dataset, heldout: Dataset
+) -> dict[str, float]:
+    """Train, measure and save."""
+    assert setup.start is not None
+    model = start_training_adapter(load_base(setup.spec, setup.tokenizer), lora_config(1, 1, 0.0), setup.start.adapter)
+    trainer = make_trainer(config, session, model, setup.tokenizer, pairs, heldout)
+    trainer.train(resume_from_checkpoint=session.resume_from)
+    found = trainer.evaluate()
+    results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
+    if session.processes.first:
+        save_trained_adapter(model, setup.tokenizer, session.folder.adapter)
         about = f"{config.method.upper()} on preference pairs, from a supervised adapter."
-        write_card(folder, about=about, results=results)
-    print(f"{folder.path}: held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
-    return folder
+        write_card(session.folder, about=about, results=results)
+    return results
 
 
 class RowDPOTrainer(DPOTrainer):
@@ -123,8 +114,7 @@ class RowCPOTrainer(CPOTrainer):
 
 def make_trainer(
     config: ContrastiveConfig,
-    folder: RunFolder,
-    tracker: Tracker,
+    session: Session,
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Dataset,
@@ -132,9 +122,10 @@ def make_trainer(
 ) -> DPOTrainer | CPOTrainer:
     """The trainer of the configured method, with float32 adapters."""
     arguments = trainer_arguments(
-        folder,
+        session.folder,
         config.train,
         config.checkpoint,
+        session.processes,
         seed=config.run.seed,
         log_every=config.tracking.log_every,
         activation_checkpointing=config.model.activation_checkpointing,
@@ -145,9 +136,7 @@ def make_trainer(
         "train_dataset": pairs,
         "eval_dataset": heldout,
         "processing_class": tokenizer,
-        "callbacks": [
-            RunCallback(folder, tracker, METRICS, keep_last=config.checkpoint.keep_last, description=config.method)
-        ],
+        "callbacks": [RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description=config.method)],
     }
     trainer: DPOTrainer | CPOTrainer
     if config.method == "dpo":
@@ -161,7 +150,7 @@ def make_trainer(
             max_length=config.data.max_length,
         )
         with keep_adapters_float32(model):
-            trainer = RowDPOTrainer(args=dpo, **common)
+            trainer = RowDPOTrainer(args=one_device(dpo), **common)
     else:
         slic = CPOConfig(
             **arguments,
@@ -172,7 +161,7 @@ def make_trainer(
             remove_unused_columns=False,
         )
         with keep_adapters_float32(model):
-            trainer = RowCPOTrainer(args=slic, **common)
+            trainer = RowCPOTrainer(args=one_device(slic), **common)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -14,6 +14,13 @@ def test_the_file_names_the_method_and_the_command_line_overrules_it(tmp_path):
     path.write_text("method: dpo   # of preference pairs\n")
     assert method_of([str(path)]) == "dpo"
     assert method_of([str(path), "method=slic"]) == "slic"
+    for written in (
+        'method: "dpo"\n',
+        '{"method": "dpo"}',
+        "# method: ppo\nrun: {dir: x}\nmethod:   'dpo' # a comment\n",
+    ):
+        path.write_text(written)
+        assert method_of([str(path)]) == "dpo"
     path.write_text("run:\n  dir: somewhere\n")
     assert method_of([str(path)]) == "ppo"
 

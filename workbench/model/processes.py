@@ -5,6 +5,7 @@ and adds up what they find. Sums over a split batch are those of the whole batch
 """
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others: the first one may validate, sample or save while they do nothing."""
+
+
 class Processes:
     """This process among those that were launched together."""
 
     def __init__(self) -> None:
-        self.state = PartialState(cpu=not torch.cuda.is_available())
+        self.state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self.rank, self.number = self.state.process_index, self.state.num_processes
 
     @property
@@ -31,8 +36,13 @@ class Processes:
     def close(self) -> None:
         """Wait for all, then part: a process that ends with its connections open may be aborted, and all with it."""
         if self.number > 1:
-            distributed.barrier()
+            self.wait()
             self.state.destroy_process_group()
+
+    def wait(self) -> None:
+        """Go on when every process has come this far."""
+        if self.number > 1:
+            distributed.barrier()
 
     def mine(self, parts: Sequence[T]) -> list[tuple[int, T]]:
         """This process's share of a list, with each part's place in it."""

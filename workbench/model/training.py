@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
@@ -24,12 +24,13 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from workbench.model.base import default_device, full_size
-from workbench.run.checkpoints import latest_checkpoint, prune_checkpoints, publish_checkpoint, publish_folder
+from workbench.model.processes import Processes
+from workbench.model.session import Session
+from workbench.run.checkpoints import prune_checkpoints, publish_checkpoint, publish_folder
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.progress import progress
 from workbench.run.sections import CheckpointSection, OptimizerSection
-from workbench.run.tracking import Tracker
 
 STAGING = ".trainer"
 """Folder beside the checkpoints into which the trainer writes; complete ones are renamed out of it."""
@@ -39,6 +40,7 @@ def trainer_arguments(
     folder: RunFolder,
     optimizer: OptimizerSection,
     checkpoint: CheckpointSection,
+    processes: Processes,
     *,
     seed: int,
     log_every: int,
@@ -47,14 +49,19 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """The arguments that every TRL trainer gets.
 
+    An optimizer step is over `batch_size` examples whatever the number of processes: each takes its share of them.
+
     Raises:
-        WorkbenchError: the micro-batch size does not divide the batch size.
+        WorkbenchError: micro-batches of all processes do not divide the batch.
     """
-    if optimizer.batch_size % optimizer.micro_batch_size:
+    size, at_once = optimizer.batch_size, optimizer.micro_batch_size * processes.number
+    if size % at_once:
+        fits = math.gcd(size // processes.number, optimizer.micro_batch_size) if size % processes.number == 0 else 0
+        launched = f" × {processes.number} processes" if processes.number > 1 else ""
         raise WorkbenchError(
             "train.micro_batch_size",
-            f"{optimizer.micro_batch_size} does not divide train.batch_size {optimizer.batch_size}",
-            remedy=f"train.micro_batch_size={math.gcd(optimizer.batch_size, optimizer.micro_batch_size)}",
+            f"{optimizer.micro_batch_size}{launched} does not divide train.batch_size {size}",
+            remedy=f"train.micro_batch_size={fits}" if fits else f"train.batch_size={-(-size // at_once) * at_once}",
         )
     return {
         "output_dir": str(folder.checkpoints / STAGING),
@@ -67,7 +74,7 @@ def trainer_arguments(
         "max_steps": optimizer.max_steps or -1,
         "per_device_train_batch_size": optimizer.micro_batch_size,
         "per_device_eval_batch_size": optimizer.micro_batch_size,
-        "gradient_accumulation_steps": optimizer.batch_size // optimizer.micro_batch_size,
+        "gradient_accumulation_steps": size // at_once,
         "weight_decay": optimizer.weight_decay,
         "max_grad_norm": optimizer.max_grad_norm,
         "adam_beta2": optimizer.adam_beta2,
@@ -87,6 +94,19 @@ def trainer_arguments(
     }
 
 
+ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
+
+
+def one_device(arguments: ArgumentsT) -> ArgumentsT:
+    """The arguments for one device per process.
+
+    A Trainer that sees several GPUs and was not launched with several processes would use `DataParallel`, and train on
+    as many times the micro-batch.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 @contextlib.contextmanager
 def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
     """Construct a trainer in the body: its cast of a 4-bit model's trainable parameters to bfloat16 is undone, exactly.
@@ -101,37 +121,29 @@ def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
             parameter.data = before[name]
 
 
-def resume_point(folder: RunFolder, resume: bool) -> str | None:
-    """The checkpoint to go on from, after dropping the rows of metrics that will be written again."""
-    checkpoint = latest_checkpoint(folder.checkpoints) if resume else None
-    step = int(checkpoint.name.removeprefix("step-")) if checkpoint else -1
-    if resume:
-        folder.rewind_rows(step)
-    return str(checkpoint) if checkpoint else None
-
-
 class RunCallback(TrainerCallback):
     """Publishes checkpoints atomically, sends metrics to the tracker, and shows the progress.
 
     Args:
-        folder: of the run.
-        tracker: gets the renamed metrics.
+        session: the run; the first of its processes alone writes and shows.
         names: trainer's name → ours, such as `loss` → `sft/loss`; what is not named is left out.
         keep_last: checkpoints to keep.
         description: of the progress bar.
     """
 
-    def __init__(
-        self, folder: RunFolder, tracker: Tracker, names: dict[str, str], *, keep_last: int, description: str
-    ) -> None:
-        self.folder, self.tracker, self.names, self.keep_last = folder, tracker, names, keep_last
+    def __init__(self, session: Session, names: dict[str, str], *, keep_last: int, description: str) -> None:
+        self.session, self.names, self.keep_last = session, names, keep_last
         self.description = description
         self._bar: Any = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the bar where the run goes on."""
         self._bar = progress(
-            total=state.max_steps, initial=state.global_step, description=self.description, unit="step"
+            total=state.max_steps,
+            initial=state.global_step,
+            description=self.description,
+            unit="step",
+            quiet=not self.session.processes.first,
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -153,16 +165,18 @@ class RunCallback(TrainerCallback):
         """Send what has one of our names."""
         metrics = {self.names[k]: v for k, v in (logs or {}).items() if k in self.names and v is not None}
         if metrics:
-            self.tracker.log(metrics, state.global_step)
+            self.session.tracker.log(metrics, state.global_step)
             if self._bar is not None and "loss" in (logs or {}):
                 self._bar.set_postfix_str(f"loss {float((logs or {})['loss']):.3f}")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Give the finished checkpoint its name."""
-        step = state.global_step
+        """Give the finished checkpoint its name, once every process has written its part of it."""
+        step, folder = state.global_step, self.session.folder.checkpoints
         written = Path(str(args.output_dir)) / f"checkpoint-{step}"
-        publish_checkpoint(written, self.folder.checkpoints, step)
-        prune_checkpoints(self.folder.checkpoints, self.keep_last)
+        self.session.processes.wait()
+        if self.session.processes.first:
+            publish_checkpoint(written, folder, step)
+            prune_checkpoints(folder, self.keep_last)
 
 
 def save_trained_adapter(

@@ -91,7 +91,7 @@ def load_config(
     config_class: type[ConfigT], path: Path, overrides: Sequence[str] = ()
 ) -> tuple[ConfigT, dict[str, str]]:
     """The validated configuration and each value's origin, by dotted key."""
-    from_file = _read_yaml(path)
+    from_file = read_yaml(path)
     from_command_line = _read_overrides(overrides)
     merged = OmegaConf.merge(from_file, from_command_line)
     try:
@@ -148,7 +148,12 @@ def write_config(config: Section, path: Path) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))), encoding="utf-8")
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """A configuration file's sections as OmegaConf holds them.
+
+    Raises:
+        WorkbenchError: no such file, or it is not a YAML mapping in UTF-8.
+    """
     path = here_or_shipped(path)
     if not path.is_file():
         folder = path.parent

@@ -18,11 +18,13 @@ from workbench.data.preferences import load_pairs
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of, open_runs
+from workbench.model.processes import Processes
 from workbench.model.roles import lora_config, start_training_adapter
 from workbench.model.score import compare_roles, response_nll
+from workbench.model.session import Session
 from workbench.model.training import RunCallback
 from workbench.run.folder import RunFolder
-from workbench.run.tracking import Tracker
+from workbench.run.tracking import NoTracker
 
 
 @pytest.fixture
@@ -56,11 +58,10 @@ def trainer_of(configure, sft_run, preference_file):
         pairs = load_pairs(preference_file, None, heldout_share=0.0, seed=0).train
         rows = encode_pairs(tokenizer, pairs, max_length=128, place="pairs", prompt_apart=True).rows
         folder = RunFolder.create(config.run.dir, phase="ppo", config=config)
-        tracker = Tracker(folder, project="", mode="disabled", config={})
+        session = Session(folder, Processes(), NoTracker())
         model = start_training_adapter(load_base(spec, tokenizer), lora_config(1, 1, 0.0), start.adapter)
         data = Dataset.from_list(rows)
-        trainer = make_trainer(config, folder, tracker, model, tokenizer, data, data)
-        tracker.finish()
+        trainer = make_trainer(config, session, model, tokenizer, data, data)
         return trainer, pairs
 
     return make

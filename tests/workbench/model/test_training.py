@@ -8,13 +8,15 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from workbench.model.base import BaseSpec, load_base
+from workbench.model.processes import Processes
 from workbench.model.roles import lora_config, start_training_adapter
+from workbench.model.session import Session
 from workbench.model.training import (
     STAGING,
     RunCallback,
     count_parameters,
     keep_adapters_float32,
-    resume_point,
+    one_device,
     save_trained_adapter,
     trainer_arguments,
 )
@@ -23,6 +25,8 @@ from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.sections import CheckpointSection, OptimizerSection
+
+ALONE = Processes()
 
 
 class Config(Section):
@@ -34,11 +38,12 @@ def folder(tmp_path):
     return RunFolder.create(tmp_path / "run", phase="sft", config=Config())
 
 
-def arguments(folder, *, every=0, **optimizer):
+def arguments(folder, *, every=0, processes=ALONE, **optimizer):
     return trainer_arguments(
         folder,
         OptimizerSection(**{"batch_size": 4, "micro_batch_size": 2, **optimizer}),
         CheckpointSection(every=every),
+        processes,
         seed=3,
         log_every=5,
         activation_checkpointing=False,
@@ -93,6 +98,40 @@ def test_batch_sizes(folder):
     assert caught.value.remedy == "train.micro_batch_size=4"
 
 
+class Several:
+    number = 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "accumulated", "remedy"),
+    [
+        (64, 8, 2, None),
+        (64, 16, 1, None),
+        (64, 32, None, "train.micro_batch_size=16"),
+        (6, 1, None, "train.batch_size=8"),
+    ],
+)
+def test_the_batch_is_the_same_whatever_the_number_of_processes(folder, batch, micro, accumulated, remedy):
+    sizes = {"batch_size": batch, "micro_batch_size": micro}
+    if accumulated is not None:
+        assert arguments(folder, processes=Several(), **sizes)["gradient_accumulation_steps"] == accumulated
+        return
+    with pytest.raises(
+        WorkbenchError, match=f"{micro} × 4 processes does not divide train.batch_size {batch}"
+    ) as caught:
+        arguments(folder, processes=Several(), **sizes)
+    assert caught.value.remedy == remedy
+
+
+def test_one_device_is_used_where_several_are_visible(folder):
+    found = SFTConfig(**arguments(folder))
+    assert found.n_gpu <= 1
+    found._n_gpu = 4
+    assert found.train_batch_size == 8, "what would be trained on without `one_device`"
+    assert one_device(found).train_batch_size == 2
+    assert found.n_gpu == 1
+
+
 def test_every_optimizer_value_reaches_the_trainer(folder):
     values = {"lr": 0.3, "schedule": "cosine", "warmup_share": 0.2, "epochs": 2.0, "max_steps": 7, "weight_decay": 0.01}
     found = SFTConfig(**arguments(folder, every=9, max_grad_norm=0.5, adam_beta2=0.9, adam_eps=1e-6, **values))
@@ -115,7 +154,7 @@ class Sink:
 
 @pytest.fixture
 def callback(folder):
-    return RunCallback(folder, Sink(), {"loss": "sft/loss"}, keep_last=2, description="test")
+    return RunCallback(Session(folder, ALONE, Sink()), {"loss": "sft/loss"}, keep_last=2, description="test")
 
 
 def state(step):
@@ -126,7 +165,7 @@ def test_metrics_get_our_names_and_the_rest_is_left_out(callback):
     callback.on_log(None, state(4), None, logs={"loss": 0.5, "epoch": 1.0})
     callback.on_log(None, state(5), None, logs={"train_runtime": 3.0})
     callback.on_log(None, state(6), None, logs={"loss": None})
-    assert callback.tracker.rows == [(4, {"sft/loss": 0.5})]
+    assert callback.session.tracker.rows == [(4, {"sft/loss": 0.5})]
 
 
 def test_finished_checkpoints_get_their_names_and_old_ones_go(callback, folder):
@@ -139,25 +178,6 @@ def test_finished_checkpoints_get_their_names_and_old_ones_go(callback, folder):
     assert checkpoint_steps(folder.checkpoints) == [10, 15]
     assert (folder.checkpoints / "step-15/state").read_text() == "15"
     assert not list(staging.iterdir())
-
-
-def test_resuming_drops_what_will_be_written_again(folder):
-    for step in (4, 8):
-        (folder.checkpoints / f"step-{step}").mkdir(parents=True)
-    rows = [{"step": step, "seconds": 1.0} for step in (0, 4, 8, 9, 11)]
-
-    def write():
-        folder.metrics_path.write_text("".join(f'{{"step": {r["step"]}, "seconds": 1.0}}\n' for r in rows))
-
-    write()
-    assert resume_point(folder, resume=False) is None
-    assert len(folder.read_metrics()) == 5
-    assert resume_point(folder, resume=True) == str(folder.checkpoints / "step-8")
-    assert [row["step"] for row in folder.read_metrics()] == [0, 4, 8]
-    for step in (4, 8):
-        (folder.checkpoints / f"step-{step}").rmdir()
-    assert resume_point(folder, resume=True) is None
-    assert folder.read_metrics() == []
 
 
 def test_a_trained_adapter_is_saved_as_plain_peft(spec, tokenizer, tmp_path):

@@ -1,0 +1,187 @@
+"""How a run opens: the steps that sft, reward, contrastive training and PPO share, in one order.
+
+    setup = prepare(config)                        # threads, seed, start run, base, tokenizer
+    data = …                                       # the phase reads and encodes its files
+    session = open_session(setup, config, "sft", …)  # folder, lineage, tracker
+    if not session.finished:
+        with session.running(): …                  # train; the end of the body sets the run's status
+    setup.processes.close()
+
+With several processes (`accelerate launch`), the first one creates the folder and writes into it; the others wait.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from workbench.data.embedded import resolve_data
+from workbench.data.rules import RowRules
+from workbench.data.template import template_hash
+from workbench.model.base import BaseSpec, load_tokenizer
+from workbench.model.open import base_of
+from workbench.model.processes import Processes
+from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
+from workbench.run.config import Section
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.sections import BaseSection, RunSection, StartSection, TrackingSection
+from workbench.run.tracking import NoTracker, Tracker
+
+
+class PhaseConfig(Protocol):
+    """The sections that every phase has."""
+
+    @property
+    def run(self) -> RunSection:
+        """Folder, seed, threads."""
+
+    @property
+    def model(self) -> BaseSection | StartSection:
+        """A base, or a run to start from."""
+
+    @property
+    def tracking(self) -> TrackingSection:
+        """Where metrics go."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is known before a phase reads its data."""
+
+    processes: Processes
+    start: RunFolder | None
+    """The run whose adapter is copied; None for a phase that starts from a base."""
+    spec: BaseSpec
+    tokenizer: PreTrainedTokenizerBase
+
+    def files(self, names: Mapping[str, str | None]) -> dict[str, Path]:
+        """The paths of the data files that are named; the embedded default's are made by the first process."""
+        return self.processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open run."""
+
+    folder: RunFolder
+    processes: Processes
+    tracker: Tracker | NoTracker
+    checkpoint: Path | None = None
+    """Where a resumed run continues; None at its start."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run had come to its end before: there is nothing to do."""
+        return self.folder.finished
+
+    @property
+    def resume_from(self) -> str | None:
+        """The checkpoint as a trainer of TRL's takes it."""
+        return str(self.checkpoint) if self.checkpoint else None
+
+    def say(self, text: str) -> None:
+        """Print a line about the run, once."""
+        if self.processes.first:
+            print(f"{self.folder.path}: {text}", flush=True)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The body trains. Its end, good or bad, is the run's status."""
+        with full_disk_explained(self.folder.path), self.tracker:
+            yield
+        self.processes.wait()
+
+
+def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
+    """Set threads and seed, open the start run, name its base and load the tokenizer.
+
+    Args:
+        config: of the phase.
+        seed: instead of `run.seed`, for a member of an ensemble.
+
+    Raises:
+        WorkbenchError: no base is named; the start run is missing, unfinished, or its base has changed.
+    """
+    processes = Processes()
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed if seed is None else seed)
+    start = None
+    if isinstance(config.model, StartSection):
+        start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
+        spec = base_of(start, config.model.base)
+    elif config.model.base is None:
+        raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
+    else:
+        section = config.model
+        spec = BaseSpec(
+            config.model.base, section.revision, section.quantise, section.dtype, pad_token=section.pad_token
+        )
+    if torch.cuda.device_count() > 1 and processes.number == 1:
+        print(f"{torch.cuda.device_count()} GPUs are visible, one is used; `accelerate launch` uses all (README)")
+    return Setup(processes, start, spec, load_tokenizer(spec.name, spec.revision, spec.pad_token))
+
+
+def open_session(
+    setup: Setup,
+    config: PhaseConfig,
+    phase: str,
+    *,
+    resume: bool,
+    parents: Mapping[str, str],
+    files: Mapping[str, Path],
+    rules: RowRules,
+    last_row: Callable[[int], int] = lambda step: step,
+    **record: Any,
+) -> Session:
+    """Create the run folder or reopen it, note what the run is made from, and start the tracker.
+
+    Args:
+        setup: from `prepare`.
+        config: of the phase, written to the folder.
+        phase: sft, reward or ppo.
+        resume: continue the run that the folder holds.
+        parents: role → run folder.
+        files: name → data file.
+        rules: lists the rows that were left out.
+        last_row: step of a checkpoint → step of the last row of metrics that was logged before it; later rows are
+            dropped on a resume, since the run logs them again.
+        record: further fields of run.json.
+
+    Raises:
+        WorkbenchError: the folder holds another run, another configuration, or a run and no `resume`.
+    """
+    assert isinstance(config, Section)
+    values, processes = config, setup.processes
+    folder = processes.once(
+        lambda: RunFolder.create(
+            config.run.dir, phase=phase, config=values, overwrite=config.run.overwrite, resume=resume
+        )
+    )
+    checkpoint = latest_checkpoint(folder.checkpoints) if resume else None
+    session = Session(folder, processes, NoTracker(), checkpoint)
+    if session.finished:
+        session.say(f"this {record.get('method', phase)} run is finished already")
+    if session.finished or not processes.first:
+        return session
+    rules.write_left_out(folder.path)
+    spec = setup.spec if setup.spec.fingerprint else setup.spec.identified()
+    folder.record_lineage(
+        parents=parents,
+        data=files,
+        base=spec.as_record(),
+        opened=spec.opened(),
+        chat_template=template_hash(setup.tokenizer),
+        processes=processes.number,
+        **{"seed": config.run.seed, **record},
+    )
+    if resume:  # before the tracker opens the files
+        folder.rewind_rows(last_row(int(checkpoint.name.removeprefix("step-"))) if checkpoint else -1)
+    tracking = config.tracking
+    tracker = Tracker(folder, project=tracking.project, mode=tracking.wandb, config=values.model_dump(mode="json"))
+    return Session(folder, processes, tracker, checkpoint)
