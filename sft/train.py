@@ -13,6 +13,8 @@ from sft.config import SftConfig
 from sft.data import SftData, load_data
 from sft.evaluate import sample_answers, validate
 from sft.inputs import check_inputs
+from workbench.data.batching import prompts_with_room
+from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
 from workbench.model.base import compute_dtype, default_device, load_base
 from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
@@ -132,6 +134,14 @@ def _trainer(
     return trainer
 
 
+def _asked(config: SftConfig, tokenizer: PreTrainedTokenizerBase, data: SftData) -> list[Demonstration]:
+    """The held-out prompts that are answered before and after training."""
+    if not config.sample.prompts:
+        return []
+    length, key = config.sample.max_new_tokens, "sample.max_new_tokens"
+    return prompts_with_room(tokenizer, data.validation_records, max_new_tokens=length, key=key)[
+        : config.sample.prompts
+    ]
 
 
 def _report(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ppo.__main__ import main
 from ppo.config import method_of
@@ -37,7 +38,8 @@ def test_dry_run_prints_each_value_with_its_origin(method, capsys, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     path = f"configs/tiny/{method}.yaml"
     assert main([path, "run.seed=7", "--dry-run"]) == 0
-    lines = {line.split(" = ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["run.seed"].endswith("# command line")
-    assert lines["method"].endswith(f"# {path}")
-    assert lines["tracking.wandb"].endswith("# default")
+    printed = capsys.readouterr().out
+    origins = {line.split(":")[0]: line.rpartition("# ")[2] for line in printed.splitlines()}
+    assert (origins["  seed"], origins["method"], origins["  wandb"]) == ("command line", path, "default")
+    values = yaml.safe_load(printed)
+    assert (values["run"]["seed"], values["method"]) == (7, method)
