@@ -5,6 +5,7 @@ Each verb imports what it needs when it runs: only `pairs` and `campaign start` 
 
 import json
 import re
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -215,8 +216,9 @@ def serve(argv: list[str]) -> None:
     config = _config("serve", argv)
     if config is None:
         return
+    print("loading …", flush=True)
     from annotate.queue.rules import Queue
-    from annotate.web.app import create_app, listen, login_needed, run
+    from annotate.web.app import create_app, listen, login_needed, run, warning
     from annotate.web.contents import read_contents, remember_guidelines
     from annotate.web.reward_files import RewardFiles
 
@@ -231,7 +233,11 @@ def serve(argv: list[str]) -> None:
     )
     store = _open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
+    open_to_others = warning(host=server.host, https=server.https)
+    if open_to_others is not None:
+        print(f"warning: {open_to_others}", file=sys.stderr)
     listener = listen(server.host, server.port)
+    key = None if login else secrets.token_urlsafe(24)
     remember_guidelines(store, contents)
     section = config.queue
     queue = Queue(store, lease_seconds=section.lease_seconds, seed=section.seed, planting=section.planting)
@@ -241,6 +247,7 @@ def serve(argv: list[str]) -> None:
         contents,
         login=login,
         https=server.https,
+        key=key,
         session_days=server.session_days,
         host=server.host,
         port=server.port,
@@ -249,8 +256,9 @@ def serve(argv: list[str]) -> None:
         reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host
-    print(f"http://{shown}:{server.port}  (Ctrl-C stops it; every label is saved)", flush=True)
-    run(app, listener)
+    link = f"/?token={key}" if key else ""
+    print(f"http://{shown}:{server.port}{link}  (Ctrl-C stops it; every label is saved)", flush=True)
+    run(app, listener, proxies=server.proxies)
     store.close()
 
 

@@ -99,7 +99,9 @@ class ServerSection(Section):
     require_login: bool = False
     """Ask for a login on this machine too. Without: once the store holds an account."""
     https: bool = False
-    """The page is reached through HTTPS (a proxy in front): cookies are then sent over HTTPS only."""
+    """The page is reached through HTTPS, whatever the proxy says: cookies are then sent over HTTPS only."""
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses of proxies in front, whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     session_days: PositiveInt = 14
     """A login lasts so long."""
 

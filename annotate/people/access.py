@@ -1,5 +1,6 @@
 """Who sends a request, and what they may: by cookie, by token, or the one person on this machine."""
 
+import secrets
 from collections.abc import Callable
 
 from fastapi import Depends, HTTPException, Request
@@ -19,15 +20,32 @@ IN_OPENAPI = [Depends(HTTPBearer(auto_error=False, description="A token of an ac
 class Access:
     """Accounts behind requests."""
 
-    def __init__(self, store: Store, *, login: bool, days: int) -> None:
+    def __init__(self, store: Store, *, login: bool, days: int, key: str | None = None, port: int = 0) -> None:
+        """Without `login` everybody is the one local person; with a `key`, only who has sent it once."""
         self._store, self.sessions = store, Sessions(store, days=days)
         self.local = None if login else local_annotator(store)
+        self._key = key
+        # Cookies do not tell ports apart, and somebody may serve several stores on one machine.
+        self.cookie = COOKIE if login else f"{COOKIE}_{port}"
+
+    def opens(self, key: str) -> bool:
+        """Whether this is the key of the local person."""
+        return self._key is not None and secrets.compare_digest(key.encode(), self._key.encode())
+
+    def session(self, request: Request) -> Annotator | None:
+        """Whom the cookie of a request belongs to, or None."""
+        account = self.sessions.account(request.cookies.get(self.cookie))
+        if account is None or self.local is not None:
+            return account if account == self.local else None
+        return account if account.password_hash is not None else None
 
     def account(self, request: Request) -> Annotator | None:
         """The account, or None. A token that is sent decides alone."""
         token = bearer(request)
         if token is None:
-            return self.local or self.sessions.account(request.cookies.get(COOKIE))
+            return self.local if self.local is not None and self._key is None else self.session(request)
+        if self.opens(token):
+            return self.local
         grant = check_token(self._store, token)
         return grant.account if grant is not None and _within(grant, request) else None
 

@@ -1,5 +1,6 @@
 """Logins: signed cookies that outlive a restart, and a brake on guessing passwords."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -51,30 +52,35 @@ class Sessions:
 
 
 class Brake:
-    """Slows down guessing: so many failures of one key in a time, then refusal until the time has passed."""
+    """Slows down guessing: so many tries of one key in a time, then refusal until the time has passed.
+
+    A try takes a slot before it is checked, so that many at once are no way around it; a success gives it back.
+    """
 
     def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._seconds, self._clock = failures, seconds, clock
-        self._failed: dict[str, deque[float]] = {}
+        self._taken: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
 
-    def wait(self, *keys: str) -> float:
-        """Seconds until another try is allowed; 0 now."""
+    def take(self, key: str) -> float:
+        """Take a slot: 0; or, if all are taken, the seconds until one is free."""
         now = self._clock()
-        waits = [0.0]
-        for key in keys:
-            times = self._failed.get(key, deque())
+        with self._lock:
+            if len(self._taken) >= _MOST_KEYS:
+                self._taken = {k: times for k, times in self._taken.items() if times[-1] > now - self._seconds}
+            times = self._taken.setdefault(key, deque())
             while times and times[0] <= now - self._seconds:
                 times.popleft()
             if len(times) >= self._most:
-                waits.append(times[0] + self._seconds - now)
-            elif not times:
-                self._failed.pop(key, None)
-        return max(waits)
+                return times[0] + self._seconds - now
+            times.append(now)
+        return 0.0
 
-    def failed(self, *keys: str) -> None:
-        """Note a failure."""
-        now = self._clock()
-        if len(self._failed) >= _MOST_KEYS:
-            self._failed = {key: times for key, times in self._failed.items() if times[-1] > now - self._seconds}
-        for key in keys:
-            self._failed.setdefault(key, deque(maxlen=self._most)).append(now)
+    def give_back(self, key: str) -> None:
+        """Free the slot that was taken last."""
+        with self._lock:
+            times = self._taken.get(key)
+            if times:
+                times.pop()
+            if not times:
+                self._taken.pop(key, None)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -18,11 +19,12 @@ from annotate.people.accounts import has_accounts
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
 from annotate.web.api import api_routes
+from annotate.web.connections import MOST_CONNECTIONS, Protocol
 from annotate.web.contents import PageContents
 from annotate.web.downloads import export_routes
 from annotate.web.lead import lead_routes
 from annotate.web.lead_pages import LeadPages
-from annotate.web.login import login_routes
+from annotate.web.login import Entrance, login_routes
 from annotate.web.manage import manage_routes
 from annotate.web.page import PATH, mount_page
 from annotate.web.page_routes import page_routes
@@ -46,13 +48,15 @@ def create_app(
     intake: Intake | None = None,
     rules: Rules | None = None,
     reward: RewardFiles | None = None,
+    key: str | None = None,
 ) -> FastAPI:
-    """The application around one store. Without `login` it serves one person on this machine."""
-    access = Access(store, login=login, days=session_days)
+    """The application around one store. Without `login` it serves one person on this machine, who has the `key`."""
+    access = Access(store, login=login, days=session_days, key=key, port=port)
     app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.add_exception_handler(WorkbenchError, _explain)
     app.include_router(_entrance(contents.title))
-    app.include_router(login_routes(store, access, contents, page=PATH + "/", assets=_assets(), https=https))
+    entrance = Entrance(access, contents, page=PATH + "/", assets=_assets(), https=https)
+    app.include_router(login_routes(store, entrance))
     app.include_router(api_routes(queue, access, Texts(contents.language)))
     app.include_router(manage_routes(store, access, intake or Intake()))
     app.include_router(export_routes(store, access, rules or Rules()))
@@ -65,7 +69,7 @@ def create_app(
     mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
     # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(Gate, page=PATH, user=access.name, hosts=None if login else LOCAL_HOSTS)
+    app.add_middleware(Gate, page=PATH, user=access.name, hosts=None if login else LOCAL_HOSTS, https=https)
     return app
 
 
@@ -82,10 +86,6 @@ def _explain(_request: Request, error: Exception) -> Response:
 
 def _entrance(title: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-
-    @router.get("/")
-    def root() -> Response:
-        return RedirectResponse(PATH + "/", 303)
 
     @router.get("/manifest.json")
     def manifest() -> dict[str, Any]:
@@ -118,6 +118,16 @@ def login_needed(store: Store, *, host: str, require_login: bool) -> bool:
     return accounts
 
 
+def warning(*, host: str, https: bool) -> str | None:
+    """What to say at the start of a server that other machines reach without HTTPS; None where nothing is to say."""
+    if host in LOCAL_HOSTS or https:
+        return None
+    return (
+        f"server.host={host} is open to other machines, and server.https is false: without a proxy that speaks HTTPS, "
+        "passwords and answers can be read on the way (docs/annotate-store.md, People)"
+    )
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on the address.
 
@@ -142,7 +152,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: FastAPI, listener: socket.socket) -> None:
-    """Serve until interrupted."""
-    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
+def run(app: FastAPI, listener: socket.socket, *, proxies: Sequence[str] = LOCAL_HOSTS) -> None:
+    """Serve until interrupted; `proxies`: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=MOST_CONNECTIONS,
+        forwarded_allow_ips=list(proxies),
+    )
     uvicorn.Server(config).run(sockets=[listener])

@@ -75,6 +75,8 @@ def build_page(contents: PageContents) -> gr.Blocks:
             apply_default_css=False,
             js_on_load=None,
         )
+    # Without events nothing is ever queued, and the loops of Gradio's queue would wake a thousand times a second.
+    page._queue.start = lambda: None
     return page
 
 
@@ -112,10 +114,15 @@ def card_html(contents: PageContents) -> str:
     )
 
 
-def login_html(contents: PageContents, assets: str, problem: str | None = None, **values: object) -> str:
-    """The login form; `problem` names a text that says why it is shown again."""
+def login_html(
+    contents: PageContents, assets: str, problem: str | None = None, *, link: bool = False, **values: object
+) -> str:
+    """The login form; `problem` names a text that says why it is shown again.
+
+    With `link` it asks for the token of the link that `serve` printed, instead of name and password.
+    """
     text = Texts(contents.language)(problem, **values) if problem else ""
-    return _template("login.html", contents, assets=assets, problem=text)
+    return _template("login.html", contents, assets=assets, problem=text, link=link)
 
 
 def _template(name: str, contents: PageContents, **values: object) -> str:

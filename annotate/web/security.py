@@ -30,6 +30,8 @@ _OPEN_TO_THE_PAGE = (
     "/gradio_api/startup-events",
     "/gradio_api/heartbeat/",
 )
+_WITH_AN_ACCOUNT = ("/gradio_api/startup-events", "/gradio_api/heartbeat/")
+"""Of those, what Gradio gives to anybody: a heartbeat is a reply without an end."""
 
 # Gradio's front end compiles its templates in the browser, hence unsafe-eval; nothing comes from another place.
 _CONTENT_SECURITY_POLICY = "; ".join(
@@ -61,10 +63,19 @@ class Gate:
     """The outermost layer of the application."""
 
     def __init__(
-        self, app: Any, *, page: str, user: Callable[[Request], str | None], hosts: tuple[str, ...] | None
+        self,
+        app: Any,
+        *,
+        page: str,
+        user: Callable[[Request], str | None],
+        hosts: tuple[str, ...] | None,
+        https: bool = False,
     ) -> None:
-        """`hosts`: names by which the server may be addressed; None: any (logins protect it)."""
-        self._app, self._page, self._user, self._hosts = app, page, user, hosts
+        """`hosts`: names by which the server may be addressed; None: any (logins protect it).
+
+        `https`: the page is reached through HTTPS, whatever the proxy says.
+        """
+        self._app, self._page, self._user, self._hosts, self._https = app, page, user, hosts, https
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Refuse or redirect, or hand on with headers added to the reply."""
@@ -82,6 +93,8 @@ class Gate:
                     del headers[name]
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if self._scheme(scope) == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
         answer = self._refusal(scope) or self._at_the_page(scope)
@@ -93,9 +106,17 @@ class Gate:
         if self._hosts is not None and _name(host) not in self._hosts:
             return _refuse(403, "this server answers on this machine only")
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
+        if origin is not None and origin != f"{self._scheme(scope)}://{host}":
+            if origin == f"https://{host}":
+                return _refuse(
+                    403,
+                    "the page is reached by HTTPS and the server does not know it: set server.https=true, or let a "
+                    "proxy named in server.proxies send X-Forwarded-Proto",
+                )
             return _refuse(403, "requests from another site are not accepted")
         if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            if origin is None and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+                return _refuse(403, "requests from another site are not accepted")
             length = headers.get("content-length", "0" if "transfer-encoding" not in headers else "")
             if not length.isdigit():
                 return _refuse(411, "send the length of the body")
@@ -103,6 +124,9 @@ class Gate:
             if int(length) > most:
                 return _refuse(413, f"at most {most:,} bytes")
         return None
+
+    def _scheme(self, scope: Any) -> str:
+        return "https" if self._https else str(scope.get("scheme", "http"))
 
     def _at_the_page(self, scope: Any) -> Response | None:
         path = scope["path"]
@@ -113,6 +137,8 @@ class Gate:
             return RedirectResponse("/login", 303) if self._user(Request(scope)) is None else None
         if scope["method"] not in ("GET", "HEAD") or not inner.startswith(_OPEN_TO_THE_PAGE):
             return _refuse(403, "not part of this page")
+        if inner.startswith(_WITH_AN_ACCOUNT) and self._user(Request(scope)) is None:
+            return _refuse(401, "log in first")
         return None
 
 

@@ -1,8 +1,12 @@
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +52,7 @@ def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments
     write_records(tmp_path / "items.jsonl", help_desk_items(3))
     code = f"""
 import annotate.web.app
-annotate.web.app.run = lambda app, listener: listener.close()
+annotate.web.app.run = lambda app, listener, **_: listener.close()
 from annotate.__main__ import main
 arguments = {arguments!r}
 main(["serve", *arguments, "server.port={_free_port()}"])
@@ -213,6 +217,26 @@ def test_accounts_from_the_command_line(
     assert "is of this version already" in capsys.readouterr().out
 
 
+def _status(address: str) -> int:
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    for _ in range(100):
+        try:
+            with opener.open(address, timeout=20) as reply:
+                return int(reply.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:  # the socket listens before the server answers
+            time.sleep(0.1)
+    raise AssertionError("no answer")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) -> None:
     """No word of --resume, which no verb here has."""
     write_records(tmp_path / "items.jsonl", help_desk_items(2))
@@ -226,7 +250,14 @@ def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits it ignored
     ) as server:
         assert server.stdout is not None
-        assert any("Ctrl-C stops it" in line for line in server.stdout)
+        assert server.stdout.readline() == "loading …\n"  # before anything that takes long
+        link = next(line.split()[0] for line in server.stdout if "Ctrl-C stops it" in line)
+        assert _status(link.partition("?")[0] + "api/v1/me") == 401
+        assert _status(link) == 200
+        assert _status(link[:-1]) == 403
+        used = _cpu_seconds(server.pid)
+        time.sleep(2)
+        assert _cpu_seconds(server.pid) - used <= 0.04, "a server that nobody asks anything is idle"
         server.send_signal(signal.SIGINT)
         _, said = server.communicate(timeout=60)
     assert said.splitlines()[-1] == "stopped; what was saved before is in the store"

@@ -1,14 +1,24 @@
+import asyncio
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from annotate.intake.items import load_items
 from annotate.people.accounts import add_account, check_password, has_accounts
 from annotate.people.sessions import Brake, Sessions
+from annotate.queue.rules import Queue
 from annotate.store.database import Store
-from annotate.web.app import listen, login_needed
+from annotate.web.app import create_app, listen, login_needed, warning
+from annotate.web.connections import Protocol
+from annotate.web.contents import PageContents
+from annotate.web.login import HASHED_AT_ONCE
 from tests.annotate.conftest import PASSWORD, client_of, make_item
 from workbench.run.errors import WorkbenchError
 
@@ -243,11 +253,153 @@ def test_passwords_are_hashed(store: Store) -> None:
 def test_the_brake_opens_again() -> None:
     now = [0.0]
     brake = Brake(failures=2, seconds=10, clock=lambda: now[0])
-    brake.failed("a")
-    assert brake.wait("a") == 0
+    assert brake.take("a") == 0
     now[0] = 4
-    brake.failed("a")
-    assert brake.wait("a", "b") == 6
-    assert brake.wait("b") == 0
+    assert brake.take("a") == 0
+    assert brake.take("a") == 6
+    assert brake.take("b") == 0
+    brake.give_back("a")
+    assert brake.take("a") == 0
     now[0] = 10.5
-    assert brake.wait("a") == 0
+    assert brake.take("a") == 0
+
+
+def test_many_guesses_at_once_are_no_way_around_the_brake(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    running: set[int] = set()
+
+    def check(_store: Store, _name: str, _password: str) -> None:
+        running.add(threading.get_ident())
+        checked.append(len(running))
+        time.sleep(0.05)
+        running.discard(threading.get_ident())
+
+    monkeypatch.setattr("annotate.web.login.check_password", check)
+
+    def guess(name: str) -> int:
+        return client.post("/login", data={"name": name, "password": "wrong password"}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(guess, ["ann", "ANN"] * 20))
+    assert sorted(statuses) == [403] * 5 + [429] * 35
+    assert len(checked) == 5
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(guess, [f"name-{n}" for n in range(20)])) == {403}
+    assert max(checked) == HASHED_AT_ONCE
+
+
+def test_wrong_logins_of_one_address_lock_nobody_else_out(client: TestClient, log_in: Callable[..., None]) -> None:
+    """Behind a proxy that does not say who asks, all people have its address."""
+    for n in range(40):
+        assert client.post("/login", data={"name": f"name-{n}", "password": "wrong password"}).status_code == 403
+    for _ in range(7):
+        log_in("ann")  # a success costs no try
+
+
+def test_over_https_the_cookie_is_sent_over_https_only(filled: Store) -> None:
+    form = {"name": "ann", "password": PASSWORD}
+    with client_of(filled, login=True) as plain:
+        assert "secure" not in plain.post("/login", data=form).headers["set-cookie"].lower()
+        assert "strict-transport-security" not in plain.get("/login").headers
+        # What uvicorn makes of X-Forwarded-Proto from a proxy that it trusts.
+        tls = TestClient(plain.app, base_url="https://localhost", follow_redirects=False)
+        assert "; secure" in tls.post("/login", data=form).headers["set-cookie"].lower()
+        assert tls.get("/login").headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_an_origin_counts_with_its_scheme(client: TestClient, log_in: Callable[..., None]) -> None:
+    log_in()
+    tls = TestClient(client.app, base_url="https://localhost", cookies=client.cookies)
+    assert tls.post("/api/v1/next", headers={"Origin": "https://localhost"}).status_code == 200
+    assert tls.post("/api/v1/next", headers={"Origin": "http://localhost"}).status_code == 403
+    reply = client.post("/api/v1/next", headers={"Origin": "https://localhost"})
+    assert (reply.status_code, "set server.https=true" in reply.json()["detail"]) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+def test_a_request_without_origin_says_where_it_comes_from(
+    client: TestClient, log_in: Callable[..., None], site: str, status: int
+) -> None:
+    log_in()
+    assert client.post("/api/v1/next", headers={"Sec-Fetch-Site": site}).status_code == status
+    assert client.get("/api/v1/me", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_strangers_are_given_no_stream(client: TestClient, log_in: Callable[..., None]) -> None:
+    for path in ("heartbeat/x", "startup-events"):
+        assert client.get(f"/label/gradio_api/{path}").status_code == 401
+    log_in()
+    assert client.get("/label/gradio_api/startup-events").status_code == 200
+
+
+def test_a_server_open_to_others_without_https_is_warned_of() -> None:
+    assert warning(host="127.0.0.1", https=False) is None
+    assert warning(host="0.0.0.0", https=True) is None
+    assert "server.https is false" in str(warning(host="0.0.0.0", https=False))
+
+
+@pytest.fixture
+def linked(store: Store) -> Iterator[TestClient]:
+    """A server of one person, as `serve` starts it."""
+    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which?"), login=False, key="the-key", port=1)
+    with TestClient(app, base_url="http://localhost", follow_redirects=False) as client:
+        yield client
+
+
+def test_other_users_of_this_machine_need_the_link(linked: TestClient, store: Store) -> None:
+    for path in ("/api/v1/me", "/api/v1/items", "/lead", "/label/config"):
+        assert linked.get(path).status_code == 401, path
+    assert linked.get("/label/").headers["location"] == "/login"
+    assert 'name="token"' in linked.get("/login").text
+    for wrong in ("the-ke", "the-key2", "ключ"):
+        assert linked.get("/", params={"token": wrong}).status_code == 403
+    entered = linked.get("/", params={"token": "the-key"})
+    assert (entered.status_code, entered.headers["location"]) == (303, "/label/")
+    assert linked.get("/api/v1/me").json()["name"] == "local"
+    assert linked.get("/label/").status_code == 200
+    assert "annotate_session_1" in linked.cookies  # of this port: another store has another
+    program = TestClient(linked.app, base_url="http://localhost", headers={"Authorization": "Bearer the-key"})
+    assert program.get("/api/v1/items").status_code == 200
+
+
+def test_the_link_opens_nothing_once_there_are_accounts(linked: TestClient, store: Store) -> None:
+    linked.get("/", params={"token": "the-key"})
+    local = linked.cookies["annotate_session_1"]
+    add_account(store, "ann", "admin", PASSWORD)
+    with client_of(store, login=True) as later:
+        later.cookies.set("annotate_session", local)
+        assert later.get("/api/v1/me").status_code == 401
+        assert later.get("/", params={"token": "the-key"}).headers["location"] == "/label/"
+        assert later.get("/api/v1/me", headers={"Authorization": "Bearer the-key"}).status_code == 401
+
+
+def test_half_a_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.8)  # a reply may take longer than the headers
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    monkeypatch.setattr("annotate.web.connections.HEADER_SECONDS", 0.4)
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(slow, http=Protocol, lifespan="off", log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    for sent, received in (
+        (b"GET / HTTP/1.1\r\nHost: x", b""),
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"ok"),
+    ):
+        with socket.create_connection(listener.getsockname(), timeout=10) as connection:
+            connection.sendall(sent)
+            reply = b""
+            while (part := connection.recv(1000)) and not reply.endswith(b"ok"):
+                reply += part
+                if received:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost:")  # half of the next request
+            assert reply.endswith(received), sent
+            assert bool(reply) == bool(received), sent
+            assert connection.recv(10) == b""
+    server.should_exit = True
+    thread.join(10)

@@ -152,7 +152,7 @@ def test_a_password_guesser_is_slowed_down_and_others_are_not(client: TestClient
     assert client.post("/login", data={"name": "ann", "password": PASSWORD}).status_code == 429
     assert client.post("/login", data={"name": "bea", "password": PASSWORD}).status_code == 303
     statuses = [client.post("/login", data={"name": f"n{n}", "password": "wrong wrong"}).status_code for n in range(30)]
-    assert statuses.count(429) == 5  # so many names from one address
+    assert set(statuses) == {403}  # one address may be many people's: it alone locks nobody out
 
 
 @pytest.mark.parametrize("name", ["../ann", "ann/../lead", "%2e%2e", "ann%00", "' OR 1=1 --"])
