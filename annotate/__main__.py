@@ -202,7 +202,7 @@ def upgrade(argv: list[str]) -> None:
         raise WorkbenchError(config.store_url, "no such label store", expected="the store.url of an older version")
     said: list[str] = []
     Store.open(config.store_url, say=said.append).close()
-    print(said[0] if said else f"{config.store_url.split('@')[-1]}: is of this version already")
+    print("\n".join(said) if said else f"{config.store_url.split('@')[-1]}: is of this version already")
 
 
 def _words(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,6 @@
 """Accounts: who may label, review and administer; passwords (argon2), pausing and removing."""
 
 import functools
-import re
 import time
 from typing import Literal, get_args
 
@@ -9,6 +8,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from annotate.store.database import Store
+from annotate.store.names import ALLOWED, allowed, fold, normal
 from annotate.store.statements import Annotator, Transaction
 from workbench.run.errors import WorkbenchError, did_you_mean
 
@@ -20,7 +20,6 @@ STATES: tuple[State, ...] = get_args(State)
 LOCAL = "local"
 """The name in the store of the one person who labels on this machine without a login."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 1000
 _hasher = PasswordHasher()
 
@@ -41,14 +40,22 @@ def add_account(store: Store, name: str, role: str, password: str) -> None:
     Raises:
         WorkbenchError: bad name or role, short password, or a name that is taken.
     """
-    if not _NAME.fullmatch(name):
-        raise WorkbenchError("name", f"{name!r} cannot be a name", expected="1 to 64 letters, digits, and . _ @ -")
+    name = normal(name)
+    if not allowed(name):
+        raise WorkbenchError("name", f"{name!r} cannot be a name", expected=ALLOWED)
     if role not in ROLES:
         raise WorkbenchError("--role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
     password_hash = _hash(password)
     with store.write() as transaction:
-        if transaction.annotator(name) is not None:
-            raise WorkbenchError(store.place, f"already has an annotator {name!r}", remedy="take another name")
+        transaction.begin_adding()
+        same = [known.name for known in transaction.annotators() if fold(known.name) == fold(name)]
+        if same:
+            raise WorkbenchError(
+                store.place,
+                f"already has an annotator {same[0]!r}",
+                expected="names that differ in more than case",
+                remedy="take another name",
+            )
         transaction.add_annotator(name, role, time.time(), password_hash=password_hash)
         transaction.add_event("account added", time.time(), name=name, role=role)
 
@@ -61,13 +68,22 @@ def _hash(password: str) -> str:
     return _hasher.hash(password)
 
 
+def look_up(transaction: Transaction, name: str) -> Annotator | None:
+    """The account of a name, or the only one whose name differs from it in nothing but case."""
+    exact = transaction.annotator(normal(name))
+    if exact is not None:
+        return exact
+    same = [known for known in transaction.annotators() if fold(known.name) == fold(name)]
+    return same[0] if len(same) == 1 else None
+
+
 def find(transaction: Transaction, store: Store, name: str) -> Annotator:
     """The account of a name.
 
     Raises:
         WorkbenchError: there is none.
     """
-    account = transaction.annotator(name)
+    account = look_up(transaction, name)
     if account is None:
         names = [known.name for known in transaction.annotators()]
         remedy = did_you_mean(name, names) if names else "add one: annotator CONFIG.yaml add NAME"
@@ -165,7 +181,7 @@ def local_annotator(store: Store) -> Annotator:
 def check_password(store: Store, name: str, password: str) -> Annotator | None:
     """The account that name and password belong to; takes as long for a name that does not exist."""
     with store.read() as transaction:
-        account = transaction.annotator(name)
+        account = look_up(transaction, name)
     usable = account is not None and not account.removed and account.password_hash is not None
     stored = account.password_hash if account is not None and usable else None
     try:

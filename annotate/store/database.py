@@ -17,11 +17,16 @@ import sqlalchemy as sa
 from annotate.store.address import sqlite_path, with_password
 from annotate.store.files import backup_beside, copy_sqlite, make_private_file, make_private_folder, tighten
 from annotate.store.migrations import migrate
+from annotate.store.names import twins
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata
 from annotate.store.statements import Transaction
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
+_TWINS = (
+    "the accounts {names} have names that differ only in case. Each still logs in by its exact name; no more of the "
+    "kind can be added. If they are one person, remove the one that is not used: annotator CONFIG.yaml remove NAME"
+)
 Say = Callable[[str], object]
 
 
@@ -110,6 +115,9 @@ class Store:
                 transaction.add_event("migrated", time.time(), before=version, after=SCHEMA_VERSION)
         if version is not None and version < SCHEMA_VERSION:
             say(f"{self.place}: brought from schema version {version} to {SCHEMA_VERSION}{copy}")
+            with self.read() as transaction:
+                for names in twins(account.name for account in transaction.annotators()):
+                    say(f"{self.place}: {_TWINS.format(names=' and '.join(map(repr, names)))}")
 
     def _version(self) -> int | None:
         with self.connection(write=False) as connection:

@@ -19,7 +19,7 @@ from annotate.labels.export import Rules
 from annotate.labels.status import number
 from annotate.labels.survey import Survey, survey
 from annotate.people.access import Access
-from annotate.people.accounts import Role, may
+from annotate.people.accounts import Role, look_up, may
 from annotate.statistics.agreement_sums import NO_VARIATION, NOTHING_COMPARED, NOTHING_DECIDED, SHARED, TOO_FEW_SHARED
 from annotate.statistics.ratings import Rating
 from annotate.store.database import Store
@@ -113,7 +113,7 @@ class LeadPages:
     def person(self, name: str) -> Annotator:
         """An account; without it the request ends here."""
         with self.store.read() as transaction:
-            person = transaction.annotator(name)
+            person = look_up(transaction, name)
         if person is None:
             raise HTTPException(404, f"no annotator {name!r}")
         return person

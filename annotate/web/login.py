@@ -11,6 +11,7 @@ from annotate.people.access import Access
 from annotate.people.accounts import check_password
 from annotate.people.sessions import Brake
 from annotate.store.database import Store
+from annotate.store.names import fold
 from annotate.store.statements import Annotator
 from annotate.web.contents import PageContents
 from annotate.web.page import login_html
@@ -111,12 +112,12 @@ def _by_password(router: APIRouter, store: Store, entrance: Entrance) -> None:
 
     @router.post("/login")
     async def login(request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()]) -> Response:
-        who, address = name[:64].casefold(), request.client.host if request.client else ""
+        who, address = fold(name[:200]), request.client.host if request.client else ""
         busy = hashing.statistics().tasks_waiting >= MOST_WAITING
         wait = 10.0 if busy else tries.take(who, address)
         if wait > 0:
             return await to_thread.run_sync(partial(entrance.form, 429, "login.wait", seconds=f"{wait:.0f}"))
-        account = await to_thread.run_sync(check_password, store, name[:64], password, limiter=hashing)
+        account = await to_thread.run_sync(check_password, store, name[:200], password, limiter=hashing)
         if account is None:
             return await to_thread.run_sync(entrance.form, 403, "login.wrong")
         tries.give_back(who, address)

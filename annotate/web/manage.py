@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from annotate.intake.items import Intake
 from annotate.intake.load import load_file
 from annotate.people.access import IN_OPENAPI, Access, bearer
-from annotate.people.accounts import Role, State, add_account, set_password, set_role, set_state
+from annotate.people.accounts import Role, State, add_account, look_up, set_password, set_role, set_state
 from annotate.people.tokens import LONGEST_DAYS, Scope, make_token, revoke_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Token
@@ -144,7 +144,7 @@ def _people(router: APIRouter, store: Store, access: Access) -> None:
         if body.state is not None:
             set_state(store, name, body.state, by=who)
         with store.read() as transaction:
-            account = transaction.annotator(name)
+            account = look_up(transaction, name)
         if account is None:
             raise HTTPException(404, f"no annotator {name!r}")
         return {"name": account.name, "role": account.role, "state": account.state}

@@ -217,6 +217,17 @@ def test_accounts_from_the_command_line(
     assert "is of this version already" in capsys.readouterr().out
 
 
+def test_names_of_any_script_from_a_shell_without_a_language(arguments: list[str]) -> None:
+    environment = {**os.environ, "LC_ALL": "C"}
+    command = [sys.executable, "-m", "annotate", "annotator", *arguments]
+    for words in (["add", "Zoë"], ["list"]):
+        done = subprocess.run(
+            [*command, *words], input=b"a long password\n", env=environment, capture_output=True, cwd=ROOT, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == "Zoë  annotator\n"
+
+
 def _status(address: str) -> int:
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     for _ in range(100):

@@ -138,6 +138,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
 SMALLER = "the optimizer step stays the same, since train.batch_size (ppo: train.minibatch_size) does"
 KNOBS = (
+    ("annotate/intake/load.py", "while loading a file", "split the file, and load one part after another"),
+    ("annotate/web/manage.py", "while loading items", "send fewer items in one request"),
     ("workbench/model/base.py", "while loading the base", "model.quantise=nf4, or a device with more free memory"),
     (
         "workbench/model/generate.py",

@@ -42,6 +42,11 @@ class Accounts(Statements):
         if self._locks_rows:
             self._connection.execute(_LOCK, {"target": annotator_id})
 
+    def begin_adding(self) -> None:
+        """Keep other processes from adding accounts until this transaction ends."""
+        if self._locks_rows:
+            self._connection.execute(sa.text("SELECT pg_advisory_xact_lock(7140002)"))
+
     def add_annotator(
         self, name: str, role: str, at: float, *, password_hash: str | None = None, simulated: bool = False
     ) -> None:

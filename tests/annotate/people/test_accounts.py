@@ -1,6 +1,7 @@
 """Accounts: states, passwords, tokens, on both databases; and the command line that changes them."""
 
 import time
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -167,6 +168,42 @@ def test_simulated_annotators_cannot_log_in(store: Store) -> None:
         set_password(store, "machine", PASSWORD)
     with pytest.raises(WorkbenchError, match="cannot use the API"):
         make_token(store, "machine", "x")
+
+
+@pytest.mark.parametrize("name", ["Zoë", "李雷", "Łukasz", "กานดา", "o.m@x-1", "٣عمر"])
+def test_names_are_letters_of_any_script(store: Store, name: str) -> None:
+    add_account(store, unicodedata.normalize("NFD", name), "annotator", PASSWORD)
+    for written in (name, unicodedata.normalize("NFD", name), name.upper()):
+        account = check_password(store, written, PASSWORD)
+        assert account is not None
+        assert account.name == unicodedata.normalize("NFC", name)
+    sessions = Sessions(store, days=1)
+    assert sessions.account(sessions.issue(account)) == account
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "-ann", "ann\u202e", "ann\u200b", "a/b", "a\nb", "a" * 65, "\u0301a", "<b>"]
+)
+def test_what_is_no_name_is_refused_with_the_rule(store: Store, name: str) -> None:
+    with pytest.raises(WorkbenchError, match="letters or digits of any script"):
+        add_account(store, name, "annotator", PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["Ann", "ANN", "ａｎｎ"])
+def test_case_and_width_make_no_other_person(store: Store, name: str) -> None:
+    with pytest.raises(WorkbenchError, match=r"already has an annotator 'ann'[\s\S]*more than case"):
+        add_account(store, name, "annotator", PASSWORD)
+    set_state(store, name, "paused")
+    assert _account(store, "ann").state == "paused"
+
+
+def test_of_two_old_accounts_each_has_its_exact_name(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.add_annotator("Ann", "annotator", 0.0, password_hash="$argon2id$none")
+    found = check_password(store, "ann", PASSWORD)
+    assert found is not None
+    assert found.name == "ann"
+    assert check_password(store, "ANN", PASSWORD) is None
 
 
 def test_the_command_line_changes_accounts(

@@ -76,7 +76,9 @@ def test_an_old_store_becomes_one_of_this_version(old: Path, tmp_path: Path) -> 
 
 
 def test_tokens_of_version_2_keep_what_they_may(second: Path, tmp_path: Path) -> None:
-    store = Store.open(second)
+    said: list[str] = []
+    store = Store.open(second, say=said.append)
+    assert "'Ann' and 'ann' have names that differ only in case" in said[1]
     grant = check_token(store, "aw_a-token-of-a-test")
     assert grant is not None
     assert (grant.account.name, grant.scope) == ("ann", "admin")

@@ -188,6 +188,16 @@ def test_bad_items_change_nothing_and_are_named_by_their_line(local: TestClient)
     assert local.post("/api/v1/items", content=b"").status_code == 422
 
 
+@pytest.mark.parametrize("body", ["[" * 200_000, '{"a":' * 100_000, '{"prompt": ' + "[" * 100_000])
+def test_json_that_is_nested_too_deep_is_a_clear_refusal(local: TestClient, body: str) -> None:
+    reply = local.post("/api/v1/items", content=body.encode())
+    assert reply.status_code == 422
+    assert "items: nested too deeply to be read" in reply.json()["detail"]
+    headers = {"Content-Type": "application/json"}
+    assert local.post("/api/v1/undo", content=body[:200_000].encode(), headers=headers).status_code in (400, 422)
+    assert local.get("/api/v1/items").json() == []
+
+
 def test_items_are_listed_page_by_page(store: Store, local: TestClient) -> None:
     load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=2, overlap_share=1)
     first = local.get("/api/v1/items", params={"limit": 3}).json()
