@@ -18,8 +18,10 @@ from sft.config import SftConfig
 from sft.train import train as train_sft
 from tests.conftest import load_phase, reward_values, sft_values
 from tests.ppo.conftest import ppo_values
+from tests.ppo.test_checks import edited_copy
 from workbench.model.dense import dense_of
 from workbench.model.open import open_runs
+from workbench.run.errors import WorkbenchError
 
 WIDE = ("model.dtype=bfloat16", "model.activation_checkpointing=true")
 
@@ -75,9 +77,31 @@ def test_adapter_and_head_are_float32_and_not_bfloat16_numbers(reward):
                 assert not torch.equal(tensor, tensor.bfloat16().float()), name
 
 
-def test_ppo_passes_its_checks_and_learns(tmp_path, start, reward, prompt_file):
+def new_head(tensors):
+    tensors["weight"].normal_(std=0.125, generator=torch.Generator().manual_seed(0))
+
+
+def moved_adapter(tensors):
+    for name, tensor in tensors.items():
+        if "lora_B" in name:
+            tensor.add_(0.05)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("head.safetensors", new_head), ("adapter/adapter_model.safetensors", moved_adapter)],
+)
+def test_another_head_or_adapter_is_above_the_rounding(tmp_path, reward, file, change):
+    other = edited_copy(reward, tmp_path / "reward", file, change)
+    with pytest.raises(WorkbenchError, match="scores its probe batch differently"):
+        open_runs({"reward": other})
+
+
+def test_ppo_passes_its_checks(tmp_path, start, reward, prompt_file):
     values = ppo_values(tmp_path / "ppo", start, reward, prompt_file)
     overrides = ("model.activation_checkpointing=true", "train.iterations=2")
     folder = train_ppo(load_phase(PpoConfig, tmp_path / "ppo.yaml", values, *overrides), resume=False)
     first = next(row for row in folder.read_metrics() if "objective/kl" in row)
     assert first["objective/kl"] == pytest.approx(0, abs=1e-4)
+    assert first["policy/ratio"] == pytest.approx(1, abs=1e-2)
+    assert first["policy/rollout_gap"] < 0.04
