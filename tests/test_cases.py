@@ -71,7 +71,13 @@ def _kept_offline(out: Path) -> None:
     assert list((out / "run/wandb").glob("offline-run-*/*.wandb"))
 
 
+def _bad_row_listed(out: Path) -> None:
+    (row,) = [json.loads(line) for line in (out / "run/bad_rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert row["problem"] == "'response' is empty"
+
+
 CHECKS = {
+    "null-answer-parquet": _bad_row_listed,
     "logits-scaled-cohere": _losses_agree,
     "csv-json-array-cells": _no_brackets_shown,
     "wandb-key-no-network": _kept_offline,

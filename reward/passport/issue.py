@@ -25,7 +25,7 @@ from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import file_fingerprint, git_commit, package_versions
+from workbench.run.lineage import data_fingerprint, file_fingerprint, git_commit, package_versions
 
 
 def issue_passport(
@@ -142,7 +142,7 @@ def _member_scores(roles: Roles, names: Sequence[str], batch_size: int) -> Membe
 def _facts(folder: RunFolder, pairs: int, too_long: int, members: int, seed: int) -> dict[str, Any]:
     files = folder.record().get("data", {})
     changed = [
-        name for name, file in files.items() if file_fingerprint(Path(file["path"]))["sha256"] != file.get("sha256")
+        name for name, file in files.items() if data_fingerprint(Path(file["path"]))["sha256"] != file.get("sha256")
     ]
     return {
         "pairs": pairs,

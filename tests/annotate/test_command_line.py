@@ -80,6 +80,22 @@ def test_from_items_to_preferences(tmp_path: Path, arguments: list[str], capsys:
     assert "Simulated annotators" in capsys.readouterr().out
 
 
+def test_rows_of_a_file_to_load_are_taken_as_the_configuration_says(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"messages": "-", "prompt": f"q {n}", "response_a": "yes", "response_b": "no"} for n in range(3)]
+    file = str(tmp_path / "other.jsonl")
+    write_records(
+        tmp_path / "other.jsonl", [*rows, {"messages": "-", "prompt": "", "response_a": "a", "response_b": "b"}]
+    )
+    with pytest.raises(WorkbenchError, match="column 'messages' holds text"):
+        main(["load", *arguments, file])
+    with pytest.raises(WorkbenchError, match="'prompt' is empty"):
+        main(["load", *arguments, file, "data.ignore=[messages]"])
+    assert main(["load", *arguments, file, "data.ignore=[messages]", "data.bad_rows=skip"]) == 0
+    assert "3 new" in capsys.readouterr().out
+
+
 def test_a_backup_comes_back(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     write_records(tmp_path / "items.jsonl", help_desk_items(4))
     copy = str(tmp_path / "monday.sqlite")

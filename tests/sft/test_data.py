@@ -6,6 +6,7 @@ import pytest
 
 from sft.data import load_data
 from tests.conftest import GOOD, user, write_jsonl
+from workbench.data.rules import RowRules
 from workbench.model.base import load_tokenizer
 from workbench.run.errors import WorkbenchError
 
@@ -79,3 +80,16 @@ def test_an_empty_side_is_an_error(tokenizer, demonstration_file, share):
     with pytest.raises(WorkbenchError) as caught:
         load(tokenizer, demonstration_file, validation_share=share)
     assert "at least one of each" in caught.value.expected
+
+
+def test_the_rules_about_rows_hold_for_both_files(tokenizer, tmp_path):
+    rows = [{"prompt": f"q {n}", "response": "word", "context": "unread"} for n in range(20)]
+    rows[3]["response"] = ""
+    paths = [write_jsonl(tmp_path / name, rows) for name in ("train.jsonl", "validation.jsonl")]
+    rules = RowRules(ignore=("context",), bad_rows="skip")
+    data = load(tokenizer, paths[0], validation=paths[1], rules=rules)
+    assert (len(data.train), len(data.validation)) == (19, 19)
+    assert [row["place"] for row in rules.left_out] == [f"{path}, line 4" for path in paths]
+    assert "unread" not in data.validation_records[0].prompt[-1].content
+    with pytest.raises(WorkbenchError, match="'response' is empty"):
+        load(tokenizer, paths[0], rules=RowRules(ignore=("context",)))

@@ -41,7 +41,7 @@ class Transcript:
 
 def has_marks(text: str) -> bool:
     """Whether a text holds a mark of a speaker, or of a chat template."""
-    return bool(_LEFT_OVER.search(text))
+    return (":" in text or "<|" in text or "[/" in text) and bool(_LEFT_OVER.search(text))
 
 
 def prompt_turns(text: str) -> tuple[Message, ...] | None:

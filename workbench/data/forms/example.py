@@ -102,8 +102,3 @@ class Form:
         """The form with the shape of its first column: text and messages are not mixed in one file."""
         value = row.fields.get(self.needs[0])
         return f"{self.name} ({'messages' if isinstance(value, list | tuple) else 'text'})"
-
-
-def has(row: Row, names: Iterable[str]) -> bool:
-    """Whether a row has a value in all of these columns."""
-    return all(name in row.fields for name in names)
