@@ -189,6 +189,8 @@ def answer_of(row: Row, name: str) -> str:
     value = row.fields.get(name)
     if isinstance(value, list | tuple) and len(value) == 1 and (isinstance(value[0], str) or value[0] is None):
         return value[0] or ""
+    if isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
+        raise row.fail(f"{name!r} is a list of {len(value)} texts: {short(value)}", expected="one answer, as text")
     if isinstance(value, list | tuple | Mapping):
         return last_answer(row, name, messages_of(row, name))
     return text_of(row, name)

@@ -197,6 +197,22 @@ def test_a_winner_that_names_neither_answer(tmp_path: Path) -> None:
         read_preferences(jsonl(tmp_path / "p.jsonl", row))
 
 
+def test_a_list_of_answers_is_not_one_answer(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt,response\nHi,\"['a', 'b']\"\n")
+    with pytest.raises(WorkbenchError, match=r"row 1 .*'response' is a list of 2 texts"):
+        read_demonstrations(path)
+
+
+def test_an_empty_judgement_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,response_a,response_b,winner\nHi,Yes,No,\nHo,Yes,No,a\n")
+    assert len(read_items(path)) == 2
+    assert len(read_preferences(path, RowRules(bad_rows="skip"))) == 1
+    with pytest.raises(WorkbenchError, match="nobody's judgement"):
+        read_preferences(path)
+
+
 def test_a_ranking_makes_all_pairs(tmp_path: Path) -> None:
     answers = [{"answer": str(rank), "rank": rank, "model": f"m{rank}"} for rank in (3, 1, 2)]
     path = jsonl(tmp_path / "p.jsonl", {"prompt": "\n\nHuman: Hi\n\nAssistant: ", "answers": answers})

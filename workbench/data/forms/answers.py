@@ -40,7 +40,10 @@ def one(name: str) -> AnswerPart:
     def judged(row: Row) -> Iterable[str]:
         return filter(None, (labelled_by(row) or rated_by(row),))
 
-    return AnswerPart((name,), read, judged, ("id",), lambda row: not _several(row.fields[name]))
+    def is_one(row: Row) -> bool:
+        return name != "output" or not _several(row.fields[name])
+
+    return AnswerPart((name,), read, judged, ("id",), is_one)
 
 
 def _several(value: Any) -> bool:

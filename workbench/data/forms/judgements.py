@@ -40,21 +40,17 @@ def _normal(value: object) -> str:
     return str(value).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _one_hot(suffixes: tuple[str, str]) -> tuple[str, str, str] | None:
+def _one_hot(suffixes: tuple[str, str]) -> tuple[str, str, str]:
     first, second = suffixes
     return f"winner_model{first}", f"winner_model{second}", "winner_tie"
 
 
 def judged_by(row: Row, suffixes: tuple[str, str]) -> tuple[str, ...]:
     """The columns of a row that say which of two answers is better, by the first notation it has."""
-    for names in (_one_hot(suffixes), *((name,) for name in SIGNED), *((name,) for name in WINNERS)):
-        if names and all(name in row.fields for name in names):
-            return names
-    for name in ("score", "rating"):
-        both = (f"{name}{suffixes[0]}", f"{name}{suffixes[1]}")
-        if all(name in row.fields for name in both):
-            return both
-    return ()
+    rated = ((f"{name}{suffixes[0]}", f"{name}{suffixes[1]}") for name in ("score", "rating"))
+    notations = (_one_hot(suffixes), *((name,) for name in SIGNED), *((name,) for name in WINNERS), *rated)
+    given = {name for name, value in row.fields.items() if not (isinstance(value, str) and not value.strip())}
+    return next((names for names in notations if given.issuperset(names)), ())
 
 
 def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> float | None:
