@@ -28,6 +28,8 @@ class RewardData:
     `rejected` (places in `ids`), `level` of strength (0 tie … S), `probability` that chosen is better, and `weight`."""
     heldout: Dataset
     """One row a pair: chosen_ids and rejected_ids."""
+    heldout_groups: list[str]
+    """The prompt of each held-out row."""
     train_records: list[Preference]
     level_shares: list[float]
     """(S + 1,) share of the training pairs at each level of strength, ties first."""
@@ -80,7 +82,8 @@ def load_data(
         "cut": encoded.cut + kept_out.cut,
     }
     rows = prompt_groups(encoded.rows, kept, levels, soft_labels=soft_labels)
-    return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), kept, shares, counts)
+    groups = [split.heldout[place].group for place in kept_out.kept]
+    return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), groups, kept, shares, counts)
 
 
 def strength_levels(strengths: Sequence[float]) -> tuple[list[float], list[float]]:

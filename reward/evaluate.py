@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from reward.loss import bradley_terry_log_likelihood
-from workbench.evaluate.metrics import accuracy, expected_calibration_error
+from workbench.evaluate.metrics import correctness, expected_calibration_error
+from workbench.evaluate.statistics import share_interval
 from workbench.model.memory import PASS_TOKENS
 from workbench.model.precision import REPEATED_TOLERANCE
 from workbench.model.roles import Roles
@@ -29,17 +30,22 @@ def score_pairs(roles: Roles, role: str, rows: Sequence[dict[str, Any]], *, batc
     return scores[: len(rows)], scores[len(rows) :]
 
 
-def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float) -> dict[str, float]:
+def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float, groups: Sequence[str]) -> dict[str, float]:
     """Loss, accuracy and calibration on held-out pairs.
 
     Args:
         chosen: (N,) normalised scores. rejected: (N,) likewise.
         raw_gain: normalised score per raw score: Bradley-Terry probabilities are of raw scores.
+        groups: (N,) prompts, over which the interval of the accuracy is computed.
     """
     gap = (chosen - rejected).double() / raw_gain
+    right = share_interval(correctness(gap.numpy()), groups)
     return {
         "heldout/loss": -float(bradley_terry_log_likelihood(gap).mean()),
-        "heldout/accuracy": accuracy(gap.numpy()),
+        "heldout/accuracy": right.mean,
+        "heldout/accuracy_low": right.low,
+        "heldout/accuracy_high": right.high,
+        "heldout/pairs": right.count,
         "heldout/ece": expected_calibration_error(gap.numpy()),
         "heldout/margin": float(gap.mean()),
     }

@@ -219,7 +219,7 @@ def finish(
     save_head(folder.head_path, roles.heads["reward"], Probe(ids, mask, roles.scores("reward", *probe)))
 
     chosen, rejected = score_pairs(roles, "reward", data.heldout.to_list(), batch_size=size)
-    metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain))
+    metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain), data.heldout_groups)
     metrics |= {"normalise/raw_mean": float(raw.mean()), "normalise/raw_std": float(raw.std())}
     session.tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
     return metrics

@@ -23,6 +23,7 @@ from reward.loss import (
     thresholds_of,
 )
 from workbench.model.masks import pad_rows
+from workbench.model.training import weigh_last
 
 THRESHOLD_LR = 0.01
 """Learning rate of the thresholds, about logits a step: they start from how often each level occurs."""
@@ -99,6 +100,7 @@ class ComparisonTrainer(RewardTrainer):
 
     def __init__(self, *, loss: str, margin: float, label_smoothing: float, center_coef: float, **options: Any) -> None:
         self.loss, self.margin, self.label_smoothing, self.center_coef = loss, margin, label_smoothing, center_coef
+        self._items: dict[str, float] = {}
         super().__init__(**options)
         self.model_accepts_loss_kwargs = True  # what earlier releases of transformers read instead
 
@@ -164,15 +166,27 @@ class ComparisonTrainer(RewardTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _note(self, inputs: dict[str, Tensor] | BatchEncoding, gaps: Tensor, scores: Tensor) -> None:
-        """TRL's running metrics: means over the micro-batches between two rows of the log."""
+        """TRL's running metrics between two rows of the log: means over pairs, or answers, of all processes."""
         metrics = self._metrics["train" if self._trained.training else "eval"]
         tokens = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum()
         self._total_train_tokens += int(tokens)
         metrics["num_tokens"] = [self._total_train_tokens]
         decided = gaps[inputs["level"] > 0]
-        if len(decided):
-            metrics["accuracy"].append(float((decided > 0).float().mean()))
-            metrics["margin"].append(float(decided.mean()))
-        metrics["mean_reward"].append(float(scores.mean()))
+        here = torch.stack(
+            (
+                (decided > 0).float().sum(),
+                decided.sum(),
+                gaps.new_tensor(len(decided)),
+                scores.float().sum(),
+                gaps.new_tensor(len(scores)),
+            )
+        )
+        right, margins, pairs, raw, answers = self.accelerator.gather(here).view(-1, 5).sum(dim=0).tolist()
+        found = {"mean_reward": (raw, answers)}
+        if pairs:
+            found |= {"accuracy": (right, pairs), "margin": (margins, pairs)}
+        for name, (total, count) in found.items():
+            metrics[name].append(total / count)
+        weigh_last(metrics, self._items, {name: count for name, (_, count) in found.items()})
         if self.loss == "ordinal":
             metrics["first_threshold"] = [float(self.head.thresholds[0].detach())]

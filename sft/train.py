@@ -4,6 +4,7 @@ Stands on TRL's SFTTrainer.
 """
 
 import math
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig as TrlConfig
@@ -26,6 +27,7 @@ from workbench.model.training import (
     one_device,
     save_trained_adapter,
     trainer_arguments,
+    weigh_last,
 )
 from workbench.run.card import write_card
 from workbench.run.errors import check_all
@@ -96,6 +98,22 @@ def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> d
     return results
 
 
+class TokenTrainer(SFTTrainer):
+    """SFTTrainer whose token accuracy and entropy are means over response tokens, not of micro-batch means."""
+
+    def __init__(self, **options: Any) -> None:
+        self._tokens: dict[str, float] = {}
+        super().__init__(**options)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """TRL's loss."""
+        tokens = int((inputs["labels"][:, 1:] != -100).sum())
+        result = super().compute_loss(model, inputs, *arguments, **options)
+        metrics = self._metrics["train" if model.training else "eval"]
+        weigh_last(metrics, self._tokens, dict.fromkeys(metrics, tokens))
+        return result
+
+
 def _trainer(
     config: SftConfig,
     session: Session,
@@ -123,7 +141,7 @@ def _trainer(
     )
     callback = RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description="sft")
     with keep_adapters_float32(model):
-        trainer = SFTTrainer(
+        trainer = TokenTrainer(
             model=model,
             args=one_device(arguments),
             train_dataset=data.train,

@@ -14,12 +14,13 @@ from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from ppo.config import ContrastiveConfig, LossSection
+from ppo.contrastive.evaluate import evaluate_pairs
 from ppo.inputs import check_contrastive_inputs
 from workbench.data.batching import encode_pairs
 from workbench.data.preferences import load_pairs
 from workbench.data.rules import RowRules
 from workbench.model.base import load_base
-from workbench.model.roles import PeftModel, lora_config, start_training_adapter
+from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
 from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.model.training import (
     RunCallback,
@@ -27,6 +28,7 @@ from workbench.model.training import (
     one_device,
     save_trained_adapter,
     trainer_arguments,
+    weigh_last,
 )
 from workbench.run.card import write_card
 from workbench.run.errors import check_all
@@ -40,9 +42,6 @@ METRICS = {
     "rewards/margins": "contrastive/margin",
     "logps/chosen": "contrastive/chosen_logprob",
     "logps/rejected": "contrastive/rejected_logprob",
-    "eval_loss": "heldout/loss",
-    "eval_rewards/accuracies": "heldout/accuracy",
-    "eval_rewards/margins": "heldout/margin",
 }
 """What the trainers log → what we call it."""
 
@@ -53,7 +52,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     setup = prepare(config)
     files = setup.files({"train": config.data.train, "heldout": config.data.heldout})
     rules = RowRules(config.data.ignore, config.data.bad_rows)
-    pairs, heldout, counts = _rows(config, setup.tokenizer, files, rules)
+    pairs, heldout, groups, counts = _rows(config, setup.tokenizer, files, rules)
     session = open_session(
         setup,
         config,
@@ -67,22 +66,39 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     )
     if not session.finished:
         with session.running():
-            results = _train(config, setup, session, pairs, heldout)
-        session.say(f"held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards")
+            results = _train(config, setup, session, pairs, heldout, groups)
+        session.say(
+            f"held-out accuracy {results['heldout/accuracy']:.3f} of implicit rewards (95 % "
+            f"{results['heldout/accuracy_low']:.3f} to {results['heldout/accuracy_high']:.3f}, {len(heldout)} pairs)"
+        )
     setup.processes.close()
     return session.folder
 
 
 def _train(
-    config: ContrastiveConfig, setup: Setup, session: Session, pairs: Dataset, heldout: Dataset
+    config: ContrastiveConfig,
+    setup: Setup,
+    session: Session,
+    pairs: Dataset,
+    heldout: list[dict[str, Any]],
+    groups: list[str],
 ) -> dict[str, float]:
     """Train, measure and save."""
     assert setup.start is not None
     model = start_training_adapter(load_base(setup.spec, setup.tokenizer), lora_config(1, 1, 0.0), setup.start.adapter)
-    trainer = make_trainer(config, session, model, setup.tokenizer, pairs, heldout)
+    trainer = make_trainer(config, session, model, setup.tokenizer, pairs)
     trainer.train(resume_from_checkpoint=session.resume_from)
-    found = trainer.evaluate()
-    results = {METRICS[name]: value for name, value in found.items() if name in METRICS}
+    results = evaluate_pairs(
+        Roles(model, setup.tokenizer),
+        heldout,
+        groups,
+        method=config.method,
+        beta=config.loss.beta,
+        label_smoothing=config.loss.label_smoothing,
+        sft_coef=config.loss.sft_coef,
+        batch_size=config.train.micro_batch_size,
+    )
+    session.tracker.log(results, trainer.state.global_step)
     if session.processes.first:
         save_trained_adapter(model, setup.tokenizer, session.folder.adapter)
         about = f"{config.method.upper()} on preference pairs, from a supervised adapter."
@@ -93,12 +109,27 @@ def _train(
 class RowDPOTrainer(DPOTrainer):
     """DPOTrainer that takes rows of token ids as they are; 1.16 would tokenise them again."""
 
+    def __init__(self, **options: Any) -> None:
+        self._pairs: dict[str, float] = {}
+        super().__init__(**options)
+
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """TRL's loss; its metrics become means over pairs."""
+        result = super().compute_loss(model, inputs, *arguments, **options)
+        metrics = self._metrics["train" if model.training else "eval"]
+        weigh_last(metrics, self._pairs, dict.fromkeys(metrics, len(inputs["input_ids"]) / 2))
+        return result
 
 
 class RowCPOTrainer(CPOTrainer):
     """CPOTrainer that takes rows of token ids as they are; 1.16 would tokenise texts, with a boundary of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self._pairs: dict[str, float] = {}
+        super().__init__(**options)
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
         """The columns that its collator pads, from prompt_ids, chosen_ids and rejected_ids."""
@@ -111,6 +142,13 @@ class RowCPOTrainer(CPOTrainer):
             row[f"{side}_labels"] = [-100] * len(prompt) + response
         return row
 
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """TRL's loss; its metrics become means over pairs."""
+        result = super().compute_loss(model, inputs, *arguments, **options)
+        metrics = self._stored_metrics["train"]
+        weigh_last(metrics, self._pairs, dict.fromkeys(metrics, len(inputs["chosen_labels"])))
+        return result
+
 
 def make_trainer(
     config: ContrastiveConfig,
@@ -118,7 +156,6 @@ def make_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Dataset,
-    heldout: Dataset,
 ) -> DPOTrainer | CPOTrainer:
     """The trainer of the configured method, with float32 adapters."""
     arguments = trainer_arguments(
@@ -134,7 +171,6 @@ def make_trainer(
     common: dict[str, Any] = {
         "model": model,
         "train_dataset": pairs,
-        "eval_dataset": heldout,
         "processing_class": tokenizer,
         "callbacks": [RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description=config.method)],
     }
@@ -184,7 +220,8 @@ def dpo_losses(section: LossSection) -> dict[str, float]:
 
 def _rows(
     config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Any], rules: RowRules
-) -> tuple[Dataset, Dataset, dict[str, int]]:
+) -> tuple[Dataset, list[dict[str, Any]], list[str], dict[str, int]]:
+    """Training pairs; held-out pairs and their groups; counts."""
     split = load_pairs(
         files["train"],
         files.get("heldout"),
@@ -202,4 +239,5 @@ def _rows(
         "ties": split.ties,
         "too_long": rows.dropped + kept_out.dropped,
     }
-    return Dataset.from_list(rows.rows), Dataset.from_list(kept_out.rows), counts
+    groups = [split.heldout[place].group for place in kept_out.kept]
+    return Dataset.from_list(rows.rows), kept_out.rows, groups, counts

@@ -212,3 +212,13 @@ def test_the_score_head_multiplies_and_learns_in_float32_under_autocast():
     optimizer.step()
     assert optimizer.state[head.weight]["exp_avg"].dtype == torch.float32
     assert float((head.weight != first).float().mean()) > 0.999
+
+
+def test_logged_accuracy_and_margin_count_each_pair_once(fit):
+    """Prompts have 1, 3 or 6 pairs, so micro-batches of one prompt hold different numbers of them."""
+    whole, parts = (
+        fit(f"train.micro_batch_size={size}", "train.max_steps=1", "loss.head_first=false")[1].read_metrics()[0]
+        for size in (8, 1)
+    )
+    for name in ("reward/accuracy", "reward/margin", "reward/raw_score"):
+        assert parts[name] == pytest.approx(whole[name], abs=1e-5), name

@@ -224,3 +224,13 @@ def test_a_process_killed_by_the_system_goes_on_bit_for_bit(configure, tmp_path)
     assert_same(weights(folder), weights(whole))
     names = ("sft/loss", "sft/learning_rate", "sft/grad_norm", "validation/loss")
     assert kept(folder.read_metrics(), *names) == kept(whole.read_metrics(), *names)
+
+
+def test_token_accuracy_and_entropy_count_each_token_once(configure):
+    whole, parts = (
+        phase.train(configure(f"train.micro_batch_size={size}", "train.max_steps=1"), resume=False).read_metrics()
+        for size in (8, 1)
+    )
+    for name in ("sft/token_accuracy", "sft/entropy", "sft/loss"):
+        first, second = (next(row[name] for row in rows if name in row) for rows in (whole, parts))
+        assert second == pytest.approx(first, abs=1e-4), name

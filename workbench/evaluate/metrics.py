@@ -84,11 +84,6 @@ def correctness(gaps: ArrayLike) -> NDArray[np.float64]:
     return (np.sign(array) + 1) / 2
 
 
-def accuracy(gaps: ArrayLike) -> float:
-    """Share of pairs whose chosen answer scores higher, ties ½. Args: gaps (N,) float."""
-    return float(correctness(gaps).mean())
-
-
 def equal_mass_bins(measure: ArrayLike, right: ArrayLike, *, bins: int) -> list[Bin]:
     """Sort pairs by `measure`, cut into bins of (nearly) as many pairs, and count who is right in each.
 

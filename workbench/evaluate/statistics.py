@@ -31,7 +31,7 @@ class Estimate:
     """How many prompts they came from (G)."""
 
 
-def wilson_interval(successes: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
     r"""Wilson's score interval of a share.
 
         (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n),   p = successes / n
@@ -40,15 +40,15 @@ def wilson_interval(successes: float, count: int, *, confidence: float = 0.95) -
 
     Args:
         successes: how many succeeded, ties counted ½; between 0 and `count`.
-        count: how many independent trials, n > 0.
+        count: how many independent trials, n > 0; an effective number need not be whole.
         confidence: two-sided coverage.
     Returns:
         low, high: both within [0, 1].
     """
     assert count > 0
-    assert 0 <= successes <= count
+    assert 0 <= successes <= count * (1 + 1e-12)
     z = float(stats.norm.ppf(0.5 + confidence / 2))
-    share = successes / count
+    share = min(successes / count, 1.0)
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
@@ -79,6 +79,38 @@ def cluster_sums(
     return sums, np.bincount(index).astype(np.float64)
 
 
+def share_interval(
+    values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95
+) -> Estimate:
+    r"""A share with Wilson's interval on the effective number of trials.
+
+        n* = p(1−p) / SE²,   SE as in `mean_interval`;   n* = G where SE = 0;   never more than N
+
+    Where all or none succeed a bootstrap gives an interval of no width; Wilson's stays open to the other side.
+    Source: Wilson 1927; effective sample size: Kish 1965, and with Wilson: Dean and Pagano 2015, JSSAM 3(4).
+
+    Args:
+        values: (N,) float in [0, 1]: 1 success, 0 failure, ½ a tie.
+        clusters: (N,) hashable, the prompt each value belongs to; None for independent values.
+        confidence: two-sided coverage.
+    """
+    sums, counts = cluster_sums(values, clusters)
+    total, groups = counts.sum(), len(sums)
+    share, error = float(sums.sum() / total), _clustered_error(sums, counts)
+    trials = min(share * (1 - share) / error**2, total) if 0 < error < math.inf else float(groups)
+    low, high = wilson_interval(share * trials, trials, confidence=confidence)
+    return Estimate(share, low, high, int(total), groups)
+
+
+def _clustered_error(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
+    """Standard error of Σ sums / Σ counts over its clusters; infinite with a single one."""
+    total, groups = counts.sum(), len(sums)
+    if groups < 2:
+        return math.inf
+    residuals = sums - counts * (sums.sum() / total)
+    return math.sqrt(groups / (groups - 1) * float((residuals**2).sum())) / float(total)
+
+
 def mean_interval(values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95) -> Estimate:
     r"""Mean with Student's interval from cluster-robust standard errors.
 
@@ -99,9 +131,7 @@ def mean_interval(values: ArrayLike, clusters: Sequence[object] | None = None, *
     mean = float(sums.sum() / total)
     half_width = math.inf
     if groups > 1:
-        residuals = sums - counts * mean
-        error = math.sqrt(groups / (groups - 1) * float((residuals**2).sum())) / total
-        half_width = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * error
+        half_width = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * _clustered_error(sums, counts)
     return Estimate(mean, mean - half_width, mean + half_width, int(total), groups)
 
 

@@ -6,7 +6,7 @@ folder's names, metrics through our tracker, and a progress bar.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,6 +119,26 @@ def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
     for name, parameter in model.named_parameters():
         if name in before:
             parameter.data = before[name]
+
+
+def weigh_last(lists: dict[str, list[float]], totals: dict[str, float], weights: Mapping[str, float]) -> None:
+    """Fold the last micro-batch's metrics into means over items; TRL's trainers take the mean of micro-batch means.
+
+    Args:
+        lists: metric → what the trainer has collected since the last row of the log: the mean so far, and the last
+            micro-batch's value appended. Each becomes a single mean.
+        totals: metric → items that its mean so far rests on; kept by the caller.
+        weights: metric → items of the last micro-batch; metrics that it did not add to are not named.
+    """
+    for name, weight in weights.items():
+        values = lists[name]
+        if len(values) > 1:
+            mean, last = values
+            total = totals[name] + weight
+            values[:] = [(mean * totals[name] + last * weight) / total if total else last]
+            totals[name] = total
+        else:
+            totals[name] = weight
 
 
 class RunCallback(TrainerCallback):

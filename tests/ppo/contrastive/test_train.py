@@ -61,14 +61,14 @@ def trainer_of(configure, sft_run, preference_file):
         session = Session(folder, Processes(), NoTracker())
         model = start_training_adapter(load_base(spec, tokenizer), lora_config(1, 1, 0.0), start.adapter)
         data = Dataset.from_list(rows)
-        trainer = make_trainer(config, session, model, tokenizer, data, data)
+        trainer = make_trainer(config, session, model, tokenizer, data)
         return trainer, pairs
 
     return make
 
 
 def first_batch(trainer):
-    return trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+    return trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader(trainer.train_dataset))))
 
 
 def moved_away(trainer, scale=0.02):
@@ -240,3 +240,49 @@ def test_logprobs_of_trl_are_ours(trainer_of, sft_run, tmp_path):
         theirs = trainer.concatenated_forward(trainer.model, batch)[0].double()
     chosen, _, _ = own_logprobs(trainer, pairs[: len(theirs)], sft_run, tmp_path)
     torch.testing.assert_close(theirs, torch.tensor([c.policy for c in chosen], dtype=torch.float64), **SHAPES)
+
+
+@pytest.mark.parametrize("method", ["dpo", "slic"])
+def test_heldout_figures_count_each_pair_once(configure, sft_run, preference_file, tmp_path, method):
+    """11 held-out pairs in batches of 8 and 3, of which the first 5 are labelled the wrong way round."""
+    rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
+    for place, row in enumerate(rows):
+        row["split"] = "heldout" if place < 11 else "train"
+        if place < 5:
+            row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+    file = write_jsonl(tmp_path / "mixed.jsonl", rows)
+    overrides = ("loss.sft_coef=0.5", *(("loss.label_smoothing=0.1",) if method == "dpo" else ()))
+    folder = train(configure(method, f"data.train={file}", *overrides), resume=False)
+    found = folder.read_metrics()[-1]
+    pairs = load_pairs(file, None, heldout_share=0.0, seed=0).heldout
+    roles = open_runs({"policy": folder.path, "reference": sft_run})
+    prompts = [encode_prompt(roles.tokenizer, pair.prompt) for pair in pairs]
+    sides = []
+    for text in ("chosen_text", "rejected_text"):
+        responses = [encode_response(roles.tokenizer, pair.prompt, getattr(pair, text)) for pair in pairs]
+        sides.append(compare_roles(roles, "policy", "reference", prompts, responses))
+    quads = [(c.policy, r.policy, c.reference, r.reference) for c, r in zip(*sides, strict=True)]
+    margins = [0.3 * ((c - r) - (cr - rr if method == "dpo" else 0)) for c, r, cr, rr in quads]
+    assert found["heldout/pairs"] == 11
+    assert found["heldout/accuracy"] == sum(margin > 0 for margin in margins) / 11
+    assert found["heldout/margin"] == pytest.approx(sum(margins) / 11, rel=1e-4)
+    assert found["heldout/accuracy_low"] < found["heldout/accuracy"] < found["heldout/accuracy_high"]
+    nll = -sum(c.policy for c in sides[0]) / sum(c.tokens for c in sides[0])
+    if method == "dpo":
+        expected = dpo_by_definition(quads, 0.3, 0.1, 0.5, nll)
+    else:
+        expected = slic_by_definition([(c, r) for c, r, _, _ in quads], 0.3, 0.5, nll)
+    assert found["heldout/loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dpo", "slic"])
+def test_logged_means_count_each_pair_once(configure, method):
+    """Steps of 8, 3 and 8 pairs; a row of the log that covers the last two is the mean over their 11 pairs."""
+    options = ("data.limit=11", "train.max_steps=3")
+    each = train(configure(method, *options, "tracking.log_every=1"), resume=False).read_metrics()
+    both = train(configure(method, *options, "tracking.log_every=3", "run.overwrite=true"), resume=False).read_metrics()
+    for name in ("contrastive/accuracy", "contrastive/margin", "contrastive/chosen_logprob"):
+        _, small, large = (row[name] for row in each if name in row)
+        assert small != large or name == "contrastive/accuracy"
+        logged = [row[name] for row in both if name in row][-1]
+        assert logged == pytest.approx((3 * small + 8 * large) / 11, rel=1e-5), name

@@ -9,7 +9,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from workbench.evaluate.metrics import (
-    accuracy,
     accuracy_by_margin,
     brier,
     correctness,
@@ -61,10 +60,9 @@ def test_unique_share():
     assert unique_share(["a", "b", "a ", "a"]) == 0.5
 
 
-def test_accuracy_counts_ties_half():
+def test_correctness_counts_ties_half():
     assert correctness([2.0, -1.0, 0.0]).tolist() == [1.0, 0.0, 0.5]
-    assert accuracy([2.0, -1.0, 0.0, 0.5]) == pytest.approx(2.5 / 4)
-    assert accuracy(-np.array([2.0, -1.0, 0.0, 0.5])) == pytest.approx(1 - 2.5 / 4)
+    assert correctness([-2.0, 1.0, 0.0]).tolist() == [0.0, 1.0, 0.5]
 
 
 def test_reliability_by_hand():

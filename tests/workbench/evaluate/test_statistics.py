@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.evaluate.statistics import bootstrap_interval, mean_interval, wilson_interval
+from workbench.evaluate.statistics import (
+    Estimate,
+    bootstrap_interval,
+    mean_interval,
+    share_interval,
+    wilson_interval,
+)
 
 EXACT = {"rel": 1e-10, "abs": 1e-12}
 
@@ -108,3 +114,26 @@ def test_coverage_with_several_answers_a_prompt():
         hits["naive"] += naive.low <= 0 <= naive.high
     assert hits["clustered"] >= 180
     assert hits["naive"] <= 160  # the negative control: treating answers as independent is over-confident
+
+
+def test_a_share_of_all_is_wilsons_and_open_below():
+    # 18 of 18, each its own prompt: (1 + z²/36 − z √(z²/1296)) / (1 + z²/18) = 1 / (1 + z²/18) = 0.824.
+    found = share_interval(np.ones(18))
+    assert (found.mean, found.high, found.count, found.prompts) == (1.0, 1.0, 18, 18)
+    assert found.low == pytest.approx(1 / (1 + 1.959964**2 / 18), abs=1e-6)
+
+
+def test_copies_of_one_outcome_add_no_certainty_to_a_share():
+    once = share_interval([1, 0, 1, 1], ["a", "b", "c", "d"])
+    thrice = share_interval([1, 0, 1, 1] * 3, ["a", "b", "c", "d"] * 3)
+    assert (thrice.low, thrice.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert share_interval(np.ones(12), ["a", "b"] * 6) == Estimate(1.0, *wilson_interval(2, 2), 12, 2)
+
+
+def test_a_share_of_independent_pairs_is_close_to_wilson_and_never_narrower_than_all_of_them_allow():
+    values = np.repeat([1.0, 0.0], [30, 10])
+    low, high = wilson_interval(30, 40)
+    found = share_interval(values)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
+    ties = share_interval([0.5] * 20 + [1.0] * 20)  # ties vary less than a coin: not counted as more trials
+    assert (ties.low, ties.high) == wilson_interval(30, 40)
