@@ -89,5 +89,5 @@ def _publish(config: RewardConfig, folder: RunFolder, members: Sequence[RunFolde
             about=f"An ensemble of {len(members)} reward models in members/; the results are their means. Score: the "
             "mean of theirs; uncertainty: their standard deviation.",
             results=results,
-            auto_class="AutoModelForSequenceClassification",
+            kind="reward",
         )

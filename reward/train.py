@@ -61,6 +61,8 @@ METRICS = {
     "num_tokens": "reward/tokens",
 }
 """What RewardTrainer logs → what we call it."""
+LOSSES = {"ordinal": "ordinal loss over ties and strengths", "bradley_terry": "Bradley-Terry loss"}
+"""For the model card."""
 
 
 def train(config: RewardConfig, *, resume: bool) -> RunFolder:
@@ -137,9 +139,10 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
             results = finish(config, setup, session, head, raw_probe, data)
             write_card(
                 session.folder,
-                about="A reward model (Bradley-Terry) on preference pairs; its scalar head is in head.safetensors.",
+                about=f"A reward model ({LOSSES[config.loss.kind]}) on preference pairs; its head is in "
+                "head.safetensors.",
                 results=results,
-                auto_class="AutoModelForSequenceClassification",
+                kind="reward",
             )
             session.say(
                 f"held-out accuracy {results['heldout/accuracy']:.3f} on {data.counts['heldout']} pairs, "

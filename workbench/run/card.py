@@ -1,7 +1,8 @@
 """The model card of a run: README.md in its folder, written from what the run recorded."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
@@ -17,7 +18,7 @@ tags: [{phase}, lora, alignment-workbench]
 A LoRA adapter ({phase}) on `{base}` ({quantise}), trained with alignment-workbench.
 
 {about}
-
+{warnings}
 | | |
 |---|---|
 {rows}
@@ -30,23 +31,65 @@ A LoRA adapter ({phase}) on `{base}` ({quantise}), trained with alignment-workbe
 
 ## Load it
 
-```python
-from peft import PeftModel
-from transformers import {auto_class}, AutoTokenizer
+{loading}
 
-tokenizer = AutoTokenizer.from_pretrained("{path}/adapter")
-base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{path}/adapter")
-```
+```python
+{code}```
+"""
+
+POLICY = """\
+import torch
+from peft import PeftModel
+from transformers import {imports}
+{embedded}
+run = {run}
+base = {base}
+tokenizer = AutoTokenizer.from_pretrained(f"{{run}}/adapter")
+model = AutoModelForCausalLM.from_pretrained(base, {options})
+model = PeftModel.from_pretrained(model, f"{{run}}/adapter").eval()
+"""
+
+REWARD = """\
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import {imports}
+{embedded}
+base = {base}
+runs = {runs}
+tokenizer = AutoTokenizer.from_pretrained(f"{{runs[0]}}/adapter")
+
+
+def load(run):
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, {options})
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return PeftModel.from_pretrained(model, f"{{run}}/adapter").eval(), load_file(f"{{run}}/head.safetensors")
+
+
+models = [load(run) for run in runs]
+
+
+def score(input_ids, attention_mask):
+    \"\"\"Normalised scores of right-padded rows: prompt and response, EOS included.\"\"\"
+    scores = []
+    for model, head in models:
+        with torch.no_grad():
+            raw = model(input_ids=input_ids, attention_mask=attention_mask).logits.float().squeeze(-1).cpu()
+        scores.append(head["gain"] * (raw + head["bias"]) + head["offset"])
+    return torch.stack(scores).mean(dim=0)
+"""
+
+NF4 = """nf4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_compute_dtype={dtype},
+    bnb_4bit_use_double_quant=True,
+)
 """
 
 
 def write_card(
-    folder: RunFolder,
-    *,
-    about: str,
-    results: Mapping[str, float],
-    auto_class: str = "AutoModelForCausalLM",
+    folder: RunFolder, *, about: str, results: Mapping[str, float], kind: Literal["policy", "reward"] = "policy"
 ) -> None:
     """Write the card. Only measured numbers appear in it.
 
@@ -54,7 +97,7 @@ def write_card(
         folder: of a run whose run.json is complete.
         about: one or two sentences on what was trained and how.
         results: metric name → value at the end of the run.
-        auto_class: the transformers class that loads the base for this adapter.
+        kind: what the adapter is loaded as.
     """
     record = folder.record()
     base: dict[str, Any] = record["base"]
@@ -73,9 +116,50 @@ def write_card(
             phase=record["phase"],
             name=record["name"],
             about=about,
+            warnings="".join(f"\n**Warning:** {warning_text(one)}\n" for one in record.get("warnings", [])),
             rows="\n".join(f"| {key} | {value} |" for key, value in facts.items()),
             results="\n".join(f"| `{name}` | {value:.4g} |" for name, value in results.items()) or "| none | |",
-            auto_class=auto_class,
-            path=folder.path,
+            loading=_loading(kind),
+            code=loading_code(folder, record, kind),
         ),
+    )
+
+
+def warning_text(warning: Any) -> str:
+    """A warning of run.json as a sentence."""
+    return str(warning["text"]) if isinstance(warning, dict) else str(warning)
+
+
+def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str:
+    """Python that loads what was measured: the base in the form that the adapter was trained on, adapter and head."""
+    base = record["base"]
+    opened: Mapping[str, str] = record.get("opened", {})
+    dtype = f"torch.{opened.get('dtype', base.get('dtype', 'float32'))}".replace("torch.auto", '"auto"')
+    quantises = base["quantise"] == "nf4" and opened.get("stored", "unquantised") == "unquantised"
+    options = [f"dtype={dtype}", *([f"revision={json.dumps(base['revision'])}"] if base.get("revision") else [])]
+    names = ["AutoTokenizer", "AutoModelForCausalLM" if kind == "policy" else "AutoModelForSequenceClassification"]
+    if quantises:
+        compute = "torch.float32" if dtype == '"auto"' else dtype
+        options.append("quantization_config=nf4")
+        names.append("BitsAndBytesConfig")
+    embedded = base["name"] == "tiny"
+    code = (POLICY if kind == "policy" else REWARD).format(
+        imports=", ".join(sorted(names)),
+        embedded="\nfrom workbench.data.embedded import resolve_base  # of alignment-workbench\n" if embedded else "",
+        base='resolve_base("tiny")' if embedded else json.dumps(base["name"], ensure_ascii=False),
+        run=json.dumps(str(folder.path), ensure_ascii=False),
+        runs=json.dumps([str(member.path) for member in folder.members], ensure_ascii=False),
+        options=", ".join(options),
+    )
+    if quantises:
+        code = code.replace("tokenizer = ", NF4.format(dtype=compute) + "tokenizer = ", 1)
+    return code
+
+
+def _loading(kind: str) -> str:
+    if kind == "policy":
+        return "The base is loaded in the form that the adapter was trained on: another form gives other probabilities."
+    return (
+        "The base is loaded in the form that the adapter was trained on. peft brings the head's weight; bias, gain and "
+        "offset, which normalise the scores, are in `head.safetensors`."
     )

@@ -1,5 +1,6 @@
 """The model card says what was measured, and nothing else."""
 
+import json
 import re
 
 import pytest
@@ -61,8 +62,29 @@ def test_results_are_the_given_numbers_and_no_others(folder):
 
 
 def test_loading_names_the_class_and_the_places(folder):
-    text = card_of(folder, results={}, auto_class="AutoModelForSequenceClassification")
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    code = re.search(r"```python\n(.*?)```", card_of(folder, results={}, kind="reward"), re.DOTALL).group(1)
     compile(code, "card", "exec")
-    assert 'AutoModelForSequenceClassification.from_pretrained("bases/llama")' in code
-    assert f'"{folder.path}/adapter"' in code
+    assert "AutoModelForSequenceClassification.from_pretrained(base, num_labels=1," in code
+    assert 'base = "bases/llama"' in code
+    assert json.dumps(str(folder.path)) in code
+
+
+def test_a_folder_that_is_quantised_already_is_not_quantised_again(folder):
+    folder.update_record(opened={"stored": "bitsandbytes nf4", "dtype": "bfloat16"})
+    text = card_of(folder, results={})
+    assert "BitsAndBytesConfig" not in text
+    assert "dtype=torch.bfloat16" in text
+
+
+def test_the_embedded_base_is_loaded_from_its_folder(folder):
+    folder.update_record(base={"name": "tiny", "quantise": "none", "dtype": "float32"})
+    text = card_of(folder, results={})
+    assert 'base = resolve_base("tiny")' in text
+    assert 'from_pretrained("tiny"' not in text
+
+
+def test_warnings_of_the_run_stand_above_the_results(folder):
+    folder.update_record(warnings=[{"iteration": 3, "kind": "kl", "text": "KL is high"}, "it diverged"])
+    head = card_of(folder, results={}).split("## Results")[0]
+    assert "**Warning:** KL is high" in head
+    assert "**Warning:** it diverged" in head

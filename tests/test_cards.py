@@ -1,0 +1,41 @@
+"""What a model card says under "Load it" is run, and gives what the run measured."""
+
+import re
+
+import pytest
+import torch
+
+from workbench.data.records import Message
+from workbench.data.tokenise import encode_prompt
+from workbench.model.heads import load_head
+from workbench.model.open import open_runs
+from workbench.model.score import response_nll
+from workbench.run.folder import RunFolder
+
+
+def loaded(run):
+    """The names that the code in a run's card defines."""
+    text = (run / "README.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), names)
+    return names
+
+
+def test_the_card_of_a_reward_run_gives_the_stored_probe_scores(reward_run):
+    _, probe = load_head(reward_run / "head.safetensors")
+    scores = loaded(reward_run)["score"](probe.ids, probe.mask.long())
+    torch.testing.assert_close(scores, probe.scores, atol=1e-3, rtol=0)
+    assert "ordinal loss" in (reward_run / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_a_policy_gives_its_log_probabilities(sft_run):
+    names = loaded(sft_run)
+    tokenizer = names["tokenizer"]
+    prompt = encode_prompt(tokenizer, (Message(role="user", content="Where is the key?"),))
+    response = [40, 50, 60, tokenizer.eos_token_id]
+    with torch.no_grad():
+        logits = names["model"](input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+    theirs = -float(logits.float().log_softmax(-1).gather(1, torch.tensor(response).unsqueeze(1)).sum())
+    ours, _ = response_nll(open_runs({"policy": sft_run}), "policy", [prompt], [response])
+    assert theirs == pytest.approx(float(ours[0]), abs=1e-3)
+    assert RunFolder(sft_run).record()["base"]["quantise"] == "nf4"  # which the card must say: .1 nats a token
