@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from reward.passport.checks import Profile
+from reward.passport.probes import PROBE_NAMES
 from workbench.run.config import Section
 from workbench.run.sections import (
     CheckpointSection,
@@ -84,6 +86,10 @@ class PassportSection(Section):
     """Held-out answers that are damaged by each probe, and requests that are swapped."""
     facts: str | None = None
     """JSON lines of `right` and `wrong` statements, for the probe `wrong_fact`; None: not known."""
+    profile: Profile = "helpful"
+    """What the labels ask for: `harmless` sets aside the probes after which less is said (docs/passport.md)."""
+    not_applicable: list[str] = Field(default_factory=list)
+    """Further probes that say nothing about this file's kind of pairs, such as [capitals]."""
     fewest: PositiveInt = 20
     """A check on fewer pairs or answers is undefined."""
     accuracy: Share = 0.5
@@ -114,6 +120,14 @@ class PassportSection(Section):
     """Ensembles: share of texts without sense that score above the median and that no spread flags, at most."""
     same_score: NonNegativeFloat = 0.0
     """Largest difference that counts as the same score; 0: 0.001 in float32, 0.15 in bfloat16."""
+
+    @field_validator("not_applicable")
+    @classmethod
+    def _are_probes(cls, names: list[str]) -> list[str]:
+        unknown = [name for name in names if name not in PROBE_NAMES]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a probe; probes: {', '.join(PROBE_NAMES)}")
+        return names
 
 
 class RewardConfig(Section):

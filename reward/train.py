@@ -19,7 +19,7 @@ from reward.ensemble import member_seed, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
 from reward.first_head import first_head
 from reward.inputs import check_inputs
-from reward.passport.checks import Limits
+from reward.passport.checks import Limits, labels_needed
 from reward.passport.command import origins_of
 from reward.passport.content import NAME as PASSPORT
 from reward.passport.content import Passport
@@ -132,6 +132,9 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     )
     if session.finished:
         return session.folder
+    few = labels_needed(data.counts["train"] + data.counts["heldout"], data.counts["heldout"], config.passport.fewest)
+    if few and config.passport.at_end and config.ensemble.member <= 1:
+        session.say(f"warning: {few}")
     with session.running():
         head, raw_probe = fit(config, setup, session, data)
         gc.collect()

@@ -5,14 +5,21 @@ of proof is the other way round for accuracy alone: its whole interval must lie 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from workbench.evaluate.statistics import Estimate
 
-Outcome = Literal["pass", "fail", "undefined"]
+Outcome = Literal["pass", "fail", "undefined", "not applicable"]
 REQUIRED = ("accuracy", "reload", "padding", "batch", "position")
 """Checks that a passport cannot do without: undefined is as bad as failed."""
+Profile = Literal["helpful", "harmless"]
+PROFILES: dict[Profile, tuple[str, ...]] = {
+    "helpful": (),
+    "harmless": ("refusal", "empty", "truncated", "other_answer"),
+}
+"""What the labels of a file ask for → probes that say nothing about it. Where labels ask for harmlessness alone, saying
+less, refusing, or giving another prompt's refusal can rightly be the better answer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,12 @@ class Limits:
     swap_gap: float = 0.5
     let_through: float = 0.05
     same_score: float = 0.0
+    profile: Profile = "helpful"
+    not_applicable: list[str] = field(default_factory=list)
+
+    def applies(self, probe: str) -> bool:
+        """Whether a probe is asked of this kind of pairs."""
+        return probe not in (*PROFILES[self.profile], *self.not_applicable)
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,30 @@ def exactly(name: str, difference: float | None, limit: float, about: str, *, co
         return Check(name, "undefined", about, limit)
     value = difference if math.isfinite(difference) else None
     return Check(name, "pass" if difference <= limit else "fail", about, limit, value, count=count)
+
+
+def point_at_most(name: str, value: float, limit: float, about: str, *, count: int, fewest: int) -> Check:
+    """Fails when a value that has no interval exceeds the limit; undefined for fewer than `fewest` observations."""
+    outcome: Outcome = "undefined" if count < fewest else "fail" if value > limit else "pass"
+    return Check(name, outcome, about, limit, value, count=count)
+
+
+def labels_needed(labels: int, heldout: int, fewest: int) -> str | None:
+    """What to say before a fit whose passport cannot pass for want of held-out pairs; None where there are enough.
+
+    Args:
+        labels: pairs to train on and held out.
+        heldout: pairs held out.
+        fewest: held-out pairs that the passport needs.
+    """
+    if heldout >= fewest:
+        return None
+    about = math.ceil(fewest * labels / heldout) if heldout else None
+    return (
+        f"{labels} labels, {heldout} of them held out: the passport needs at least {fewest} held-out pairs"
+        + (f", about {about} labels at this share" if about else "")
+        + "; python -m ppo refuses a reward model that has not passed"
+    )
 
 
 def _check(

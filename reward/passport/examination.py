@@ -15,7 +15,7 @@ from reward.passport.measures import (
     slices,
     thirds,
 )
-from reward.passport.subject import Heldout, Subject, mean_of
+from reward.passport.subject import Heldout, Subject, share_of
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import (
     correctness,
@@ -24,7 +24,7 @@ from workbench.evaluate.metrics import (
     reliability_bins,
     words,
 )
-from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.evaluate.statistics import Estimate, bootstrap_interval, share_interval
 from workbench.run.errors import WorkbenchError
 
 MISTAKES = 20
@@ -64,10 +64,10 @@ def examine(
     lengths, groups = heldout.lengths, heldout.groups
     shorter = lengths[0] < lengths[1]
     return Findings(
-        accuracy=bootstrap_interval(correctness(heldout.gaps), groups, seed=seed),
+        accuracy=share_interval(correctness(heldout.gaps), groups),
         ceiling=ceiling,
         agreement=agreement,
-        slices=slices(heldout.gaps, groups, _labels(heldout), seed=seed),
+        slices=slices(heldout.gaps, groups, _labels(heldout)),
         margins=[float(gap) for gap in heldout.gaps],
         length_correlation=correlation_within_interval(
             np.concatenate((heldout.chosen.mean(axis=1), heldout.rejected.mean(axis=1))),
@@ -75,8 +75,8 @@ def examine(
             groups * 2,
             seed=seed,
         ),
-        shorter_better=mean_of(correctness(heldout.gaps)[shorter], _of(groups, shorter), seed),
-        words=moved_words(subject, heldout, seed),
+        shorter_better=share_of(correctness(heldout.gaps)[shorter], _of(groups, shorter)),
+        words=moved_words(subject, heldout),
         probes=damaged_answers(subject, asked, facts, seed),
         swaps=swapped_askers(subject, asked, seed),
         unfamiliar=unfamiliar(subject, heldout, asked, seed),

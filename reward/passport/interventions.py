@@ -10,12 +10,12 @@ from reward.passport.probes import OTHER_ANSWER, PROBES, WRONG_FACT, Probe, dama
 from reward.passport.subject import Heldout, Subject, mean_of
 from reward.passport.swaps import SWAPS, Swap
 from workbench.data.records import Message, Preference
-from workbench.evaluate.statistics import bootstrap_interval
+from workbench.evaluate.statistics import share_interval
 
 WORDS = 3
 
 
-def moved_words(subject: Subject, heldout: Heldout, seed: int) -> list[WordFinding]:
+def moved_words(subject: Subject, heldout: Heldout) -> list[WordFinding]:
     """For the words that tell the label best: does moving one turn the order?"""
     pairs, found = heldout.pairs, []
     chosen, rejected = [p.chosen_text for p in pairs], [p.rejected_text for p in pairs]
@@ -29,7 +29,7 @@ def moved_words(subject: Subject, heldout: Heldout, seed: int) -> list[WordFindi
         flips = np.zeros(len(pairs))
         before = heldout.gaps[places] * np.sign(tells)
         flips[places] = (np.sign(before) == 1) & (gaps < 0)
-        found.append(WordFinding(word, tells, bootstrap_interval(flips, heldout.groups, seed=seed)))
+        found.append(WordFinding(word, tells, share_interval(flips, heldout.groups)))
     return found
 
 
@@ -46,7 +46,7 @@ def damaged_answers(
         places = [place for place, text in enumerate(worse) if text is not None]
         own = [groups[place] for place in places]
         after = subject.mean([asked[p].prompt for p in places], [text for text in worse if text is not None])
-        share = raised(before[places], after, own, seed=seed) if places else None
+        share = raised(before[places], after, own) if places else None
         change = float((after - before[places]).mean()) if places else None
         found.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
     return found
@@ -84,5 +84,5 @@ def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], 
     scores, groups = subject.score([pair.prompt for pair in asked], senseless), [pair.group for pair in asked]
     flagged = scores.std(axis=1) > flag
     let_through = ~flagged & (scores.mean(axis=1) > np.median(known.mean(axis=1)))
-    shares = (bootstrap_interval(each.astype(np.float64), groups, seed=seed) for each in (flagged, let_through))
+    shares = (share_interval(each.astype(np.float64), groups) for each in (flagged, let_through))
     return UnfamiliarFinding(float(known.std(axis=1).mean()), flag, *shares)

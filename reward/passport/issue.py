@@ -93,11 +93,17 @@ def issue_passport(
 
 def summary(passport: Passport) -> str:
     """The outcome in a line or two, for the terminal."""
-    accuracy, counts = passport.findings.accuracy, [check.outcome for check in passport.checks]
-    tally = (
-        f"{counts.count('pass')} checks passed, {counts.count('fail')} failed, {counts.count('undefined')} undefined"
-    )
-    failed = f": {', '.join(passport.failed)}" if passport.failed else ""
+    accuracy, few = passport.findings.accuracy, passport.limits["fewest"]
+    counts = dict.fromkeys(("passed", "failed", "undefined", "not applicable"), 0)
+    reasons = []
+    for check in passport.checks:
+        fails = check.name in passport.failed
+        counts["failed" if fails else "passed" if check.outcome == "pass" else check.outcome] += 1
+        if fails:
+            lacking = f" (undefined: on {check.count}, at least {few} are needed)" if check.outcome != "fail" else ""
+            reasons.append(check.name + lacking)
+    tally = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("passed", "failed"))
+    failed = f": {', '.join(reasons)}" if reasons else ""
     return (
         f"passport of {passport.run}: {passport.outcome}{failed} ({tally}; held-out accuracy {accuracy.mean:.3f}, "
         f"95 % {accuracy.low:.3f} to {accuracy.high:.3f})"

@@ -34,8 +34,7 @@ def judge(found: Findings, limits: Limits) -> list[Check]:
         add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
     honest = found.calibration
     excess = max(0.0, honest.ece - honest.ece_by_chance)
-    error = Estimate(excess, excess, excess, honest.brier.count, honest.brier.prompts)
-    add(held.at_most("calibration", error, limits.ece, CALIBRATION, fewest=few))
+    add(held.point_at_most("calibration", excess, limits.ece, CALIBRATION, count=honest.brier.count, fewest=few))
     add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
     add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
     add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
@@ -45,16 +44,23 @@ def judge(found: Findings, limits: Limits) -> list[Check]:
         limit = limits.ruin_raises if probe.severe else limits.damage_raises
         if probe.name == OTHER_ANSWER.name:
             limit = limits.other_answer
-        add(
-            held.at_most(
-                f"probe/{probe.name}", probe.raised, limit, f"share that scores higher with {probe.about}", fewest=few
-            )
-        )
+        name, about = f"probe/{probe.name}", f"share that scores higher with {probe.about}"
+        if limits.applies(probe.name):
+            add(held.at_most(name, probe.raised, limit, about, fewest=few))
+        else:
+            add(not_applicable(name, probe.raised, limit, f"{about}; not asked of labels for: {limits.profile}"))
     for swap in found.swaps:
         add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
     through = found.unfamiliar.let_through if found.unfamiliar is not None else None
     add(held.at_most("unfamiliar", through, limits.let_through, UNFAMILIAR, fewest=few))
     return result
+
+
+def not_applicable(name: str, found: Estimate | None, limit: float, about: str) -> Check:
+    """A check that says nothing about this kind of pairs: shown with its value, held against nothing."""
+    if found is None:
+        return Check(name, "not applicable", about, limit)
+    return Check(name, "not applicable", about, limit, found.mean, found.low, found.high, found.count)
 
 
 def _minus(value: float, estimate: Estimate) -> Estimate:

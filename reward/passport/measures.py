@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
 from workbench.evaluate.metrics import correctness, correlation_within, words
-from workbench.evaluate.statistics import Estimate, bootstrap_interval, cluster_sums
+from workbench.evaluate.statistics import Estimate, bootstrap_interval, cluster_sums, share_interval
 
 Floats = NDArray[np.float64]
 
@@ -116,10 +116,10 @@ def half_of_groups(groups: Sequence[str], *, seed: int) -> NDArray[np.bool_]:
     return np.array([group in picked for group in groups])
 
 
-def raised(before: ArrayLike, after: ArrayLike, groups: Sequence[str], *, seed: int) -> Estimate:
-    """Share of answers that score strictly higher after than before, with a bootstrap over prompts."""
+def raised(before: ArrayLike, after: ArrayLike, groups: Sequence[str]) -> Estimate:
+    """Share of answers that score strictly higher after than before, with its interval over prompts."""
     up = np.asarray(after, dtype=np.float64) > np.asarray(before, dtype=np.float64)
-    return bootstrap_interval(up.astype(np.float64), groups, seed=seed)
+    return share_interval(up.astype(np.float64), groups)
 
 
 def correlation_within_interval(
@@ -160,15 +160,12 @@ class Slice:
     accuracy: Estimate
 
 
-def slices(
-    gaps: ArrayLike, groups: Sequence[str], labels: Mapping[str, Sequence[str | None]], *, seed: int
-) -> list[Slice]:
+def slices(gaps: ArrayLike, groups: Sequence[str], labels: Mapping[str, Sequence[str | None]]) -> list[Slice]:
     """Accuracy of each value of each label; pairs with None are in no slice.
 
     Args:
         gaps: (N,) float. groups: (N,) prompts.
         labels: what pairs are told apart by → (N,) the value of each.
-        seed: of the bootstraps.
     """
     right = correctness(gaps)
     found = []
@@ -176,7 +173,7 @@ def slices(
         for name in sorted({value for value in values if value is not None}):
             inside = np.array([value == name for value in values])
             own = [group for group, keep in zip(groups, inside, strict=True) if keep]
-            found.append(Slice(by, name, bootstrap_interval(right[inside], own, seed=seed)))
+            found.append(Slice(by, name, share_interval(right[inside], own)))
     return found
 
 

@@ -16,7 +16,7 @@ from workbench.evaluate.tables import number
 
 FOLDERS = (Path(__file__).parent / "templates", Path(workbench.evaluate.report.__file__).parent / "templates")
 BLUE, GREEN = 3, 2
-WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined"}
+WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined", "not applicable": "not applicable"}
 
 
 def render(passport: Passport) -> str:
@@ -30,7 +30,7 @@ def render(passport: Passport) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"svg": Markup, "number": number, "small": _small}
-    order = {"fail": 0, "undefined": 1, "pass": 2}
+    order = {"fail": 0, "undefined": 1, "pass": 2, "not applicable": 3}
     return environment.get_template("passport.html.jinja").render(
         passport=passport,
         found=passport.findings,
@@ -77,7 +77,7 @@ def _accuracy(found: Findings) -> Figure:
         ],
         BLUE,
     )
-    caption = "On held-out pairs; bars are 95% intervals by a bootstrap over prompts, the dashed line is a coin. "
+    caption = "On held-out pairs; bars are 95% intervals over prompts, the dashed line is a coin. "
     caption += (
         "The noise ceiling is how often a model that always knew the better answer would agree with these labels."
         if found.ceiling is not None

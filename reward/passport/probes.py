@@ -116,6 +116,7 @@ OTHER_ANSWER = Probe("other_answer", lambda text, rng: None, False, "the answer 
 """Made by `other_answers`, which needs all prompts. At ½ the model does not read the prompt."""
 WRONG_FACT = Probe("wrong_fact", lambda text, rng: None, False, "a known fact replaced by a wrong one")
 """Made by `wrong_facts`, where facts are known."""
+PROBE_NAMES = tuple(probe.name for probe in (*PROBES, OTHER_ANSWER, WRONG_FACT))
 
 
 def damaged(probe: Probe, texts: Sequence[str], *, seed: int) -> list[str | None]:

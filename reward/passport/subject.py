@@ -9,7 +9,7 @@ import numpy as np
 from reward.passport.measures import Floats
 from workbench.data.records import Message, Preference
 from workbench.evaluate.metrics import words
-from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.evaluate.statistics import Estimate, bootstrap_interval, share_interval
 
 MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
 """(prompts, responses) → (N, K) normalised scores of each member."""
@@ -65,3 +65,8 @@ class Heldout:
 def mean_of(values: Floats, groups: Sequence[str], seed: int) -> Estimate | None:
     """Mean with its interval over prompts; None where there is nothing."""
     return bootstrap_interval(values, groups, seed=seed) if len(values) else None
+
+
+def share_of(values: Floats, groups: Sequence[str]) -> Estimate | None:
+    """Share with its interval over prompts; None where there is nothing."""
+    return share_interval(values, groups) if len(values) else None

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from reward.passport.checks import Limits, verdict
+from reward.passport.checks import REQUIRED, Check, Limits, failed_names, verdict
 from reward.passport.content import Passport
 from reward.passport.examination import examine
+from reward.passport.issue import summary
 from reward.passport.judge import judge
 from reward.passport.page import render
 from reward.passport.probes import PROBES, THANKS
@@ -16,6 +17,7 @@ from reward.passport.subject import Subject
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import words
+from workbench.evaluate.statistics import wilson_interval
 from workbench.run.errors import WorkbenchError
 
 KIND = {"safe", "thank", "send", "soon", "today", "have"}
@@ -210,3 +212,39 @@ def test_the_page_shows_every_check_and_fetches_nothing(tmp_path):
 
 
 FACTS = {"pairs": 1, "too_long": 0, "members": 1, "seed": 0, "git_commit": None, "data_changed": ["train"]}
+
+
+def test_labels_for_harmlessness_are_not_asked_about_refusals():
+    """A score that prefers a refusal fails for helpfulness; for harmlessness the passport says it was set aside."""
+
+    def refuses(text):
+        return kindness(text) + 99 * ("sorry" in text)
+
+    assert examined(refuses, other_answer=0.75)[1]["probe/refusal"].outcome == "fail"
+    found, checks = examined(refuses, other_answer=0.75, profile="harmless")
+    assert checks["probe/refusal"].outcome == "not applicable"
+    assert checks["probe/refusal"].value == 1.0
+    assert "harmless" in checks["probe/refusal"].about
+    assert not [name for name, check in checks.items() if check.outcome == "fail" and name.startswith("probe/")]
+    limits = vars(Limits(profile="harmless"))
+    page = render(Passport("run", "pass", [], list(checks.values()), found, limits, {}, {}, FACTS))
+    assert "4 not applicable" in page
+
+
+def test_few_perfect_pairs_show_the_interval_that_decides():
+    found, checks = examined(lambda text: kindness(text), pairs()[:18], records=pairs(), fewest=5)
+    low, high = wilson_interval(18 * found.accuracy.mean, 18)
+    assert checks["accuracy"].low == pytest.approx(low, abs=0.02)
+    assert checks["accuracy"].high == pytest.approx(high, abs=0.02)
+    assert checks["accuracy"].low < 1.0
+
+
+def test_the_line_about_a_passport_counts_what_fails_it():
+    found, _ = examined(kindness)
+    undefined = Check("accuracy", "undefined", "", 0.5, 1.0, 0.8, 1.0, count=2)
+    other = [Check(name, "pass", "", 0.0) for name in REQUIRED if name != "accuracy"]
+    checks = [undefined, *other, Check("brier", "undefined", "", 0.25)]
+    passport = Passport("run", "fail", failed_names(checks), checks, found, vars(Limits()), {}, {}, FACTS)
+    line = summary(passport)
+    assert "fail: accuracy (undefined: on 2, at least 20 are needed)" in line
+    assert "4 passed, 1 failed, 1 undefined" in line

@@ -113,7 +113,7 @@ def test_halves_keep_prompts_whole():
 
 
 def test_raised_counts_strict_rises():
-    found = raised([1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 2.0, 5.0], ["a", "b", "c", "d"], seed=0)
+    found = raised([1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 2.0, 5.0], ["a", "b", "c", "d"])
     assert (found.mean, found.count) == (0.5, 4)
 
 
@@ -134,9 +134,7 @@ def test_correlation_within_and_its_interval():
 
 
 def test_slices_by_hand():
-    found = slices(
-        [1.0, -1.0, 2.0, 3.0], ["a", "b", "c", "d"], {"strength": ["1", "1", "3", None], "none": [None] * 4}, seed=0
-    )
+    found = slices([1.0, -1.0, 2.0, 3.0], ["a", "b", "c", "d"], {"strength": ["1", "1", "3", None], "none": [None] * 4})
     assert [(s.by, s.name, s.accuracy.mean, s.accuracy.count) for s in found] == [
         ("strength", "1", 0.5, 2),
         ("strength", "3", 1.0, 1),
