@@ -176,15 +176,18 @@ def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
     if not (torch_says or cpu_says or isinstance(error, MemoryError)):
         return None
     files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
-    moment, knob = next(
-        ((moment, knob) for file in reversed(files) for place, moment, knob in KNOBS if file.endswith(place)),
-        ("", "a smaller train.micro_batch_size or rollout.micro_batch_size; model.activation_checkpointing=true"),
+    place, moment, knob = next(
+        (known for file in reversed(files) for known in KNOBS if file.endswith(known[0])),
+        ("", "", "a smaller train.micro_batch_size or rollout.micro_batch_size; model.activation_checkpointing=true"),
     )
     first_line = (str(error).splitlines() or [""])[0][:200]
     return WorkbenchError(
         "memory",
         " ".join(["is used up", moment]).strip() + (f": {first_line}" if first_line else ""),
-        remedy=f"{knob}. `python -m workbench doctor CONFIG` shows what takes how much and what fits",
+        # The doctor knows models; in `annotate` it is the user's file that is too large.
+        remedy=knob
+        if place.startswith("annotate/")
+        else f"{knob}. `python -m workbench doctor CONFIG` shows what takes how much and what fits",
     )
 
 

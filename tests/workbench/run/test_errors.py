@@ -203,6 +203,17 @@ def test_out_of_memory_names_the_knob(capsys, file, knob):
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("file", "knob"),
+    [("/x/annotate/intake/load.py", "split the file"), ("/x/annotate/web/manage.py", "fewer items in one request")],
+)
+def test_where_no_model_is_open_the_remedy_names_none(capsys, file, knob):
+    code, text = end(in_file(file, MemoryError()), capsys)
+    assert (code, knob in text) == (2, True)
+    assert "train." not in text
+    assert "doctor" not in text
+
+
 def test_the_innermost_place_counts(capsys):
     def outer(argv):
         exec(compile("inner([])", "/x/transformers/trainer.py", "exec"), {"inner": inner})
