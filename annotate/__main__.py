@@ -236,6 +236,11 @@ def serve(argv: list[str]) -> None:
     open_to_others = warning(host=server.host, https=server.https)
     if open_to_others is not None:
         print(f"warning: {open_to_others}", file=sys.stderr)
+    if not login and config.queue.overlap > 1 and config.queue.overlap_share > 0:
+        print(
+            f"one person labels here (no accounts), and {config.queue.overlap_share:.0%} of the pairs wait for "
+            f"{config.queue.overlap} people: with queue.overlap=1, set before the pairs are loaded, none do"
+        )
     listener = listen(server.host, server.port)
     key = None if login else secrets.token_urlsafe(24)
     remember_guidelines(store, contents)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from annotate.config import AnnotateConfig
 from annotate.sampling.sources import locate
-from workbench.data.inputs import base_of_run, data_files, parents
+from workbench.data.base_files import BaseFiles
+from workbench.data.inputs import base_of_run, data_files, start_base
 from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
@@ -22,15 +24,16 @@ def check_pairs(config: AnnotateConfig, follow: str) -> None:
         WorkbenchError: all that is wrong, at once.
     """
     problems = Problems()
+    base = None
     if follow:
         run = problems.attempt(RunFolder.open, follow, phase=("sft", "ppo"))
         if run is not None:
-            problems.attempt(base_of_run, run, None)
+            base = problems.attempt(base_of_run, run, None)
     elif problems.attempt(needed, "pairs.run", config.pairs.run):
-        parents(problems, [str(config.pairs.run)], ("sft", "ppo"), None)
+        base = start_base(problems, str(config.pairs.run), None)
     if not follow:
         problems.attempt(needed, "pairs.out", config.pairs.out)
-    _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts)
+    _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts, base)
     problems.raise_if_any()
 
 
@@ -41,19 +44,23 @@ def check_campaign(config: AnnotateConfig) -> None:
         WorkbenchError: all that is wrong, at once.
     """
     problems = Problems()
+    base = None
     for run in config.campaign.runs:
         if Path(run).suffix == ".jsonl":
             problems.attempt(read_demonstrations, run)
         elif (source := problems.attempt(locate, run)) is not None:
-            problems.attempt(base_of_run, source.run, None)
-    _check_prompts(problems, config, "campaign.prompts", config.campaign.prompts)
+            base = problems.attempt(base_of_run, source.run, None) or base
+    _check_prompts(problems, config, "campaign.prompts", config.campaign.prompts, base)
     problems.raise_if_any()
 
 
-def _check_prompts(problems: Problems, config: AnnotateConfig, key: str, name: str) -> None:
+def _check_prompts(problems: Problems, config: AnnotateConfig, key: str, name: str, base: BaseFiles | None) -> None:
+    """The prompts are there, and the base's template takes each: one that it refuses cannot be answered."""
     files = data_files({key: name}, problems)
     if files is not None:
-        problems.attempt(read_prompts, files[key], RowRules(config.data.ignore, config.data.bad_rows))
+        rules = RowRules(config.data.ignore, config.data.bad_rows)
+        records = problems.attempt(read_prompts, files[key], rules) or []
+        problems.attempt(check_template, base, records, place=files[key], rules=RowRules(bad_rows="error"))
 
 
 def needed(key: str, value: str | None) -> str:

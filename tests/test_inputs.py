@@ -337,3 +337,43 @@ def test_rows_left_out_are_listed_for_every_reader_of_a_file(tmp_path):
         assert len(rules.left_out) == 1
         read_demonstrations(path, rules)
         assert len(rules.left_out) == 1
+
+
+def test_evaluation_answers_at_the_length_that_the_runs_sampled(tmp_path):
+    from workbench.evaluate.inputs import SHORT, answer_length
+    from workbench.run.folder import RunFolder
+
+    folders = []
+    for name, phase, text in (
+        ("sft", "sft", "sample: {max_new_tokens: 40}"),
+        ("ppo", "ppo", "rollout: {max_new_tokens: 300}"),
+        ("dpo", "ppo", "method: dpo"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"phase": phase}), encoding="utf-8")
+        (tmp_path / name / "config.yaml").write_text(text, encoding="utf-8")
+        folders.append(RunFolder.open(tmp_path / name))
+    assert answer_length(folders[:1]) == 40
+    assert answer_length(folders) == 300
+    assert answer_length(folders[2:]) == SHORT
+
+
+def test_labels_are_kept_without_a_pairs_section(tmp_path):
+    write_jsonl(tmp_path / "items.jsonl", [{"prompt": "a", "response_a": "b", "response_b": "c"}])
+    (tmp_path / "labels.yaml").write_text("store: {url: labels.sqlite}\n", encoding="utf-8")
+    code, said, _ = run(tmp_path, "annotate", "load", "labels.yaml", "items.jsonl")
+    assert code == 0, said
+    assert "1 new" in said
+    code, said, _ = run(tmp_path, "annotate", "status", "labels.yaml")
+    assert code == 0, said
+    code, said, _ = run(tmp_path, "annotate", "pairs", "labels.yaml", "pairs.prompts=items.jsonl")
+    assert code == 2
+    assert "pairs.run: has no value" in said
+    assert "pairs.out: has no value" in said
+    code, said, _ = run(tmp_path, "annotate", "export", "labels.yaml")
+    assert code == 2
+    assert "export.out: has no value" in said
+    (tmp_path / "none.yaml").write_text("queue: {overlap: 1}\n", encoding="utf-8")
+    code, said, _ = run(tmp_path, "annotate", "status", "none.yaml")
+    assert code == 2
+    assert "store.url: has no value" in said

@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--against", metavar="RUN", help="run to win against (default: the run it started from)")
     evaluate.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
     evaluate.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
-    evaluate.add_argument("--max-new-tokens", type=int, default=64, help="per answer (default: %(default)s)")
+    evaluate.add_argument("--max-new-tokens", type=int, help="per answer (default: as the runs sampled in training)")
     evaluate.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="of sampling and bootstraps (default: %(default)s)")
     evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
@@ -155,7 +155,7 @@ def _write_facts(out: Path) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from workbench.data.embedded import resolve_data
-    from workbench.evaluate.inputs import check_evaluation
+    from workbench.evaluate.inputs import answer_length, check_evaluation
 
     folders = check_evaluation(
         arguments.runs,
@@ -173,7 +173,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     sampling = Sampling(
         samples_per_prompt=arguments.samples,
         temperature=arguments.temperature,
-        max_new_tokens=arguments.max_new_tokens,
+        max_new_tokens=arguments.max_new_tokens or answer_length(folders),
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
@@ -232,7 +232,18 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
         numbers = policy_summary(result.policy)
         names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
     shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
-    return "\n".join([f"{folder.path}: {shown}", *_categories(result)])
+    return "\n".join([f"{folder.path}: {shown}", *_cut_answers(result), *_categories(result)])
+
+
+def _cut_answers(result: "Evaluation") -> list[str]:
+    """A line where most answers were cut: they say little about a policy that ends its answers later."""
+    ended = result.policy.eos_rate.mean if result.policy else 1.0
+    if ended >= 0.5:
+        return []
+    limit = result.sources["max_new_tokens"]
+    return [
+        f"  warning: {1 - ended:.0%} of the answers were cut at {limit} tokens; --max-new-tokens N gives them more room"
+    ]
 
 
 def _categories(result: "Evaluation") -> list[str]:

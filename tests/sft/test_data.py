@@ -40,13 +40,13 @@ def test_too_long_rows_are_left_out_whole_and_counted(tokenizer, tmp_path):
         {
             "id": f"d{n}",
             "prompt": user("Where is my {}?", f"thing {n}"),
-            "response": "word " * (200 if n % 3 == 0 else 2),
+            "response": "word " * (30 if n % 3 == 0 else 2),
         }
         for n in range(30)
     ]
     path = write_jsonl(tmp_path / "d.jsonl", rows)
     data = load(tokenizer, path, max_length=100)
-    everything = load(tokenizer, path, max_length=100_000)
+    everything = load(tokenizer, path, max_length=256)
     assert data.too_long == len(everything.train) - len(data.train) > 0
     assert max(len(row["input_ids"]) for row in data.train) <= 100
     assert all(row["input_ids"][-1] == tokenizer.eos_token_id for row in data.train)

@@ -1,10 +1,14 @@
 """What `evaluate` reads, checked before a model library is loaded. Knows files and run folders, no model."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
 
 from workbench.data.embedded import resolve_data
 from workbench.data.inputs import base_of_run, usable_run
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
+from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems
 from workbench.run.folder import RunFolder
@@ -45,12 +49,25 @@ def check_evaluation(
     for folder in (*folders, *filter(None, (judge, opponent))):
         problems.attempt(base_of_run, folder, base)
     names = {problems.attempt(prompts, folder) for folder in folders if folder.record()["phase"] in POLICIES}
-    for name, read in (
-        *((name, read_prompts) for name in names),
-        (demonstrations, read_demonstrations),
-        (preferences, read_preferences),
-    ):
+    files = problems.attempt(base_of_run, folders[0], base) if folders else None
+    reads: list[tuple[str | None, Callable[..., list[Any]]]] = [(name, read_prompts) for name in names]
+    for name, read in (*reads, (demonstrations, read_demonstrations), (preferences, read_preferences)):
         if name is not None and (path := problems.attempt(resolve_data, name)) is not None:
-            problems.attempt(read, path, rules)
+            records = problems.attempt(read, path, rules) or []
+            problems.attempt(check_template, files, records, place=path, rules=RowRules(rules.ignore, "error"))
     problems.raise_if_any()
     return folders
+
+
+SHORT = 64
+"""Tokens of an answer where no run says how long its answers were in training."""
+
+
+def answer_length(folders: Sequence[RunFolder]) -> int:
+    """Tokens that an answer may have: as many as any of the runs sampled in training, the same for all of them."""
+    lengths = []
+    for folder in folders:
+        config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))
+        sampling = config.get("rollout" if folder.record()["phase"] == "ppo" else "sample") or {}
+        lengths += [int(sampling["max_new_tokens"])] if "max_new_tokens" in sampling else []
+    return max(lengths, default=SHORT)
