@@ -144,6 +144,8 @@ class PpoSection(Section):
     """Of a moving average of the policy over optimizer steps, which is then evaluated and saved; 0: none."""
     target_kl: NonNegativeFloat = 0.0
     """Stop an iteration's updates when approx_kl exceeds it; 0 never stops."""
+    stop_kl: NonNegativeFloat = 200.0
+    """Stop the run when the KL to the reference exceeds it, nats per response: it diverged. 0 never stops."""
     max_grad_norm: PositiveFloat = 1.0
     adam_eps: PositiveFloat = 1e-5
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95

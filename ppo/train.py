@@ -3,7 +3,9 @@
 for each iteration:   collect → rewards → advantages → update → log
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +34,17 @@ from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.run.card import write_card
+from workbench.run.checkpoints import checkpoint_steps
+from workbench.run.divergence import LOWER, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.peak import peak_resident_bytes
 from workbench.run.progress import progress
 from workbench.run.tracking import NoTracker, Tracker
+
+MUST_BE_FINITE = ("objective/score", "objective/kl", "policy/loss", "value/loss", "heldout/score", "heldout/kl")
+NOTHING_TO_SAMPLE = ("probability tensor contains", "device-side assert")
+"""How torch refuses to sample from probabilities that are not finite, on a CPU and on a GPU."""
 
 
 @dataclass
@@ -108,13 +116,15 @@ def iterate(run: Run) -> None:
         if iteration == 0 or _due(iteration, config.evaluation.every):
             _evaluate(run, iteration)
         clock = Clock(roles.device)
-        rollout = _collect(run, iteration)
+        with _divergence_explained(run, iteration):
+            rollout = _collect(run, iteration)
         clock.mark("rollout", rollout.tokens)
         if iteration == 0:
             exactly = roles.dtype == torch.float32 and roles.device.type == "cpu"
             check_policy_is_reference(rollout, LOGPROB_LIMITS[roles.dtype], exactly=exactly)
         rewards, targets = _targets(run, rollout)
-        learned = _update(run, rollout, targets, iteration)
+        with _divergence_explained(run, iteration):
+            learned = _update(run, rollout, targets, iteration)
         clock.mark("update", rollout.tokens * config.train.ppo_epochs)
         if iteration == first:
             watch.check()
@@ -132,6 +142,7 @@ def iterate(run: Run) -> None:
         _warn(run, metrics, iteration)
         if _due(iteration, config.tracking.log_every) or state.iteration == iterations:
             run.tracker.log(metrics | clock.metrics() | {"objective/episodes": state.episodes}, iteration)
+        _stop_if_diverged(run, f"in iteration {iteration}", metrics)
         bar.set_postfix_str(f"score {metrics['objective/score']:.2f} kl {metrics['objective/kl']:.2f}")
         bar.update()
         if run.processes.first and _due(state.iteration, config.checkpoint.every) and state.iteration < iterations:
@@ -266,29 +277,65 @@ def _warn(run: Run, metrics: dict[str, float], iteration: int) -> None:
         if kind not in run.state.warned:
             run.state.warned.add(kind)
             if run.processes.first:
-                print(f"\nwarning, iteration {iteration}: {text}")
-                known = run.folder.record().get("warnings", [])
-                run.folder.update_record(warnings=[*known, {"iteration": iteration, "kind": kind, "text": text}])
+                run.folder.warn(kind, text, iteration=iteration)
+
+
+def _stop_if_diverged(run: Run, moment: str, metrics: dict[str, float]) -> None:
+    """Stop on figures that are not finite, and beyond the hard limit of the KL.
+
+    Raises:
+        WorkbenchError: the run diverged.
+    """
+    figures = {name: metrics[name] for name in MUST_BE_FINITE if name in metrics}
+    require_finite(run.folder, moment, figures)
+    limit = run.config.train.stop_kl
+    for name, value in figures.items():
+        if name.endswith("/kl") and 0 < limit < value:
+            found = f"{name} is {value:.1f} nats per response, above train.stop_kl={limit:g}"
+            remedy = f"{LOWER}, or a larger reward.kl_coef"
+            raise diverged(run.folder, moment, found, remedy=remedy, best=_best_checkpoint(run))
+
+
+def _best_checkpoint(run: Run) -> int | None:
+    """The kept checkpoint with the best held-out reward."""
+    known = [step for step in checkpoint_steps(run.folder.checkpoints) if step in run.state.heldout]
+    return max(known, key=lambda step: run.state.heldout[step], default=None)
+
+
+@contextlib.contextmanager
+def _divergence_explained(run: Run, iteration: int) -> Iterator[None]:
+    """Turn gradients and probabilities that are not finite into the error of a diverged run."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise diverged(run.folder, f"in iteration {iteration}", str(error), best=_best_checkpoint(run)) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NOTHING_TO_SAMPLE):
+            raise
+        found = "the policy's probabilities are not finite"
+        raise diverged(run.folder, f"in iteration {iteration}", found, best=_best_checkpoint(run)) from error
 
 
 def _evaluate(run: Run, step: int) -> dict[str, float]:
     config = run.config
     run.engine.refresh()
-    metrics, rows = evaluate(
-        run.roles,
-        run.engine,
-        run.heldout.take(list(range(min(config.evaluation.prompts, len(run.heldout))))),
-        role="average" if "average" in run.roles.names else "policy",
-        max_new_tokens=config.rollout.max_new_tokens,
-        temperature=config.rollout.temperature,
-        sample_batch_size=config.rollout.sampled_at_once,
-        micro_batch_size=config.rollout.micro_batch_size,
-        seed=config.run.seed,
-        processes=run.processes,
-    )
-    run.state.heldout[step] = metrics["heldout/score"] - run.state.kl_coef * metrics["heldout/kl"]
+    with _divergence_explained(run, step):
+        metrics, rows = evaluate(
+            run.roles,
+            run.engine,
+            run.heldout.take(list(range(min(config.evaluation.prompts, len(run.heldout))))),
+            role="average" if "average" in run.roles.names else "policy",
+            max_new_tokens=config.rollout.max_new_tokens,
+            temperature=config.rollout.temperature,
+            sample_batch_size=config.rollout.sampled_at_once,
+            micro_batch_size=config.rollout.micro_batch_size,
+            seed=config.run.seed,
+            processes=run.processes,
+        )
     run.tracker.log(metrics, step)
     run.tracker.samples(rows, step)
+    _stop_if_diverged(run, f"before iteration {step}", metrics)
+    run.state.heldout[step] = metrics["heldout/score"] - run.state.kl_coef * metrics["heldout/kl"]
     return metrics
 
 

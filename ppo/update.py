@@ -3,6 +3,7 @@
 The policy's backward pass runs before the value role is used: one role at a time on the shared base.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def update(
 
     Raises:
         WorkbenchError: the policy changed between rollout and update, or its forward pass is not reproducible.
+        FloatingPointError: a gradient is not finite; the step is not taken.
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, float] = defaultdict(float)
@@ -289,6 +291,8 @@ class MinibatchStep:
         parameters = self.roles.parameters(role)
         self.processes.add_up_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.objective.max_grad_norm))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the norm of the {role}'s gradient is {norm}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm

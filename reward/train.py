@@ -47,6 +47,7 @@ from workbench.model.training import (
     trainer_arguments,
 )
 from workbench.run.card import write_card
+from workbench.run.divergence import BASE, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 
@@ -160,6 +161,9 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
     Returns:
         head: the trained head, not normalised yet. raw_probe: (N,) float32, the trained model's raw scores of the
         probe rows.
+
+    Raises:
+        WorkbenchError: the fit diverged: something is not finite, or all scores are the same.
     """
     tokenizer, start = setup.tokenizer, setup.start
     assert start is not None
@@ -193,16 +197,22 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
         with torch.no_grad():
             groups, size = data.train.to_list(), config.normalise.batch_size
             fitted = first_head(model, groups, tokenizer.pad_token_id, batch_size=size)
+            largest = float(fitted.abs().max())
+            require_finite(session.folder, "before its first step", {"the first head's weight": largest}, remedy=BASE)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
     with Roles(model, tokenizer).cores_apart():
         trainer.train(resume_from_checkpoint=session.resume_from)
 
-    if session.processes.first:
-        save_trained_adapter(model, tokenizer, session.folder.adapter, without="raw_thresholds")
     head = ScalarHead(hidden_size)
     with torch.no_grad():
         head.weight.copy_(_score_weight(model))
-    return head, _raw_scores(model, probe_rows(data.heldout.to_list()), tokenizer)
+    scores = _raw_scores(model, probe_rows(data.heldout.to_list()), tokenizer)
+    require_finite(session.folder, "at its end", {"the sum of the probe rows' scores": float(scores.sum())})
+    if bool((scores == scores[0]).all()):
+        raise diverged(session.folder, "at its end", f"every response gets the same score, {float(scores[0]):g}")
+    if session.processes.first:
+        save_trained_adapter(model, tokenizer, session.folder.adapter, without="raw_thresholds")
+    return head, scores
 
 
 def finish(
@@ -227,6 +237,7 @@ def finish(
     chosen, rejected = score_pairs(roles, "reward", data.heldout.to_list(), batch_size=size)
     metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain), data.heldout_groups)
     metrics |= {"normalise/raw_mean": float(raw.mean()), "normalise/raw_std": float(raw.std())}
+    require_finite(folder, "at its end", metrics)
     session.tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
     return metrics
 

@@ -34,6 +34,13 @@ class DataSection(RowsSection):
     """Put several demonstrations into one row of max_length tokens; they do not see each other."""
 
 
+class TrainSection(OptimizerSection):
+    """AdamW, its schedule, and what counts as a failure."""
+
+    fail_if_worse: bool = False
+    """Stop without an adapter if the validation loss is worse than before training; otherwise it is a warning."""
+
+
 class SampleSection(Section):
     """Answers shown before and after training."""
 
@@ -50,7 +57,7 @@ class SftConfig(Section):
     model: BaseSection
     lora: LoraSection = LoraSection()
     data: DataSection
-    train: OptimizerSection = OptimizerSection()
+    train: TrainSection = TrainSection()
     checkpoint: CheckpointSection = CheckpointSection()
     sample: SampleSection = SampleSection()
     tracking: TrackingSection = TrackingSection()

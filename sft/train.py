@@ -30,9 +30,9 @@ from workbench.model.training import (
     weigh_last,
 )
 from workbench.run.card import write_card
+from workbench.run.divergence import BASE, LOWER, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
-from workbench.run.tracking import NoTracker, Tracker
 
 METRICS = {
     "loss": "sft/loss",
@@ -77,7 +77,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
 
 def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> dict[str, float]:
     """Train, measure before and after, and save."""
-    folder, tokenizer, tracker = session.folder, setup.tokenizer, session.tracker
+    folder, tokenizer = session.folder, setup.tokenizer
     base = load_base(setup.spec, tokenizer)
     if session.processes.first:  # a hub id is on this machine only now
         folder.update_record(base=setup.spec.identified().as_record(), opened=setup.spec.opened())
@@ -89,13 +89,31 @@ def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> d
         f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} of LoRA on {len(data.train)} rows"
     )
     if session.checkpoint is None:
-        _report(config, roles, tracker, data, step=0)
+        _report(config, session, roles, data, step=0)
     trainer.train(resume_from_checkpoint=session.resume_from)
-    results = _report(config, roles, tracker, data, step=trainer.state.global_step)
+    results = _report(config, session, roles, data, step=trainer.state.global_step)
     if session.processes.first:
+        about = "Supervised tuning on demonstrations, loss on the responses only."
+        about += _worse_than_before(folder, results["validation/loss"], fail=config.train.fail_if_worse)
         save_trained_adapter(model, tokenizer, folder.adapter)
-        write_card(folder, about="Supervised tuning on demonstrations, loss on the responses only.", results=results)
+        write_card(folder, about=about, results=results)
     return results
+
+
+def _worse_than_before(folder: RunFolder, loss: float, *, fail: bool) -> str:
+    """A sentence for the card if the validation loss rose, which is also a warning of the run.
+
+    Raises:
+        WorkbenchError: it rose, and `fail` is set.
+    """
+    before = next((row["validation/loss"] for row in folder.read_metrics() if "validation/loss" in row), None)
+    if before is None or loss <= before:
+        return ""
+    found = f"the validation loss is {loss:.3f} nats per token, worse than {before:.3f} before training"
+    if fail:
+        raise diverged(folder, "at its end", f"{found} (train.fail_if_worse)")
+    folder.warn("worse", f"{found}. Try {LOWER}.")
+    return f" **Warning**: {found}."
 
 
 class TokenTrainer(SFTTrainer):
@@ -162,13 +180,17 @@ def _asked(config: SftConfig, tokenizer: PreTrainedTokenizerBase, data: SftData)
     ]
 
 
-def _report(
-    config: SftConfig, roles: Roles, tracker: Tracker | NoTracker, data: SftData, *, step: int
-) -> dict[str, float]:
-    """Validate and sample: before the first step and after the last."""
+def _report(config: SftConfig, session: Session, roles: Roles, data: SftData, *, step: int) -> dict[str, float]:
+    """Validate and sample: before the first step and after the last.
+
+    Raises:
+        WorkbenchError: the validation loss is not finite.
+    """
     loss, tokens = validate(roles, "default", data.validation, batch_size=config.train.micro_batch_size)
     results = {"validation/loss": loss, "validation/perplexity": math.exp(min(loss, 50.0)), "validation/tokens": tokens}
-    tracker.log(results, step)
+    session.tracker.log(results, step)
+    moment, remedy = (f"in step {step}", LOWER) if step else ("before its first step", BASE)
+    require_finite(session.folder, moment, {"validation/loss": loss}, remedy=remedy)
     if config.sample.prompts:
         rows = sample_answers(
             roles,
@@ -178,5 +200,5 @@ def _report(
             temperature=config.sample.temperature,
             seed=config.run.seed,
         )
-        tracker.samples(rows, step)
+        session.tracker.samples(rows, step)
     return results

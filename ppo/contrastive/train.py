@@ -31,6 +31,7 @@ from workbench.model.training import (
     weigh_last,
 )
 from workbench.run.card import write_card
+from workbench.run.divergence import require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 
@@ -99,6 +100,7 @@ def _train(
         batch_size=config.train.micro_batch_size,
     )
     session.tracker.log(results, trainer.state.global_step)
+    require_finite(session.folder, "at its end", {name: results[name] for name in ("heldout/loss", "heldout/margin")})
     if session.processes.first:
         save_trained_adapter(model, setup.tokenizer, session.folder.adapter)
         about = f"{config.method.upper()} on preference pairs, from a supervised adapter."

@@ -13,6 +13,7 @@ from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.config import Section
+from workbench.run.divergence import require_finite_file
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.sections import OptimizerSection, RunSection
@@ -26,7 +27,7 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
     """A finished run of one of these phases, with all that later phases load from it.
 
     Raises:
-        WorkbenchError: it is missing, of another phase, unfinished, or its adapter or score head is gone.
+        WorkbenchError: it is missing, of another phase, unfinished, or its adapter or score head is gone or not finite.
     """
     folder = RunFolder.open(path, phase=phase).require_finished()
     for member in folder.members:
@@ -41,6 +42,9 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
                 remedy=f"copy the whole folder again, or repeat the run: python -m {folder.record()['phase']} "
                 f"{folder.config_path} run.overwrite=true",
             )
+        for file in (member.adapter / ADAPTERS[0], member.head_path):
+            if file.is_file():
+                require_finite_file(file, member.path)
     return folder
 
 

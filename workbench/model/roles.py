@@ -33,6 +33,7 @@ from workbench.model.dense import install as install_dense
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import is_end, last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
+from workbench.run.divergence import require_finite_file
 from workbench.run.errors import WorkbenchError
 
 
@@ -222,13 +223,18 @@ class Roles:
         _load_lora(self.model, role, state, place=f"role {role}")
 
     def save_adapter(self, role: str, folder: Path) -> None:
-        """Write a role's adapter in plain peft format, with the tokenizer, atomically."""
+        """Write a role's adapter in plain peft format, with the tokenizer, atomically.
+
+        Raises:
+            WorkbenchError: its weights are not finite.
+        """
 
         def write(hidden: Path) -> None:
             self.model.save_pretrained(str(hidden), selected_adapters=[role])
             for file in (hidden / role).iterdir():  # peft puts a named adapter into a folder of that name
                 file.rename(hidden / file.name)
             (hidden / role).rmdir()
+            require_finite_file(hidden / "adapter_model.safetensors", folder)
             self.tokenizer.save_pretrained(str(hidden))
 
         publish_folder(folder, write)
@@ -342,6 +348,7 @@ def _check_adapter(folder: Path) -> None:
             f"no adapter here ({', '.join(missing)} missing)",
             expected="the adapter/ folder of a finished run",
         )
+    require_finite_file(folder / "adapter_model.safetensors", folder)
 
 
 def _frozen_config(adapter: Path, base: PreTrainedModel) -> LoraConfig:

@@ -27,6 +27,7 @@ from workbench.model.base import default_device, full_size
 from workbench.model.processes import Processes
 from workbench.model.session import Session
 from workbench.run.checkpoints import prune_checkpoints, publish_checkpoint, publish_folder
+from workbench.run.divergence import BASE, LOWER, diverged, require_finite, tensors_not_finite
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.progress import progress
@@ -34,6 +35,9 @@ from workbench.run.sections import CheckpointSection, OptimizerSection
 
 STAGING = ".trainer"
 """Folder beside the checkpoints into which the trainer writes; complete ones are renamed out of it."""
+
+MUST_BE_FINITE = {"loss", "grad_norm", "eval_loss"}
+"""What a trainer logs of a run that has not diverged is finite; other figures may be undefined for a batch."""
 
 
 def trainer_arguments(
@@ -83,6 +87,7 @@ def trainer_arguments(
         "logging_strategy": IntervalStrategy.STEPS,
         "logging_steps": log_every,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would log a loss of NaN as the mean of the losses before it
         "save_strategy": IntervalStrategy.STEPS if checkpoint.every else IntervalStrategy.NO,
         "save_steps": checkpoint.every or 500,
         "gradient_checkpointing": activation_checkpointing,
@@ -166,6 +171,17 @@ class RunCallback(TrainerCallback):
             quiet=not self.session.processes.first,
         )
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **found: Any
+    ) -> None:
+        """Stop before weights are changed by a gradient that is not finite."""
+        gradients = [p.grad for p in found["model"].parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not math.isfinite(norm):
+            moment = f"in step {state.global_step + 1}"
+            remedy = LOWER if state.global_step else f"{BASE}; or {LOWER}"
+            raise diverged(self.session.folder, moment, f"the norm of the gradient is {norm}", remedy=remedy)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """One optimizer step."""
         self._bar.update(state.global_step - self._bar.n)
@@ -186,6 +202,10 @@ class RunCallback(TrainerCallback):
         metrics = {self.names[k]: v for k, v in (logs or {}).items() if k in self.names and v is not None}
         if metrics:
             self.session.tracker.log(metrics, state.global_step)
+            figures = {
+                self.names[k]: float(v) for k, v in (logs or {}).items() if k in MUST_BE_FINITE & self.names.keys()
+            }
+            require_finite(self.session.folder, f"in step {state.global_step}", figures)
             if self._bar is not None and "loss" in (logs or {}):
                 self._bar.set_postfix_str(f"loss {float((logs or {})['loss']):.3f}")
 
@@ -209,6 +229,9 @@ def save_trained_adapter(
         tokenizer: saved beside it.
         folder: where to.
         without: part of the name of weights that only training needs.
+
+    Raises:
+        WorkbenchError: the weights are not finite.
     """
 
     def write(hidden: Path) -> None:
@@ -216,6 +239,8 @@ def save_trained_adapter(
         if without is not None:
             file = hidden / SAFETENSORS_WEIGHTS_NAME
             save_file({name: weight for name, weight in load_file(file).items() if without not in name}, file)
+        if bad := tensors_not_finite(hidden / SAFETENSORS_WEIGHTS_NAME):
+            raise diverged(RunFolder(folder.parent), "at its end", f"{len(bad)} weights are not finite")
         tokenizer.save_pretrained(str(hidden))
 
     publish_folder(folder, write)

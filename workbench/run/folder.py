@@ -178,6 +178,12 @@ class RunFolder:
         """Replace some fields of run.json."""
         self.write_record(self.record() | changes)
 
+    def warn(self, kind: str, text: str, **place: int) -> None:
+        """Print a warning, and note it in run.json; `place` such as `iteration=3` says where in the run."""
+        where = "".join(f", {name} {number}" for name, number in place.items())
+        print(f"\nwarning{where}: {text}")
+        self.update_record(warnings=[*self.record().get("warnings", []), {**place, "kind": kind, "text": text}])
+
     def record_lineage(self, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
         """Note the runs and the files (with fingerprints) that this run is made from."""
         self.update_record(
