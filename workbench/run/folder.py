@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from workbench.run import lock
 from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_atomically
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.lineage import data_fingerprint, git_commit, package_versions
 
-FIRST_FILES = ("config.yaml", ".run.json.writing")
+FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
 """All that a folder holds in which a run was killed while it was being created."""
 
 
@@ -80,16 +81,23 @@ class RunFolder:
     ) -> "RunFolder":
         """Start a run folder, or with `resume` go on in an existing one with the same configuration.
 
+        The folder is locked for this process until `release`, or until the process ends.
+
         Raises:
-            WorkbenchError: the folder holds another run, another phase, or another configuration.
+            WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
         """
         cls.check_startable(path, phase=phase, config=config, overwrite=overwrite, resume=resume)
         folder = cls(Path(path))
         if folder.record_path.is_file():
+            if resume and folder.finished:
+                return folder
+            lock.hold(folder.path)
             if resume:
                 return folder
             shutil.rmtree(folder.path)
+            folder.release()
         make_folder(folder.path)
+        lock.hold(folder.path)
         write_config(config, folder.config_path)
         folder.write_record(
             {
@@ -113,9 +121,10 @@ class RunFolder:
         """Whether `create` would start or go on; touches nothing.
 
         Raises:
-            WorkbenchError: the folder holds another run, another phase, or another configuration.
+            WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
         """
         folder = cls(Path(path))
+        lock.check_free(folder.path)
         if folder.record_path.is_file():
             folder._check_phase((phase,))
             if resume:
@@ -155,6 +164,10 @@ class RunFolder:
         if phase is not None:
             folder._check_phase((phase,) if isinstance(phase, str) else phase)
         return folder
+
+    def release(self) -> None:
+        """Let other processes work in this folder."""
+        lock.release(self.path)
 
     @property
     def members(self) -> list["RunFolder"]:

@@ -65,7 +65,7 @@ class Tracker:
         self.finish("finished" if kind is None else "stopped")
 
     def finish(self, status: str = "finished") -> None:
-        """Close the files and the W&B run, and note the status in run.json."""
+        """Close the files and the W&B run, note the status in run.json, and release the folder."""
         for file in (self._metrics, self._samples):
             file.flush()
             os.fsync(file.fileno())
@@ -74,6 +74,7 @@ class Tracker:
             exit_code = 0 if status == "finished" else 1
             self._guarded("finishing", lambda: self._wandb.finish(exit_code=exit_code))
         self.folder.update_record(status=status, seconds=round(time.monotonic() - self.started, 1))
+        self.folder.release()
 
     def _start_wandb(self, project: str | None, mode: Mode, config: Mapping[str, Any]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")

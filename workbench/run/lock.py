@@ -1,0 +1,81 @@
+"""One process at a time works in a run folder. The lock ends with its process, however that ends.
+
+Other processes, also on other machines that share the disk, are told who holds it.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from workbench.run.errors import WorkbenchError
+
+NAME = ".lock"
+_held: dict[Path, int] = {}
+"""Folder → open file, of this process."""
+
+
+def hold(folder: Path) -> None:
+    """Lock a folder for this process; a second call changes nothing.
+
+    Raises:
+        WorkbenchError: another process holds it.
+    """
+    place = folder.resolve()
+    if place in _held:
+        return
+    descriptor = os.open(place / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    if not _taken(descriptor):
+        os.close(descriptor)
+        raise _held_elsewhere(folder)
+    os.ftruncate(descriptor, 0)
+    who = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    os.write(descriptor, json.dumps(who).encode())
+    _held[place] = descriptor
+
+
+def release(folder: Path) -> None:
+    """Give up the lock, if this process holds it."""
+    descriptor = _held.pop(folder.resolve(), None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def check_free(folder: Path) -> None:
+    """No other process holds the folder; touches nothing.
+
+    Raises:
+        WorkbenchError: one does.
+    """
+    path = folder.resolve() / NAME
+    if path.parent in _held or not path.is_file():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if not _taken(descriptor):
+            raise _held_elsewhere(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held_elsewhere(folder: Path) -> WorkbenchError:
+    text = (folder / NAME).read_text(encoding="utf-8")
+    who: dict[str, Any] = json.loads(text) if text else {}  # empty for a moment after it was taken
+    process = f"process {who['pid']} on {who['host']}, since {who['since']}" if who else "another process"
+    return WorkbenchError(
+        folder,
+        f"is in use by {process}",
+        expected="one process at a time in a run folder",
+        remedy="wait until that process ends, or stop it first; or give another run.dir",
+    )
