@@ -94,26 +94,25 @@ def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> d
     results = _report(config, session, roles, data, step=trainer.state.global_step)
     if session.processes.first:
         about = "Supervised tuning on demonstrations, loss on the responses only."
-        about += _worse_than_before(folder, results["validation/loss"], fail=config.train.fail_if_worse)
+        _check_not_worse(folder, results["validation/loss"], fail=config.train.fail_if_worse)
         save_trained_adapter(model, tokenizer, folder.adapter)
         write_card(folder, about=about, results=results)
     return results
 
 
-def _worse_than_before(folder: RunFolder, loss: float, *, fail: bool) -> str:
-    """A sentence for the card if the validation loss rose, which is also a warning of the run.
+def _check_not_worse(folder: RunFolder, loss: float, *, fail: bool) -> None:
+    """Warn, in the terminal, run.json and the card, if the validation loss rose.
 
     Raises:
         WorkbenchError: it rose, and `fail` is set.
     """
     before = next((row["validation/loss"] for row in folder.read_metrics() if "validation/loss" in row), None)
     if before is None or loss <= before:
-        return ""
+        return
     found = f"the validation loss is {loss:.3f} nats per token, worse than {before:.3f} before training"
     if fail:
         raise diverged(folder, "at its end", f"{found} (train.fail_if_worse)")
     folder.warn("worse", f"{found}. Try {LOWER}.")
-    return f" **Warning**: {found}."
 
 
 class TokenTrainer(SFTTrainer):
