@@ -33,10 +33,10 @@ SHOWN = {
     "sft": ("sft/loss", "validation/loss"),
     "reward": ("reward/loss", "heldout/loss", "normalise/raw_std"),
     "ppo": ("policy/rollout_gap", "policy/rollout_gap_max", "policy/ratio", "objective/kl_exact", "objective/entropy"),
-    "dpo": ("dpo/loss",),
+    "dpo": ("contrastive/loss", "heldout/loss"),
 }
 """Phase → metrics that are reported."""
-COMPARED = ("sft/loss", "validation/loss", "reward/loss", "heldout/loss", "dpo/loss")
+COMPARED = ("sft/loss", "validation/loss", "reward/loss", "heldout/loss", "contrastive/loss")
 """Metrics of the same rows in both dtypes."""
 
 
@@ -146,13 +146,13 @@ def dpo_values(folder: Path, records: Records, length: int) -> dict[str, Any]:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, float]:
-    """Metric → the largest difference between two dtypes, over all rows of the log."""
+    """Phase and metric → the largest difference between two dtypes, over all rows of the log."""
     largest = {}
     for phase, result in first.items():
         for key, values in result["metrics"].items():
             if key in COMPARED:
                 others = second[phase]["metrics"][key]
-                largest[key] = max(abs(a - b) for a, b in zip(values, others, strict=True))
+                largest[f"{phase} {key}"] = max(abs(a - b) for a, b in zip(values, others, strict=True))
     return largest
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from workbench.hours import forward_flop, training_flop
 from workbench.model.shapes import KNOWN
 from workbench.rehearsal import Records
 from workbench.run.errors import WorkbenchError
+
+ROOT = Path(__file__).parents[2]
 
 
 def result(path):
@@ -86,7 +89,9 @@ def test_full_width_gives_the_phases_what_they_read_and_compares_their_losses(tm
         {"sft": {"metrics": {"sft/loss": losses}}, "ppo": {"metrics": {"policy/ratio": [losses[0]]}}}
         for losses in ([2.0, 1.5], [2.25, 1.0])
     )
-    assert full_width.differences(ours, theirs) == {"sft/loss": 0.5}
+    assert full_width.differences(ours, theirs) == {"sft sft/loss": 0.5}
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for names in full_width.SHOWN.values() for name in names)
 
 
 @pytest.mark.slow
