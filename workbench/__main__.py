@@ -260,7 +260,7 @@ def _roles(arguments: argparse.Namespace) -> None:
     from workbench.run.folder import RunFolder
 
     folder = RunFolder.open(arguments.run_folder, phase="ppo")
-    parents = {role: Path(path) for role, path in folder.record()["parents"].items()}
+    parents = {role: run.path for role in folder.parent_roles if (run := folder.parent(role)) is not None}
     runs = {"reference" if role == "start" else role: path for role, path in parents.items()}
     if folder.finished:
         runs["policy"] = folder.path

@@ -58,10 +58,10 @@ def _shape_of(source: Source) -> Path:
         return source.weights.parent
     if (source.run.adapter / ADAPTER).is_file():
         return source.run.adapter
-    start = source.run.record().get("parents", {}).get("start")
+    start = source.run.parent("start")
     if start is None:
         raise WorkbenchError(source.run.record_path, "does not say from which run it started")
-    return locate(start).weights.parent
+    return locate(str(start.path)).weights.parent
 
 
 def _fits(roles: Roles, shape: Path) -> bool:

@@ -178,8 +178,8 @@ def evaluate_policy_run(
     """
     sampling = sampling or Sampling()
     folder = RunFolder.open(run, phase=("sft", "ppo")).require_finished()
-    parents = {role: Path(path) for role, path in folder.record().get("parents", {}).items()}
-    start, reward_run = parents.get("start"), reward_run or parents.get("reward_1")
+    parent, judge = folder.parent("start"), None if reward_run else folder.parent("reward_1")
+    start, reward_run = parent.path if parent else None, reward_run or (judge.path if judge else None)
     against = against or start
     records = read_prompts(prompts, rules)
     judges = reward_roles(reward_run) if reward_run else {}

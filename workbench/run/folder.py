@@ -4,6 +4,7 @@ Files are named in docs/architecture.md. Knows nothing of what a phase writes in
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from workbench.run import lock
 from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_atomically
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
-from workbench.run.lineage import data_fingerprint, git_commit, package_versions
+from workbench.run.lineage import data_fingerprint, file_fingerprint, git_commit, package_versions
 
 FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
 """All that a folder holds in which a run was killed while it was being created."""
@@ -200,7 +201,54 @@ class RunFolder:
     def record_lineage(self, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
         """Note the runs and the files (with fingerprints) that this run is made from."""
         self.update_record(
-            parents=dict(parents), data={name: data_fingerprint(path) for name, path in data.items()}, **more
+            parents=dict(parents),
+            parents_at={role: self._trace(RunFolder(Path(path))) for role, path in parents.items()},
+            data={name: data_fingerprint(path) for name, path in data.items()},
+            **more,
+        )
+
+    def _trace(self, parent: "RunFolder") -> dict[str, str | None]:
+        """What finds a parent again: its place seen from this run, and the hash of its adapter."""
+        return {
+            "relative": os.path.relpath(parent.path.resolve(), self.path.resolve()),
+            "adapter": parent._adapter_hash(),
+        }
+
+    def _adapter_hash(self) -> str | None:
+        file = self.adapter / "adapter_model.safetensors"
+        return str(file_fingerprint(file)["sha256"]) if file.is_file() else None
+
+    @property
+    def parent_roles(self) -> tuple[str, ...]:
+        """The roles of the runs that this one is made from: `start`, `reward_1` and so on."""
+        return tuple(self.record().get("parents", {}))
+
+    def parent(self, role: str) -> "RunFolder | None":
+        """The run that was this one's parent, also when both were moved or copied together; None without such a role.
+
+        It is looked for at its place seen from this run, at the path as it was written, and beside this run.
+
+        Raises:
+            WorkbenchError: it is at none of them, or is another run than this one was made from.
+        """
+        record = self.record()
+        if role not in record.get("parents", {}):
+            return None
+        written, trace = Path(record["parents"][role]), record.get("parents_at", {}).get(role, {})
+        places = [*([self.path / trace["relative"]] if trace else []), written, self.path.parent / written.name]
+        runs = [RunFolder(Path(os.path.normpath(place))) for place in places]
+        found = [run for run in dict.fromkeys(runs) if run.record_path.is_file()]
+        for run in found:
+            if trace.get("adapter") in (None, run._adapter_hash()):
+                return run
+        option = "--base says where a base is" if role == "start" else "--reward RUN names a reward model"
+        raise WorkbenchError(
+            self.path,
+            f"its {role} run {written} is not here"
+            + (f": {found[0].path} holds another adapter than this run was made from" if found else ""),
+            expected=f"that run, at {' or '.join(dict.fromkeys(str(run.path) for run in runs))}",
+            remedy=f"copy the whole folder of runs together; {option} (evaluate), model.start=RUN and model.reward=RUN "
+            "name runs for a phase",
         )
 
     @property

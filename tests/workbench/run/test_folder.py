@@ -1,6 +1,7 @@
 """The run folder: created, opened, gone on with, and what a kill may leave in it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -185,3 +186,47 @@ def test_any_character_survives_in_a_sample(tmp_path, text):
     assert folder.read_samples() == rows
     folder.rewind_rows(1)
     assert folder.read_samples() == rows
+
+
+def with_parent(runs):
+    """`runs/ppo`, made from `runs/sft`, each with an adapter."""
+    for name in ("sft", "ppo"):
+        folder = create(runs / name)
+        folder.adapter.mkdir()
+        (folder.adapter / "adapter_model.safetensors").write_bytes(name.encode())
+    folder.record_lineage(parents={"start": str(runs / "sft")}, data={})
+    return folder
+
+
+@pytest.mark.parametrize("move", [shutil.move, shutil.copytree])
+def test_a_moved_run_finds_its_parent_beside_it(tmp_path, move):
+    with_parent(tmp_path / "runs")
+    move(tmp_path / "runs", tmp_path / "elsewhere")
+    moved = RunFolder.open(tmp_path / "elsewhere" / "ppo")
+    assert moved.parent("start").path == tmp_path / "elsewhere" / "sft"
+    assert moved.parent("reward_1") is None
+    assert moved.parent_roles == ("start",)
+
+
+def test_a_run_that_was_moved_alone_finds_its_parent_where_it_was(tmp_path):
+    with_parent(tmp_path / "runs")
+    shutil.move(tmp_path / "runs" / "ppo", tmp_path / "ppo")
+    assert RunFolder(tmp_path / "ppo").parent("start").path == tmp_path / "runs" / "sft"
+
+
+def test_a_run_recorded_by_path_alone_finds_its_parent_beside_it(tmp_path):
+    folder = with_parent(tmp_path / "runs")
+    folder.write_record({key: value for key, value in folder.record().items() if key != "parents_at"})
+    shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
+    assert RunFolder(tmp_path / "elsewhere" / "ppo").parent("start").path == tmp_path / "elsewhere" / "sft"
+
+
+def test_a_parent_that_is_gone_or_was_trained_again_is_an_error(tmp_path):
+    folder = with_parent(tmp_path / "runs")
+    (tmp_path / "runs" / "sft" / "adapter" / "adapter_model.safetensors").write_bytes(b"another")
+    error = failure(lambda: folder.parent("start"))
+    assert "holds another adapter than this run was made from" in error.problem
+    shutil.rmtree(tmp_path / "runs" / "sft")
+    error = failure(lambda: folder.parent("start"))
+    assert error.problem == f"its start run {tmp_path / 'runs' / 'sft'} is not here"
+    assert "model.start=RUN" in error.remedy
