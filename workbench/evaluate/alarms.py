@@ -4,8 +4,9 @@ The thresholds are rules of thumb: each sentence carries the numbers, so that a 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,15 +59,52 @@ def _mean_gold(policy: PolicyEvaluation) -> dict[str, float]:
     return {prompt: sum(values) / len(values) for prompt, values in points.items()}
 
 
-def policy_alarms(run: str, policy: PolicyEvaluation, start: PolicyEvaluation | None) -> list[Alarm]:
-    """What to doubt about a policy, alone and against the policy it started from (None for the first)."""
-    found = [*_alone(policy)]
+def run_alarms(
+    run: str, record: Mapping[str, Any], passport: Mapping[str, Any] | None, validation: Sequence[float]
+) -> list[Alarm]:
+    """What a run's own files say against it.
+
+    Args:
+        run: its name.
+        record: run.json.
+        passport: passport.json of a reward run; None: there is none.
+        validation: `validation/loss` before, during and after training.
+    """
+    found = []
+    if record.get("phase") == "reward" and passport is None:
+        found.append("This reward model has no passport: it was never examined.")
+    elif passport is not None and passport.get("outcome") != "pass":
+        failed = ", ".join(map(str, passport.get("failed", []))) or "its examination"
+        found.append(f"The passport of this reward model fails: {failed}.")
+    for reward, problems in record.get("forced", {}).items():
+        found.append(f"PPO was forced against {reward}, whose passport does not pass: {', '.join(problems)}.")
+    told = [str(one["text"]) if isinstance(one, dict) else str(one) for one in record.get("warnings", [])]
+    found += told
+    if len(validation) > 1 and not validation[-1] <= validation[0] and not any("validation" in text for text in told):
+        found.append(
+            f"Validation is worse than before training: {validation[0]:.3f} → {validation[-1]:.3f} nats per token."
+        )
+    return [Alarm(run, text) for text in found]
+
+
+def policy_alarms(
+    run: str, policy: PolicyEvaluation, start: PolicyEvaluation | None, *, optimised: bool = True
+) -> list[Alarm]:
+    """What to doubt about a policy, alone and against the policy it started from (None for the first).
+
+    Args:
+        run: its name.
+        policy: its evaluation.
+        start: that of the policy it started from.
+        optimised: whether it was trained against a reward model.
+    """
+    found = [*_alone(policy, optimised)]
     if start is not None:
         found += [*_against_start(policy, start)]
     return [Alarm(run, text) for text in found]
 
 
-def _alone(policy: PolicyEvaluation) -> Iterator[str]:
+def _alone(policy: PolicyEvaluation, optimised: bool) -> Iterator[str]:
     if policy.eos_rate.mean < EOS_LEAST:
         yield (
             f"Only {policy.eos_rate.mean:.0%} of the answers end by themselves (at least {EOS_LEAST:.0%} is "
@@ -82,6 +120,8 @@ def _alone(policy: PolicyEvaluation) -> Iterator[str]:
         yield (
             "The win rate is judged by the reward model, which is also what was optimised: it says that training "
             "worked, not that the answers are better."
+            if optimised
+            else "The win rate is judged by a reward model, which this policy was not trained against."
         )
     if policy.win_rate is not None and policy.win_rate.low <= 0.5 <= policy.win_rate.high:
         yield (

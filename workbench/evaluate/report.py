@@ -1,5 +1,6 @@
 """One self-contained HTML page about a set of runs: no script, nothing fetched, every text of a model escaped."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms
+from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms, run_alarms
 from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import RunView, depth_of, read_runs, starting_policy
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation
@@ -21,6 +22,7 @@ from workbench.evaluate.figures import (
     reward_models,
     training_figures,
 )
+from workbench.evaluate.overlap import overlap
 from workbench.evaluate.statistics import Estimate
 from workbench.evaluate.tables import duration, number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
@@ -106,12 +108,33 @@ def alarms(views: Sequence[RunView]) -> list[Alarm]:
         for view in views
         if view.record.get("status", "finished") != "finished"
     ]
+    for view in views:
+        found += run_alarms(view.name, view.record, _passport(view), view.series("validation/loss")[1])
     for view, policy in policies(views):
         start = starting_policy(view, views)
-        found += policy_alarms(view.name, policy, _policy_of(start))
+        optimised = any(role.startswith("reward") for role in view.parents())
+        found += policy_alarms(view.name, policy, _policy_of(start), optimised=optimised)
     for view, reward in reward_models(views):
         found += reward_alarms(view.name, reward)
     return found
+
+
+def _passport(view: RunView) -> dict[str, Any] | None:
+    path = view.folder.path / "passport.json"
+    if not path.is_file():
+        return None
+    passport: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return passport
+
+
+def overlaps(views: Sequence[RunView]) -> str:
+    """How many of the evaluation prompts each run was trained on, in a sentence."""
+    found = policies(views)
+    prompts = {answer.prompt_id: answer.prompt for _, policy in found for answer in policy.answers}
+    if not prompts:
+        return "No policy was evaluated."
+    each = [overlap(view.name, view.folder, list(prompts.values())) for view in views]
+    return "Of the evaluation prompts, compared by their text: " + "; ".join(one.sentence() for one in each) + "."
 
 
 def verdicts(views: Sequence[RunView]) -> list[Verdict]:
@@ -134,7 +157,7 @@ def _progress(policy: PolicyEvaluation, before: PolicyEvaluation, start: str) ->
     difference, parts = gain(policy, before), []
     if policy.gold is not None and before.gold is not None and difference is not None:
         parts.append(
-            f"earns {number(policy.gold.mean)} gold points of at most 1 on prompts it never saw, against "
+            f"earns {number(policy.gold.mean)} gold points of at most 1 on the evaluation prompts, against "
             f"{number(before.gold.mean)} of {start} ({_signed(difference)})"
         )
     elif policy.reward_model_score is not None and before.reward_model_score is not None:
@@ -178,7 +201,7 @@ def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, str, list[F
             "quality",
             "Quality",
             "Are the answers better?",
-            "Held-out prompts, which no phase was trained on.",
+            overlaps(views),
             quality_figures(views),
         ),
         (

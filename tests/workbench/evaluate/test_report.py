@@ -17,15 +17,19 @@ from tests.workbench.evaluate.fakes import (
     write_rows,
     write_run,
 )
+from workbench.data.readers import write_records
 from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import find_runs, read_runs, starting_policy
 from workbench.evaluate.evaluation import Evaluation
+from workbench.evaluate.overlap import overlap
 from workbench.evaluate.policy import evaluate_policy, trace
-from workbench.evaluate.report import build_report, exchanges
+from workbench.evaluate.report import alarms, build_report, exchanges
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.summary import build_summary
 from workbench.evaluate.tables import duration, number
 from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import file_fingerprint
 
 HOSTILE = (
     "<script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>"
@@ -279,3 +283,49 @@ def test_summary_needs_evaluations(tmp_path):
     run = write_run(tmp_path / "ppo", phase="ppo")
     with pytest.raises(WorkbenchError, match="not been evaluated"):
         build_summary({"ppo": run}, {}, 0.0, 0)
+
+
+def test_overlap_with_training_prompts_is_counted_not_denied(tmp_path):
+    prompts = make_prompts(10)
+    train = tmp_path / "train.jsonl"
+    others = [p.model_copy(update={"id": f"other {p.id}"}) for p in make_prompts(5, "Something else {}?")]
+    write_records(train, [*prompts[:4], *others])
+    data = {"train": file_fingerprint(train)}
+    sft = write_run(tmp_path / "sft", phase="sft")
+    ppo = write_run(tmp_path / "ppo", phase="ppo", parents={"start": str(sft)}, method="ppo", data=data)
+    (ppo / "config.yaml").write_text("data: {heldout_share: 0.0}\nrun: {seed: 0}")
+    policy = evaluate_policy(FakePolicy(), prompts)
+    for run in (sft, ppo):
+        Evaluation(str(run), run.name, 0, {}, policy=policy).save(run / "evaluation.json")
+    text = " ".join(" ".join(Page(build_report([sft, ppo], tmp_path / "r.html").read_text()).text).split())
+    assert "ppo was trained on 4 of 10" in text
+    assert "sft: not checked" in text
+    assert "no phase was trained on" not in text
+    train.write_text(train.read_text() + "\n\n")
+    assert overlap("ppo", RunFolder(ppo), []).reason.endswith("has changed since")
+
+
+def test_what_a_run_says_against_itself_comes_first(tmp_path):
+    reward = write_run(tmp_path / "reward", phase="reward")
+    (reward / "passport.json").write_text(json.dumps({"outcome": "fail", "failed": ["accuracy", "swap/names"]}))
+    bare = write_run(tmp_path / "bare", phase="reward")
+    ppo = write_run(tmp_path / "ppo", phase="ppo", forced={str(reward): ["check accuracy fails"]})
+    sft = write_run(tmp_path / "sft", phase="sft", warnings=["it diverged"])
+    write_rows(sft / "metrics.jsonl", [{"step": 0, "validation/loss": 2.0}, {"step": 9, "validation/loss": 4.5}])
+    told = [(alarm.run, alarm.text) for alarm in alarms(read_runs([reward, bare, ppo, sft]))]
+    assert ("reward", "The passport of this reward model fails: accuracy, swap/names.") in told
+    assert ("bare", "This reward model has no passport: it was never examined.") in told
+    assert any(run == "ppo" and "forced" in text and "check accuracy fails" in text for run, text in told)
+    assert ("sft", "it diverged") in told
+    assert ("sft", "Validation is worse than before training: 2.000 → 4.500 nats per token.") in told
+
+
+@pytest.mark.parametrize(("parents", "optimised"), [({}, False), ({"reward_1": "runs/reward"}, True)])
+def test_only_a_policy_with_a_reward_parent_optimised_it(tmp_path, parents, optimised):
+    before = evaluate_policy(FakePolicy("bad"), make_prompts(9), score=score)
+    after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=before.answers, opponent_name="sft")
+    run = write_run(tmp_path / "dpo", phase="ppo", parents=parents)
+    Evaluation(str(run), "ppo", 0, {}, policy=after).save(run / "evaluation.json")
+    texts = [alarm.text for alarm in alarms(read_runs([run]))]
+    assert any("also what was optimised" in text for text in texts) == optimised
+    assert any("was not trained against" in text for text in texts) != optimised

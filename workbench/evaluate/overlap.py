@@ -1,0 +1,98 @@
+"""Which evaluation prompts a phase was trained on, by text. Reads the data files that run.json records; no model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.data.preferences import load_pairs
+from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.records import Message, Prompt
+from workbench.data.rules import RowRules
+from workbench.data.splits import split_by_group
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import file_fingerprint
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Evaluation prompts among the training prompts of a run."""
+
+    run: str
+    shared: int | None
+    """None where it could not be found out."""
+    prompts: int
+    """Evaluation prompts."""
+    reason: str = ""
+    """Why it could not be found out."""
+
+    def sentence(self) -> str:
+        """For a report."""
+        if self.shared is None:
+            return f"{self.run}: not checked ({self.reason})"
+        return f"{self.run} was trained on {self.shared} of {self.prompts}"
+
+
+def overlap(name: str, folder: RunFolder, prompts: Sequence[Sequence[Mapping[str, str]]]) -> Overlap:
+    """Count the distinct prompts that are also training prompts of a run.
+
+    Args:
+        name: of the run.
+        folder: of the run.
+        prompts: messages, `role` and `content`, of each evaluation prompt.
+    """
+    asked = {_key(prompt) for prompt in prompts}
+    try:
+        trained = {_key([message.model_dump() for message in prompt]) for prompt in training_prompts(folder)}
+    except WorkbenchError as error:
+        return Overlap(name, None, len(asked), f"{error.place}: {error.problem}")
+    return Overlap(name, len(asked & trained), len(asked))
+
+
+def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
+    """The prompts on the training side of a run's data, split again as the run split it.
+
+    Raises:
+        WorkbenchError: run.json names no data; a file is gone or has changed; from the readers.
+    """
+    record, config = folder.record(), _config(folder)
+    data = config.get("data", {})
+    files = {name: Path(entry["path"]) for name, entry in record.get("data", {}).items()}
+    if "train" not in files:
+        raise WorkbenchError(folder.record_path, "names no training data")
+    for name, path in files.items():
+        if not path.exists():
+            raise WorkbenchError(path, "is gone")
+        if file_fingerprint(path)["sha256"] != record["data"][name]["sha256"]:
+            raise WorkbenchError(path, "has changed since")
+    rules, seed = RowRules.of(data), int(config.get("run", {}).get("seed", 0))
+    apart = files.get("heldout", files.get("validation"))
+    if record["phase"] == "reward" or record.get("method") in ("dpo", "slic"):
+        share = float(data.get("heldout_share", 0.0))
+        pairs = load_pairs(
+            files["train"], apart, heldout_share=share, seed=seed, limit=int(data.get("limit", 0)), rules=rules
+        )
+        return [pair.prompt for pair in pairs.train]
+    share = float(data.get("validation_share", data.get("heldout_share", 0.0)))
+    read: Any = read_demonstrations if record["phase"] == "sft" else read_prompts
+    records: list[Prompt] = list(read(files["train"], rules))
+    if apart is None or apart == files["train"]:
+        records, _ = split_by_group(records, share, seed)
+    return [one.prompt for one in records]
+
+
+def _config(folder: RunFolder) -> dict[str, Any]:
+    if not folder.config_path.is_file():
+        raise WorkbenchError(folder.config_path, "is gone")
+    try:
+        config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise WorkbenchError(folder.config_path, "is not YAML") from None
+    return config if isinstance(config, dict) else {}
+
+
+def _key(prompt: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(message["role"]), message["content"].strip()) for message in prompt)
