@@ -47,11 +47,12 @@ def evaluate(
             "prompt": [message.model_dump() for message in record.prompt],
             "response": text,
             "ended": bool(done),
+            "ids": ids,
             "score": round(float(score), 4),
             "kl": round(float(nats), 4),
         }
-        for record, text, done, score, nats in zip(
-            prompts.records, rollout.texts(roles), rollout.ended, rollout.scores, kl, strict=True
+        for record, text, ids, done, score, nats in zip(
+            prompts.records, rollout.texts(roles), rollout.ids(), rollout.ended, rollout.scores, kl, strict=True
         )
     ]
     metrics = {

@@ -54,12 +54,13 @@ class Rollout:
         """Real response tokens."""
         return int(self.mask.sum())
 
+    def ids(self) -> list[list[int]]:
+        """The responses as token ids, EOS included."""
+        return [ids[real].tolist() for ids, real in zip(self.rows.response_ids, self.mask, strict=True)]
+
     def texts(self, roles: Roles) -> list[str]:
         """The responses as text."""
-        return [
-            decode_response(roles.tokenizer, ids[real].tolist())
-            for ids, real in zip(self.rows.response_ids, self.mask, strict=True)
-        ]
+        return [decode_response(roles.tokenizer, ids) for ids in self.ids()]
 
 
 def collect(

@@ -64,6 +64,7 @@ def sample_answers(
             "prompt": [message.model_dump() for message in prompt.prompt],
             "response": answers[0].text,
             "ended": answers[0].ended,
+            "ids": list(answers[0].ids),
         }
         for prompt, answers in answered
     ]

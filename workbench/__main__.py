@@ -232,7 +232,7 @@ def _line(folder: "RunFolder", result: "Evaluation") -> str:
         numbers = policy_summary(result.policy)
         names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
     shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
-    return "\n".join([f"{folder.path}: {shown}", *_cut_answers(result), *_categories(result)])
+    return "\n".join([f"{folder.path}: {shown}", *_cut_answers(result), *_categories(result), *_longer(result)])
 
 
 def _cut_answers(result: "Evaluation") -> list[str]:
@@ -244,6 +244,16 @@ def _cut_answers(result: "Evaluation") -> list[str]:
     return [
         f"  warning: {1 - ended:.0%} of the answers were cut at {limit} tokens; --max-new-tokens N gives them more room"
     ]
+
+
+def _longer(result: "Evaluation") -> list[str]:
+    """A line about pairs that the run itself leaves out as too long."""
+    reward = result.reward_model
+    if reward is None or not reward.longer_pairs:
+        return []
+    one = reward.longer_accuracy
+    shown = f": accuracy {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, {one.count} pairs)" if one else ""
+    return [f"  beyond data.max_length={reward.max_length}, not in the above: {reward.longer_pairs} pairs{shown}"]
 
 
 def _categories(result: "Evaluation") -> list[str]:

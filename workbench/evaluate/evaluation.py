@@ -34,6 +34,8 @@ class Answer:
     """The judging reward model's score."""
     kl: float | None = None
     """Exact KL(policy ‖ reference), summed over the answer's tokens, nats."""
+    ids: tuple[int, ...] = ()
+    """Token ids as sampled, EOS included: what was scored. The text, encoded again, is often another sequence."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ class RewardEvaluation:
     """Pairs labelled a tie: they cannot be right or wrong."""
     by_category: dict[str, Estimate] = field(default_factory=dict)
     """Accuracy within each category that the pairs name, the most frequent first."""
+    max_length: int | None = None
+    """`data.max_length` of the run: longer pairs are in none of the figures but the next two."""
+    longer_pairs: int = 0
+    """Held-out pairs that are longer."""
+    longer_accuracy: Estimate | None = None
+    """Accuracy on those of them that the base has positions for."""
     longer_wins: Estimate | None = None
     """Accuracy of a judge who prefers the answer with more words, equal lengths ½: what a score must beat."""
 

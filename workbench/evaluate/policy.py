@@ -34,8 +34,19 @@ class GoldLike(Protocol):
 Gold = Callable[[Sequence[Message], str, bool], GoldLike | None]
 """(prompt, response, ended) → the truth, or None where it knows nothing of this prompt."""
 
-Score = Callable[[Sequence[Sequence[Message]], Sequence[str], Sequence[bool]], Floats]
-"""(prompts, responses, ended) → (N,) a reward model's scores."""
+
+class Score(Protocol):
+    """A reward model."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        ended: Sequence[bool],
+        ids: Sequence[Sequence[int]] | None = None,
+    ) -> Floats:
+        """(N,) scores; of the token ids of responses where they are given, else of their texts encoded."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,7 @@ def _sample(
             ended=answer.ended,
             tokens=len(answer.ids),
             kl=kl,
+            ids=answer.ids,
         )
         for (prompt, answer), kl in zip(flat, exact, strict=True)
     ]
@@ -158,7 +170,7 @@ def judge_answers(answers: Sequence[Answer], *, gold: Gold | None, score: Score 
     scores: Sequence[float | None] = [None] * len(answers)
     if score is not None and answers:
         texts, ended = [answer.response for answer in answers], [answer.ended for answer in answers]
-        scores = finite_scores(score(prompts, texts, ended)).tolist()
+        scores = finite_scores(score(prompts, texts, ended, [answer.ids for answer in answers])).tolist()
     judged = []
     for answer, prompt, points in zip(answers, prompts, scores, strict=True):
         truth = gold(prompt, answer.response, answer.ended) if gold is not None else None

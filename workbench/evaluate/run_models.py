@@ -3,22 +3,27 @@
 Knows neither the truth (it is passed in) nor how any number is computed.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
-from workbench.data.batching import check_prompts
+from workbench.data.batching import check_prompts, encode_pairs
 from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.records import Message, Preference, Prompt
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.evaluation import Answer, Evaluation, read_evaluation
+from workbench.evaluate.metrics import correctness
 from workbench.evaluate.policy import Floats, Gold, SampledAnswer, evaluate_policy, trace
 from workbench.evaluate.reward_model import evaluate_reward_model
+from workbench.evaluate.statistics import share_interval
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
@@ -113,12 +118,21 @@ class RoleScore:
     cut: bool = False
     """Longer rows than the base has positions lose tokens before the last one, instead of being an error."""
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], ended: Sequence[bool]) -> Floats:
-        """(N,) scores."""
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        ended: Sequence[bool],
+        ids: Sequence[Sequence[int]] | None = None,
+    ) -> Floats:
+        """(N,) scores; a response with ids is scored as it was sampled."""
         rows = []
-        for prompt, response, done in zip(prompts, responses, ended, strict=True):
-            ids = encode_response(self.roles.tokenizer, prompt, response)
-            row = encode_prompt(self.roles.tokenizer, prompt) + (ids if done else ids[:-1])
+        for place, (prompt, response, done) in enumerate(zip(prompts, responses, ended, strict=True)):
+            sampled = list(ids[place]) if ids is not None else []
+            if not sampled:
+                encoded = encode_response(self.roles.tokenizer, prompt, response)
+                sampled = encoded if done else encoded[:-1]
+            row = encode_prompt(self.roles.tokenizer, prompt) + sampled
             most = self.roles.positions
             rows.append([*row[: most - 1], row[-1]] if self.cut and len(row) > most else row)
         scores: Floats = score_rows(self.roles, self.role, rows, batch_size=self.batch_size).double().numpy()
@@ -133,9 +147,15 @@ class MeanScore:
     names: tuple[str, ...]
     batch_size: int
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str], ended: Sequence[bool]) -> Floats:
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        ended: Sequence[bool],
+        ids: Sequence[Sequence[int]] | None = None,
+    ) -> Floats:
         """(N,) scores."""
-        scores = [RoleScore(self.roles, name, self.batch_size)(prompts, responses, ended) for name in self.names]
+        scores = [RoleScore(self.roles, name, self.batch_size)(prompts, responses, ended, ids) for name in self.names]
         mean: Floats = np.mean(scores, axis=0)
         return mean
 
@@ -241,17 +261,90 @@ def evaluate_reward_run(
     pairs = own_heldout_pairs(folder) if preferences is None else _foreign_pairs(preferences, rules)
     judges = reward_roles(folder.path)
     roles = open_runs(judges, base=base)
+    within = _PairsWithin.of(folder, roles, pairs)
     evaluated = evaluate_reward_model(
-        MeanScore(roles, tuple(judges), batch_size),
-        pairs,
+        RowScore(roles, tuple(judges), within.rows, batch_size),
+        within.pairs,
         gold=gold,
         gain=float(np.mean([float(roles.heads[name].gain) for name in judges])),
         seed=seed,
+    )
+    longer = None
+    if within.longer:
+        gaps = np.subtract(*np.split(RowScore(roles, tuple(judges), within.longer_rows, batch_size)(), 2))
+        longer = share_interval(correctness(gaps), [pair.group for pair in within.longer])
+    evaluated = dataclasses.replace(
+        evaluated, max_length=within.max_length, longer_pairs=within.beyond, longer_accuracy=longer
     )
     sources = {"preferences": str(preferences) if preferences else "the run's own held-out pairs"}
     result = Evaluation(str(run), "reward", seed, sources, reward_model=evaluated)
     result.save(folder.evaluation_path)
     return result
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """The mean score of reward roles on fixed token rows, whatever texts they came from."""
+
+    roles: Roles
+    names: tuple[str, ...]
+    rows: Sequence[Sequence[int]]
+    batch_size: int
+
+    def __call__(self, *_: object, **__: object) -> Floats:
+        """(len(rows),) scores."""
+        scores = [score_rows(self.roles, name, self.rows, batch_size=self.batch_size) for name in self.names]
+        mean: Floats = torch.stack(scores).double().mean(dim=0).numpy()
+        return mean
+
+
+@dataclass(frozen=True)
+class _PairsWithin:
+    """Pairs as the run itself measures them, and those beyond its `data.max_length`."""
+
+    pairs: list[Preference]
+    """Ties, and pairs within the limit (prompts cut, where the run cuts them)."""
+    rows: list[list[int]]
+    """Of the pairs that are no ties: chosen, then rejected."""
+    longer: list[Preference]
+    """Beyond the limit, but within the base's positions."""
+    longer_rows: list[list[int]]
+    beyond: int
+    """All beyond the limit."""
+    max_length: int
+
+    @classmethod
+    def of(cls, folder: RunFolder, roles: Roles, pairs: Sequence[Preference]) -> "_PairsWithin":
+        """Sort the pairs by the run's own limits.
+
+        Raises:
+            WorkbenchError: every pair is too long.
+        """
+        data = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))["data"]
+        most = min(int(data.get("max_length", roles.positions)), roles.positions)
+        decided = [pair for pair in pairs if pair.strength > 0]
+        ties = [pair for pair in pairs if pair.strength <= 0]
+        if not decided:
+            return cls(ties, [], [], [], 0, most)
+        cut = bool(data.get("truncate_prompt", False))
+        own = encode_pairs(roles.tokenizer, decided, max_length=most, truncate_prompt=cut, place="held-out pairs")
+        beyond = [pair for place, pair in enumerate(decided) if place not in set(own.kept)]
+        whole = [_pair_row(roles.tokenizer, pair) for pair in beyond]
+        fits = [max(map(len, row.values())) <= roles.positions for row in whole]
+        longer = [pair for pair, fit in zip(beyond, fits, strict=True) if fit]
+        rows = [row for row, fit in zip(whole, fits, strict=True) if fit]
+        kept = [decided[place] for place in own.kept]
+        return cls([*kept, *ties], _both_sides(own.rows), longer, _both_sides(rows), len(beyond), most)
+
+
+def _pair_row(tokenizer: Any, pair: Preference) -> dict[str, list[int]]:
+    prompt = encode_prompt(tokenizer, pair.prompt)
+    sides = {"chosen_ids": pair.chosen_text, "rejected_ids": pair.rejected_text}
+    return {name: prompt + encode_response(tokenizer, pair.prompt, text) for name, text in sides.items()}
+
+
+def _both_sides(rows: Sequence[dict[str, list[int]]]) -> list[list[int]]:
+    return [row[side] for side in ("chosen_ids", "rejected_ids") for row in rows]
 
 
 def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
@@ -307,6 +400,7 @@ def _sampled_answers(roles: Roles, role: str, records: Sequence[Prompt], samplin
             response=answer.text,
             ended=answer.ended,
             tokens=len(answer.ids),
+            ids=answer.ids,
         )
         for record, answers in zip(records, drawn, strict=True)
         for answer in answers

@@ -27,7 +27,7 @@ def gold(prompt, response, ended=True):
     return FakeGold(facts + courtesy, facts, courtesy)
 
 
-def score(prompts, responses, ended):
+def score(prompts, responses, ended, ids=None):
     """A reward model that likes length."""
     return np.array([float(len(response.split())) for response in responses])
 

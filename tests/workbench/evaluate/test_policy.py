@@ -106,7 +106,7 @@ def test_opponent_is_judged_anew():
     flattered = judge_answers(
         evaluate_policy(FakePolicy(), prompts).answers,
         gold=None,
-        score=lambda p, r, e: np.full(len(r), 1e6),
+        score=lambda p, r, e, ids=None: np.full(len(r), 1e6),
     )
     assert evaluate_policy(FakePolicy(), prompts, score=score, opponent=flattered).win_rate.mean == 0.5
 
@@ -119,7 +119,7 @@ def test_no_prompt_in_common():
 
 def test_infinite_scores_are_an_error():
     with pytest.raises(WorkbenchError, match="3 of 3 scores are not finite"):
-        evaluate_policy(FakePolicy(), make_prompts(3), score=lambda p, r, e: np.full(len(r), math.nan))
+        evaluate_policy(FakePolicy(), make_prompts(3), score=lambda p, r, e, ids=None: np.full(len(r), math.nan))
 
 
 def test_trace_joins_samples_metrics_and_truth():

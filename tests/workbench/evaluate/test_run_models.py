@@ -1,6 +1,7 @@
 """Evaluation of real runs: a random Llama in NF4 with LoRA adapters that were never trained."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import yaml
 
 from tests.workbench.evaluate.fakes import gold, make_demonstrations, make_preference, make_prompts, write_run
 from workbench.data.readers import write_records
+from workbench.data.records import Message
+from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.evaluation import read_evaluation
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.run_models import (
@@ -23,6 +26,7 @@ from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
 from workbench.model.open import open_runs
 from workbench.model.roles import lora_config, start_training_adapter
+from workbench.model.score import score_rows
 from workbench.model.training import save_trained_adapter
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -182,3 +186,39 @@ def test_wrong_phase_and_unfinished(world, tmp_path):
         evaluate_policy_run(run, prompts=world / "prompts.jsonl")
     record = json.loads((world / "reward" / "run.json").read_text())
     assert record["phase"] == "reward"
+
+
+def test_sampled_ids_are_what_is_scored(world):
+    """Many sampled sequences have another encoding of the same text: the scores are of the ids."""
+    result = evaluate_policy_run(world / "ppo", prompts=world / "prompts.jsonl", sampling=SAMPLING).policy
+    roles = open_runs({"reward": world / "reward"})
+    tokenizer = roles.tokenizer
+    prompts = [[Message.model_validate(message) for message in answer.prompt] for answer in result.answers]
+    again = [encode_response(tokenizer, p, a.response) for p, a in zip(prompts, result.answers, strict=True)]
+    assert any(list(a.ids) != (ids if a.ended else ids[:-1]) for a, ids in zip(result.answers, again, strict=True))
+    rows = [[*encode_prompt(tokenizer, p), *a.ids] for p, a in zip(prompts, result.answers, strict=True)]
+    expected = score_rows(roles, "reward", rows, batch_size=8)
+    assert [a.score for a in result.answers] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert read_evaluation(world / "ppo").policy.answers[0].ids == result.answers[0].ids
+
+
+def test_pairs_beyond_the_runs_own_limit_are_measured_apart(world, tmp_path):
+    run = shutil.copytree(world / "reward", tmp_path / "reward")
+    roles = open_runs({"reward": run})
+    pairs = own_heldout_pairs(RunFolder.open(run))
+    lengths = [
+        len(encode_prompt(roles.tokenizer, pair.prompt))
+        + max(len(encode_response(roles.tokenizer, pair.prompt, t)) for t in (pair.chosen_text, pair.rejected_text))
+        for pair in pairs
+    ]
+    most = sorted(lengths)[len(lengths) // 2]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["max_length"] = most
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    result = evaluate_reward_run(run).reward_model
+    inside = [pair for pair, length in zip(pairs, lengths, strict=True) if length <= most]
+    assert 0 < len(inside) < len(pairs)
+    alone = evaluate_reward_model(RoleScore(roles, "reward", 64), inside)
+    assert (result.accuracy.count, result.accuracy.mean) == (len(inside), alone.accuracy.mean)
+    assert (result.max_length, result.longer_pairs) == (most, len(pairs) - len(inside))
+    assert result.longer_accuracy.count == len(pairs) - len(inside)
