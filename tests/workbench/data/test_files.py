@@ -240,13 +240,25 @@ def test_parquet_whatever_its_name(tmp_path: Path) -> None:
 def test_parquet_that_unfolds_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet(tmp_path / "r.parquet", [{"prompt": "x" * 100_000 + str(n)} for n in range(200)], compression="zstd")
     assert path.stat().st_size < 1_000_000
-    assert parquet_rows._batch_rows(pyarrow.parquet.ParquetFile(path), 0) < 1024
+    assert parquet_rows._row_bytes(pyarrow.parquet.ParquetFile(path), 0) > 100_000
     assert len(read_rows(path)) == 200
     monkeypatch.setattr(parquet_rows, "free_memory", lambda: 10 << 20)
     message = refused(path)
     assert "unfolded" in message
     assert "smaller row groups" in message
     assert "micro_batch_size" not in message
+
+
+def test_a_small_parquet_that_unfolds_to_gigabytes(tmp_path: Path) -> None:
+    """One text of a MiB that 8 000 rows point to: less than a kilobyte on disk, 8 GB as rows."""
+    text = pyarrow.array(["x" * (1 << 20)])
+    pointers = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 8000, pyarrow.int32()), text)
+    path = tmp_path / "r.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": pointers}), path, compression="zstd")
+    assert path.stat().st_size < 2000
+    message = refused(path)
+    assert "7.8 GiB when unfolded" in message
+    assert "at most 1000 times the file" in message
 
 
 def test_rows_that_do_not_fit_into_memory_are_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from workbench.data.files.memory import free_memory
 from workbench.data.files.rows import Row, row_of
@@ -10,7 +11,10 @@ from workbench.run.errors import WorkbenchError
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 64 << 20
 """A batch in memory, at most: its rows are counted by the width of the first ones."""
-_FIRST_ROWS = 8
+_FIRST_ROWS = 4
+_UNFOLDS = 1000
+"""Times its size on disk that a row group may unfold to, once it is larger than `_UNSUSPICIOUS` bytes."""
+_UNSUSPICIOUS = 1 << 30
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
@@ -25,18 +29,11 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
-            free = free_memory()
-            if max(sizes, default=0) > free:
-                raise WorkbenchError(
-                    path,
-                    f"a row group of {max(sizes) / 2**30:.1f} GiB when unfolded ({path.stat().st_size / 2**20:.1f} MiB "
-                    f"on disk), and {free / 2**30:.1f} GiB of memory are free",
-                    expected="row groups that fit into memory",
-                    remedy="write the file again with smaller row groups, or fewer rows",
-                )
             for group in range(file.num_row_groups):
-                for batch in file.iter_batches(batch_size=_batch_rows(file, group), row_groups=[group]):
+                width = _row_bytes(file, group)
+                _check_size(path, file.metadata.row_group(group), width)
+                size = max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / width)))
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
                     for fields in batch.to_pylist():
                         number += 1
                         yield row_of(f"{path}, row {number}", fields)
@@ -46,8 +43,24 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         raise WorkbenchError(path, f"not a Parquet file, or a broken one: {error}", expected="Parquet") from None
 
 
-def _batch_rows(file: object, group: int) -> int:
-    """Rows of a batch: a text that is stored once and repeated unfolds to more than the file's own sizes say."""
-    first = next(file.iter_batches(batch_size=_FIRST_ROWS, row_groups=[group]), None)  # type: ignore[attr-defined]
-    width = first.nbytes / len(first) if first is not None and len(first) else 1
-    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(width, 1))))
+def _row_bytes(file: Any, group: int) -> float:
+    """Memory of a row: a text that is stored once and repeated unfolds to more than the file's own sizes say."""
+    first = next(file.iter_batches(batch_size=_FIRST_ROWS, row_groups=[group]), None)
+    if first is None or not len(first):
+        return 1.0
+    unfolded = sum(len(str(fields)) for fields in first.to_pylist())  # `nbytes` counts a dictionary's text once
+    return max(first.nbytes, unfolded) / len(first)
+
+
+def _check_size(path: Path, group: Any, width: float) -> None:
+    """A row group fits into memory, and is no small file that unfolds to gigabytes."""
+    unfolded, stored, free = max(group.total_byte_size, width * group.num_rows), path.stat().st_size, free_memory()
+    if unfolded <= free and unfolded <= max(_UNSUSPICIOUS, _UNFOLDS * stored):
+        return
+    raise WorkbenchError(
+        path,
+        f"a row group of {unfolded / 2**30:.1f} GiB when unfolded ({stored / 2**20:.3f} MiB on disk), and "
+        f"{free / 2**30:.1f} GiB of memory are free",
+        expected=f"row groups that fit into memory and unfold to at most {_UNFOLDS} times the file",
+        remedy="write the file again with smaller row groups, or fewer rows",
+    )
