@@ -113,11 +113,12 @@ def iterate(run: Run) -> None:
     iterations = config.train.iterations
     bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
     for iteration in range(first, iterations):
-        if iteration == 0 or _due(iteration, config.evaluation.every):
-            _evaluate(run, iteration)
-        clock = Clock(roles.device)
-        with _divergence_explained(run, iteration):
-            rollout = _collect(run, iteration)
+        with _saved_if_interrupted(run):
+            if iteration == 0 or _due(iteration, config.evaluation.every):
+                _evaluate(run, iteration)
+            clock = Clock(roles.device)
+            with _divergence_explained(run, iteration):
+                rollout = _collect(run, iteration)
         clock.mark("rollout", rollout.tokens)
         if iteration == 0:
             exactly = roles.dtype == torch.float32 and roles.device.type == "cpu"
@@ -146,10 +147,26 @@ def iterate(run: Run) -> None:
         bar.set_postfix_str(f"score {metrics['objective/score']:.2f} kl {metrics['objective/kl']:.2f}")
         bar.update()
         if run.processes.first and _due(state.iteration, config.checkpoint.every) and state.iteration < iterations:
-            keep_last, keep_best = config.checkpoint.keep_last, config.checkpoint.keep_best
-            save(run.folder, roles, run.optimizers, state, keep_last=keep_last, keep_best=keep_best)
+            _save(run)
     bar.close()
     watch.check()
+
+
+def _save(run: Run) -> None:
+    section = run.config.checkpoint
+    keep = {"keep_last": section.keep_last, "keep_best": section.keep_best}
+    save(run.folder, run.roles, run.optimizers, run.state, **keep)
+
+
+@contextlib.contextmanager
+def _saved_if_interrupted(run: Run) -> Iterator[None]:
+    """Save a checkpoint on Ctrl-C and SIGTERM: the body samples, and changes nothing that a checkpoint holds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.processes.first and run.state.iteration > 0:
+            _save(run)
+        raise
 
 
 def _collect(run: Run, iteration: int) -> Rollout:

@@ -11,6 +11,8 @@ With several processes (`accelerate launch`), the first one creates the folder a
 """
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from workbench.model.open import base_of
 from workbench.model.processes import Processes
 from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
 from workbench.run.config import Section
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import Terminated, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.sections import BaseSection, RunSection, StartSection, TrackingSection
 from workbench.run.tracking import NoTracker, Tracker
@@ -91,10 +93,27 @@ class Session:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The body trains. Its end, good or bad, is the run's status."""
-        with full_disk_explained(self.folder.path), self.tracker:
+        """The body trains. Its end, good or bad, is the run's status; SIGTERM stops it as Ctrl-C does."""
+        with on_sigterm(_terminate), full_disk_explained(self.folder.path), self.tracker:
             yield
         self.processes.wait()
+
+
+@contextlib.contextmanager
+def on_sigterm(handler: Callable[..., object]) -> Iterator[None]:
+    """Handle SIGTERM, which clusters send before they kill, in the body."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:

@@ -25,10 +25,10 @@ from transformers.trainer_utils import IntervalStrategy
 
 from workbench.model.base import default_device, full_size
 from workbench.model.processes import Processes
-from workbench.model.session import Session
+from workbench.model.session import Session, on_sigterm
 from workbench.run.checkpoints import prune_checkpoints, publish_checkpoint, publish_folder
 from workbench.run.divergence import BASE, LOWER, diverged, require_finite, tensors_not_finite
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import Terminated, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.progress import progress
 from workbench.run.sections import CheckpointSection, OptimizerSection
@@ -160,9 +160,19 @@ class RunCallback(TrainerCallback):
         self.session, self.names, self.keep_last = session, names, keep_last
         self.description = description
         self._bar: Any = None
+        self._terminated = False
+        self._handlers = contextlib.ExitStack()
+
+    def _finish_step_first(self, *_: object) -> None:
+        """On the first SIGTERM: end the step and save it; on a second one, stop at once."""
+        if self._terminated:
+            raise Terminated
+        self._terminated = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the bar where the run goes on."""
+        if self.session.processes.number == 1:  # several would end different steps, and wait for one another
+            self._handlers.enter_context(on_sigterm(self._finish_step_first))
         self._bar = progress(
             total=state.max_steps,
             initial=state.global_step,
@@ -183,11 +193,13 @@ class RunCallback(TrainerCallback):
             raise diverged(self.session.folder, moment, f"the norm of the gradient is {norm}", remedy=remedy)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """One optimizer step."""
+        """One optimizer step; the last one if the run is told to end."""
         self._bar.update(state.global_step - self._bar.n)
+        control.should_save = control.should_save or self._terminated
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
+        self._handlers.close()
         self._bar.close()
 
     def on_log(
@@ -217,6 +229,9 @@ class RunCallback(TrainerCallback):
         if self.session.processes.first:
             publish_checkpoint(written, folder, step)
             prune_checkpoints(folder, self.keep_last)
+        if self._terminated:
+            self._handlers.close()
+            raise Terminated
 
 
 def save_trained_adapter(

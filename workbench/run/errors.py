@@ -9,6 +9,7 @@ import difflib
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -191,6 +192,10 @@ def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
     )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a cluster sends before it kills. Treated as Ctrl-C, with an exit code of its own."""
+
+
 def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run a script's `main` and turn errors a person can mend into exit code 2."""
     _show_any_character()
@@ -206,9 +211,11 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
             raise
         print(f"error: {_locale_error(repr(error.object[:80]))}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        print("interrupted: start the same command with --resume to go on", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        said = "terminated" if terminated else "interrupted"
+        print(f"{said}: start the same command with --resume to go on", file=sys.stderr)
+        code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

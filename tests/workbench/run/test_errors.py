@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from workbench.run.errors import Problems, SeveralErrors, WorkbenchError, did_you_mean, nearest, run_main
+from workbench.run.errors import Problems, SeveralErrors, Terminated, WorkbenchError, did_you_mean, nearest, run_main
 
 
 def end(main, capsys):
@@ -38,6 +38,12 @@ def test_interruption_is_code_130_and_says_how_to_go_on(capsys):
     code, text = end(raising(KeyboardInterrupt()), capsys)
     assert code == 130
     assert "--resume" in text
+
+
+def test_termination_is_code_143_and_says_how_to_go_on(capsys):
+    code, text = end(raising(Terminated()), capsys)
+    assert code == 143
+    assert text.splitlines() == ["terminated: start the same command with --resume to go on"]
 
 
 def test_full_disk_is_code_2_other_os_errors_are_defects(capsys):
