@@ -16,12 +16,13 @@ from typing import Any
 
 import yaml
 
+from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.hours import Amounts, hours, step_seconds
 from workbench.model.memory import Shape
 from workbench.model.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.model.shapes import shape_named, shape_of
 from workbench.run.config import dotted
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import Problems, WorkbenchError
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_RANK = 16
@@ -55,6 +56,8 @@ class RunPlan:
     shape: Shape
     shape_source: str
     settings: Settings
+    files: BaseFiles | None
+    """Of the base, where they are on this machine."""
 
 
 def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> RunPlan:
@@ -82,11 +85,12 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
             remedy="model.base=NAME, or --shape llama-7b",
         )
     if shape is not None:
-        found, source = shape_named(shape), f"--shape {shape}"
+        found, source, files = shape_named(shape), f"--shape {shape}", None
     else:
         found, source = shape_of(str(base), values.get("model.revision"))
+        files = read_base_files(str(base), values.get("model.revision")) if "known shape" not in source else None
     settings = settings_of(method, values, start, source_of(config, rewards_of(values)[:1]), device)
-    return RunPlan(config, phase, method, values, str(base or shape), found, source, settings)
+    return RunPlan(config, phase, method, values, str(base or shape), found, source, settings, files)
 
 
 def phase_of(config: Path) -> str:
@@ -197,6 +201,7 @@ def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
     lines = [
         f"{run_plan.method} · {run_plan.config} · {run_plan.base}: {run_plan.shape.parameters:,} parameters "
         f"({run_plan.shape_source})",
+        *_base_lines(run_plan),
         "held all the time, GB",
         *_rows(plan.parts),
         f"at its largest, on top of that, GB (rows of {_length(run_plan)} tokens)",
@@ -209,6 +214,18 @@ def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
         *time_report(run_plan, amounts),
     ]
     return "\n".join(lines)
+
+
+def _base_lines(run_plan: RunPlan) -> list[str]:
+    """The base in a line, and what of it does not fit the configuration."""
+    if run_plan.files is None:
+        return []
+    values = run_plan.values
+    keys = ("data.max_prompt_length", "rollout.max_new_tokens") if run_plan.method == "ppo" else ("data.max_length",)
+    problems = Problems()
+    problems.attempt(fit_positions, run_plan.files.positions, {key: int(values[key]) for key in keys})
+    problems.attempt(check_quantisation, run_plan.files, values.get("model.quantise", "nf4"))
+    return [f"base: {run_plan.files.describe()}", *(f"problem: {error}" for error in problems.errors)]
 
 
 def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:

@@ -209,3 +209,12 @@ def test_passes_without_gradients_are_counted_and_bounded(name, moment, key, oth
         found = run_plan(name, f"{key}={rows}", "data.max_length=1024", *others)
         peak = plan_of(name, found.shape, found.settings).moments[moment]
         assert peak == pytest.approx(12 * 15_104 * tokens + 2 * 4096 * 11008, rel=0.01)
+
+
+def test_the_base_is_described_and_its_positions_are_held_against_the_configuration(tiny_base):
+    """The base has 256 positions."""
+    words = [f"model.base={tiny_base}", "data.max_length=257"]
+    lines = report(examine(LLAMA / "sft.yaml", words, shape=None, device="cuda"), 24.0, Amounts()).splitlines()
+    assert any(line.startswith("base: Llama, ") and "256 positions, EOS 2" in line for line in lines)
+    assert "problem: data.max_length: data.max_length=257 tokens, but the base has 256 positions" in lines
+    assert "  remedy:   data.max_length=256" in lines
