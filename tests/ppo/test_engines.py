@@ -14,6 +14,7 @@ from ppo.engines import Continuous, InProcess, Merged, Transformers, Vllm, open_
 from ppo.rollout import collect
 from ppo.targets import Targets, rollout_metrics
 from tests.reference.tolerances import SHAPES
+from workbench.data.template import end_ids
 from workbench.model.masks import pad_rows, position_ids
 from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
@@ -40,6 +41,28 @@ def test_responses_end_once_and_are_in_the_order_of_the_prompts(roles, prompts, 
         assert 1 <= len(response) <= 6
         assert end not in response[:-1]
         assert len(response) == 6 or response[-1] == end
+
+
+@pytest.mark.parametrize("name", ["auto", "transformers", "continuous", "merged"])
+def test_responses_end_at_any_end_token_of_the_base(roles, prompts, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(roles.tokenizer, "response_ends", (*range(3, 40), 1), raising=False)
+    assert end_ids(roles.tokenizer) == (2, *range(3, 40), 1)
+    engine = open_engine(name, roles, dtype=torch.float32, url="", folder=tmp_path, processes=Processes())
+    engine.refresh()
+    responses = engine.sample(prompts.ids[:5], **(OPTIONS | {"max_new_tokens": 20})).ids
+    ends = set(end_ids(roles.tokenizer))
+    assert any(response[-1] in ends - {2} for response in responses), "none of them was drawn: nothing is tested"
+    for response in responses:
+        assert not ends & set(response[:-1])
+        assert len(response) == 20 or response[-1] in ends
+
+
+def test_a_vllm_server_stops_at_any_end_token_of_the_base(vllm, server, prompts, roles, monkeypatch):
+    monkeypatch.setattr(roles.tokenizer, "response_ends", (1,), raising=False)
+    engine = vllm()
+    engine.refresh()
+    engine.sample(prompts.ids[:1], **OPTIONS)
+    assert server.asked[-1][1]["stop_token_ids"] == [2, 1]
 
 
 def test_in_process_is_a_function_of_its_seed(roles, prompts):

@@ -136,7 +136,7 @@ def _check_architecture(files: BaseFiles, config: Any) -> None:
         raise WorkbenchError(
             f"base {files.name}",
             f"its architecture is {files.architecture}, which is not supported",
-            expected="a decoder with rotary positions: Llama, Mistral, Qwen2, Gemma or one that is built like them",
+            expected="a decoder whose trunk is called `model`, such as Llama, Mistral, Qwen2, Gemma or OPT",
         )
     if files.config.get("final_logit_softcapping"):
         raise WorkbenchError(

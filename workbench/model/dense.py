@@ -216,7 +216,9 @@ def install(decoder: Any) -> None:
         unusual = position_ids is not None or any(other is not None and other is not False for other in others.values())
         dense = None if input_ids is None or unusual else dense_of(decoder)
         if dense is None or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
-            found: BaseModelOutputWithPast = of_modules(input_ids, attention_mask, position_ids, **others)
+            found: BaseModelOutputWithPast = of_modules(
+                input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **others
+            )
             return found
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return BaseModelOutputWithPast(last_hidden_state=dense(input_ids, mask.bool()))

@@ -42,8 +42,8 @@ class MergedCopy:
             if isinstance(layer, LoraLayer)
         ]
         for name, weight in roles.causal_model.named_parameters():
-            if "lora_" not in name and "base_layer" not in name:
-                own[name].copy_(weight)
+            if "lora_" not in name and not name.endswith("base_layer.weight"):  # a bias has no adapter
+                own[name.replace(".base_layer.", ".")].copy_(weight)
 
     def refresh(self) -> None:
         """Take over the adapter's present weights."""

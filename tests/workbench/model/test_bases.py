@@ -16,11 +16,12 @@ from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate, generate_with
 from workbench.model.heads import ScalarHead
 from workbench.model.logprobs import token_logprobs
+from workbench.model.merged_copy import MergedCopy
 from workbench.model.roles import Roles, lora_config, start_training_adapter
 from workbench.run.errors import WorkbenchError
 
 PROMPTS = [[1, 10, 20, 30], [1, 40], [1, 50, 60]]
-WORK = ["llama3", "llama-tied", "llama-biases", "mistral", "qwen2", "gemma", "cohere", "granite"]
+WORK = ["llama3", "llama-tied", "llama-biases", "mistral", "qwen2", "gemma", "cohere", "granite", "opt"]
 
 
 def opened(folder, quantise="none"):
@@ -53,6 +54,19 @@ def test_log_probabilities_are_those_of_the_models_own_logits(kind, quantise, ti
     ours, _ = token_logprobs(hidden, roles.lm_head, ids[0, 1:])
     assert own.std() > 0.05, "the logits are too flat to show a difference"
     torch.testing.assert_close(ours, own.gather(1, ids[0, 1:].unsqueeze(1)).squeeze(1), **FLOAT32)
+
+
+@pytest.mark.parametrize("kind", ["llama-biases", "qwen2", "gemma", "cohere"])
+def test_the_merged_copy_has_biases_and_the_scale_of_the_logits(kind, tiny_base, tmp_path):
+    roles = opened(write_base(tmp_path / "base", kind, tiny_base), "nf4")
+    torch.manual_seed(0)
+    for weight in roles.parameters("default"):
+        torch.nn.init.normal_(weight, std=0.1)
+    copy, ids = MergedCopy(roles, "default", dtype=torch.float32), torch.tensor([[1, 5, 9, 100]])
+    copy.refresh()
+    with torch.no_grad():
+        expected = roles.causal_model(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(copy.model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "gemma2"])
