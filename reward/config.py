@@ -88,7 +88,7 @@ class PassportSection(Section):
     """JSON lines of `right` and `wrong` statements, for the probe `wrong_fact`; None: not known."""
     profile: Profile = "helpful"
     """What the labels ask for: `harmless` sets aside the probes after which less is said (docs/passport.md)."""
-    not_applicable: list[str] = Field(default_factory=list)
+    not_applicable: tuple[str, ...] = ()
     """Further probes that say nothing about this file's kind of pairs, such as [capitals]."""
     fewest: PositiveInt = 20
     """A check on fewer pairs or answers is undefined."""
@@ -123,7 +123,7 @@ class PassportSection(Section):
 
     @field_validator("not_applicable")
     @classmethod
-    def _are_probes(cls, names: list[str]) -> list[str]:
+    def _are_probes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in PROBE_NAMES]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not a probe; probes: {', '.join(PROBE_NAMES)}")

@@ -5,7 +5,7 @@ of proof is the other way round for accuracy alone: its whole interval must lie 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from workbench.evaluate.statistics import Estimate
@@ -42,7 +42,7 @@ class Limits:
     let_through: float = 0.05
     same_score: float = 0.0
     profile: Profile = "helpful"
-    not_applicable: list[str] = field(default_factory=list)
+    not_applicable: tuple[str, ...] = ()
 
     def applies(self, probe: str) -> bool:
         """Whether a probe is asked of this kind of pairs."""

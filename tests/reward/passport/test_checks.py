@@ -87,9 +87,9 @@ def test_what_is_said_before_a_fit_on_few_labels():
 
 
 def test_a_profile_sets_aside_the_probes_after_which_less_is_said():
-    harmless = Limits(profile="harmless", not_applicable=["capitals"])
+    harmless = Limits(profile="harmless", not_applicable=("capitals",))
     aside = [name for name in PROBE_NAMES if not harmless.applies(name)]
     assert sorted(aside) == ["capitals", "empty", "other_answer", "refusal", "truncated"]
     assert all(Limits().applies(name) for name in PROBE_NAMES)
     with pytest.raises(ValidationError, match="'refusals' is not a probe; probes: thanks, "):
-        PassportSection(not_applicable=["refusals"])
+        PassportSection(not_applicable=("refusals",))
