@@ -59,7 +59,7 @@ METRICS = {
     "margin": "reward/margin",
     "mean_reward": "reward/raw_score",
     "first_threshold": "reward/first_threshold",
-    "num_tokens": "reward/tokens",
+    "num_input_tokens_seen": "reward/tokens",
 }
 """What RewardTrainer logs → what we call it."""
 LOSSES = {"ordinal": "ordinal loss over ties and strengths", "bradley_terry": "Bradley-Terry loss"}

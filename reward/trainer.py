@@ -168,9 +168,6 @@ class ComparisonTrainer(RewardTrainer):
     def _note(self, inputs: dict[str, Tensor] | BatchEncoding, gaps: Tensor, scores: Tensor) -> None:
         """TRL's running metrics between two rows of the log: means over pairs, or answers, of all processes."""
         metrics = self._metrics["train" if self._trained.training else "eval"]
-        tokens = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum()
-        self._total_train_tokens += int(tokens)
-        metrics["num_tokens"] = [self._total_train_tokens]
         decided = gaps[inputs["level"] > 0]
         here = torch.stack(
             (

@@ -40,7 +40,7 @@ METRICS = {
     "grad_norm": "sft/grad_norm",
     "entropy": "sft/entropy",
     "mean_token_accuracy": "sft/token_accuracy",
-    "num_tokens": "sft/tokens",
+    "num_input_tokens_seen": "sft/tokens",
 }
 """What SFTTrainer logs → what we call it."""
 

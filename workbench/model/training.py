@@ -95,6 +95,7 @@ def trainer_arguments(
         "use_cpu": default_device().type == "cpu",
         "report_to": "none",
         "disable_tqdm": True,
+        "include_num_input_tokens_seen": "non_padding",  # part of a checkpoint, unlike TRL's own counter
         "dataloader_num_workers": 0,
     }
 
@@ -211,6 +212,8 @@ class RunCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Send what has one of our names."""
+        if "train_loss" in (logs or {}):  # the summary at the end repeats the token count
+            return
         metrics = {self.names[k]: v for k, v in (logs or {}).items() if k in self.names and v is not None}
         if metrics:
             self.session.tracker.log(metrics, state.global_step)
