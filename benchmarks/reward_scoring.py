@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--limit", type=int, default=1000, help="pairs")
     parser.add_argument(
-        "--max-length", type=int, default=512, help="tokens of prompt and answer; longer pairs are left out"
+        "--max-length", type=int, default=256, help="tokens of prompt and answer; longer pairs are left out"
     )
     parser.add_argument("--one-per-prompt", action="store_true", help="one pair a prompt: no answer occurs twice")
     parser.add_argument("--repeats", type=int, default=3)

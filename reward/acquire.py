@@ -6,6 +6,7 @@ the queue. The measures are in reward/acquire_scores.py.
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from reward.acquire_scores import Floats, bald, best_first, disagreement, length
 from workbench.data.readers import read_items, read_preferences, write_records
 from workbench.data.records import Item, Message
 from workbench.data.rules import RowRules
+from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.metrics import words
 from workbench.evaluate.run_models import RoleScore
 from workbench.model.open import open_runs
+from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
+_log = logging.getLogger(__name__)
 Strategy = Literal["uncertainty", "disagreement", "bald", "random", "length-balanced"]
 COMMITTEES = ("disagreement", "bald")
 """Strategies that need several models."""
@@ -88,7 +92,11 @@ def acquire(
     elif strategy == "length-balanced":
         order = length_balanced([[len(words(pair.first)), len(words(pair.second))] for pair in pairs], chance)
     else:
-        gaps = pair_gaps(models, pairs, batch_size=batch_size, base=base)
+        names = {f"reward_{place}": run for place, run in enumerate(models)}
+        roles = open_runs(names, base=base)
+        pairs = pairs_that_fit(roles, pairs, pool)
+        chance = np.array([_chance(seed, pair.id) for pair in pairs])
+        gaps = pair_gaps(roles, list(names), pairs, batch_size=batch_size)
         values = {"uncertainty": uncertainty, "disagreement": disagreement, "bald": bald}[strategy](gaps)
         order = best_first(values, chance)
     chosen = order[:number].tolist()
@@ -116,10 +124,32 @@ def pairs_of(items: Sequence[Item]) -> list[Pair]:
     return found
 
 
-def pair_gaps(runs: Sequence[Path], pairs: Sequence[Pair], *, batch_size: int, base: str | None = None) -> Floats:
-    """(M, N) raw gaps in logits of every run's model, all of them on one base."""
-    names = {f"reward_{number}": run for number, run in enumerate(runs)}
-    roles = open_runs(names, base=base)
+def pairs_that_fit(roles: Roles, pairs: Sequence[Pair], pool: Path) -> list[Pair]:
+    """The pairs whose answers, with their prompt, the base has positions for; the others are counted in a warning.
+
+    Raises:
+        WorkbenchError: none fits.
+    """
+
+    def longest(pair: Pair) -> int:
+        answers = (encode_response(roles.tokenizer, pair.prompt, text) for text in (pair.first, pair.second))
+        return len(encode_prompt(roles.tokenizer, pair.prompt)) + max(map(len, answers))
+
+    fitting = [pair for pair in pairs if longest(pair) <= roles.positions]
+    if not fitting:
+        raise WorkbenchError(
+            pool,
+            f"all {len(pairs)} pairs are longer than the {roles.positions} positions of the base",
+            remedy="a pool of shorter answers, or --strategy random",
+        )
+    if len(fitting) < len(pairs):
+        left = len(pairs) - len(fitting)
+        _log.warning("%s: left out %d of %d pairs, longer than the base's positions", pool, left, len(pairs))
+    return fitting
+
+
+def pair_gaps(roles: Roles, names: Sequence[str], pairs: Sequence[Pair], *, batch_size: int) -> Floats:
+    """(M, N) raw gaps in logits of M reward roles on one base."""
     prompts = [pair.prompt for pair in pairs] * 2
     texts = [pair.first for pair in pairs] + [pair.second for pair in pairs]
     ended = [pair.ended[0] for pair in pairs] + [pair.ended[1] for pair in pairs]

@@ -126,7 +126,7 @@ def check_explain(
     parents(problems, [run], "reward", base)
     for name, text in texts.items():
         if not text.strip():
-            problems.add(name, "it is empty", expected="some text")
+            problems.add(f"--{name}", "it is empty", expected="some text")
     if preferences:
         problems.attempt(read_preferences, preferences, rules)
     problems.raise_if_any()

@@ -62,9 +62,11 @@ def test_uncertain_pairs_come_first_and_the_queue_reads_them(reward_run, pool, t
 
 def test_two_runs_disagree_where_one_of_them_is_turned_round(reward_run, pool, tmp_path, monkeypatch):
     pairs = pairs_of(read_items(pool))
-    gaps = pair_gaps([reward_run], pairs, batch_size=8)
+    roles = open_runs({"first": reward_run, "second": reward_run})
+    gaps = pair_gaps(roles, ["first"], pairs, batch_size=8)
     assert gaps.shape == (1, 16)
-    np.testing.assert_allclose(pair_gaps([reward_run, reward_run], pairs, batch_size=8), np.repeat(gaps, 2, axis=0))
+    both = pair_gaps(roles, ["first", "second"], pairs, batch_size=8)
+    np.testing.assert_allclose(both, np.repeat(gaps, 2, axis=0))
     contradicted = np.argsort(np.abs(gaps[0]))[-3:]
     second = gaps[0].copy()
     second[contradicted] *= -1
@@ -73,6 +75,20 @@ def test_two_runs_disagree_where_one_of_them_is_turned_round(reward_run, pool, t
         out = tmp_path / f"{strategy}.jsonl"
         assert acquiring.acquire([reward_run] * 2, pool, out, number=3, strategy=strategy) == 3
         assert {row["id"] for row in chosen(out)} == {pairs[index].id for index in contradicted}
+
+
+def test_pairs_that_the_base_has_no_positions_for_are_left_out_and_counted(reward_run, pool, tmp_path, caplog):
+    """`tiny_base` has 256 positions."""
+    long = {"id": "long", "group": "g", "prompt": user("Who?", "x"), "responses": []}
+    long["responses"] = [{"id": "0", "text": "ab " * 200}, {"id": "1", "text": "short"}]
+    both = tmp_path / "pool.jsonl"
+    both.write_text(pool.read_text(encoding="utf-8") + json.dumps(long) + "\n", encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    assert acquiring.acquire([reward_run], both, out, number=20, strategy="uncertainty") == 16
+    assert "long" not in {row["id"] for row in chosen(out)}
+    assert "left out 1 of 17 pairs" in caplog.text
+    with pytest.raises(WorkbenchError, match="all 1 pairs are longer than the 256 positions"):
+        acquiring.acquire([reward_run], write_jsonl(both, [long]), out, number=1, strategy="uncertainty")
 
 
 def test_labelled_pairs_and_tests_of_annotators_are_left_aside(reward_run, pool, tmp_path):
