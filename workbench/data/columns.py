@@ -37,7 +37,7 @@ class Columns:
         Raises:
             WorkbenchError: a column with text of the prompt, or with a judgement of what is imitated, is not read.
         """
-        used = form.uses(row)
+        used = {*form.uses(row), "id"}  # every record takes its row's id
         for name, value in row.fields.items():
             if name in used:
                 self._see_messages(name, value)

@@ -540,3 +540,11 @@ def test_every_form_has_a_row_in_the_documentation() -> None:
     named = {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row.split("|")[1])}
     columns = {name for part in (*PROMPTS, *ANSWERS, *WHOLE, *ALONE) for name in part.needs}
     assert columns <= named
+
+
+def test_the_id_of_a_prompt_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Prompts of our own, as the embedded default writes them."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "p1", "prompt": [{"role": "user", "content": "Who?"}]}\n', encoding="utf-8")
+    assert [record.id for record in read_prompts(path)] == ["p1"]
+    assert "left unused" not in caplog.text
