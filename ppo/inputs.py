@@ -8,6 +8,7 @@ from workbench.data.inputs import (
     check_base,
     check_divides,
     check_micro_batch,
+    check_pairs,
     check_run_folder,
     check_sides,
     data_files,
@@ -15,7 +16,6 @@ from workbench.data.inputs import (
     parents,
     start_base,
 )
-from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
@@ -68,29 +68,17 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     files_of_base = start_base(problems, config.model.start, config.model.base)
     base = check_base(problems, files_of_base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
-    files = data_files({"train": section.train, "heldout": section.heldout}, problems)
-    if files is None:
-        return base
-    rules = RowRules(section.ignore, section.bad_rows)
-    split = problems.attempt(
-        load_pairs,
-        files["train"],
-        files.get("heldout"),
+    _, found = check_pairs(
+        problems,
+        files_of_base,
+        train=section.train,
+        heldout=section.heldout,
         heldout_share=section.heldout_share,
         seed=config.run.seed,
         limit=section.limit,
-        rules=rules,
+        rules=RowRules(section.ignore, section.bad_rows),
     )
-    if split is None:
-        return base
-    places = files["train"], files.get("heldout", files["train"])
-    check_sides(problems, files_of_base, list(zip(places, (split.train, split.heldout), strict=True)), rules)
-    return [
-        *base,
-        f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
-        f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
-        *left_out_line(rules),
-    ]
+    return [*base, *found]
 
 
 def read_sides(

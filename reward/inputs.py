@@ -9,14 +9,12 @@ from reward.config import RewardConfig
 from workbench.data.inputs import (
     check_base,
     check_micro_batch,
+    check_pairs,
     check_run_folder,
-    check_sides,
-    data_files,
-    left_out_line,
     parents,
     start_base,
 )
-from workbench.data.preferences import PairSplit, load_pairs
+from workbench.data.preferences import PairSplit
 from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
 from workbench.data.sources import existing
@@ -33,32 +31,19 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
         problems.attempt(read_facts, Path(config.passport.facts))
-    files = data_files({"train": section.train, "heldout": section.heldout}, problems)
-    if files is None:
-        return found
-    rules = RowRules(section.ignore, section.bad_rows)
-    split = problems.attempt(
-        load_pairs,
-        files["train"],
-        files.get("heldout"),
+    split, of_pairs = check_pairs(
+        problems,
+        base,
+        train=section.train,
+        heldout=section.heldout,
         heldout_share=section.heldout_share,
         seed=config.run.seed,
         keep_ties=config.loss.kind == "ordinal",
         limit=section.limit,
-        rules=rules,
+        rules=RowRules(section.ignore, section.bad_rows),
     )
-    if split is None:
-        return found
-    check_sides(
-        problems, base, [(files["train"], split.train), (files.get("heldout", files["train"]), split.heldout)], rules
-    )
-    return [
-        *found,
-        f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
-        f"data.heldout: {files.get('heldout', files['train'])}: {len(split.heldout):,} pairs held out",
-        *left_out_line(rules),
-        *(few_labels(split, config.passport.fewest) if config.passport.at_end else []),
-    ]
+    few = few_labels(split, config.passport.fewest) if split is not None and config.passport.at_end else []
+    return [*found, *of_pairs, *few]
 
 
 def few_labels(split: PairSplit, fewest: int) -> list[str]:

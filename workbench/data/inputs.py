@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.data.base_files import BaseFiles, check_positions, check_quantisation, read_base_files
 from workbench.data.embedded import resolve_data
+from workbench.data.preferences import PairSplit, load_pairs
 from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
@@ -178,3 +179,44 @@ def left_out_line(rules: RowRules) -> list[str]:
     if not rows:
         return []
     return [f"left out {len(rows):,} bad rows (data.bad_rows); the first: {rows[0]['place']}: {rows[0]['problem']}"]
+
+
+def check_pairs(
+    problems: Problems,
+    base: BaseFiles | None,
+    *,
+    train: str,
+    heldout: str | None,
+    heldout_share: float,
+    seed: int,
+    limit: int,
+    rules: RowRules,
+    keep_ties: bool = False,
+) -> tuple[PairSplit | None, list[str]]:
+    """Read, split and check preference pairs, for reward and contrastive training.
+
+    Returns:
+        split: the pairs, or None where they cannot be had. found: what was found, a line each.
+    """
+    files = data_files({"train": train, "heldout": heldout}, problems)
+    if files is None:
+        return None, []
+    split = problems.attempt(
+        load_pairs,
+        files["train"],
+        files.get("heldout"),
+        heldout_share=heldout_share,
+        seed=seed,
+        keep_ties=keep_ties,
+        limit=limit,
+        rules=rules,
+    )
+    if split is None:
+        return None, []
+    places = files["train"], files.get("heldout", files["train"])
+    check_sides(problems, base, list(zip(places, (split.train, split.heldout), strict=True)), rules)
+    return split, [
+        f"data.train: {places[0]}: {len(split.train):,} pairs to train on",
+        f"data.heldout: {places[1]}: {len(split.heldout):,} pairs held out",
+        *left_out_line(rules),
+    ]
