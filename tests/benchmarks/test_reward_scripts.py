@@ -109,7 +109,7 @@ def test_real_files_are_measured_beside_longer_wins(
 ):
     monkeypatch.chdir(reward_fits.CONFIG.resolve().parents[2])
     words = [tiny_base, demonstration_file, preference_file, "--seeds", 0, "--runs", tmp_path / "runs"]
-    words += ["--out", tmp_path / "r.json", "--set", "train.max_steps=1"]
+    words += ["--out", tmp_path / "r.json", "--max-length", 256, "--set", "train.max_steps=1"]
     reward_real.main([str(word) for word in words])
     of_file = content(tmp_path / "r.json")["files"][preference_file.stem]
     found = of_file["0"]
