@@ -1,20 +1,24 @@
 # make demo   set-up, then the whole loop on the embedded default
-# make test   set-up, then the tests
-# make check  what CI runs: format, lint, types, tests (docs tests among them)
-.PHONY: demo test check lint setup lock clean
+# make test   set-up, then the tests that a change needs (a few minutes)
+# make check  what CI runs: format, lint, types, all tests: browser, PostgreSQL, learning and mutants among them
+.PHONY: demo test test-all check lint setup lock clean
 
 PYTHON ?= python3
 WORKERS ?= 2
 VENV := .venv
+PYTEST = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
 demo: setup
 	$(VENV)/bin/python -m workbench demo
 
 test: setup
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
 
-check: lint test
+test-all: setup
+	$(PYTEST)
+
+check: lint test-all
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

@@ -1,10 +1,16 @@
-"""Runs a module's tests on its mutants: `python -m tests.mutate MODULE.py …` prints one JSON object.
+"""Mutation tests: change a module by one operator at a time and count the changes that its tests notice.
 
-The libraries are imported once; each mutant then has a forked process, in which the mutated source takes the module's
-place at import and pytest runs the module's tests up to the first failure.
+    python -m tests.mutate ppo/kl.py workbench/model/masks.py
+
+prints one JSON object. Mutants come from the syntax tree, so a rename or a new line breaks none of them. A hash chooses
+which are tried, so unchanged code keeps its mutants. The libraries are imported once; each mutant then has a forked
+process, in which the mutated module takes the module's place at import and pytest runs the module's tests up to the
+first failure.
 """
 
+import ast
 import gc
+import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -12,21 +18,131 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 60
-"""After so long a mutant counts as killed: it made something endless."""
+"""A mutant that takes longer has made something endless and counts as killed."""
+MUTANTS = 24
+"""Tried per module, at most."""
+
+ELSEWHERE = {
+    "annotate/statistics/agreement_sums.py": "tests/annotate/statistics/test_agreement.py",
+    "workbench/model/plan.py": "tests/workbench/model/test_memory.py",
+}
+"""Modules whose tests do not bear their name."""
+
+COMPARISONS = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+OPERATORS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+PAIRS = (
+    *(("min", "max"), ("minimum", "maximum"), ("amin", "amax"), ("argmin", "argmax"), ("floor", "ceil")),
+    *(("any", "all"), ("mean", "sum"), ("cumsum", "cumprod"), ("exp", "log"), ("logsigmoid", "sigmoid")),
+)
+NAMES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of a module."""
+
+    line: int
+    old: str
+    new: str
+    source: str
+    """The whole module with the change."""
+
+
+def mutants_of(source: str) -> list[Mutant]:
+    """Every mutant of a module's source."""
+    tree = ast.parse(source)
+    data = source.encode()
+    starts = [0]
+    for line in data.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found = []
+    for node in _calculations(tree):
+        for text in _changes(node):
+            start = starts[node.lineno - 1] + node.col_offset
+            end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+            changed = b"%s(%s)%s" % (data[:start], text.encode(), data[end:])
+            found.append(Mutant(node.lineno, ast.unparse(node), text, changed.decode()))
+    return found
+
+
+def chosen(mutants: Sequence[Mutant], count: int = MUTANTS) -> list[Mutant]:
+    """`count` of the mutants by a hash of what they change: spread over the module, and the same in every run."""
+    seen: Counter[tuple[str, str]] = Counter()
+    keyed = []
+    for mutant in mutants:
+        change = (mutant.old, mutant.new)
+        seen[change] += 1  # the same text may stand in several places
+        keyed.append((hashlib.sha256(repr((change, seen[change])).encode()).digest(), mutant))
+    return [mutant for _, mutant in sorted(keyed, key=lambda pair: pair[0])[:count]]
+
+
+def _calculations(node: ast.AST) -> Iterator[ast.expr]:
+    """The expressions that compute: no annotation, decorator, error text, f-string or check that lengths agree."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.JoinedStr | ast.Assert):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
+                continue
+            if isinstance(child, ast.expr):
+                yield child
+            yield from _calculations(child)
+
+
+def _changes(node: ast.expr) -> Iterator[str]:
+    """The texts that may stand in the place of an expression."""
+    match node:
+        case ast.Compare(left, [operator], [right]) if type(operator) in COMPARISONS:
+            yield ast.unparse(ast.Compare(left, [COMPARISONS[type(operator)]()], [right]))
+        case ast.BinOp(left, operator, right) if type(operator) in OPERATORS:
+            yield ast.unparse(ast.BinOp(left, OPERATORS[type(operator)](), right))
+        case ast.BoolOp(operator, values):
+            yield ast.unparse(ast.BoolOp(OPERATORS[type(operator)](), values))
+        case ast.UnaryOp(_, operand) if not isinstance(operand, ast.Constant):
+            yield ast.unparse(operand)
+        case ast.IfExp(test, body, otherwise):
+            yield ast.unparse(ast.IfExp(test, otherwise, body))
+        case ast.Constant(bool() | int() | float() as value):
+            yield repr(_other_number(value))
+        case ast.Call(ast.Attribute(owner, str() as name), arguments, keywords) if name in NAMES:
+            yield ast.unparse(ast.Call(ast.Attribute(owner, NAMES[name]), arguments, keywords))
+        case ast.Call(ast.Name("min" | "max" | "any" | "all" as name), arguments, keywords):
+            yield ast.unparse(ast.Call(ast.Name(NAMES[name]), arguments, keywords))
+
+
+def _other_number(value: bool | int | float) -> bool | int | float:
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else 2 * value or 1.0
 
 
 class MutatedSource(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds one module before anybody else does, with another source."""
 
     def __init__(self, file: str, source: str) -> None:
-        self.name, self.path, self.source = module_name(file), ROOT / file, source
+        self.name, self.path, self.source = file.removesuffix(".py").replace("/", "."), ROOT / file, source
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -40,13 +156,8 @@ class MutatedSource(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-def module_name(file: str) -> str:
-    """`ppo/loss.py` → `ppo.loss`."""
-    return file.removesuffix(".py").replace("/", ".")
-
-
 def exit_code_with(file: str, source: str, tests: str) -> int:
-    """What pytest says of the tests when `source` stands in the place of `file`; −1 when it took too long."""
+    """pytest's exit code if `source` stands in the place of `file`; -1 if it took too long."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
@@ -55,42 +166,36 @@ def exit_code_with(file: str, source: str, tests: str) -> int:
         sys.meta_path.insert(0, MutatedSource(file, source))
         import pytest
 
-        os._exit(
-            int(
-                pytest.main(
-                    [
-                        "-x",
-                        "-q",
-                        "-p",
-                        "no:cacheprovider",
-                        "-p",
-                        "no:xdist",
-                        "--noconftest",
-                        "--tb=no",
-                        str(ROOT / tests),
-                    ]
-                )
-            )
-        )
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--noconftest", "--tb=no"]
+        os._exit(int(pytest.main([*options, str(ROOT / tests)])))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else -1
 
 
-def outcomes(file: str, tests: str, mutants: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The exit code without a mutant, and with each; 1 is a failed test, which is what a mutant deserves."""
-    source = (ROOT / file).read_text(encoding="utf-8")
-    found: dict[str, Any] = {"unchanged": exit_code_with(file, source, tests), "mutants": []}
-    for old, new in mutants:
-        places = source.count(old)
-        code = exit_code_with(file, source.replace(old, new), tests) if places == 1 else None
-        found["mutants"].append({"old": old, "new": new, "places": places, "code": code})
-    return found
+def checked_by(file: str) -> str:
+    """`ppo/loss.py` → `tests/ppo/test_loss.py`."""
+    path = Path(file)
+    return ELSEWHERE.get(file, f"tests/{path.parent}/test_{path.name}")
+
+
+def outcomes(file: str) -> dict[str, Any]:
+    """The exit code without a mutant, the number of killed mutants, and those that no test noticed.
+
+    Exit code 1 is a failed test. Code 2 says that the module could not be imported, which no test has to notice: such
+    a mutant is not counted.
+    """
+    source, tests = (ROOT / file).read_text(encoding="utf-8"), checked_by(file)
+    tried = [(mutant, exit_code_with(file, mutant.source, tests)) for mutant in chosen(mutants_of(source))]
+    survivors = [f"{file}:{m.line}: {m.old}  →  {m.new}" for m, code in tried if code == 0]
+    return {
+        "unchanged": exit_code_with(file, source, tests),
+        "killed": sum(code in (1, -1) for _, code in tried),
+        "survivors": survivors,
+    }
 
 
 def main(files: Sequence[str]) -> None:
     """Import what the modules import, then try their mutants."""
-    from tests.mutants import MUTANTS, TESTS
-
     for name in ("_pytest.config", "scipy.stats", "scipy.optimize", "sklearn.metrics", "sklearn.linear_model"):
         importlib.import_module(name)
     for plugin in importlib.import_module("_pytest.config").default_plugins:
@@ -101,7 +206,7 @@ def main(files: Sequence[str]) -> None:
         for name in ("datasets", "transformers", "torch.utils.checkpoint"):
             importlib.import_module(name)
     gc.freeze()
-    print(json.dumps({file: outcomes(file, TESTS[file], MUTANTS[file]) for file in files}))
+    print(json.dumps({file: outcomes(file) for file in files}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from annotate.store.statements import Annotator
 from annotate.web.contents import PageContents
 from annotate.web.reward_files import RewardFiles
 from tests.annotate.postgres import Server, missing
+from tests.conftest import skip_or_fail
 from workbench.data.records import Item, Message, Response
 
 
@@ -66,7 +67,7 @@ def clock() -> Clock:
 def postgres_server() -> Iterator[Server]:
     reason = missing()
     if reason is not None:
-        pytest.skip(reason)
+        skip_or_fail(reason)
     server = Server()
     yield server
     server.stop()

@@ -20,6 +20,7 @@ from argon2 import PasswordHasher
 from annotate.people.accounts import add_account
 from annotate.store.database import Store
 from tests.annotate.conftest import make_item
+from tests.conftest import skip_or_fail
 from workbench.data.readers import write_records
 from workbench.data.records import Item
 
@@ -147,8 +148,9 @@ class Reader:
 @pytest.fixture(scope="package")  # not for the session: while the driver lives, asyncio.run is refused
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        skip_or_fail("no Chromium on this machine")
+    from playwright import sync_api as playwright
+
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

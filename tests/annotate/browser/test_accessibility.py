@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.annotate.browser.conftest import Reader, Server
+from tests.conftest import skip_or_fail
 
 pytestmark = pytest.mark.slow
 AXE = os.environ.get("AXE_PATH", "")
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
-needs_axe = pytest.mark.skipif(not Path(AXE).is_file(), reason="AXE_PATH names no axe.min.js")
 
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {},
@@ -22,13 +22,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def violations(page: Any) -> list[str]:
+    if not Path(AXE).is_file():
+        skip_or_fail("AXE_PATH names no axe.min.js")
     page.evaluate(Path(AXE).read_text(encoding="utf-8"))
     found = page.evaluate("standard => axe.run(document, { runOnly: standard })", STANDARD)
     assert len(found["passes"]) > 10
     return [f"{v['id']}: {[node['html'][:120] for node in v['nodes']]}" for v in found["violations"]]
 
 
-@needs_axe
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing(look: str, server: Server, opened: Callable[..., Reader]) -> None:
     reader = opened(server, **LOOKS[look])
@@ -43,7 +44,6 @@ def test_axe_finds_nothing(look: str, server: Server, opened: Callable[..., Read
         reader.press("Escape")
 
 
-@needs_axe
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_axe_finds_nothing_at_the_login(look: str, server: Server, browser: Any) -> None:
     context = browser.new_context(**LOOKS[look])
@@ -53,7 +53,6 @@ def test_axe_finds_nothing_at_the_login(look: str, server: Server, browser: Any)
     context.close()
 
 
-@needs_axe
 def test_axe_would_see_a_violation(server: Server, browser: Any) -> None:
     context = browser.new_context()
     page = context.new_page()

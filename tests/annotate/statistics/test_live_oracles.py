@@ -48,7 +48,8 @@ TABLES = {**{name: np.array(rows) for name, rows in EDGES.items()}, **{f"{n}": r
 
 def krippendorffs(table: np.ndarray, level: Level) -> float | None:
     """None where that program refuses (one value only, nothing compared) or gives no number."""
-    theirs = pytest.importorskip("krippendorff")
+    import krippendorff as theirs
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # it divides by nothing where nothing is compared
@@ -81,7 +82,8 @@ def test_the_lead_sees_the_same_alphas(name: str) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_fleiss_kappa_is_that_of_statsmodels(seed: int) -> None:
     """On complete tables, which is all that it takes."""
-    theirs = pytest.importorskip("statsmodels.stats.inter_rater")
+    from statsmodels.stats import inter_rater as theirs
+
     rng = np.random.default_rng(seed)
     sides = np.clip(rng.integers(-1, 2, (30, 1)) + rng.integers(-1, 2, (30, int(rng.integers(2, 7)))), -1, 1)
     counts = np.stack([(sides == side).sum(1) for side in (-1, 0, 1)], axis=1)
@@ -92,7 +94,8 @@ def crowd_kit(
     rows: np.ndarray, who: np.ndarray, labels: np.ndarray, steps: int, known: np.ndarray | None = None
 ) -> np.ndarray:
     """Posteriors of crowd-kit's Dawid-Skene after so many steps; its own rule for stopping is switched off."""
-    aggregation = pytest.importorskip("crowdkit.aggregation")
+    from crowdkit import aggregation
+
     data = pd.DataFrame({"task": rows, "worker": who, "label": labels})
     true = None if known is None else pd.Series(known)[known >= 0]
     with warnings.catch_warnings():

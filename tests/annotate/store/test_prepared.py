@@ -7,12 +7,11 @@ import sqlalchemy as sa
 
 from annotate.intake.items import load_items
 from annotate.queue.rules import Queue
+from annotate.store import prepared
 from annotate.store.database import Store
 from tests.annotate.conftest import label, make_item
 from tests.annotate.postgres import Server
 from tests.annotate.queue.conftest import Account
-
-prepared = pytest.importorskip("annotate.store.prepared", reason="needs pg8000")
 
 ROUND_TRIPS = 20
 """Of a pair, leased and judged: 14 statements, two ends of a transaction, and some room."""
