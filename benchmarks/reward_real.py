@@ -23,8 +23,8 @@ from reward.train import train as fit_reward
 from sft.config import SftConfig
 from sft.train import train as fit_sft
 from workbench.data.batching import encode_pairs
+from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.metrics import correctness, words
-from workbench.evaluate.run_models import own_heldout_pairs
 from workbench.evaluate.statistics import bootstrap_interval
 from workbench.model.open import open_runs
 from workbench.run.config import load_config

@@ -6,7 +6,7 @@ The thresholds are rules of thumb, from the runs that Huang et al. 2024 (arXiv:2
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from workbench.evaluate.limits import kl_limit
+from workbench.evaluate.metrics import kl_limit
 
 ENTROPY_LEAST = 0.3
 """Share of the first iteration's entropy."""

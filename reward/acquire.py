@@ -20,7 +20,7 @@ from workbench.data.records import Item, Message
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.metrics import words
-from workbench.evaluate.run_models import RoleScore
+from workbench.evaluate.role_models import RoleScore
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError

@@ -20,7 +20,7 @@ from workbench.data.records import Message
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.charts import visible
-from workbench.evaluate.run_models import reward_roles
+from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError

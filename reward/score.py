@@ -21,7 +21,7 @@ from workbench.data.records import Demonstration, Item, Preference
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.policy import finite_scores
-from workbench.evaluate.run_models import reward_roles
+from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows

@@ -34,7 +34,6 @@ PURE = (
     "annotate/statistics/pace.py",
     "annotate/statistics/quality.py",
     "annotate/statistics/ratings.py",
-    "workbench/evaluate/limits.py",
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",

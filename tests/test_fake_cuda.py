@@ -21,7 +21,8 @@ from tests.conftest import load_phase, reward_values, sft_values
 from tests.fake_cuda import CUDA, DeviceError, fake_cuda, on_gpu
 from tests.ppo.conftest import ppo_values
 from workbench.data.readers import read_prompts
-from workbench.evaluate.run_models import Sampling, evaluate_policy_run, evaluate_reward_run
+from workbench.evaluate.role_models import Sampling
+from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
 

@@ -167,7 +167,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         base=arguments.base,
         rules=row_options(arguments),
     )
-    from workbench.evaluate.run_models import Sampling, evaluate_policy_run, evaluate_reward_run
+    from workbench.evaluate.role_models import Sampling
+    from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
     from workbench.tiny.gold import gold_reward
 
     sampling = Sampling(

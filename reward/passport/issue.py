@@ -19,7 +19,8 @@ from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.run_models import RoleScore, own_heldout_pairs, reward_roles
+from workbench.evaluate.heldout_pairs import own_heldout_pairs
+from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles

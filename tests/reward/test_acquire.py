@@ -13,7 +13,7 @@ from reward.__main__ import main
 from reward.acquire import pair_gaps, pairs_of
 from tests.conftest import BAD, GOOD, THINGS, UNSEEN, user, write_jsonl
 from workbench.data.readers import read_items
-from workbench.evaluate.run_models import RoleScore
+from workbench.evaluate.role_models import RoleScore
 from workbench.model.open import open_runs
 from workbench.run.errors import WorkbenchError
 

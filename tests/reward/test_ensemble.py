@@ -18,7 +18,9 @@ from tests.conftest import load_phase, reward_values, user, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
-from workbench.evaluate.run_models import RoleScore, evaluate_reward_run, own_heldout_pairs, reward_roles
+from workbench.evaluate.heldout_pairs import own_heldout_pairs
+from workbench.evaluate.role_models import RoleScore, reward_roles
+from workbench.evaluate.run_models import evaluate_reward_run
 from workbench.model.open import open_runs
 from workbench.run.folder import RunFolder
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, TrajectoryPoint
-from workbench.evaluate.limits import kl_limit
+from workbench.evaluate.metrics import kl_limit
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
 
 DIVERSITY_KEPT = 0.8

@@ -17,6 +17,7 @@ from workbench.evaluate.metrics import (
     distinct_n,
     ece_by_chance,
     expected_calibration_error,
+    kl_limit,
     reliability_bins,
     unique_share,
     words,
@@ -168,3 +169,9 @@ def test_correlation_within_matches_regression_on_dummies():
     residuals = [v - dummies @ np.linalg.lstsq(dummies, v, rcond=None)[0] for v in (x, y)]
     expected = stats.pearsonr(*residuals).statistic
     assert correlation_within(x, y, prompts.tolist()) == pytest.approx(expected, **EXACT)
+
+
+@pytest.mark.parametrize(("length", "nats"), [(8.0, 10.0), (100.0, 10.0), (150.0, 15.0), (300.0, 30.0)])
+def test_the_kl_limit_grows_with_the_answers(length, nats):
+    # A tenth of a nat per token, at least 10: 300 tokens may move 30 nats.
+    assert kl_limit(length) == pytest.approx(nats)

@@ -13,15 +13,10 @@ from workbench.data.readers import write_records
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.evaluation import read_evaluation
+from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.reward_model import evaluate_reward_model
-from workbench.evaluate.run_models import (
-    RolePolicy,
-    RoleScore,
-    Sampling,
-    evaluate_policy_run,
-    evaluate_reward_run,
-    own_heldout_pairs,
-)
+from workbench.evaluate.role_models import RolePolicy, RoleScore, Sampling
+from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
 from workbench.model.open import open_runs
