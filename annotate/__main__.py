@@ -15,8 +15,8 @@ from annotate.inputs import check_campaign, check_pairs, needed
 from annotate.store.address import refuse_password, sqlite_path
 from annotate.store.database import Store
 from workbench.data.rules import RowRules
-from workbench.run.config import parse_command_line
-from workbench.run.errors import WorkbenchError, did_you_mean, run_main
+from workbench.run.command_line import parse_command_line, run_main
+from workbench.run.errors import WorkbenchError, did_you_mean
 
 USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run]
 

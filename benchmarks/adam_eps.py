@@ -29,7 +29,7 @@ from workbench.model.memory import Shape
 from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
 from workbench.model.shapes import KNOWN
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 
 OUT = RESULTS / "adam_eps.json"
 TINY = Shape(512, 64, 128, 2, 2, 2, 32, tied=False)

@@ -28,7 +28,7 @@ from workbench.model.memory import Shape
 from workbench.model.merged_copy import MergedCopy
 from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 
 OUT = RESULTS / "decode_host_cost.json"
 PROMPT = [1] + [5] * 15

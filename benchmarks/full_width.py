@@ -23,7 +23,7 @@ from workbench.model.memory import Shape
 from workbench.model.random_base import write_random_base
 from workbench.model.shapes import KNOWN
 from workbench.rehearsal import Records, merged, reward_values, run_phase, sft_values, write_records
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "full_width.json"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.record import RESULTS, spread, write_result
 from workbench.model.logprobs import token_logprobs
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 from workbench.run.peak import peak_resident_bytes
 
 OUT = RESULTS / "logprob_memory.json"

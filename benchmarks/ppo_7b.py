@@ -42,7 +42,7 @@ from workbench.rehearsal import (
     sft_values,
     write_records,
 )
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "ppo_7b.json"

@@ -31,7 +31,8 @@ from workbench.data.tokenise import encode_prompt
 from workbench.model.base import load_tokenizer
 from workbench.model.random_base import write_random_base
 from workbench.rehearsal import Measured, Records, reward_values, run_module, run_phase, sft_values, write_records
-from workbench.run.errors import WorkbenchError, run_main
+from workbench.run.command_line import run_main
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "ppo_vs_trl.json"

@@ -24,7 +24,7 @@ from workbench.model.masks import position_ids
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
 ENGINES = ("auto", "transformers", "continuous", "merged")

@@ -20,7 +20,7 @@ from benchmarks.record import RESULTS, spread, write_result
 from workbench.hours import training_flop
 from workbench.model.shapes import KNOWN
 from workbench.rehearsal import Measured, Records, merged, run_module, run_phase, sft_values, write_records
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "sft_7b.json"

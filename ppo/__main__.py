@@ -3,14 +3,14 @@
 --force (the same as model.force=true) runs PPO against a reward model whose passport is missing or fails.
 """
 
-from workbench.run.errors import run_main
+from workbench.run.command_line import run_main
 
 
 def main(argv: list[str]) -> int:
     """Run the phase from its command line."""
     from ppo.config import ContrastiveConfig, PpoConfig, method_of
     from ppo.inputs import check_contrastive_inputs, check_inputs
-    from workbench.run.config import parse_command_line
+    from workbench.run.command_line import parse_command_line
 
     prog, description = "python -m ppo", __doc__ or ""
     if method_of(argv) == "ppo":

@@ -6,8 +6,7 @@ The verbs: `passport` (reward/passport/command.py), `score`, `explain`, `acquire
 from reward.config import RewardConfig
 from reward.inputs import check_inputs
 from reward.verbs import VERBS, make_parser
-from workbench.run.config import parse_command_line
-from workbench.run.errors import run_main
+from workbench.run.command_line import parse_command_line, run_main
 
 
 def main(argv: list[str]) -> int:

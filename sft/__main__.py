@@ -2,8 +2,7 @@
 
 from sft.config import SftConfig
 from sft.inputs import check_inputs
-from workbench.run.config import parse_command_line
-from workbench.run.errors import run_main
+from workbench.run.command_line import parse_command_line, run_main
 
 
 def main(argv: list[str]) -> int:

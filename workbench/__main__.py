@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.data.rules import add_row_options, row_options
-from workbench.run.errors import WorkbenchError, run_main
+from workbench.run.command_line import run_main
+from workbench.run.errors import WorkbenchError
 from workbench.run.shipped import here_or_shipped
 
 if TYPE_CHECKING:

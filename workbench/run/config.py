@@ -3,22 +3,20 @@
 OmegaConf reads YAML and overrides (so `1e-4` is a number); pydantic checks names and types. Knows no phase.
 """
 
-import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workbench.run.errors import Problems, SeveralErrors, WorkbenchError, nearest
+from workbench.run.errors import SeveralErrors, WorkbenchError, nearest
 from workbench.run.shipped import here_or_shipped
 
 
@@ -31,60 +29,6 @@ class Section(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Section)
-
-
-@dataclass(frozen=True)
-class CommandLine(Generic[ConfigT]):
-    """What a phase was asked to do."""
-
-    config: ConfigT
-    origins: dict[str, str]
-    """Where each value comes from: `default`, the file, or `command line`; by dotted key."""
-    config_path: Path
-    dry_run: bool
-    resume: bool
-
-
-Check = Callable[[ConfigT, Problems, bool], Sequence[str]]
-"""(configuration, problems, resume) → what was found, a line each: looks at all that a command reads and writes."""
-
-
-def parse_command_line(
-    config_class: type[ConfigT],
-    argv: Sequence[str],
-    *,
-    prog: str,
-    description: str,
-    check: Check[ConfigT] | None = None,
-) -> CommandLine[ConfigT]:
-    """Read `CONFIG.yaml [a.b=value …] [--dry-run] [--resume]`, and look at what the command will need.
-
-    With --dry-run, print the resolved values as YAML, and below them, as comments, what was found and what is wrong.
-
-    Raises:
-        WorkbenchError: unreadable file, unknown key (with the nearest one), wrong type; or what `check` found wrong.
-    """
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("config", help="YAML file; configs/ holds complete ones")
-    parser.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
-    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
-    arguments = parser.parse_intermixed_args(list(argv))
-    path = Path(arguments.config)
-    config, origins = load_config(config_class, path, arguments.overrides)
-    problems = Problems()
-    found = check(config, problems, arguments.resume) if check is not None else ()
-    if arguments.dry_run:
-        said = [*found, *(f"problem: {error}" for error in problems.errors)]
-        print("\n".join([describe(config, origins), *map(_comment, said)]))
-    else:
-        problems.raise_if_any()
-        print("".join(f"{line}\n" for line in found), end="")
-    return CommandLine(config, origins, path, arguments.dry_run, arguments.resume)
-
-
-def _comment(text: str) -> str:
-    return "\n".join(f"# {line}" for line in text.splitlines())
 
 
 def load_config(

@@ -1,19 +1,9 @@
-"""Errors that a person can act on: where, what was found, what was expected, what to do.
+"""Errors that a user can act on: the place, the problem, what was expected, and the remedy."""
 
-Every script ends through `run_main`: such an error prints as a few lines and exits with code 2, without a
-traceback. Anything else is a defect of the workbench and keeps its traceback.
-"""
-
-import codecs
 import difflib
-import errno
-import io
-import os
-import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 ResultT = TypeVar("ResultT")
 
@@ -194,70 +184,3 @@ def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what a cluster sends before it kills. Treated as Ctrl-C, with an exit code of its own."""
-
-
-def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
-    """Run a script's `main` and turn errors a person can mend into exit code 2."""
-    _show_any_character()
-    try:
-        words = sys.argv[1:] if argv is None else argv
-        _refuse_undecoded(words)
-        code = main(words)
-    except WorkbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except UnicodeEncodeError as error:
-        if sys.getfilesystemencoding() == "utf-8":
-            raise
-        print(f"error: {_locale_error(repr(error.object[:80]))}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated)
-        said = "terminated" if terminated else "interrupted"
-        print(f"{said}: start the same command with --resume to go on", file=sys.stderr)
-        code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(
-            f"error: {error.filename or 'disk'}: no space left on the device\n"
-            "  remedy:   free some space, then start the same command with --resume; "
-            "the last complete checkpoint is untouched",
-            file=sys.stderr,
-        )
-        code = 2
-    except Exception as error:
-        explained = out_of_memory_explained(error)
-        if explained is None:
-            raise
-        print(f"error: {explained}", file=sys.stderr)
-        code = 2
-    raise SystemExit(code or 0)
-
-
-def _show_any_character() -> None:
-    """Print a character that the terminal's encoding lacks as its escape, instead of failing on it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _refuse_undecoded(words: Sequence[str]) -> None:
-    """Refuse a word of the command line whose bytes are no text: YAML and JSON could not hold it."""
-    for word in words:
-        try:
-            word.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _locale_error(str(os.fsencode(word))[1:]) from None
-
-
-def _locale_error(shown: str) -> WorkbenchError:
-    encoding = sys.getfilesystemencoding()
-    return WorkbenchError(
-        f"command line: {shown}",
-        f"holds characters that Python cannot read or write as {encoding}, the encoding of this shell",
-        expected="UTF-8",
-        remedy="export LC_ALL=C.UTF-8 (and unset PYTHONUTF8)"
-        if encoding != "utf-8"
-        else "rename the file or folder so that its name is UTF-8, for example with convmv",
-    )

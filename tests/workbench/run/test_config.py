@@ -7,7 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from workbench.run.config import Section, describe, known_keys, load_config, parse_command_line, write_config
+from workbench.run.command_line import parse_command_line
+from workbench.run.config import Section, describe, known_keys, load_config, write_config
 from workbench.run.errors import SeveralErrors, WorkbenchError
 
 

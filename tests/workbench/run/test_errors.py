@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from workbench.run.errors import Problems, SeveralErrors, Terminated, WorkbenchError, did_you_mean, nearest, run_main
+from workbench.run.command_line import run_main
+from workbench.run.errors import Problems, SeveralErrors, Terminated, WorkbenchError, did_you_mean, nearest
 
 
 def end(main, capsys):
@@ -62,7 +63,8 @@ def test_a_defect_keeps_its_traceback():
 
 def test_as_a_process():
     code = (
-        "from workbench.run.errors import WorkbenchError, run_main\n"
+        "from workbench.run.command_line import run_main\n"
+        "from workbench.run.errors import WorkbenchError\n"
         "def main(argv):\n"
         "    raise WorkbenchError(argv[0], 'broken') if argv[0] == 'user' else KeyError('defect')\n"
         "run_main(main)\n"
@@ -153,7 +155,7 @@ def test_defects_are_not_collected():
         Problems().attempt(lambda: 1 / 0)
 
 
-SAYS = "from workbench.run.errors import run_main; run_main(lambda argv: print('Zo\\xeb', open(argv[0]).read()))"
+SAYS = "from workbench.run.command_line import run_main; run_main(lambda argv: print('Zo\\xeb', open(argv[0]).read()))"
 
 
 @pytest.mark.parametrize(

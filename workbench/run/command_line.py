@@ -1,0 +1,173 @@
+"""The command line that every package shares: `CONFIG.yaml [a.b=value …] [options]`, and how a command ends.
+
+Every script ends through `run_main`: an error that the user can act on is printed in a few lines, with exit code 2 and
+without a traceback. Any other exception is a defect of the workbench and keeps its traceback.
+"""
+
+import argparse
+import codecs
+import errno
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NoReturn
+
+from workbench.run.config import ConfigT, describe, load_config
+from workbench.run.errors import Problems, Terminated, WorkbenchError, out_of_memory_explained
+
+
+@dataclass(frozen=True)
+class CommandLine(Generic[ConfigT]):
+    """A parsed command."""
+
+    config: ConfigT
+    origins: dict[str, str]
+    """Where each value comes from: `default`, the file, or `command line`; by dotted key."""
+    config_path: Path
+    dry_run: bool
+    resume: bool
+
+
+Check = Callable[[ConfigT, Problems, bool], Sequence[str]]
+"""(configuration, problems, resume) → lines about the inputs; checks everything that a command reads and writes."""
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, *, resume: bool = True) -> None:
+    """Add `CONFIG.yaml [a.b=value …] [--dry-run] [--json]` and, if `resume`, `--resume` to a parser."""
+    parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file; configs/ holds complete ones")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration as YAML and stop")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON, for programs")
+    if resume:
+        parser.add_argument("--resume", action="store_true", help="continue from the last complete checkpoint")
+
+
+def parse_words(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line on which options may stand between overrides."""
+    # argparse gives `a.b=value` after an option back as unknown; `parse_intermixed_args` cannot do subparsers.
+    arguments, rest = parser.parse_known_args(list(argv))
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown or (rest and "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
+def parse_command_line(
+    config_class: type[ConfigT],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    check: Check[ConfigT] | None = None,
+) -> CommandLine[ConfigT]:
+    """Read the command line of a command without verbs; see `read_command`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add_config_arguments(parser)
+    return read_command(config_class, parse_words(parser, argv), check)
+
+
+def read_command(
+    config_class: type[ConfigT], arguments: argparse.Namespace, check: Check[ConfigT] | None = None
+) -> CommandLine[ConfigT]:
+    """Load the configuration that parsed arguments name, and check what the command needs.
+
+    With --dry-run, print the resolved values as YAML that can be fed back, followed by comments that say what was
+    found and what is wrong; with --json, print one JSON object instead.
+
+    Raises:
+        WorkbenchError: unreadable file, unknown key (with the nearest one), wrong type; or a problem found by `check`.
+    """
+    path = Path(arguments.config)
+    resume = bool(getattr(arguments, "resume", False))
+    config, origins = load_config(config_class, path, arguments.overrides)
+    problems = Problems()
+    found = list(check(config, problems, resume)) if check is not None else []
+    if arguments.dry_run and arguments.json:
+        wrong = [str(error) for error in problems.errors]
+        values = config.model_dump(mode="json")
+        print(json.dumps({"config": values, "origins": origins, "found": found, "problems": wrong}, ensure_ascii=False))
+    elif arguments.dry_run:
+        comments = [*found, *(f"problem: {error}" for error in problems.errors)]
+        print("\n".join([describe(config, origins), *map(_comment, comments)]))
+    else:
+        problems.raise_if_any()
+        print("".join(f"{line}\n" for line in found), end="")
+    return CommandLine(config, origins, path, arguments.dry_run, resume)
+
+
+def _comment(text: str) -> str:
+    return "\n".join(f"# {line}" for line in text.splitlines())
+
+
+def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
+    """Run a script's `main` and turn errors a person can mend into exit code 2."""
+    _show_any_character()
+    try:
+        words = sys.argv[1:] if argv is None else argv
+        _refuse_undecoded(words)
+        code = main(words)
+    except WorkbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        print(f"error: {_locale_error(repr(error.object[:80]))}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        said = "terminated" if terminated else "interrupted"
+        print(f"{said}: start the same command with --resume to go on", file=sys.stderr)
+        code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: {error.filename or 'disk'}: no space left on the device\n"
+            "  remedy:   free some space, then start the same command with --resume; "
+            "the last complete checkpoint is untouched",
+            file=sys.stderr,
+        )
+        code = 2
+    except Exception as error:
+        explained = out_of_memory_explained(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
+        code = 2
+    raise SystemExit(code or 0)
+
+
+def _show_any_character() -> None:
+    """Print a character that the terminal's encoding lacks as its escape, instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_undecoded(words: Sequence[str]) -> None:
+    """Refuse a word of the command line whose bytes are no text: YAML and JSON could not hold it."""
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise _locale_error(str(os.fsencode(word))[1:]) from None
+
+
+def _locale_error(shown: str) -> WorkbenchError:
+    encoding = sys.getfilesystemencoding()
+    return WorkbenchError(
+        f"command line: {shown}",
+        f"holds characters that Python cannot read or write as {encoding}, the encoding of this shell",
+        expected="UTF-8",
+        remedy="export LC_ALL=C.UTF-8 (and unset PYTHONUTF8)"
+        if encoding != "utf-8"
+        else "rename the file or folder so that its name is UTF-8, for example with convmv",
+    )
