@@ -5,7 +5,6 @@ simulated, and the store marks the account. Deterministic for a seed, also when 
 judgement's noise depends on seed, annotator and item alone, and whose turn it is on the number of judgements.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -14,6 +13,7 @@ import numpy as np
 from annotate.queue.rules import Card, Nothing, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
+from workbench.data.hashing import text_digest
 from workbench.data.records import Message
 from workbench.run.errors import WorkbenchError
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator
@@ -84,9 +84,9 @@ def _judge(simulated: SimulatedAnnotator, card: Card, seed: int) -> int:
 
 
 def _noise(seed: int, name: str, item_id: str) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}\x1f{name}\x1f{item_id}".encode()).digest()
+    digest = text_digest(seed, name, item_id)
     return np.random.default_rng(np.frombuffer(digest[:16], dtype=np.uint32))
 
 
 def _key(seed: int, name: str, item_id: str) -> str:
-    return "sim-" + hashlib.sha256(f"{seed}\x1f{name}\x1f{item_id}".encode()).hexdigest()[:40]
+    return "sim-" + text_digest(seed, name, item_id).hex()[:40]

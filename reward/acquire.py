@@ -4,7 +4,6 @@ Writes priorities, one JSON object a line, which `python -m annotate prioritise 
 the queue. The measures are in reward/acquire_scores.py.
 """
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from reward.acquire_scores import Floats, bald, best_first, disagreement, length_balanced, uncertainty
+from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences, write_records
 from workbench.data.records import Item, Message
 from workbench.data.rules import RowRules
@@ -85,7 +85,7 @@ def acquire(
     pairs = [pair for pair in pairs_of(read_items(pool, rules)) if pair.id not in labelled]
     if not pairs:
         raise WorkbenchError(pool, "no pair of it is left to choose", remedy="a larger pool, or another --without")
-    chance = np.array([_chance(seed, pair.id) for pair in pairs])
+    chance = np.array([unit_hash(seed, pair.id) for pair in pairs])
     values: Floats | None = None
     if strategy == "random":
         order = np.argsort(chance)
@@ -95,7 +95,7 @@ def acquire(
         names = {f"reward_{place}": run for place, run in enumerate(models)}
         roles = open_runs(names, base=base)
         pairs = pairs_that_fit(roles, pairs, pool)
-        chance = np.array([_chance(seed, pair.id) for pair in pairs])
+        chance = np.array([unit_hash(seed, pair.id) for pair in pairs])
         gaps = pair_gaps(roles, list(names), pairs, batch_size=batch_size)
         values = {"uncertainty": uncertainty, "disagreement": disagreement, "bald": bald}[strategy](gaps)
         order = best_first(values, chance)
@@ -158,9 +158,3 @@ def pair_gaps(roles: Roles, names: Sequence[str], pairs: Sequence[Pair], *, batc
         scores = RoleScore(roles, name, batch_size)(prompts, texts, ended)
         gaps.append((scores[: len(pairs)] - scores[len(pairs) :]) / float(roles.heads[name].gain))
     return np.stack(gaps)
-
-
-def _chance(seed: int, name: str) -> float:
-    """A number in [0, 1) that depends on seed and pair alone, not on the pool."""
-    digest = hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from annotate.campaign.start import started_campaigns
-from annotate.intake.items import unit_hash
 from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect
 from annotate.statistics.ratings import Rating, rate
 from annotate.store.database import Store
+from workbench.data.hashing import unit_hash
 from workbench.evaluate.win_rate import Comparisons, WinRate, win_rate
 from workbench.run.errors import WorkbenchError, did_you_mean
 

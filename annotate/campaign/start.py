@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from annotate.intake.items import load_items, unit_hash
+from annotate.intake.items import load_items
 from annotate.store.database import Store
 from annotate.store.statements import Transaction
+from workbench.data.hashing import unit_hash
 from workbench.data.records import Item, Prompt, Response
 from workbench.run.errors import WorkbenchError
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from annotate.store.database import Store
 from annotate.store.statements import Transaction
+from workbench.data.hashing import unit_hash
 from workbench.data.records import Item, Message
 from workbench.run.errors import WorkbenchError
 
@@ -155,12 +156,6 @@ class _Loading:
                     f"item {item.id!r} holds half of a surrogate pair, which is no character",
                     expected="text that can be written as UTF-8",
                 )
-
-
-def unit_hash(seed: int, *parts: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
-    digest = hashlib.sha256("\x1f".join((str(seed), *parts)).encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def fingerprint(prompt: Sequence[Message], texts: Sequence[str]) -> str:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from annotate.intake.items import Intake, Loaded, load_items, unit_hash
+from annotate.intake.items import Intake, Loaded, load_items
 from annotate.store.database import Store
+from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
 from workbench.data.rules import RowRules

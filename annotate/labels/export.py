@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from annotate.intake.items import unit_hash
 from annotate.labels.resolve import Label, Mode, resolve
 from annotate.labels.votes import collect, strengths
 from annotate.store.database import Store
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
+from workbench.data.hashing import unit_hash
 from workbench.data.readers import write_records
 from workbench.data.records import Demonstration, Message, Preference
 from workbench.run.errors import WorkbenchError

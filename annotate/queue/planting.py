@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from annotate.intake.items import unit_hash
 from annotate.store.statements import Annotator, StoredItem, Transaction
+from workbench.data.hashing import unit_hash
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from annotate.intake.items import unit_hash
 from annotate.queue.cards import Answer, Card, Nothing, make_card, why_nothing
 from annotate.queue.planting import Planting
 from annotate.queue.submission import Choice, Refused, Submission, check, check_key, in_own_order
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Assignment, GivenJudgement, StoredItem, Transaction
+from workbench.data.hashing import unit_hash
 
 __all__ = [
     "Answer",

@@ -3,10 +3,10 @@
 A record's side depends on its group and the seed alone: it stays when rows are added, removed or reordered.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from workbench.data.hashing import unit_hash
 from workbench.data.records import Prompt, prompt_id
 
 RecordT = TypeVar("RecordT", bound=Prompt)
@@ -25,7 +25,7 @@ def split_by_group(
 ) -> tuple[list[RecordT], list[RecordT]]:
     """Split records into (train, held out) by the hash of their group.
 
-        held out  ⟺  sha256(seed, group) / 2⁶⁴  <  heldout_share      (first 8 bytes)
+        held out  ⟺  unit_hash(seed, group)  <  heldout_share
 
     Args:
         records: in any order; each side keeps it.
@@ -41,11 +41,6 @@ def split_by_group(
     train: list[RecordT] = []
     heldout: list[RecordT] = []
     for record in records:
-        side = heldout if _position(group(record), seed) < heldout_share else train
+        side = heldout if unit_hash(seed, group(record), separator=":") < heldout_share else train
         side.append(record)
     return train, heldout
-
-
-def _position(group: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

@@ -5,13 +5,13 @@ is decided by the asked things and the form alone (`is_heldout`), so every part 
 Knows no reward and no model. Randomness comes from the caller's `random.Random`.
 """
 
-import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
+from workbench.data.hashing import text_digest
 from workbench.tiny.facts import FACTS, PHRASINGS, Fact, lowered, question, statement
 from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
 
@@ -111,8 +111,7 @@ def _is_proper(questions: tuple[Question, ...]) -> bool:
 
 
 def _chosen(*parts: object) -> bool:
-    digest = hashlib.sha256("|".join(str(part) for part in parts).encode()).digest()
-    return digest[0] % HELDOUT_ONE_IN == 0
+    return text_digest(*parts, separator="|")[0] % HELDOUT_ONE_IN == 0
 
 
 def is_heldout_pair(one: Fact, other: Fact) -> bool:
