@@ -21,11 +21,11 @@ from peft import get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.record import RESULTS, spread, write_result
+from ppo.sampler import MergedCopy
 from workbench.measure import llama_config
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate_with
 from workbench.model.memory import Shape
-from workbench.model.merged_copy import MergedCopy
 from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
 from workbench.run.command_line import run_main

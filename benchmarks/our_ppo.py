@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ppo.start
 import ppo.train
 from ppo.config import PpoConfig
-from ppo.engines import Samples
+from ppo.sampler import Samples
 from workbench.run.config import load_config
 from workbench.run.tracking import Tracker
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
 
     Tracker.log = timed  # type: ignore[method-assign, assignment]
     if responses:
-        ppo.train.open_engine = lambda *_, **__: Replay(Path(responses[0]))
+        ppo.start.open_engine = lambda *_, **__: Replay(Path(responses[0]))
     ppo.train.train(load_config(PpoConfig, Path(config))[0], resume=False)
     Path(out).write_text(json.dumps(ends) + "\n", encoding="utf-8")
 
@@ -47,7 +48,7 @@ class Replay:
         """Nothing changes."""
 
     def sample(self, prompts: Sequence[Sequence[int]], **_: Any) -> Samples:
-        """See `ppo.engines.Engine`."""
+        """See `ppo.sampler.Engine`."""
         return Samples([self.table[tuple(prompt)] for prompt in prompts])
 
 

@@ -1,6 +1,6 @@
 """Claim: which engine samples fastest, and what reading the responses by every role costs, side by side in one run.
 
-Measures the engines of `ppo/engines.py` that run in this process, on the roles of a ppo run's parents, and the passes
+Measures the engines of `ppo/sampler.py` that run in this process, on the roles of a ppo run's parents, and the passes
 of policy, reference, value and reward over the same rows: one after another, and in one batch with an adapter for each
 row.
 
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.record import RESULTS, spread, write_result
-from ppo.engines import open_engine
-from ppo.open import open_roles
+from ppo.sampler import open_engine
+from ppo.start import open_roles
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_prompts
 from workbench.data.tokenise import encode_prompt

@@ -1,9 +1,11 @@
 """What a run of post-training reads and writes, opened and checked before any model library is loaded."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ppo.config import ContrastiveConfig, PpoConfig
-from ppo.passport import check_passports
 from workbench.data.inputs import (
     check_base,
     check_divides,
@@ -21,6 +23,11 @@ from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
 from workbench.data.splits import split_by_group
 from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import file_fingerprint
+
+PASSPORT_VERSION = 1
+"""The version of passport.json that is understood."""
 
 
 def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) -> list[str]:
@@ -150,3 +157,65 @@ def check_values(config: PpoConfig, problems: Problems) -> None:
             expected="a file of demonstrations",
             remedy="data.demonstrations=FILE, or train.ptx_coef=0",
         )
+
+
+def check_passports(rewards: Sequence[RunFolder], *, force: bool) -> dict[str, list[str]]:
+    """Every reward run has passed its examination, as it is now.
+
+    Args:
+        rewards: the reward runs, as named in `model.reward`.
+        force: go on all the same.
+
+    Returns:
+        Run → what is wrong with its passport; empty unless forced.
+
+    Raises:
+        WorkbenchError: a passport is missing, fails, or is of other weights, and `force` is not set.
+    """
+    problems = {str(reward.path): objections(reward) for reward in rewards}
+    problems = {run: found for run, found in problems.items() if found}
+    if problems and not force:
+        run, found = next(iter(problems.items()))
+        raise WorkbenchError(
+            run,
+            f"PPO is refused against this reward model: {', '.join(found)}",
+            expected=f"a passport that passes (see {Path(run) / 'passport.html'})",
+            remedy=f"python -m reward passport {run} examines it; --force (model.force=true) goes on, on the record",
+        )
+    return problems
+
+
+def objections(reward: RunFolder) -> list[str]:
+    """What is wrong with a run's passport: the checks that fail, or one sentence; nothing where it passes.
+
+    Raises:
+        WorkbenchError: the file is broken.
+    """
+    path = reward.path / "passport.json"
+    if not path.is_file():
+        return ["it has no passport"]
+    try:
+        passport: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version, outcome = passport["version"], passport["outcome"]
+        failed, files = list(passport["failed"]), dict(passport["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkbenchError(
+            path, f"is no passport ({error})", remedy=f"python -m reward passport {reward.path}"
+        ) from None
+    if version != PASSPORT_VERSION:
+        return [f"its passport is of version {version}, not {PASSPORT_VERSION}"]
+    changed = [name for name, digest in files.items() if _digest(reward.path / name) != digest]
+    if changed or not files:
+        return [f"its passport is of other weights ({', '.join(changed) or 'none'})"]
+    if outcome == "pass":
+        return []
+    return [f"check {name} fails" for name in failed] or ["its passport fails"]
+
+
+def forced_text(forced: dict[str, list[str]]) -> str:
+    """For the model card."""
+    return "; ".join(f"`{run}`: {', '.join(found)}" for run, found in forced.items())
+
+
+def _digest(path: Path) -> str | None:
+    return str(file_fingerprint(path)["sha256"]) if path.is_file() else None

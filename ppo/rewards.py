@@ -5,9 +5,57 @@ Shapes: B = batch, R = response tokens (right-padded). Masks: True on real respo
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from ppo.kl import ESTIMATORS
+
+if TYPE_CHECKING:
+    from ppo.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class RewardRule:
+    """How scores become rewards; see `ppo.config.RewardSection` for each."""
+
+    kl_in: str
+    kl_estimator: str
+    missing_eos_score: float | None
+    score_clip: float
+    length_penalty: float
+    free_length: int
+    spread_coef: float
+    sign: int
+    whiten: bool
+
+
+def rewards_of(rollout: "Rollout", rule: RewardRule, *, kl_coef: float, scale: "Moments | None") -> Tensor:
+    """Reward of each token (B, R).
+
+    Args:
+        rollout: with scores and log-probabilities.
+        rule: what is done to them.
+        kl_coef: weight of the KL penalty, in score units per nat.
+        scale: of the scores so far, where they are divided by their running deviation.
+    """
+    scores = rollout.scores - rule.spread_coef * rollout.score_spread
+    if scale is not None:
+        scores = scores / scale.std
+    given = effective_scores(
+        rule.sign * scores,
+        rollout.ended,
+        rollout.mask.sum(dim=1),
+        missing_eos_score=rule.missing_eos_score,
+        score_clip=rule.score_clip,
+        length_penalty=rule.length_penalty,
+        free_length=rule.free_length,
+    )
+    estimate = ESTIMATORS[rule.kl_estimator](rollout.old_logprobs, rollout.reference_logprobs)
+    penalties = kl_coef * estimate if rule.kl_in == "reward" else torch.zeros_like(estimate)
+    rewards = token_rewards(given, penalties, rollout.mask)
+    return whiten(rewards, rollout.mask, keep_mean=True) if rule.whiten else rewards
 
 
 def effective_scores(

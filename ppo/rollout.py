@@ -5,18 +5,56 @@ ratio is 1 before the first step. Shapes: B = batch, R = response tokens.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ppo.data import PromptSet
-from ppo.engines import Engine
+from ppo.sampler import Engine
+from workbench.data.records import Prompt
 from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response
 from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts with their token ids."""
+
+    records: list[Prompt]
+    ids: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, indices: list[int]) -> "PromptSet":
+        """The prompts at these indices, in this order."""
+        return PromptSet([self.records[i] for i in indices], [self.ids[i] for i in indices])
+
+
+def prompts_of_iteration(
+    prompts: PromptSet, iteration: int, batch_size: int, seed: int, responses_per_prompt: int = 1
+) -> PromptSet:
+    """The prompts that one iteration answers: a new shuffle each pass over the set, no prompt left out of a pass.
+
+    Each is there `responses_per_prompt` times in a row. A function of its arguments alone, so a resumed run meets the
+    same prompts.
+    """
+    number, indices = batch_size // responses_per_prompt, []
+    for position in range(iteration * number, (iteration + 1) * number):
+        epoch, place = divmod(position, len(prompts))
+        indices += [_shuffle(len(prompts), seed, epoch)[place]] * responses_per_prompt
+    return prompts.take(indices)
+
+
+@lru_cache(maxsize=2)  # the pass over the prompts, and the next one
+def _shuffle(size: int, seed: int, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(size, generator=generator).tolist()
+    return order
 
 
 @dataclass(frozen=True)

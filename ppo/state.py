@@ -12,7 +12,6 @@ import numpy
 import torch
 
 from ppo.rewards import Moments
-from ppo.update import Optimizers
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import save_checkpoint
 from workbench.run.folder import RunFolder
@@ -36,6 +35,42 @@ class State:
     """Metrics of the first iteration."""
     recent: list[dict[str, float]] = field(default_factory=list)
     """Metrics of the last iterations; with the first one's, what warnings are drawn from."""
+
+
+@dataclass
+class Optimizers:
+    """Adam for each trained role. The learning rates are set anew each iteration."""
+
+    policy: torch.optim.Optimizer
+    value: torch.optim.Optimizer | None
+    """None without a value model."""
+
+    @classmethod
+    def of(cls, roles: Roles, *, beta2: float, eps: float) -> "Optimizers":
+        """Parameter groups chosen by role name."""
+
+        def adam(role: str) -> torch.optim.Optimizer:
+            options: dict[str, Any] = {"betas": (0.9, beta2), "eps": eps, "weight_decay": 0.0, "fused": True}
+            return torch.optim.AdamW(roles.parameters(role), lr=0.0, **options)
+
+        for parameter in roles.heads["value"].parameters() if "value" in roles.heads else ():
+            parameter.requires_grad_(True)
+        return cls(adam("policy"), adam("value") if "value" in roles.heads else None)
+
+    def set_learning_rates(self, policy: float, value: float) -> None:
+        """For the coming iteration."""
+        for optimizer, lr in ((self.policy, policy), (self.value, value)):
+            for group in optimizer.param_groups if optimizer is not None else ():
+                group["lr"] = lr
+
+    def states(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: each.state_dict() for name, each in vars(self).items() if each is not None}
+
+    def load_states(self, states: dict[str, Any]) -> None:
+        """Put back what `states` gave."""
+        for name, state in states.items():
+            getattr(self, name).load_state_dict(state)
 
 
 def trained_roles(roles: Roles) -> list[str]:

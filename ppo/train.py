@@ -6,33 +6,25 @@ for each iteration:   collect → rewards → advantages → update → log
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
+from ppo.advantages import Targets, targets_of
 from ppo.checks import FrozenWatch, check_policy_is_reference
 from ppo.config import PpoConfig
-from ppo.data import Data, Demonstrations, PromptSet, load_demonstrations, load_prompts, prompts_of_iteration
-from ppo.engines import Engine, open_engine
-from ppo.evaluate import evaluate
-from ppo.inputs import check_inputs
+from ppo.evaluate import evaluate, kl_per_response, rollout_metrics
+from ppo.inputs import check_inputs, check_passports, forced_text
 from ppo.kl import adapted_kl_coef
-from ppo.open import open_roles, reward_names
-from ppo.passport import check_passports, forced_text
-from ppo.rollout import Rollout, collect, reward_models
-from ppo.state import State, resume, save
-from ppo.targets import RewardRule, Targets, kl_per_response, rewards_of, rollout_metrics, targets_of
-from ppo.update import Objective, Optimizers, update
+from ppo.rewards import RewardRule, rewards_of
+from ppo.rollout import Rollout, collect, prompts_of_iteration, reward_models
+from ppo.start import Run, load_data, open_run, reward_names
+from ppo.state import save
+from ppo.update import Objective, update
 from ppo.watch import warnings
 from workbench.data.rules import RowRules
-from workbench.model.base import default_device
 from workbench.model.heads import save_head
 from workbench.model.precision import LOGPROB_LIMITS
-from workbench.model.processes import Processes
-from workbench.model.roles import Roles
-from workbench.model.session import Session, Setup, open_session, prepare
+from workbench.model.session import open_session, prepare
 from workbench.run.card import write_card
 from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.divergence import LOWER, diverged, require_finite
@@ -40,28 +32,10 @@ from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.peak import peak_resident_bytes
 from workbench.run.progress import progress
-from workbench.run.tracking import NoTracker, Tracker
 
 MUST_BE_FINITE = ("objective/score", "objective/kl", "policy/loss", "value/loss", "heldout/score", "heldout/kl")
 NOTHING_TO_SAMPLE = ("probability tensor contains", "device-side assert")
 """How torch refuses to sample from probabilities that are not finite, on a CPU and on a GPU."""
-
-
-@dataclass
-class Run:
-    """What the loop works with."""
-
-    config: PpoConfig
-    folder: RunFolder
-    roles: Roles
-    engine: Engine
-    optimizers: Optimizers
-    state: State
-    prompts: PromptSet
-    heldout: PromptSet
-    demonstrations: Demonstrations | None
-    tracker: Tracker | NoTracker
-    processes: Processes
 
 
 def train(config: PpoConfig, *, resume: bool) -> RunFolder:
@@ -73,7 +47,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     rewards = [member for reward in named for member in reward.members]
     names = {"train": config.data.train, "heldout": config.data.heldout, "demonstrations": config.data.demonstrations}
     files, rules = setup.files(names), RowRules(config.data.ignore, config.data.bad_rows)
-    data = _load_data(config, setup.tokenizer, files, rules)
+    data = load_data(config, setup.tokenizer, files, rules)
     parents = {"start": config.model.start}
     parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
     session = open_session(
@@ -92,18 +66,14 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
             session.folder.update_record(forced=forced)
             session.say(f"forced: {forced_text(forced)}")
         with session.running():
-            _train(config, setup, session, rewards, data)
+            run = open_run(config, setup, session, rewards, data)
+            with run.roles.cores_apart():
+                iterate(run)
+                results = _evaluate(run, config.train.iterations)
+                if session.processes.first:
+                    _finish(run, results)
     setup.processes.close()
     return session.folder
-
-
-def _train(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> None:
-    run = _open(config, setup, session, rewards, data)
-    with run.roles.cores_apart():
-        iterate(run)
-        results = _evaluate(run, config.train.iterations)
-        if session.processes.first:
-            _finish(run, results)
 
 
 def iterate(run: Run) -> None:
@@ -354,69 +324,6 @@ def _evaluate(run: Run, step: int) -> dict[str, float]:
     _stop_if_diverged(run, f"before iteration {step}", metrics)
     run.state.heldout[step] = metrics["heldout/score"] - run.state.kl_coef * metrics["heldout/kl"]
     return metrics
-
-
-def _open(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
-    """Everything that the loop needs, in the state in which it goes on."""
-    assert setup.start is not None
-    roles = open_roles(
-        setup.start,
-        rewards,
-        base=config.model.base,
-        value=config.model.value if config.train.advantage == "gae" else "none",
-        average=config.train.average_decay > 0,
-        activation_checkpointing=config.model.activation_checkpointing,
-    )
-    optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
-    state = State(iteration=0, kl_coef=config.reward.kl_coef)
-    if session.checkpoint is not None:
-        state = resume(session.checkpoint, roles, optimizers)
-    engine = open_engine(
-        config.rollout.engine,
-        roles,
-        dtype=roles.lm_head.dtype,
-        url=config.rollout.vllm_url,
-        folder=session.folder.path / "vllm",
-        processes=session.processes,
-    )
-    if session.processes.first:
-        print(roles.summary())
-    return Run(
-        config,
-        session.folder,
-        roles,
-        engine,
-        optimizers,
-        state,
-        data.prompts,
-        data.heldout,
-        data.demonstrations,
-        session.tracker,
-        session.processes,
-    )
-
-
-def _load_data(config: PpoConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Path], rules: RowRules) -> Data:
-    prompts, heldout = load_prompts(
-        tokenizer,
-        train=files["train"],
-        heldout=files.get("heldout"),
-        heldout_share=config.data.heldout_share,
-        max_prompt_length=config.data.max_prompt_length,
-        seed=config.run.seed,
-        rules=rules,
-    )
-    demonstrations = None
-    if config.train.ptx_coef > 0:
-        demonstrations = load_demonstrations(
-            tokenizer,
-            files["demonstrations"],
-            max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
-            number=config.train.minibatch_size,
-            device=default_device(),
-            rules=rules,
-        )
-    return Data(prompts, heldout, demonstrations)
 
 
 def _finish(run: Run, results: dict[str, float]) -> None:

@@ -7,16 +7,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ppo.advantages import Targets
 from ppo.checks import Gap, check_ratio, check_repeatable
-from ppo.data import Demonstrations
 from ppo.loss import kl_loss, policy_loss, value_loss
 from ppo.rollout import Rollout, spread
-from ppo.targets import Targets
+from ppo.state import Optimizers
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
@@ -24,40 +23,21 @@ from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 
 
-@dataclass
-class Optimizers:
-    """Adam for each trained role. The learning rates are set anew each iteration."""
+@dataclass(frozen=True)
+class Demonstrations:
+    """Demonstrations to imitate beside the reward (`train.ptx_coef`)."""
 
-    policy: torch.optim.Optimizer
-    value: torch.optim.Optimizer | None
-    """None without a value model."""
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    number: int
+    """Drawn for each optimizer step."""
+    pad_id: int
+    device: torch.device
 
-    @classmethod
-    def of(cls, roles: Roles, *, beta2: float, eps: float) -> "Optimizers":
-        """Parameter groups chosen by role name."""
-
-        def adam(role: str) -> torch.optim.Optimizer:
-            options: dict[str, Any] = {"betas": (0.9, beta2), "eps": eps, "weight_decay": 0.0, "fused": True}
-            return torch.optim.AdamW(roles.parameters(role), lr=0.0, **options)
-
-        for parameter in roles.heads["value"].parameters() if "value" in roles.heads else ():
-            parameter.requires_grad_(True)
-        return cls(adam("policy"), adam("value") if "value" in roles.heads else None)
-
-    def set_learning_rates(self, policy: float, value: float) -> None:
-        """For the coming iteration."""
-        for optimizer, lr in ((self.policy, policy), (self.value, value)):
-            for group in optimizer.param_groups if optimizer is not None else ():
-                group["lr"] = lr
-
-    def states(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {name: each.state_dict() for name, each in vars(self).items() if each is not None}
-
-    def load_states(self, states: dict[str, Any]) -> None:
-        """Put back what `states` gave."""
-        for name, state in states.items():
-            getattr(self, name).load_state_dict(state)
+    def take(self, generator: torch.Generator) -> Rows:
+        """Random ones."""
+        index = torch.randint(len(self.prompts), (self.number,), generator=generator).tolist()
+        return Rows.of([self.prompts[i] for i in index], [self.responses[i] for i in index], self.pad_id, self.device)
 
 
 @dataclass(frozen=True)

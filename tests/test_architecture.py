@@ -74,11 +74,19 @@ PLACES = {
 
 
 @cache
-def imports(path: Path) -> frozenset[str]:
-    """Dotted names that a file imports anywhere in it: modules, and what is taken from them."""
+def imports(path: Path, *, for_types: bool = True) -> frozenset[str]:
+    """Dotted names that a file imports anywhere in it: modules, and what is taken from them.
+
+    Args:
+        path: of the file.
+        for_types: with the imports under `if TYPE_CHECKING`, which never run.
+    """
     names: set[str] = set()
     package = ".".join(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not for_types:
+        tree.body = [node for node in tree.body if not _is_for_types(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -86,6 +94,10 @@ def imports(path: Path) -> frozenset[str]:
             source = ".".join([*parts, *([node.module] if node.module else [])])
             names |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
     return frozenset(names)
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def top_level(path: Path) -> set[str]:
@@ -174,7 +186,7 @@ def test_large_dependencies_are_known_in_few_places(library):
 def test_pure_modules_calculate_and_do_nothing_else(name):
     path = ROOT / name
     assert path.is_file(), f"{name} is missing"
-    for module in imports(path):
+    for module in imports(path, for_types=False):
         top = module.split(".")[0]
         if top in PACKAGES:
             target = file_of(module)

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ppo.config import PpoConfig
-from ppo.data import PromptSet, load_prompts
-from ppo.open import open_roles
-from ppo.rollout import Rollout, read
+from ppo.rollout import PromptSet, Rollout, read
+from ppo.start import load_prompts, open_roles
 from tests.conftest import load_phase
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles

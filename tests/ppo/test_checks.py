@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import ppo.start
 import ppo.train
 from ppo.train import train
 from workbench.run.errors import WorkbenchError
@@ -23,7 +24,7 @@ def edited_copy(run, target, file, change):
 
 
 def test_a_policy_that_is_not_the_reference(ppo_config, monkeypatch):
-    original = ppo.train.open_roles
+    original = ppo.start.open_roles
 
     def perturbed(*arguments, **options):
         roles = original(*arguments, **options)
@@ -31,7 +32,7 @@ def test_a_policy_that_is_not_the_reference(ppo_config, monkeypatch):
             roles.parameters("policy")[1].add_(1e-3)
         return roles
 
-    monkeypatch.setattr(ppo.train, "open_roles", perturbed)
+    monkeypatch.setattr(ppo.start, "open_roles", perturbed)
     with pytest.raises(WorkbenchError, match=r"KL\(policy, reference\)"):
         train(ppo_config(), resume=False)
 

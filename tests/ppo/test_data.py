@@ -2,7 +2,8 @@
 
 import pytest
 
-from ppo.data import PromptSet, load_prompts, prompts_of_iteration
+from ppo.rollout import PromptSet, prompts_of_iteration
+from ppo.start import load_prompts
 from tests.conftest import user, write_jsonl
 from workbench.data.records import Prompt
 from workbench.model.base import load_tokenizer

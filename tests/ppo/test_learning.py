@@ -28,7 +28,7 @@ def with_opinions(*arguments, **options):
 @pytest.fixture
 def learn(ppo_config, monkeypatch):
     """Trains for a dozen iterations of 32 responses and gives the rows of metrics."""
-    monkeypatch.setattr("ppo.open.open_runs", with_opinions)
+    monkeypatch.setattr("ppo.start.open_runs", with_opinions)
     monkeypatch.setattr(Roles, "scores", share_of_odd_tokens)
 
     def run(*overrides):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ppo.__main__ import main
-from ppo.passport import check_passports, objections
+from ppo.inputs import check_passports, objections
 from ppo.train import train
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder

@@ -9,11 +9,11 @@ from peft import get_peft_model
 from torch.nn.functional import linear
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ppo.advantages import Targets
 from ppo.checks import Gap, check_policy_is_reference, check_ratio
-from ppo.data import PromptSet
-from ppo.rollout import Rollout, spread
-from ppo.targets import Targets
-from ppo.update import Objective, Optimizers, update
+from ppo.rollout import PromptSet, Rollout, spread
+from ppo.state import Optimizers
+from ppo.update import Objective, update
 from tests.ppo.test_update import OPTIONS
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from ppo.data import PromptSet
-from ppo.engines import InProcess, Transformers
-from ppo.rollout import collect, spread
+from ppo.rollout import PromptSet, collect, spread
+from ppo.sampler import InProcess, Transformers
 from tests.ppo.conftest import LENGTHS, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows

@@ -150,7 +150,7 @@ def test_a_run_that_fails_is_closed_and_can_go_on(ppo_config, finished, monkeypa
 KILLED = """
 import os, signal, sys
 import torch
-import ppo.engines, ppo.rollout, ppo.state
+import ppo.sampler, ppo.rollout, ppo.state
 from ppo.__main__ import main
 
 where, number = sys.argv[1], int(sys.argv[2])
@@ -169,7 +169,7 @@ def dying(original, after=None):
 
 save = torch.save
 if where == "sampling":
-    ppo.engines.generate = dying(ppo.engines.generate)
+    ppo.sampler.generate = dying(ppo.sampler.generate)
 elif where == "reading":
     ppo.rollout.token_kl = dying(ppo.rollout.token_kl)
 elif where == "update":

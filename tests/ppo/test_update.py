@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from ppo.advantages import gae
-from ppo.data import Demonstrations
+from ppo.advantages import Targets, gae
 from ppo.kl import kl_k1
 from ppo.rewards import token_rewards, whiten
-from ppo.targets import Targets
-from ppo.update import Objective, Optimizers, update
+from ppo.state import Optimizers
+from ppo.update import Demonstrations, Objective, update
 from tests.ppo.conftest import random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.processes import Processes

@@ -138,12 +138,7 @@ KNOBS = (
         "fewer answers at one time: a smaller rollout.micro_batch_size (ppo), normalise.batch_size (reward), "
         "sample.prompts (sft) or --batch-size (evaluate); or fewer max_new_tokens",
     ),
-    (
-        "workbench/model/merged_copy.py",
-        "while merging the policy",
-        "rollout.engine=transformers, which needs no merged copy",
-    ),
-    ("ppo/engines.py", "while sampling", "a smaller rollout.micro_batch_size, or rollout.engine=transformers"),
+    ("ppo/sampler.py", "while sampling", "a smaller rollout.micro_batch_size, or rollout.engine=transformers"),
     ("ppo/rollout.py", "while the roles read the answers", "a smaller rollout.micro_batch_size"),
     (
         "ppo/update.py",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ppo.sampler import MergedCopy
 from tests.bases import with_files, write_base
 from tests.reference.tolerances import FLOAT32
 from workbench.data.records import Message
@@ -16,7 +17,6 @@ from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate, generate_with
 from workbench.model.heads import ScalarHead
 from workbench.model.logprobs import token_logprobs
-from workbench.model.merged_copy import MergedCopy
 from workbench.model.roles import Roles, lora_config, start_training_adapter
 from workbench.run.errors import WorkbenchError
 

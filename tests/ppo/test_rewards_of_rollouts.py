@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ppo.rewards import Moments
-from ppo.targets import RewardRule, kl_per_response, rewards_of, rollout_metrics, targets_of
+from ppo.advantages import targets_of
+from ppo.evaluate import kl_per_response, rollout_metrics
+from ppo.rewards import Moments, RewardRule, rewards_of
 
 RULE = RewardRule(
     kl_in="reward",

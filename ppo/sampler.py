@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.initialization import no_init_weights
 
 from ppo.vllm import VllmClient
 from workbench.data.template import end_ids
+from workbench.model.dense import unpacked
 from workbench.model.generate import generate, generate_with
-from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
@@ -139,6 +141,42 @@ class Continuous(InProcess):
                 remedy="rollout.engine=transformers, or a smaller rollout.sample_batch_size where memory ran out",
             )
         return Samples([list(response.generated_tokens) for _, response in in_order])
+
+
+class MergedCopy:
+    """The merged copy of one role.
+
+    Args:
+        roles: the base with its adapters.
+        role: whose adapter is merged; `refresh` before sampling.
+        dtype: of the copy.
+    """
+
+    def __init__(self, roles: Roles, role: str, *, dtype: torch.dtype) -> None:
+        self.roles, self.role = roles, role
+        config: Any = AutoConfig.for_model(**roles.causal_model.config.to_dict())
+        config.quantization_config = None
+        with roles.device, no_init_weights():  # made where it stays, and not filled twice: no 13 GB on the host
+            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        self.model.tie_weights()  # which is part of the initialisation that was left out
+        self.model.generation_config = roles.causal_model.generation_config
+        self.model.requires_grad_(False)
+        own: dict[str, Tensor] = {name: weight.data for name, weight in self.model.named_parameters()}
+        self._layers = [
+            (own[f"{name}.weight"], layer)
+            for name, layer in roles.causal_model.named_modules()
+            if hasattr(layer, "get_delta_weight")
+        ]
+        for name, weight in roles.causal_model.named_parameters():
+            if "lora_" not in name and not name.endswith("base_layer.weight"):  # a bias has no adapter
+                own[name.replace(".base_layer.", ".")].copy_(weight)
+
+    def refresh(self) -> None:
+        """Take over the adapter's present weights."""
+        with torch.no_grad():
+            layer: Any
+            for own, layer in self._layers:
+                own.copy_(unpacked(layer).float() + layer.get_delta_weight(self.role).float())
 
 
 class Merged(InProcess):

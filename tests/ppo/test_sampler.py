@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ppo.engines import Continuous, InProcess, Merged, Transformers, Vllm, open_engine
+from ppo.advantages import Targets
+from ppo.evaluate import rollout_metrics
 from ppo.rollout import collect
-from ppo.targets import Targets, rollout_metrics
+from ppo.sampler import Continuous, InProcess, Merged, MergedCopy, Transformers, Vllm, open_engine
 from tests.reference.tolerances import SHAPES
 from workbench.data.template import end_ids
 from workbench.model.masks import pad_rows, position_ids
-from workbench.model.merged_copy import MergedCopy
 from workbench.model.processes import Processes
 from workbench.run.errors import WorkbenchError
 

@@ -1,0 +1,225 @@
+"""What starts a run: its roles on one base, its data, its optimizers and state, new or from a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ppo.checks import check_reference_is_not_base
+from ppo.config import PpoConfig
+from ppo.inputs import read_sides
+from ppo.rollout import PromptSet
+from ppo.sampler import Engine, open_engine
+from ppo.state import Optimizers, State, resume
+from ppo.update import Demonstrations
+from workbench.data.batching import encode_demonstrations, encode_prompts
+from workbench.data.readers import read_demonstrations
+from workbench.data.records import Prompt
+from workbench.data.rules import RowRules
+from workbench.model.base import default_device
+from workbench.model.heads import ScalarHead
+from workbench.model.open import new_value_head, open_runs
+from workbench.model.processes import Processes
+from workbench.model.roles import Roles
+from workbench.model.session import Session, Setup
+from workbench.run.folder import RunFolder
+from workbench.run.tracking import NoTracker, Tracker
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads."""
+
+    prompts: PromptSet
+    heldout: PromptSet
+    demonstrations: Demonstrations | None
+
+
+@dataclass
+class Run:
+    """What the loop works with."""
+
+    config: PpoConfig
+    folder: RunFolder
+    roles: Roles
+    engine: Engine
+    optimizers: Optimizers
+    state: State
+    prompts: PromptSet
+    heldout: PromptSet
+    demonstrations: Demonstrations | None
+    tracker: Tracker | NoTracker
+    processes: Processes
+
+
+def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
+    """Everything that the loop needs, in the state in which it goes on."""
+    assert setup.start is not None
+    roles = open_roles(
+        setup.start,
+        rewards,
+        base=config.model.base,
+        value=config.model.value if config.train.advantage == "gae" else "none",
+        average=config.train.average_decay > 0,
+        activation_checkpointing=config.model.activation_checkpointing,
+    )
+    optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
+    state = State(iteration=0, kl_coef=config.reward.kl_coef)
+    if session.checkpoint is not None:
+        state = resume(session.checkpoint, roles, optimizers)
+    engine = open_engine(
+        config.rollout.engine,
+        roles,
+        dtype=roles.lm_head.dtype,
+        url=config.rollout.vllm_url,
+        folder=session.folder.path / "vllm",
+        processes=session.processes,
+    )
+    if session.processes.first:
+        print(roles.summary())
+    return Run(
+        config,
+        session.folder,
+        roles,
+        engine,
+        optimizers,
+        state,
+        data.prompts,
+        data.heldout,
+        data.demonstrations,
+        session.tracker,
+        session.processes,
+    )
+
+
+def reward_names(number: int) -> tuple[str, ...]:
+    """The role of each reward model: reward_1 … reward_K."""
+    return tuple(f"reward_{n}" for n in range(1, number + 1))
+
+
+def open_roles(
+    start: RunFolder,
+    rewards: Sequence[RunFolder],
+    *,
+    base: str | None,
+    value: str,
+    average: bool,
+    activation_checkpointing: bool,
+) -> Roles:
+    """Load a run's roles.
+
+    Args:
+        start: the run whose adapter is the reference; the policy starts as its copy.
+        rewards: the reward runs, K ≥ 1.
+        base: where the base is now, when not where `start` says.
+        value: `adapter`: an adapter and head of its own, a copy of the first reward model. `head`: a scalar head on the
+            policy's trunk, from 0. `none`: no value model.
+        average: keep a moving average of the policy as the role `average`.
+        activation_checkpointing: recompute activations in backward passes.
+
+    Raises:
+        WorkbenchError: from `open_runs`; the reference is the bare base.
+    """
+    names = reward_names(len(rewards))
+    roles = open_runs({"reference": start.path, **{n: r.path for n, r in zip(names, rewards, strict=True)}}, base=base)
+    check_reference_is_not_base(roles)
+    roles.copy("reference", "policy")
+    if average:
+        roles.copy("reference", "average")
+    if value == "adapter":
+        roles.copy(names[0], "value")
+        roles.heads["value"] = new_value_head(roles.heads[names[0]])
+    elif value == "head":
+        head = ScalarHead(roles.heads[names[0]].weight.numel())
+        head.weight.data.zero_()
+        roles.heads["value"] = head.to(roles.device)
+    if activation_checkpointing:
+        roles.checkpoint_activations()
+    return roles
+
+
+def load_data(config: PpoConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Path], rules: RowRules) -> Data:
+    """Prompts, held-out prompts, and demonstrations if `train.ptx_coef` > 0, as token ids."""
+    prompts, heldout = load_prompts(
+        tokenizer,
+        train=files["train"],
+        heldout=files.get("heldout"),
+        heldout_share=config.data.heldout_share,
+        max_prompt_length=config.data.max_prompt_length,
+        seed=config.run.seed,
+        rules=rules,
+    )
+    demonstrations = None
+    if config.train.ptx_coef > 0:
+        demonstrations = load_demonstrations(
+            tokenizer,
+            files["demonstrations"],
+            max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
+            number=config.train.minibatch_size,
+            device=default_device(),
+            rules=rules,
+        )
+    return Data(prompts, heldout, demonstrations)
+
+
+def load_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    train: Path,
+    heldout: Path | None,
+    heldout_share: float,
+    max_prompt_length: int,
+    seed: int,
+    rules: RowRules | None = None,
+) -> tuple[PromptSet, PromptSet]:
+    """Training and held-out prompts.
+
+    Raises:
+        WorkbenchError: from the readers; nothing is left on one side; a held-out prompt is also a training prompt.
+    """
+    records, held_out = read_sides(train, heldout, share=heldout_share, seed=seed, rules=rules)
+    return tuple(  # type: ignore[return-value]
+        _encode(tokenizer, side, max_prompt_length, place, rules)
+        for side, place in ((records, train), (held_out, heldout or train))
+    )
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: int, place: Path, rules: RowRules | None
+) -> PromptSet:
+    encoded = encode_prompts(tokenizer, records, max_length=limit, place=place, rules=rules)
+    return PromptSet([records[i] for i in encoded.kept], [row["prompt_ids"] for row in encoded.rows])
+
+
+def load_demonstrations(
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    *,
+    max_length: int,
+    number: int,
+    device: torch.device,
+    rules: RowRules | None = None,
+) -> Demonstrations:
+    """Read and encode them; those longer than `max_length` tokens are left out, and counted.
+
+    Raises:
+        WorkbenchError: from the readers; all are too long.
+    """
+    rows = encode_demonstrations(
+        tokenizer,
+        read_demonstrations(path, rules),
+        max_length=max_length,
+        place=path,
+        rules=rules,
+        limit_name="data.max_prompt_length + rollout.max_new_tokens",
+    ).rows
+    split = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
+    return Demonstrations(
+        [row["input_ids"][:n] for row, n in zip(rows, split, strict=True)],
+        [row["input_ids"][n:] for row, n in zip(rows, split, strict=True)],
+        number,
+        tokenizer.pad_token_id,
+        device,
+    )
