@@ -28,9 +28,8 @@ from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_items, read_prompts, write_records
 from workbench.data.records import Item, Preference, content_id
 from workbench.evaluate.metrics import correctness
-from workbench.evaluate.policy import Floats
 from workbench.evaluate.role_models import RoleScore
-from workbench.evaluate.statistics import bootstrap_interval
+from workbench.evaluate.statistics import Floats, bootstrap_interval
 from workbench.model.open import open_runs
 from workbench.run.config import load_config
 from workbench.run.folder import RunFolder

@@ -31,8 +31,7 @@ from reward.passport.measures import fit_temperature, half_of_groups
 from workbench.data.readers import write_records
 from workbench.data.records import Item, Preference
 from workbench.evaluate.metrics import correctness, ece_by_chance, expected_calibration_error
-from workbench.evaluate.policy import Floats
-from workbench.evaluate.statistics import bootstrap_interval
+from workbench.evaluate.statistics import Floats, bootstrap_interval
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator
 
 OUT = RESULTS / "reward_labels.json"

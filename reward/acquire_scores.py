@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, expit
 
-Floats = NDArray[np.float64]
+from workbench.evaluate.statistics import Floats
 
 
 def binary_entropy(probability: ArrayLike) -> Floats:

@@ -6,10 +6,10 @@ Shapes: N = fits (one a size and seed), R = resamples.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-Floats = NDArray[np.float64]
+from workbench.evaluate.statistics import Floats
 
 LOWEST, HIGHEST = (0.5, 0.0, 0.05), (1.0, 50.0, 2.0)
 """Bounds of ceiling, scale and exponent: a coin is right half the time, and nobody more than always."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from annotate.intake.items import fingerprint
 from workbench.data.readers import write_records
@@ -19,24 +19,11 @@ from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
 from workbench.run.progress import progress
 
-
-class SampledAnswer(Protocol):
-    """What a sampler returns for one answer (`workbench.model.generate.Sampled`)."""
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-
-    @property
-    def temperature(self) -> float:
-        """It was sampled at."""
-
-    @property
-    def ended(self) -> bool:
-        """By itself."""
+if TYPE_CHECKING:
+    from workbench.model.generate import Sampled
 
 
-Sampler = Callable[..., Iterator[tuple[Prompt, list[Any]]]]
+Sampler = Callable[..., Iterator[tuple[Prompt, list["Sampled"]]]]
 """`sampler(prompts, temperatures=…, responses_per_prompt=…, max_new_tokens=…, batch_size=…, seed=…)`."""
 
 
@@ -80,7 +67,7 @@ def sampler_of_run(run: str, every: Sequence[Prompt] = (), max_new_tokens: int =
     """
     opened: list[Any] = []
 
-    def sampler(prompts: Sequence[Prompt], **settings: Any) -> Iterator[tuple[Prompt, list[Any]]]:
+    def sampler(prompts: Sequence[Prompt], **settings: Any) -> Iterator[tuple[Prompt, list["Sampled"]]]:
         from workbench.data.batching import check_prompts
         from workbench.model.generate import sample
         from workbench.model.open import open_runs
@@ -127,7 +114,7 @@ def batch_of_pairs(
     prompts: Sequence[Prompt], start: int, recipe: Recipe, sampler: Sampler, counts: Counts
 ) -> Iterator[Item]:
     """Items of one batch of prompts; `start`, the place of its first prompt, gives the seed."""
-    answers: dict[str, dict[str, SampledAnswer]] = {prompt.id: {} for prompt in prompts}
+    answers: dict[str, dict[str, Sampled]] = {prompt.id: {} for prompt in prompts}
     waiting = list(prompts)
     for attempt in range(recipe.tries):
         counts.resampled += len(waiting) if attempt else 0
@@ -157,7 +144,7 @@ def batch_of_pairs(
             yield _item(prompt, (first, second), recipe)
 
 
-def _item(prompt: Prompt, answers: Sequence[SampledAnswer], recipe: Recipe) -> Item:
+def _item(prompt: Prompt, answers: Sequence["Sampled"], recipe: Recipe) -> Item:
     item_id = f"{prompt.id}-{fingerprint(prompt.prompt, [answer.text for answer in answers])[:10]}"
     return Item(
         id=item_id,

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from workbench.evaluate.statistics import Floats
+
 Level = Literal["nominal", "ordinal", "interval"]
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 VALUES = (-3, -2, -1, 0, 1, 2, 3)

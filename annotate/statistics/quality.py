@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from workbench.evaluate.statistics import Floats
+
 Integers = NDArray[np.int64]
 
 CLASSES = 3

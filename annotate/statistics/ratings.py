@@ -6,9 +6,9 @@ Shapes: K = runs, G = prompts, R = resamples.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from workbench.evaluate.statistics import Floats
 
 ELO = 400 / np.log(10)
 """Points on the scale of chess for one unit of log-odds."""

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench.evaluate.metrics import correctness
-from workbench.evaluate.statistics import share_interval
+from workbench.evaluate.statistics import Floats, share_interval
 from workbench.model.roles import Roles
 from workbench.model.score import response_nll
-
-Floats = NDArray[np.float64]
 
 
 def evaluate_pairs(

@@ -13,9 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
 from workbench.evaluate.metrics import correctness, correlation_within, words
-from workbench.evaluate.statistics import Estimate, bootstrap_interval, cluster_sums, share_interval
-
-Floats = NDArray[np.float64]
+from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, cluster_sums, share_interval
 
 
 def judgement_agreement(shares: ArrayLike, counts: ArrayLike) -> Floats:

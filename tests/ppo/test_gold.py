@@ -12,7 +12,8 @@ from sft.config import SftConfig
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_prompts
 from workbench.data.records import Message
-from workbench.model.generate import sample_from_run
+from workbench.model.generate import sample
+from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.config import load_config
 from workbench.tiny.gold import gold_reward
@@ -36,8 +37,15 @@ def gold_of(roles: Roles, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
 
 def mean_gold(run: Path) -> float:
     prompts = read_prompts(resolve_data("tiny:prompts_heldout"))
-    sampled = sample_from_run(
-        run, prompts, temperatures=[1.0], responses_per_prompt=1, max_new_tokens=64, batch_size=200, seed=0
+    sampled = sample(
+        open_runs({"policy": run}),
+        "policy",
+        prompts,
+        temperatures=[1.0],
+        responses_per_prompt=1,
+        max_new_tokens=64,
+        batch_size=200,
+        seed=0,
     )
     totals = [gold_reward(prompt.prompt, answers[0].text, answers[0].ended) for prompt, answers in sampled]
     return sum(gold.total for gold in totals if gold is not None) / len(totals)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss
 
-from workbench.evaluate.statistics import cluster_sums, wilson_interval
+from workbench.evaluate.statistics import Floats, cluster_sums, wilson_interval
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -72,7 +72,7 @@ def unique_share(texts: Sequence[str]) -> float:
     return len({text.strip() for text in texts}) / len(texts)
 
 
-def correctness(gaps: ArrayLike) -> NDArray[np.float64]:
+def correctness(gaps: ArrayLike) -> Floats:
     """1 where the chosen answer scores higher, ½ where both score the same, else 0.
 
     Args:
@@ -211,10 +211,11 @@ def correlation_within(left: ArrayLike, right: ArrayLike, groups: Sequence[objec
     Returns:
         in [−1, 1]; None where nothing varies inside the groups.
     """
-    return correlation(_centred(left, groups), _centred(right, groups))
+    return correlation(centred(left, groups), centred(right, groups))
 
 
-def _centred(values: ArrayLike, groups: Sequence[object]) -> NDArray[np.float64]:
+def centred(values: ArrayLike, groups: Sequence[object]) -> Floats:
+    """(N,) values minus the mean of their own group."""
     array = np.asarray(values, dtype=np.float64)
     sums, counts = cluster_sums(array, groups)
     means = dict(zip(dict.fromkeys(groups), sums / counts, strict=True))

@@ -6,20 +6,19 @@ Knows neither how a model is loaded nor what the truth is: both are passed in.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench.data.records import Demonstration, Message, Prompt
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation, TrajectoryPoint
 from workbench.evaluate.metrics import correlation, distinct_n, unique_share
-from workbench.evaluate.statistics import Estimate, bootstrap_interval, bootstrap_ratio
+from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, bootstrap_ratio
 from workbench.evaluate.win_rate import WinRate, compare, win_rate
 from workbench.run.errors import WorkbenchError
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from workbench.model.generate import Sampled
 
 
 class GoldLike(Protocol):
@@ -49,27 +48,17 @@ class Score(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class SampledAnswer:
-    """One answer as a policy gave it."""
-
-    text: str
-    ids: tuple[int, ...]
-    """Response tokens, EOS included where it ended by itself."""
-    ended: bool
-
-
 class Policy(Protocol):
     """What evaluation asks of a model."""
 
     def sample(
         self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
-    ) -> Sequence[Sequence[SampledAnswer]]:
+    ) -> Sequence[Sequence["Sampled"]]:
         """(len(prompts), samples_per_prompt) answers."""
         ...
 
     def divergence(
-        self, prompts: Sequence[Sequence[Message]], responses: Sequence[SampledAnswer]
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence["Sampled"]
     ) -> tuple[Floats, Floats] | None:
         """(N,) Σ_t log π − log ρ, and (N,) exact Σ_t KL(π ‖ ρ), nats; None without a reference."""
         ...

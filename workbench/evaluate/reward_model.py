@@ -21,8 +21,8 @@ from workbench.evaluate.metrics import (
     reliability_bins,
     words,
 )
-from workbench.evaluate.policy import Floats, Gold, Score, finite_scores
-from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.evaluate.policy import Gold, Score, finite_scores
+from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval
 from workbench.run.errors import WorkbenchError
 
 

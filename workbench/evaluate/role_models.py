@@ -12,8 +12,8 @@ import torch
 
 from workbench.data.records import Message, Prompt
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.policy import Floats, SampledAnswer
-from workbench.model.generate import sample
+from workbench.evaluate.statistics import Floats
+from workbench.model.generate import Sampled, sample
 from workbench.model.roles import Roles
 from workbench.model.score import compare_roles, response_nll, score_rows
 from workbench.run.folder import RunFolder
@@ -46,7 +46,7 @@ class RolePolicy:
 
     def sample(
         self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
-    ) -> list[list[SampledAnswer]]:
+    ) -> list[list[Sampled]]:
         """(len(prompts), samples_per_prompt) answers."""
         answers = sample(
             self.roles,
@@ -58,10 +58,10 @@ class RolePolicy:
             batch_size=self.sampling.batch_size,
             seed=seed,
         )
-        return [[SampledAnswer(one.text, one.ids, one.ended) for one in drawn] for _, drawn in answers]
+        return [drawn for _, drawn in answers]
 
     def divergence(
-        self, prompts: Sequence[Sequence[Message]], responses: Sequence[SampledAnswer]
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[Sampled]
     ) -> tuple[Floats, Floats] | None:
         """(N,) sampled and (N,) exact KL to the reference, nats; None without a reference."""
         if self.reference is None:

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+Floats = NDArray[np.float64]
+"""Any shape; the docstring of what takes or returns it says which."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -36,11 +39,12 @@ def wilson_interval(successes: float, count: float, *, confidence: float = 0.95)
 
         (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n),   p = successes / n
 
-    Source: Wilson 1927, JASA 22(158). Also used with half successes (ties), where it is slightly too wide.
+    Source: Wilson 1927, JASA 22(158). scipy's `binomtest` takes integers only; here ties count as half successes
+    (which makes the interval slightly too wide) and the number of trials may be an effective one.
 
     Args:
-        successes: how many succeeded, ties counted ½; between 0 and `count`.
-        count: how many independent trials, n > 0; an effective number need not be whole.
+        successes: number of successes, a tie counts ½; between 0 and `count`.
+        count: number of independent trials, n > 0; it need not be an integer.
         confidence: two-sided coverage.
     Returns:
         low, high: both within [0, 1].
@@ -55,9 +59,7 @@ def wilson_interval(successes: float, count: float, *, confidence: float = 0.95)
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def cluster_sums(
-    values: ArrayLike, clusters: Sequence[object] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def cluster_sums(values: ArrayLike, clusters: Sequence[object] | None) -> tuple[Floats, Floats]:
     """Sum and number of the values of each cluster, clusters in order of first appearance.
 
     Args:
@@ -84,7 +86,7 @@ def share_interval(
 ) -> Estimate:
     r"""A share with Wilson's interval on the effective number of trials.
 
-        n* = p(1−p) / SE²,   SE as in `mean_interval`;   n* = G where SE = 0;   never more than N
+        n* = p(1−p) / SE²,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − p))² / N²;   n* = G where SE = 0;   never more than N
 
     Where all or none succeed a bootstrap gives an interval of no width; Wilson's stays open to the other side.
     Source: Wilson 1927; effective sample size: Kish 1965, and with Wilson: Dean and Pagano 2015, JSSAM 3(4).
@@ -102,37 +104,13 @@ def share_interval(
     return Estimate(share, low, high, int(total), groups)
 
 
-def _clustered_error(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
+def _clustered_error(sums: Floats, counts: Floats) -> float:
     """Standard error of Σ sums / Σ counts over its clusters; infinite with a single one."""
     total, groups = counts.sum(), len(sums)
     if groups < 2:
         return math.inf
     residuals = sums - counts * (sums.sum() / total)
     return math.sqrt(groups / (groups - 1) * float((residuals**2).sum())) / float(total)
-
-
-def mean_interval(values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95) -> Estimate:
-    r"""Mean with Student's interval from cluster-robust standard errors.
-
-        m = Σ_i x_i / N,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − m))² / N²,   m ± t_{G−1}·SE
-
-    With one value a cluster this is the ordinary t interval.
-    Source: Miller 2024, arXiv:2411.00640 (clustered errors), with the G/(G−1) correction for few clusters.
-
-    Args:
-        values: (N,) float.
-        clusters: (N,) hashable, or None for independent values.
-        confidence: two-sided coverage.
-    Returns:
-        the mean and its interval; infinitely wide with a single cluster.
-    """
-    sums, counts = cluster_sums(values, clusters)
-    total, groups = counts.sum(), len(sums)
-    mean = float(sums.sum() / total)
-    half_width = math.inf
-    if groups > 1:
-        half_width = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * _clustered_error(sums, counts)
-    return Estimate(mean, mean - half_width, mean + half_width, int(total), groups)
 
 
 def bootstrap_interval(
@@ -163,8 +141,8 @@ def bootstrap_interval(
 
 
 def bootstrap_ratio(
-    sums: NDArray[np.float64],
-    counts: NDArray[np.float64],
+    sums: Floats,
+    counts: Floats,
     *,
     seed: int,
     resamples: int = 2000,

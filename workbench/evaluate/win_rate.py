@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from workbench.evaluate.statistics import bootstrap_interval, wilson_interval
+from workbench.evaluate.statistics import Floats, bootstrap_interval, wilson_interval
 
 RIDGE = 1e-3
 """Penalty ½·RIDGE·slope² of the length model: keeps the slope finite where length decides everything."""
@@ -23,13 +23,13 @@ RIDGE = 1e-3
 class Comparisons:
     """Every answer of one policy against every answer of the other to the same prompt."""
 
-    outcomes: NDArray[np.float64]
+    outcomes: Floats
     """(C,) 1 won, ½ tied, 0 lost."""
-    length_differences: NDArray[np.float64]
+    length_differences: Floats
     """(C,) own length − other's, in the unit given."""
     prompts: list[str]
     """(C,) the prompt of each."""
-    weights: NDArray[np.float64]
+    weights: Floats
     """(C,) 1 / comparisons of that prompt: each prompt counts the same."""
 
 
@@ -57,7 +57,7 @@ class WinRate:
     """Of the bootstrap."""
 
 
-def outcomes(own: ArrayLike, other: ArrayLike, *, tie: float = 1e-9) -> NDArray[np.float64]:
+def outcomes(own: ArrayLike, other: ArrayLike, *, tie: float = 1e-9) -> Floats:
     """1 where `own` is higher, 0 where `other` is, ½ where they differ by at most `tie`.
 
     Args:

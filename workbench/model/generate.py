@@ -6,7 +6,6 @@ sampled distribution another one than the scored distribution.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from workbench.data.tokenise import decode_response, encode_prompt
 from workbench.model.decode import decode
 from workbench.model.dense import dense_of
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
-from workbench.model.open import open_runs
 from workbench.model.roles import Roles, check_row
 
 
@@ -164,27 +162,3 @@ def sample(
                 answers[i][j] = Sampled(decode_response(roles.tokenizer, kept), temperature, done, kept)
         for prompt, texts in zip(batch, answers, strict=True):
             yield prompt, [text for text in texts if text is not None]
-
-
-def sample_from_run(
-    run_path: str | Path,
-    prompts: Sequence[Prompt],
-    *,
-    temperatures: Sequence[float],
-    responses_per_prompt: int,
-    max_new_tokens: int,
-    batch_size: int,
-    seed: int,
-) -> Iterator[tuple[Prompt, list[Sampled]]]:
-    """Open a finished run and sample from it; see `sample`."""
-    roles = open_runs({"policy": run_path})
-    yield from sample(
-        roles,
-        "policy",
-        prompts,
-        temperatures=temperatures,
-        responses_per_prompt=responses_per_prompt,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-    )

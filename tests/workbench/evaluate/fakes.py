@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.records import Demonstration, Message, Preference, Prompt
-from workbench.evaluate.policy import SampledAnswer
+from workbench.model.generate import Sampled
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FakePolicy:
 
     def _answer(self, rng):
         length, ended = int(rng.integers(2, 9)), bool(rng.random() < self.ends)
-        return SampledAnswer(" ".join([self.word] * length), tuple(range(length + ended)), ended)
+        return Sampled(" ".join([self.word] * length), 1.0, ended, tuple(range(length + ended)))
 
     def divergence(self, prompts, responses):
         if not self.reference:

@@ -9,7 +9,6 @@ from scipy import stats
 from workbench.evaluate.statistics import (
     Estimate,
     bootstrap_interval,
-    mean_interval,
     share_interval,
     wilson_interval,
 )
@@ -42,33 +41,6 @@ def test_wilson_ends_solve_the_score_equation(successes, count):
 def test_wilson_mirrors():
     low, high = wilson_interval(3.5, 20)
     assert wilson_interval(16.5, 20) == pytest.approx((1 - high, 1 - low), **EXACT)
-
-
-def test_clustered_mean_by_hand():
-    # Prompt a: 1, 3; prompt b: 2. N = 3, m = 2. Residual sums: a 0, b 0 → no spread at all between prompts.
-    calm = mean_interval([1, 3, 2], ["a", "a", "b"])
-    assert (calm.mean, calm.low, calm.high, calm.count, calm.prompts) == (2, 2, 2, 3, 2)
-    # a: 1, 1; b: 4. m = 2; residual sums −2, 2; SE² = 2/1·8/9; t_1(.975) = 12.7062
-    wide = mean_interval([1, 1, 4], ["a", "a", "b"])
-    assert wide.high - wide.mean == pytest.approx(12.7062047 * math.sqrt(16 / 9), rel=1e-7)
-
-
-def test_mean_of_independent_values_is_the_t_interval():
-    values = np.random.default_rng(0).normal(3, 2, 40)
-    ours, theirs = mean_interval(values), stats.ttest_1samp(values, 0).confidence_interval()
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
-
-
-def test_copies_of_answers_add_no_certainty():
-    values = np.random.default_rng(1).normal(size=30)
-    once, copied = mean_interval(values), mean_interval(np.repeat(values, 5), [i // 5 for i in range(150)])
-    naive = mean_interval(np.repeat(values, 5))
-    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), **EXACT)
-    assert naive.high - naive.low < 0.5 * (once.high - once.low)
-
-
-def test_single_prompt_has_no_interval():
-    assert mean_interval([1.0, 2.0], ["a", "a"]).high == math.inf
 
 
 def test_bootstrap_matches_scipy():

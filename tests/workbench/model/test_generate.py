@@ -8,7 +8,8 @@ import torch
 import workbench.model.generate
 from workbench.data.records import Message, Prompt
 from workbench.data.tokenise import decode_response
-from workbench.model.generate import generate, sample, sample_from_run
+from workbench.model.generate import generate, sample
+from workbench.model.open import open_runs
 
 PROMPTS = [[1, 40, 41, 42], [1, 50], [1, 60, 61, 62, 63, 64, 65]]
 
@@ -153,8 +154,9 @@ def test_text_and_ids_of_a_sample_agree(roles):
 def test_samples_are_reproducible(roles, sft_run):
     assert collect(roles) == collect(roles)
     assert collect(roles) != collect(roles, seed=1)
-    opened = sample_from_run(
-        sft_run,
+    opened = sample(
+        open_runs({"policy": sft_run}),
+        "policy",
         prompts(3),
         temperatures=(0.7, 1.3),
         responses_per_prompt=4,
