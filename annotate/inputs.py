@@ -60,7 +60,7 @@ def _check_prompts(problems: Problems, config: AnnotateConfig, key: str, name: s
     if files is not None:
         rules = RowRules(config.data.ignore, config.data.bad_rows)
         records = problems.attempt(read_prompts, files[key], rules) or []
-        problems.attempt(check_template, base, records, place=files[key], rules=RowRules(bad_rows="error"))
+        problems.attempt(check_template, base, records, source=files[key], rules=RowRules(bad_rows="error"))
 
 
 def needed(key: str, value: str | None) -> str:

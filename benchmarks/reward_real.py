@@ -92,7 +92,7 @@ def judged(run: RunFolder, max_length: int) -> Judged:
     """What the model and the longer answer say of the pairs held out; long prompts cut as in the fit."""
     roles = open_runs({"reward": run.path})
     pairs = own_heldout_pairs(run)
-    encoded = encode_pairs(roles.tokenizer, pairs, max_length=max_length, place=run.path, truncate_prompt=True)
+    encoded = encode_pairs(roles.tokenizer, pairs, max_length=max_length, source=run.path, truncate_prompt=True)
     kept = [pairs[index] for index in encoded.kept]
     chosen, rejected = score_pairs(roles, "reward", encoded.rows, batch_size=16)
     longer = np.array([float(len(words(pair.chosen_text)) - len(words(pair.rejected_text))) for pair in kept])

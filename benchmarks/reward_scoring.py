@@ -118,7 +118,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.one_per_prompt:
         records = list({record.group: record for record in records}.values())
     records = records[: arguments.limit]
-    rows = encode_pairs(tokenizer, records, max_length=arguments.max_length, place=arguments.pairs).rows
+    rows = encode_pairs(tokenizer, records, max_length=arguments.max_length, source=arguments.pairs).rows
     whole = len(rows) - len(rows) % max(TRL_BATCHES)
     rows = rows[:whole] if whole else rows  # TRL's means give a last, smaller batch the weight of a whole one
     if arguments.side == "ours":

@@ -189,7 +189,7 @@ def load_prompts(
 def _encode(
     tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: int, place: Path, rules: RowRules | None
 ) -> PromptSet:
-    encoded = encode_prompts(tokenizer, records, max_length=limit, place=place, rules=rules)
+    encoded = encode_prompts(tokenizer, records, max_length=limit, source=place, rules=rules)
     return PromptSet([records[i] for i in encoded.kept], [row["prompt_ids"] for row in encoded.rows])
 
 
@@ -211,7 +211,7 @@ def load_demonstrations(
         tokenizer,
         read_demonstrations(path, rules),
         max_length=max_length,
-        place=path,
+        source=path,
         rules=rules,
         limit_name="data.max_prompt_length + rollout.max_new_tokens",
     ).rows

@@ -18,10 +18,10 @@ from markupsafe import Markup
 from reward.config import RewardConfig
 from reward.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
 from workbench.data.embedded import resolve_data
-from workbench.data.preferences import load_pairs
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
 from workbench.data.rules import RowRules
+from workbench.data.splits import load_pairs
 from workbench.evaluate.charts import Series, fit_chart
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config

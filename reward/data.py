@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from reward.ensemble import resampled
 from workbench.data.batching import encode_pairs
-from workbench.data.preferences import load_pairs
 from workbench.data.records import Preference
 from workbench.data.rules import RowRules
+from workbench.data.splits import load_pairs
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def load_data(
     if bootstrap_seed is not None:
         records = resampled(records, bootstrap_seed)
     encode = partial(encode_pairs, tokenizer, max_length=max_length, truncate_prompt=truncate_prompt, rules=rules)
-    encoded, kept_out = encode(records, place=train), encode(split.heldout, place=heldout or train)
+    encoded, kept_out = encode(records, source=train), encode(split.heldout, source=heldout or train)
     kept = [records[i] for i in encoded.kept]
     levels, shares = strength_levels([record.strength for record in kept])
     counts = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reward.config import RewardConfig
+from workbench.data.files.rows import existing
 from workbench.data.inputs import (
     check_base,
     check_micro_batch,
@@ -14,10 +15,9 @@ from workbench.data.inputs import (
     parents,
     start_base,
 )
-from workbench.data.preferences import PairSplit
 from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
-from workbench.data.sources import existing
+from workbench.data.splits import PairSplit
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 

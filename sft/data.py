@@ -43,7 +43,7 @@ def load_data(
     """
     records, held_out = read_sides(train, validation, share=validation_share, seed=seed, rules=rules)
     encode = partial(encode_demonstrations, tokenizer, max_length=max_length, loss_on=loss_on, rules=rules)
-    rows, held_out_rows = encode(records, place=train), encode(held_out, place=validation or train)
+    rows, held_out_rows = encode(records, source=train), encode(held_out, source=validation or train)
     return SftData(
         Dataset.from_list(rows.rows),
         Dataset.from_list(held_out_rows.rows),

@@ -17,8 +17,8 @@ from ppo.config import ContrastiveConfig, LossSection
 from ppo.contrastive.evaluate import evaluate_pairs
 from ppo.inputs import check_contrastive_inputs
 from workbench.data.batching import encode_pairs
-from workbench.data.preferences import load_pairs
 from workbench.data.rules import RowRules
+from workbench.data.splits import load_pairs
 from workbench.model.base import load_base
 from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
 from workbench.model.session import Session, Setup, open_session, prepare
@@ -233,8 +233,8 @@ def _rows(
         rules=rules,
     )
     encode = partial(encode_pairs, tokenizer, max_length=config.data.max_length, prompt_apart=True, rules=rules)
-    rows = encode(split.train, place=files["train"])
-    kept_out = encode(split.heldout, place=files.get("heldout", files["train"]))
+    rows = encode(split.train, source=files["train"])
+    kept_out = encode(split.heldout, source=files.get("heldout", files["train"]))
     counts = {
         "train": len(rows.rows),
         "heldout": len(kept_out.rows),

@@ -59,7 +59,7 @@ def encode_demonstrations(
     demonstrations: Sequence[Demonstration],
     *,
     max_length: int,
-    place: object,
+    source: object,
     loss_on: LossOn = "last",
     rules: RowRules | None = None,
     limit_name: str = "data.max_length",
@@ -72,7 +72,7 @@ def encode_demonstrations(
         tokenizer: with a frozen template (`ensure_template`).
         demonstrations: what to imitate.
         max_length: tokens of prompt and response together, at most.
-        place: the file, for messages.
+        source: the file, for messages.
         loss_on: `last`: the mask is 1 on the response. `all`: also on the assistant's earlier turns; see `turn_mask`.
         rules: how many rows may be left out because the template refuses them.
         limit_name: the config key of the limit, for messages.
@@ -89,7 +89,7 @@ def encode_demonstrations(
         return {"input_ids": prompt + response, "completion_mask": mask}, len(mask)
 
     return _encoded(
-        tokenizer, demonstrations, encode, max_length, place, "demonstrations", limit_name=limit_name, rules=rules
+        tokenizer, demonstrations, encode, max_length, source, "demonstrations", limit_name=limit_name, rules=rules
     )
 
 
@@ -132,7 +132,7 @@ def encode_pairs(
     preferences: Sequence[Preference],
     *,
     max_length: int,
-    place: object,
+    source: object,
     prompt_apart: bool = False,
     truncate_prompt: bool = False,
     rules: RowRules | None = None,
@@ -148,7 +148,7 @@ def encode_pairs(
         tokenizer: with a frozen template (`ensure_template`).
         preferences: chosen and rejected responses.
         max_length: tokens of the prompt with either response, at most.
-        place: the file, for messages.
+        source: the file, for messages.
         prompt_apart: keep the prompt's ids in a field of their own.
         truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), in both
             rows alike; where two tokens of it do not fit either, the pair is dropped.
@@ -174,11 +174,11 @@ def encode_pairs(
             return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}, length
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}, length
 
-    encoded = _encoded(tokenizer, preferences, encode, max_length, place, "pairs", limit_name=limit_name, rules=rules)
+    encoded = _encoded(tokenizer, preferences, encode, max_length, source, "pairs", limit_name=limit_name, rules=rules)
     if cut:
         _log.warning(
             "%s: cut the prompts of %d of %d pairs to %s=%d tokens",
-            place,
+            source,
             cut,
             len(preferences),
             limit_name,
@@ -192,7 +192,7 @@ def encode_prompts(
     prompts: Sequence[Prompt],
     *,
     max_length: int,
-    place: object,
+    source: object,
     limit_name: str = "data.max_prompt_length",
     rules: RowRules | None = None,
 ) -> EncodedRows:
@@ -202,7 +202,7 @@ def encode_prompts(
         tokenizer: with a frozen template (`ensure_template`).
         prompts: what to answer.
         max_length: tokens of a prompt, at most.
-        place: the file, for messages.
+        source: the file, for messages.
         limit_name: the config key of the limit, for messages.
         rules: how many rows may be left out because the template refuses them.
 
@@ -214,7 +214,7 @@ def encode_prompts(
         ids = encode_prompt(tokenizer, record.prompt)
         return {"prompt_ids": ids}, len(ids)
 
-    return _encoded(tokenizer, prompts, encode, max_length, place, "prompts", limit_name=limit_name, rules=rules)
+    return _encoded(tokenizer, prompts, encode, max_length, source, "prompts", limit_name=limit_name, rules=rules)
 
 
 PromptT = TypeVar("PromptT", Prompt, Demonstration)
@@ -265,7 +265,7 @@ def _encoded(
     records: Sequence[Any],
     encode: Callable[[Any], tuple[dict[str, list[int]], int]],
     limit: int,
-    place: object,
+    source: object,
     kind: str,
     *,
     limit_name: str,
@@ -273,28 +273,28 @@ def _encoded(
 ) -> EncodedRows:
     """Rows of the records that the template takes and that are not longer than the limit."""
     if not records:
-        raise WorkbenchError(place, f"it has no {kind}", expected="at least one")
+        raise WorkbenchError(source, f"it has no {kind}", expected="at least one")
     positions = tokenizer.model_max_length
     fit_positions(positions, {limit_name: limit})
-    taken = accepted(partial(render, tokenizer), records, place=place, rules=rules)
+    taken = accepted(partial(render, tokenizer), records, source=source, rules=rules)
     encoded = [encode(records[index]) for index in taken]
     lengths = [length for _, length in encoded]
     fits = [length <= limit for length in lengths]
-    _report_lengths(lengths, limit, place, kind, limit_name, positions)
+    _report_lengths(lengths, limit, source, kind, limit_name, positions)
     rows, kept = [row for row, _ in compress(encoded, fits)], list(compress(taken, fits))
-    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], place, kind)
+    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], source, kind)
     return EncodedRows(rows, kept, len(taken) - len(kept), max(lengths), unknown=unknown)
 
 
 def _report_lengths(
-    lengths: Sequence[int], limit: int, place: object, kind: str, limit_name: str, positions: int
+    lengths: Sequence[int], limit: int, source: object, kind: str, limit_name: str, positions: int
 ) -> None:
     """Say how many are too long, or fail where all are."""
     shortest, longest, dropped = min(lengths), max(lengths), sum(length > limit for length in lengths)
     if dropped == len(lengths):
         most = min(longest, positions)
         raise WorkbenchError(
-            place,
+            source,
             f"all {len(lengths)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
             expected=f"at most {limit} tokens ({limit_name}); the base has {positions} positions",
             remedy=f"{limit_name}={most} keeps {'them all' if most == longest else 'those that the base can read'}"
@@ -308,12 +308,12 @@ def _report_lengths(
         advice = f"; {limit_name}={most} would keep {share:.0%} of them" if helps else ""
         _log.warning(
             "%s: dropped %d of %d %s, longer than %s=%d tokens (the longest has %d)%s",
-            *(place, dropped, len(lengths), kind, limit_name, limit, longest, advice),
+            *(source, dropped, len(lengths), kind, limit_name, limit, longest, advice),
         )
 
 
 def _report_unknown(
-    tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], place: object, kind: str
+    tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], source: object, kind: str
 ) -> int:
     """Say how many tokens stand for characters that the vocabulary lacks, or fail where they are too many."""
     if knows_all_characters(tokenizer):
@@ -334,12 +334,12 @@ def _report_unknown(
     )
     if count > MOST_UNKNOWN * tokens:
         raise WorkbenchError(
-            place,
+            source,
             problem,
             expected=f"at most {MOST_UNKNOWN:.0%} of the tokens",
             remedy="a base whose tokenizer knows these characters (byte-level, or with byte fallback), or replace them",
         )
-    _log.warning("%s: %s", place, problem)
+    _log.warning("%s: %s", source, problem)
     return count
 
 

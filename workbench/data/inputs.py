@@ -9,10 +9,10 @@ from pathlib import Path
 
 from workbench.data.base_files import BaseFiles, check_positions, check_quantisation, read_base_files
 from workbench.data.embedded import resolve_data
-from workbench.data.preferences import PairSplit, load_pairs
 from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
+from workbench.data.splits import PairSplit, load_pairs
 from workbench.run.config import Section
 from workbench.run.divergence import require_finite_file
 from workbench.run.errors import Problems, WorkbenchError
@@ -164,7 +164,7 @@ def check_sides(
 ) -> None:
     """The base's own template takes the conversations to train on and those held out; what it refuses is collected."""
     for place, records in sides:
-        problems.attempt(check_template, files, records, place=place, rules=rules)
+        problems.attempt(check_template, files, records, source=place, rules=rules)
 
 
 def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from workbench.data.fields import SetAside, not_blank, worthless
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.example import CATEGORIES, Example
+from workbench.data.forms.fields import SetAside, not_blank, worthless
 from workbench.data.forms.judgements import RATINGS
 from workbench.data.forms.own import validated
 from workbench.data.records import Demonstration, Item, Message, Preference, Prompt, content_id, prompt_id

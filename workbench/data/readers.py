@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from workbench.data.fields import WorthlessRow, not_blank, text_of
 from workbench.data.files.json_rows import NESTED
-from workbench.data.files.rows import Row
-from workbench.data.missing import missing
+from workbench.data.files.row import Row
+from workbench.data.files.rows import existing, read_text, stream_rows
+from workbench.data.forms.fields import EmptyRow, not_blank, text_of
+from workbench.data.forms.missing import missing
 from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
 from workbench.data.reading import Fatal, Reading, check_ids, report_duplicates, say, with_others
 from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt, content_id
 from workbench.data.rules import RowRules
-from workbench.data.sources import existing, read_text, stream_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 
@@ -169,7 +169,7 @@ def count_answers(path: str | Path, rules: RowRules | None = None) -> int:
     first: WorkbenchError | None = None
     for record in stream_answers(path, rules):
         total += 1
-        if isinstance(record, WorkbenchError) and not isinstance(record, WorthlessRow):
+        if isinstance(record, WorkbenchError) and not isinstance(record, EmptyRow):
             bad, first = bad + 1, first or record
     if not total:
         raise WorkbenchError(path, "it is empty", expected="at least one record")

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from workbench.data.columns import Columns, leaves, texts_of
-from workbench.data.fields import SetAside
 from workbench.data.files.json_rows import NESTED
-from workbench.data.files.rows import Row
-from workbench.data.forms.choice import canonical, canonical_name, form_of
+from workbench.data.files.row import Row
+from workbench.data.files.rows import read_rows, too_large
 from workbench.data.forms.example import Example, Form
-from workbench.data.missing import missing
+from workbench.data.forms.fields import SetAside
+from workbench.data.forms.missing import missing
+from workbench.data.forms.table import canonical, canonical_name, form_of
+from workbench.data.forms.transcripts import has_marks
+from workbench.data.forms.unused import Columns, leaves, texts_of
 from workbench.data.purposes import Parsed, to_prompt
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules, kind_of
-from workbench.data.sources import read_rows, too_large
-from workbench.data.transcripts import has_marks
 from workbench.run.errors import WorkbenchError
 
 _log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 """A tag of transformers alone; it changes no text."""
 
 
-def check_template(files: BaseFiles | None, records: Sequence[Prompt], *, place: Path, rules: RowRules) -> None:
+def check_template(files: BaseFiles | None, records: Sequence[Prompt], *, source: Path, rules: RowRules) -> None:
     """The base's own template takes the conversations of a file, but for as many as may be left out.
 
     Raises:
@@ -37,7 +37,7 @@ def check_template(files: BaseFiles | None, records: Sequence[Prompt], *, place:
     """
     render = own_template(files) if files is not None else None
     if render is not None:
-        accepted(render, records, place=place, rules=RowRules(rules.ignore, rules.bad_rows), quiet=True)
+        accepted(render, records, source=source, rules=RowRules(rules.ignore, rules.bad_rows), quiet=True)
 
 
 def own_template(files: BaseFiles) -> Render | None:
@@ -82,14 +82,14 @@ def _template_text(files: BaseFiles) -> str | None:
 
 
 def accepted(
-    render: Render, records: Sequence[Prompt], *, place: object, rules: RowRules | None = None, quiet: bool = False
+    render: Render, records: Sequence[Prompt], *, source: object, rules: RowRules | None = None, quiet: bool = False
 ) -> list[int]:
     """Indices of the records whose conversation a template takes; the others are left out as bad rows.
 
     Args:
         render: the template.
         records: demonstrations and preferences with their answer, or prompts.
-        place: their file.
+        source: their file.
         rules: how many may be left out; those that were are added to its list.
         quiet: no warning.
 
@@ -100,7 +100,7 @@ def accepted(
     if not said:
         return list(range(len(records)))
     rules = rules or RowRules()
-    first, where = min(said), places_of(str(place), [records[index] for index in said])
+    first, where = min(said), places_of(str(source), [records[index] for index in said])
     roles = ", ".join(message.role for message in conversation(records[first]))
     problem = f"the chat template of the base refuses this conversation ({roles}): {said[first]}"
     if not rules.drops(len(said), len(records)) or len(said) == len(records):
@@ -112,7 +112,7 @@ def accepted(
     )
     if not quiet:
         _log.warning(
-            "%s: left out %d of %d rows; the first: %s", place, len(said), len(records), f"{where[0]}: {problem}"
+            "%s: left out %d of %d rows; the first: %s", source, len(said), len(records), f"{where[0]}: {problem}"
         )
     return [index for index in range(len(records)) if index not in said]
 

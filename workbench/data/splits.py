@@ -1,13 +1,18 @@
-"""Train and held-out parts that never share a prompt. Pure: records in, records out.
+"""Train and held-out parts of records that never share a prompt.
 
 A record's side depends on its group and the seed alone: it stays when rows are added, removed or reordered.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from workbench.data.hashing import unit_hash
-from workbench.data.records import Prompt, prompt_id
+from workbench.data.readers import read_preferences
+from workbench.data.records import Preference, Prompt, prompt_id
+from workbench.data.rules import RowRules
+from workbench.run.errors import WorkbenchError
 
 RecordT = TypeVar("RecordT", bound=Prompt)
 
@@ -44,3 +49,61 @@ def split_by_group(
         side = heldout if unit_hash(seed, group(record), separator=":") < heldout_share else train
         side.append(record)
     return train, heldout
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """Preferences to train on and preferences kept out; no prompt is on both sides."""
+
+    train: list[Preference]
+    heldout: list[Preference]
+    ties: int
+    """Ties (strength 0) left out of the training side, where they are: they prefer nothing."""
+
+
+def load_pairs(
+    train: Path,
+    heldout: Path | None,
+    *,
+    heldout_share: float,
+    seed: int,
+    keep_ties: bool = False,
+    limit: int = 0,
+    rules: RowRules | None = None,
+) -> PairSplit:
+    """Read and split.
+
+    Ties stay out of the held-out side, and out of the training side unless `keep_ties`. A held-out file decides; else
+    the records' own `split` marks, where there are any; else a hash of the group. With `limit`, the first so many are
+    trained on.
+
+    Raises:
+        WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
+    """
+    records = read_preferences(train, rules)
+    if heldout is not None:
+        kept_out = read_preferences(heldout, rules)
+        shared = {record.group for record in records} & {record.group for record in kept_out}
+        if shared:
+            raise WorkbenchError(
+                heldout,
+                f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
+                expected="held-out prompts that are never trained on",
+                remedy="leave data.heldout out to split by prompt",
+            )
+    elif any(record.split for record in records):
+        kept_out = [record for record in records if record.split == "heldout"]
+        records = [record for record in records if record.split != "heldout"]
+    else:
+        records, kept_out = split_by_group(records, heldout_share, seed)
+    decided = [record for record in records if record.strength > 0]
+    judged = [record for record in kept_out if record.strength > 0]
+    if not decided or not judged:
+        raise WorkbenchError(
+            train,
+            f"{len(decided)} pairs to train on and {len(judged)} held out, ties left aside",
+            expected="at least one of each",
+            remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
+        )
+    trained = records if keep_ties else decided
+    return PairSplit(trained[:limit] if limit else trained, judged, len(records) - len(trained))

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from workbench.data.batching import encode_pairs
-from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_preferences
 from workbench.data.records import Preference
 from workbench.data.rules import RowRules
+from workbench.data.splits import load_pairs
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
@@ -47,7 +47,7 @@ class PairsWithin:
         if not decided:
             return cls(ties, [], [], [], 0, most)
         cut = bool(data.get("truncate_prompt", False))
-        own = encode_pairs(roles.tokenizer, decided, max_length=most, truncate_prompt=cut, place="held-out pairs")
+        own = encode_pairs(roles.tokenizer, decided, max_length=most, truncate_prompt=cut, source="held-out pairs")
         beyond = [pair for place, pair in enumerate(decided) if place not in set(own.kept)]
         whole = [_pair_row(roles.tokenizer, pair) for pair in beyond]
         fits = [max(map(len, row.values())) <= roles.positions for row in whole]

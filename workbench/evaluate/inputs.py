@@ -54,7 +54,7 @@ def check_evaluation(
     for name, read in (*reads, (demonstrations, read_demonstrations), (preferences, read_preferences)):
         if name is not None and (path := problems.attempt(resolve_data, name)) is not None:
             records = problems.attempt(read, path, rules) or []
-            problems.attempt(check_template, files, records, place=path, rules=RowRules(rules.ignore, "error"))
+            problems.attempt(check_template, files, records, source=path, rules=RowRules(rules.ignore, "error"))
     problems.raise_if_any()
     return folders
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from workbench.data.preferences import load_pairs
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Message, Prompt
 from workbench.data.rules import RowRules
-from workbench.data.splits import split_by_group
+from workbench.data.splits import load_pairs, split_by_group
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint

@@ -14,7 +14,7 @@ from tests.conftest import load_phase, write_jsonl
 from tests.reference.preferences import dpo_by_definition, slic_by_definition
 from tests.reference.tolerances import SHAPES
 from workbench.data.batching import encode_pairs
-from workbench.data.preferences import load_pairs
+from workbench.data.splits import load_pairs
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of, open_runs
@@ -56,7 +56,7 @@ def trainer_of(configure, sft_run, preference_file):
         spec = base_of(start)
         tokenizer = load_tokenizer(spec.name)
         pairs = load_pairs(preference_file, None, heldout_share=0.0, seed=0).train
-        rows = encode_pairs(tokenizer, pairs, max_length=128, place="pairs", prompt_apart=True).rows
+        rows = encode_pairs(tokenizer, pairs, max_length=128, source="pairs", prompt_apart=True).rows
         folder = RunFolder.create(config.run.dir, phase="ppo", config=config)
         session = Session(folder, Processes(), NoTracker())
         model = start_training_adapter(load_base(spec, tokenizer), lora_config(1, 1, 0.0), start.adapter)

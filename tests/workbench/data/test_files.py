@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from workbench.data import sources
 from workbench.data.files import encodings, memory, parquet_rows
-from workbench.data.sources import read_rows, stream_rows
+from workbench.data.files import rows as file_rows
+from workbench.data.files.rows import read_rows, stream_rows
 from workbench.run.errors import WorkbenchError
 
 ROWS = [{"prompt": f"q {n}", "response": f"ä東 {n}"} for n in range(3)]
@@ -263,7 +263,7 @@ def test_a_small_parquet_that_unfolds_to_gigabytes(tmp_path: Path) -> None:
 
 def test_rows_that_do_not_fit_into_memory_are_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "r.jsonl").write_text('{"prompt": "a"}\n' * 600)
-    monkeypatch.setattr(sources, "free_memory", lambda: 1)
+    monkeypatch.setattr(file_rows, "free_memory", lambda: 1)
     with pytest.raises(WorkbenchError, match=r"does not fit into memory: 256 rows"):
         read_rows(tmp_path / "r.jsonl")
 

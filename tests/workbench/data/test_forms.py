@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from workbench.data.columns import Columns
-from workbench.data.files.rows import row_of
+from workbench.data.files.row import row_of
 from workbench.data.forms.answers import ANSWERS
-from workbench.data.forms.choice import ALONE, WHOLE, canonical, form_of
 from workbench.data.forms.prompts import PROMPTS
+from workbench.data.forms.table import ALONE, WHOLE, canonical, form_of
+from workbench.data.forms.unused import Columns
 from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
 from workbench.data.readers import (
     read_demonstrations,

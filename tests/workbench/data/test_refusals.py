@@ -86,7 +86,7 @@ def test_the_row_the_reason_and_the_way_out_are_said_before_anything_is_loaded(
     path = write_jsonl(tmp_path / "data.jsonl", rows(3, 5, *roles))
     records = read_demonstrations(path)
     with pytest.raises(WorkbenchError) as caught:
-        check_template(files, records, place=path, rules=RowRules())
+        check_template(files, records, source=path, rules=RowRules())
     assert caught.value.place == f"{path}, line 3"
     assert said in caught.value.problem
     assert "3 of 8 rows" in caught.value.problem
@@ -98,7 +98,7 @@ def test_the_tokenizer_s_template_refuses_the_same_rows(tmp_path, tokenizer, tem
     tokenizer.chat_template = template
     path = write_jsonl(tmp_path / "data.jsonl", rows(2, 3, *roles))
     with pytest.raises(WorkbenchError) as caught:
-        encode_demonstrations(tokenizer, read_demonstrations(path), max_length=500, place=path)
+        encode_demonstrations(tokenizer, read_demonstrations(path), max_length=500, source=path)
     assert caught.value.place == f"{path}, line 3"
     assert said in caught.value.problem
     assert remedy in caught.value.remedy
@@ -109,7 +109,7 @@ def test_rare_refusals_are_left_out_counted_and_listed(tmp_path, tokenizer, capl
     path = write_jsonl(tmp_path / "data.jsonl", rows(1, 99, "system", "user", "assistant"))
     records, rules = read_demonstrations(path), RowRules()
     with caplog.at_level(logging.WARNING, logger="workbench.data.refusals"):
-        encoded = encode_demonstrations(tokenizer, records, max_length=500, place=path, rules=rules)
+        encoded = encode_demonstrations(tokenizer, records, max_length=500, source=path, rules=rules)
     assert len(encoded.rows) == 99
     assert 2 not in encoded.kept
     assert encoded.dropped == 0
@@ -126,9 +126,9 @@ def test_the_policy_for_bad_rows_decides(tmp_path, tokenizer, policy, kept):
     records, rules = read_demonstrations(path), RowRules(bad_rows=policy)
     if kept is None:
         with pytest.raises(WorkbenchError, match="line 3"):
-            encode_demonstrations(tokenizer, records, max_length=500, place=path, rules=rules)
+            encode_demonstrations(tokenizer, records, max_length=500, source=path, rules=rules)
     else:
-        assert len(encode_demonstrations(tokenizer, records, max_length=500, place=path, rules=rules).rows) == kept
+        assert len(encode_demonstrations(tokenizer, records, max_length=500, source=path, rules=rules).rows) == kept
 
 
 def test_a_file_of_refused_rows_alone_is_an_error_whatever_the_policy(tmp_path, tokenizer):
@@ -136,7 +136,7 @@ def test_a_file_of_refused_rows_alone_is_an_error_whatever_the_policy(tmp_path, 
     path = write_jsonl(tmp_path / "data.jsonl", rows(3, 0, "system", "user", "assistant"))
     with pytest.raises(WorkbenchError, match="so are 3 of 3 rows"):
         encode_demonstrations(
-            tokenizer, read_demonstrations(path), max_length=500, place=path, rules=RowRules(bad_rows="skip")
+            tokenizer, read_demonstrations(path), max_length=500, source=path, rules=RowRules(bad_rows="skip")
         )
 
 
@@ -146,13 +146,13 @@ def test_prompts_and_pairs_are_checked_alike(tmp_path, tokenizer):
     asked = {"prompt": turns("system", "user")}
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [asked])
     with pytest.raises(WorkbenchError, match=r"prompts\.jsonl, line 1"):
-        encode_prompts(tokenizer, read_prompts(prompts), max_length=500, place=prompts)
+        encode_prompts(tokenizer, read_prompts(prompts), max_length=500, source=prompts)
     pairs = write_jsonl(
         tmp_path / "pairs.jsonl",
         [{**asked, "chosen": turns("assistant"), "rejected": [{"role": "assistant", "content": "no"}]}],
     )
     with pytest.raises(WorkbenchError, match=r"pairs\.jsonl, line 1"):
-        check_template(files, read_preferences(pairs), place=pairs, rules=RowRules())
+        check_template(files, read_preferences(pairs), source=pairs, rules=RowRules())
 
 
 def test_a_single_refused_prompt_is_a_clear_error_too(tokenizer):
@@ -165,14 +165,14 @@ def test_a_single_refused_prompt_is_a_clear_error_too(tokenizer):
 def test_a_base_without_a_template_refuses_nothing(tmp_path):
     files = read_base_files(str(base(tmp_path / "base", "", "settings")))
     system = Prompt(id="p", prompt=(Message(role="system", content="a"), Message(role="user", content="b")))
-    check_template(files, [system], place=tmp_path, rules=RowRules())
-    check_template(None, [system], place=tmp_path, rules=RowRules())
+    check_template(files, [system], source=tmp_path, rules=RowRules())
+    check_template(None, [system], source=tmp_path, rules=RowRules())
 
 
 def test_a_template_that_cannot_be_parsed_here_is_left_to_the_tokenizer(tmp_path):
     files = read_base_files(str(base(tmp_path / "base", "{% unheard_of %}", "settings")))
     check_template(
-        files, [Prompt(id="p", prompt=(Message(role="user", content="b"),))], place=tmp_path, rules=RowRules()
+        files, [Prompt(id="p", prompt=(Message(role="user", content="b"),))], source=tmp_path, rules=RowRules()
     )
 
 

@@ -6,10 +6,10 @@ import pandas
 import pytest
 
 from tests.conftest import write_jsonl
-from workbench.data.fields import WorthlessRow
+from workbench.data.files.rows import read_rows, stream_rows
+from workbench.data.forms.fields import EmptyRow
 from workbench.data.readers import read_preferences, stream_answers
 from workbench.data.records import Demonstration, Item, Preference
-from workbench.data.sources import read_rows, stream_rows
 from workbench.run.errors import WorkbenchError
 
 
@@ -45,7 +45,7 @@ def test_pairs_items_and_rows_that_teach_nothing(tmp_path):
     )
     first, second = stream_answers(pairs)
     assert isinstance(first, Preference)
-    assert isinstance(second, WorthlessRow)
+    assert isinstance(second, EmptyRow)
     items = write_jsonl(tmp_path / "items.jsonl", [{"prompt": "a", "responses": ["b", "c", "d"]}])
     assert [type(record) for record in stream_answers(items)] == [Item]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.transcripts import conversation_turns, has_marks, prompt_turns
+from workbench.data.forms.transcripts import conversation_turns, has_marks, prompt_turns
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: one\n\nHuman: two\n\nAssistant:"
 

@@ -62,15 +62,15 @@ def test_each_turn_s_tokens_with_its_end_are_trained_and_nothing_else(
     tokenizer: Any, template: str, record: Demonstration
 ) -> None:
     tokenizer.chat_template = template
-    (row,) = encode_demonstrations(tokenizer, [record], max_length=500, place="f", loss_on="all").rows
+    (row,) = encode_demonstrations(tokenizer, [record], max_length=500, source="f", loss_on="all").rows
     assert trained(row) == responses(tokenizer, record)
     assert all(turn[-1] == tokenizer.eos_token_id for turn in trained(row))
 
 
 @pytest.mark.parametrize("record", TALKS, ids=["one", "three", "odd"])
 def test_both_ways_have_the_same_tokens_and_last_trains_the_last_turn(tokenizer: Any, record: Demonstration) -> None:
-    (last,) = encode_demonstrations(tokenizer, [record], max_length=500, place="f").rows
-    (every,) = encode_demonstrations(tokenizer, [record], max_length=500, place="f", loss_on="all").rows
+    (last,) = encode_demonstrations(tokenizer, [record], max_length=500, source="f").rows
+    (every,) = encode_demonstrations(tokenizer, [record], max_length=500, source="f", loss_on="all").rows
     assert last["input_ids"] == every["input_ids"]
     assert trained(last) == responses(tokenizer, record)[-1:]
     assert sum(last["completion_mask"]) == len(last["input_ids"]) - len(encode_prompt(tokenizer, record.prompt))
@@ -78,7 +78,7 @@ def test_both_ways_have_the_same_tokens_and_last_trains_the_last_turn(tokenizer:
 
 def test_an_earlier_turn_that_the_template_writes_in_another_way_is_not_trained(tokenizer: Any) -> None:
     tokenizer.chat_template = FORGETFUL
-    (row,) = encode_demonstrations(tokenizer, TALKS[1:2], max_length=500, place="f", loss_on="all").rows
+    (row,) = encode_demonstrations(tokenizer, TALKS[1:2], max_length=500, source="f", loss_on="all").rows
     assert trained(row) == responses(tokenizer, TALKS[1])[-1:]
 
 

@@ -66,20 +66,20 @@ def test_rows_and_tokens_are_counted_and_reported(caplog: pytest.LogCaptureFixtu
     tokenizer = letters(extra="\n")
     records = [demonstration("a" * 60, "fine"), demonstration("b" * 60, "café"), demonstration("c" * 60, "東京")]
     with caplog.at_level(logging.WARNING):
-        rows = encode_demonstrations(tokenizer, records, max_length=500, place="data.jsonl")
+        rows = encode_demonstrations(tokenizer, records, max_length=500, source="data.jsonl")
     assert rows.unknown == 3
     tokens = sum(len(row["input_ids"]) for row in rows.rows)
     (message,) = caplog.messages
     assert f"2 of 3 demonstrations have no token in the base's vocabulary: 3 of {tokens} tokens" in message
     assert all(repr(character) in message for character in "é東京")
     caplog.clear()
-    encode_demonstrations(tokenizer, records[:1], max_length=500, place="data.jsonl")
+    encode_demonstrations(tokenizer, records[:1], max_length=500, source="data.jsonl")
     assert caplog.messages == []
 
 
 def test_the_template_s_own_characters_count_too(caplog: pytest.LogCaptureFixture) -> None:
     rows = encode_prompts(
-        letters(), [Prompt(id="p", prompt=(Message(role="user", content="a" * 60),))], max_length=500, place="f"
+        letters(), [Prompt(id="p", prompt=(Message(role="user", content="a" * 60),))], max_length=500, source="f"
     )
     assert rows.unknown == 1  # the line break before `Assistant:`
     assert repr("\n") in caplog.messages[0]
@@ -87,7 +87,7 @@ def test_the_template_s_own_characters_count_too(caplog: pytest.LogCaptureFixtur
 
 def test_characters_that_a_vocabulary_without_unk_leaves_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     rows = encode_demonstrations(
-        letters(unk=None, extra="\n"), [demonstration("a" * 60, "café 東")], max_length=500, place="data.jsonl"
+        letters(unk=None, extra="\n"), [demonstration("a" * 60, "café 東")], max_length=500, source="data.jsonl"
     )
     assert rows.unknown == 2
     assert "are left out" in caplog.messages[0]
@@ -100,7 +100,7 @@ def test_many_unknown_characters_are_an_error() -> None:
     with pytest.raises(
         WorkbenchError, match=r"data\.jsonl: characters of 1 of 1 demonstrations(.|\n)*at most 5%(.|\n)*byte"
     ):
-        encode_demonstrations(tokenizer, [demonstration("Where?", answer)], max_length=500, place="data.jsonl")
+        encode_demonstrations(tokenizer, [demonstration("Where?", answer)], max_length=500, source="data.jsonl")
     pair = Preference(
         id="p",
         group="p",
@@ -109,7 +109,7 @@ def test_many_unknown_characters_are_an_error() -> None:
         rejected=(Message(role="assistant", content="No."),),
     )
     with pytest.raises(WorkbenchError, match=r"1 of 1 pairs"):
-        encode_pairs(tokenizer, [pair], max_length=500, place="pairs.jsonl")
+        encode_pairs(tokenizer, [pair], max_length=500, source="pairs.jsonl")
 
 
 @pytest.mark.parametrize("text", ["café", "é", "éa", "aéé b", "x é"])

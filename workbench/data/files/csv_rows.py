@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workbench.data.files.cells import CellError, cell_value
 from workbench.data.files.decoding import Text, inner_suffix, text_of_file
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.run.errors import WorkbenchError
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.files.decoding import COMPRESSED, inner_suffix
-from workbench.data.files.rows import Row, row_of
+from workbench.data.files.row import Row, row_of
 from workbench.run.errors import WorkbenchError
 
 HUB = "hub:"

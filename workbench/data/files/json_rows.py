@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.files.decoding import Text, not_utf8, text_of_file
-from workbench.data.files.rows import Row, row_of
+from workbench.data.files.row import Row, row_of
 from workbench.run.errors import WorkbenchError
 
 WRAPPERS = ("data", "rows", "items", "examples", "records", "instances", "samples", "entries", "dataset")

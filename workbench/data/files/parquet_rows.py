@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.files.memory import free_memory
-from workbench.data.files.rows import Row, row_of
+from workbench.data.files.row import Row, row_of
 from workbench.run.errors import WorkbenchError
 
 _BATCH_ROWS = 1024

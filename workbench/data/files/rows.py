@@ -1,36 +1,132 @@
-"""One row of a file, with the place it came from. Knows no file format and no record."""
+"""Rows of users' files, whatever their format. Knows no record.
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+Each row carries the place it came from, and a row that cannot be read carries its error, so that a reader can report
+the first bad row and count the rest. Libraries beyond the standard one are imported only by the format that needs them.
+"""
 
-from workbench.run.errors import WorkbenchError
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from workbench.data.files.csv_rows import csv_rows
+from workbench.data.files.decoding import inner_suffix, open_bytes, text_of_file
+from workbench.data.files.folders import HUB, folder_rows, hub_rows
+from workbench.data.files.json_rows import json_rows
+from workbench.data.files.memory import free_memory
+from workbench.data.files.parquet_rows import parquet_rows
+from workbench.data.files.row import Row
+from workbench.run.errors import WorkbenchError, nearest
+
+__all__ = ["Row", "existing", "read_rows", "read_text", "stream_rows", "too_large"]
+FORMATS = "JSONL, JSON, CSV, TSV, Parquet (also as .gz, .zst, .bz2, .xz), a folder of shards or one saved by `datasets`"
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+    ".json": json_rows,
+    ".csv": csv_rows,
+    ".tsv": csv_rows,
+    ".parquet": parquet_rows,
+}
+_CHECK_EVERY = 256
+"""Rows between two looks at the free memory."""
+_LEAST_FREE = 256 << 20
+"""Bytes of memory that reading a file leaves free."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a file, or the `error` that kept it from being read."""
+def read_rows(path: str | Path) -> list[Row]:
+    """All rows of a file, a folder, or `hub:OWNER/NAME`.
 
-    place: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    """Columns with a value; a column whose value is null is in `nulls`."""
-    error: WorkbenchError | None = None
-    nulls: frozenset[str] = frozenset()
-
-    def fail(self, problem: str, *, expected: str | None = None, remedy: str | None = None) -> WorkbenchError:
-        """An error at this row's place."""
-        return WorkbenchError(self.place, problem, expected=expected, remedy=remedy)
-
-
-def row_of(place: str, value: object) -> Row:
-    """The row of a JSON object; null and NaN (a missing cell in pandas) are no value."""
-    if not isinstance(value, Mapping):
-        problem = f"a JSON {type(value).__name__}, not an object: {str(value)[:60]}"
-        return Row(place, error=WorkbenchError(place, problem, expected='an object, such as {"prompt": …}'))
-    nulls = frozenset(str(key) for key, content in value.items() if _missing(content))
-    return Row(place, {str(key): content for key, content in value.items() if str(key) not in nulls}, nulls=nulls)
+    Raises:
+        WorkbenchError: nothing there, an empty or unreadable file, or one that does not fit into memory.
+    """
+    rows: list[Row] = []
+    try:
+        for row in stream_rows(path):
+            rows.append(row)
+            if len(rows) % _CHECK_EVERY == 0 and free_memory() < _LEAST_FREE:
+                raise MemoryError
+    except MemoryError:
+        raise too_large(path, len(rows)) from None
+    if not rows:
+        raise WorkbenchError(path, "it is empty", expected="at least one record")
+    return rows
 
 
-def _missing(content: object) -> bool:
-    return content is None or (isinstance(content, float) and math.isnan(content))
+def too_large(path: str | Path, rows: int) -> WorkbenchError:
+    """The error for a file whose rows do not fit into memory together."""
+    return WorkbenchError(
+        path,
+        f"it does not fit into memory: {rows:,} rows were read",
+        expected="a file whose rows fit into memory together",
+        remedy="split the file, or shorten its texts",
+    )
+
+
+def stream_rows(path: str | Path) -> Iterator[Row]:
+    """The rows of `read_rows` one after another; only of JSON that is not in lines, the whole file is in memory.
+
+    Raises:
+        WorkbenchError: nothing there, an unreadable file (also after some rows).
+    """
+    if str(path).startswith(HUB):
+        return hub_rows(str(path))
+    path = existing(Path(path))
+    return folder_rows(path, tuple(_READERS), _file_rows) if path.is_dir() else _file_rows(path)
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or an error that names the nearest file there is."""
+    if path.exists():
+        return path
+    folder = path.parent
+    if not folder.is_dir():
+        raise WorkbenchError(
+            path, "no such file: its folder does not exist either", remedy=f"create {folder}, or mend the path"
+        )
+    close = nearest(path.name, [entry.name for entry in folder.iterdir()])
+    raise WorkbenchError(
+        path,
+        "no such file",
+        remedy=f"did you mean {str(folder / close)!r}?" if close else f"put it into {folder}, or mend the path",
+    )
+
+
+def read_text(path: Path) -> str:
+    """A file's text, whatever its encoding.
+
+    Raises:
+        WorkbenchError: it is a folder, or its encoding cannot be told.
+    """
+    if path.is_dir():
+        raise WorkbenchError(path, "it is a folder, not a file", expected="a text file")
+    return text_of_file(path).read()
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    """Rows of one file; a broken archive is an error of the file."""
+    try:
+        yield from _reader_of(path)(path)
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise WorkbenchError(
+            path, f"its compressed content is broken or cut off: {error}", remedy="copy or download the file again"
+        ) from None
+
+
+def _reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
+    """What reads a file: by its suffix, and by its first bytes where they say more."""
+    with open_bytes(path) as file:
+        head = file.read(4096)
+    if head.startswith(b"PAR1"):
+        return parquet_rows
+    suffix = inner_suffix(path)
+    if suffix in _READERS:
+        return _READERS[suffix]
+    wide = head.replace(b"\x00", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").lstrip()
+    if suffix != ".txt" and wide[:1] in (b"{", b"["):
+        return json_rows
+    raise WorkbenchError(
+        path, f"a file of the kind {suffix or 'without a suffix'!r} holds no records", expected=FORMATS
+    )

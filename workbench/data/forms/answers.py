@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.data.fields import Messages, answer_of, messages_of, not_blank, short
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.conversations import of_conversations
 from workbench.data.forms.example import CATEGORIES, AnswerPart, Example
+from workbench.data.forms.fields import Messages, answer_of, messages_of, not_blank, short
 from workbench.data.forms.judgements import (
     good_of,
     judged_by,
@@ -17,7 +17,7 @@ from workbench.data.forms.judgements import (
     rating_of,
     strength_of,
 )
-from workbench.data.transcripts import conversation_turns
+from workbench.data.forms.transcripts import conversation_turns
 
 ITEM_FIELDS = ("id", "group", "round", "priority", "known_strength")
 REPEATED = "the answer repeated the prompt, which was taken off"

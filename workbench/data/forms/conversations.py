@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from workbench.data.fields import (
+from workbench.data.files.row import Row
+from workbench.data.forms.example import CATEGORIES, Example, Form
+from workbench.data.forms.fields import (
     Messages,
     ends_with_user,
     last_answer,
@@ -14,12 +16,10 @@ from workbench.data.fields import (
     text_of,
     worthless,
 )
-from workbench.data.files.rows import Row
-from workbench.data.forms.example import CATEGORIES, Example, Form
 from workbench.data.forms.judgements import good_of, judged_by, labelled_by, strength_of
 from workbench.data.forms.prompts import CONVERSATIONS, SYSTEM, opening_of, with_system
+from workbench.data.forms.transcripts import conversation_turns, prompt_turns
 from workbench.data.records import Message
-from workbench.data.transcripts import conversation_turns, prompt_turns
 
 CUT = "the conversation was cut at its last answer, since it ends with another turn"
 JOINED = "answers in a row were joined to one"

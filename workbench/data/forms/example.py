@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.data.fields import Messages
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
+from workbench.data.forms.fields import Messages
 from workbench.data.records import Item, Preference
 
 

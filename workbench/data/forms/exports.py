@@ -6,9 +6,9 @@ A task holds a prompt, two answers and what each annotator said; the judgements 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.data.fields import Messages, answer_of, short
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.example import Example, Form
+from workbench.data.forms.fields import Messages, answer_of, short
 from workbench.data.forms.judgements import TIES, side_of
 from workbench.data.forms.prompts import PROMPTS
 

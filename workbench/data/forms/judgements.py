@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.data.fields import number_of, short
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
+from workbench.data.forms.fields import number_of, short
 
 SIGNED = ("overall_preference", "preference_strength")
 """Numbers below 0 for the first answer, above 0 for the second, 0 for a tie (HelpSteer)."""

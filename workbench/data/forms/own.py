@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from workbench.data.fields import messages_of, not_blank, prompt_of, worthless
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.example import CATEGORIES, Example, Form
+from workbench.data.forms.fields import messages_of, not_blank, prompt_of, worthless
 from workbench.data.records import Item, Preference
 from workbench.run.errors import nearest
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.data.fields import (
+from workbench.data.files.row import Row
+from workbench.data.forms.example import PromptPart
+from workbench.data.forms.fields import (
     Messages,
     alternating,
     ends_with_user,
@@ -14,10 +16,8 @@ from workbench.data.fields import (
     short,
     text_of,
 )
-from workbench.data.files.rows import Row
-from workbench.data.forms.example import PromptPart
+from workbench.data.forms.transcripts import conversation_turns
 from workbench.data.records import Message
-from workbench.data.transcripts import conversation_turns
 
 SYSTEM = ("system", "system_prompt", "system_message")
 INPUT = ("input", "context")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
+from workbench.data.forms.transcripts import prompt_turns
 from workbench.data.records import Message
-from workbench.data.transcripts import prompt_turns
 from workbench.run.errors import WorkbenchError, did_you_mean
 
 Messages = tuple[Message, ...]
@@ -20,7 +20,7 @@ TOOL_ROLES = ("tool", "function", "observation", "function_call", "tool_call", "
 TOOL_KEYS = ("tool_calls", "function_call")
 
 
-class WorthlessRow(WorkbenchError):
+class EmptyRow(WorkbenchError):
     """A row that is well formed but teaches nothing: an empty answer, or two answers that are the same."""
 
 
@@ -28,9 +28,9 @@ class SetAside(WorkbenchError):
     """A good row that is not for this purpose, such as an answer that is marked as bad: counted, and no fault."""
 
 
-def worthless(row: Row, problem: str, expected: str) -> WorthlessRow:
+def worthless(row: Row, problem: str, expected: str) -> EmptyRow:
     """The error for a row that teaches nothing."""
-    return WorthlessRow(row.place, problem, expected=expected, remedy="delete the row, or mend it")
+    return EmptyRow(row.place, problem, expected=expected, remedy="delete the row, or mend it")
 
 
 def text_of(row: Row, name: str) -> str:

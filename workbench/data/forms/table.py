@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from workbench.data.files.cells import messages_in
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.answers import ANSWERS, PAIRS
 from workbench.data.forms.conversations import BATTLES, IMITATED, TEXTS, paired
 from workbench.data.forms.example import AnswerPart, Form, PromptPart

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.data.fields import short
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.data.forms.example import Form
+from workbench.data.forms.fields import short
 from workbench.data.forms.judgements import SIGNED, WINNERS
 from workbench.data.records import Message
 

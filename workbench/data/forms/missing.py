@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-from workbench.data.files.rows import Row
+from workbench.data.files.row import Row
 from workbench.run.errors import WorkbenchError
 
 FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
