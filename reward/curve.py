@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from reward.config import RewardConfig
 from reward.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
@@ -23,12 +21,14 @@ from workbench.data.records import Preference
 from workbench.data.rules import RowRules
 from workbench.data.splits import load_pairs
 from workbench.evaluate.charts import Series, fit_chart
+from workbench.evaluate.pages import render_page
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 LEAST_SEEDS, LEAST_SIZES = 3, 3
+TEMPLATE = Path(__file__).parent / "templates/curve.html.jinja"
 
 
 def learning_curve(
@@ -173,7 +173,4 @@ def _page(points: list[dict[str, float]], law: PowerLaw, line: Floats, future: F
         x_label="pairs",
         y_label="held-out accuracy",
     )
-    environment = Environment(loader=PackageLoader("reward"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("curve.html.jinja").render(
-        chart=Markup(chart), future=future, law=law, sizes=sizes, seeds=seeds, heldout=heldout
-    )
+    return render_page(TEMPLATE, chart=chart, future=future, law=law, sizes=sizes, seeds=seeds, heldout=heldout)

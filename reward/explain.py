@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reward.explain_tokens import TOLERANCE, TokenShares, mean_shares, token_shares
 from reward.nearest import Neighbour, nearest_pairs
@@ -19,7 +18,7 @@ from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.charts import visible
+from workbench.evaluate.pages import render_page
 from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
@@ -28,6 +27,7 @@ from workbench.run.folder import RunFolder
 
 RELABEL_PRIORITY = 3.0
 """Above what `acquire` gives."""
+TEMPLATE = Path(__file__).parent / "templates/explain.html.jinja"
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,8 @@ def render(
     relabel: Path | None,
 ) -> str:
     """The page: everything in one file, nothing fetched."""
-    environment = Environment(
-        loader=PackageLoader("reward"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    return environment.get_template("explain.html.jinja").render(
+    return render_page(
+        TEMPLATE,
         run=str(run),
         prompt=prompt,
         shares=shares,

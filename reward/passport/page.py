@@ -3,35 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-import workbench.evaluate.report
 from reward.passport.checks import Check
 from reward.passport.content import Findings, Passport
-from workbench.evaluate.charts import histogram_chart, interval_chart, reliability_chart, visible
+from workbench.evaluate.charts import histogram_chart, interval_chart, reliability_chart
 from workbench.evaluate.figures import Figure
+from workbench.evaluate.pages import render_page
 from workbench.evaluate.statistics import Estimate
-from workbench.evaluate.tables import number
 
-FOLDERS = (Path(__file__).parent / "templates", Path(workbench.evaluate.report.__file__).parent / "templates")
+TEMPLATE = Path(__file__).parent / "templates/passport.html.jinja"
 BLUE, GREEN = 3, 2
 WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined", "not applicable": "not applicable"}
 
 
 def render(passport: Passport) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDERS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"svg": Markup, "number": number, "small": _small}
     order = {"fail": 0, "undefined": 1, "pass": 2, "not applicable": 3}
-    return environment.get_template("passport.html.jinja").render(
+    return render_page(
+        TEMPLATE,
+        filters={"small": _small},
         passport=passport,
         found=passport.findings,
         checks=sorted(passport.checks, key=lambda check: order[check.outcome]),
@@ -39,10 +28,6 @@ def render(passport: Passport) -> str:
         interval=_interval,
         figures=figures(passport.findings),
     )
-
-
-def _shown(value: object) -> object:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _small(value: float | None) -> str:

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms, run_alarms
-from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import RunView, depth_of, read_runs, starting_policy
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation
 from workbench.evaluate.figures import (
@@ -23,6 +19,7 @@ from workbench.evaluate.figures import (
     training_figures,
 )
 from workbench.evaluate.overlap import overlap
+from workbench.evaluate.pages import TEMPLATES, render_page
 from workbench.evaluate.statistics import Estimate
 from workbench.evaluate.tables import duration, number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
@@ -67,17 +64,10 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 
 def render(views: Sequence[RunView], *, title: str) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"svg": Markup, "number": number, "duration": duration}
     found = policies(views)
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        TEMPLATES / "report.html.jinja",
+        filters={"duration": duration},
         title=title,
         views=views,
         verdicts=verdicts(views),
@@ -94,11 +84,6 @@ def render(views: Sequence[RunView], *, title: str) -> str:
         configs=[(view, _config(view)) for view in views],
         conditions=_conditions(found),
     )
-
-
-def _shown(value: object) -> object:
-    """Every text that reaches the page: control characters made visible (escaping follows)."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def alarms(views: Sequence[RunView]) -> list[Alarm]:
