@@ -22,13 +22,13 @@ from torch import Tensor
 
 from benchmarks.record import RESULTS, write_result
 from ppo.loss import policy_loss
-from workbench.measure import llama_config
+from workbench.doctor.measure import llama_config
+from workbench.doctor.memory import Shape
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.shapes import KNOWN
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.logprobs import token_logprobs
-from workbench.model.memory import Shape
-from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
-from workbench.model.shapes import KNOWN
 from workbench.run.command_line import run_main
 
 OUT = RESULTS / "adam_eps.json"

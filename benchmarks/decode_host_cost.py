@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.record import RESULTS, spread, write_result
 from ppo.sampler import MergedCopy
-from workbench.measure import llama_config
+from workbench.doctor.measure import llama_config
+from workbench.doctor.memory import Shape
+from workbench.doctor.random_base import write_random_base
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate_with
-from workbench.model.memory import Shape
-from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config
 from workbench.run.command_line import run_main
 

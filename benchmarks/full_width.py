@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from benchmarks.record import RESULTS, write_result
-from workbench.measure import llama_config
-from workbench.model.dense import MODULES_ONLY
-from workbench.model.memory import Shape
-from workbench.model.random_base import write_random_base
-from workbench.model.shapes import KNOWN
-from workbench.rehearsal import Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.measure import llama_config
+from workbench.doctor.memory import Shape
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.rehearsal import Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.shapes import KNOWN
+from workbench.model.cpu.dense import MODULES_ONLY
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 

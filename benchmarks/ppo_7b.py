@@ -25,14 +25,12 @@ import torch
 from benchmarks.ppo_vs_trl import VERSION, cache_folder, obtain_trl
 from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, write_result
-from workbench.hours import forward_flop, training_flop
-from workbench.measure import llama_config
-from workbench.model.dense import MODULES_ONLY
-from workbench.model.memory import Shape
-from workbench.model.plan import Settings, plan_of
-from workbench.model.random_base import write_random_base
-from workbench.model.shapes import KNOWN, read_shape
-from workbench.rehearsal import (
+from workbench.doctor.hours import forward_flop, training_flop
+from workbench.doctor.measure import llama_config
+from workbench.doctor.memory import Shape
+from workbench.doctor.plan import Settings, plan_of
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.rehearsal import (
     Measured,
     Records,
     merged,
@@ -42,6 +40,8 @@ from workbench.rehearsal import (
     sft_values,
     write_records,
 )
+from workbench.doctor.shapes import KNOWN, read_shape
+from workbench.model.cpu.dense import MODULES_ONLY
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 

@@ -28,9 +28,17 @@ from transformers import LlamaConfig
 from benchmarks.record import RESULTS, spread, write_result
 from workbench.data.readers import read_prompts
 from workbench.data.tokenise import encode_prompt
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.rehearsal import (
+    Measured,
+    Records,
+    reward_values,
+    run_module,
+    run_phase,
+    sft_values,
+    write_records,
+)
 from workbench.model.base import load_tokenizer
-from workbench.model.random_base import write_random_base
-from workbench.rehearsal import Measured, Records, reward_values, run_module, run_phase, sft_values, write_records
 from workbench.run.command_line import run_main
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder

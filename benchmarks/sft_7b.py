@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.ppo_7b import TINY, memory_of, random_base
 from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, spread, write_result
-from workbench.hours import training_flop
-from workbench.model.shapes import KNOWN
-from workbench.rehearsal import Measured, Records, merged, run_module, run_phase, sft_values, write_records
+from workbench.doctor.hours import training_flop
+from workbench.doctor.rehearsal import Measured, Records, merged, run_module, run_phase, sft_values, write_records
+from workbench.doctor.shapes import KNOWN
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 

@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 
 from ppo.vllm import VllmClient
 from workbench.data.template import end_ids
-from workbench.model.dense import unpacked
+from workbench.model.cpu.dense import unpacked
 from workbench.model.generate import generate, generate_with
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles

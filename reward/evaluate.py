@@ -9,9 +9,9 @@ from torch import Tensor
 from reward.loss import bradley_terry_log_likelihood
 from workbench.evaluate.metrics import correctness, expected_calibration_error
 from workbench.evaluate.statistics import share_interval
-from workbench.model.memory import PASS_TOKENS
 from workbench.model.precision import REPEATED_TOLERANCE
 from workbench.model.roles import Roles
+from workbench.model.rows import PASS_TOKENS
 from workbench.model.score import score_rows
 from workbench.run.errors import WorkbenchError
 

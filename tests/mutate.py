@@ -33,7 +33,7 @@ MUTANTS = 24
 
 ELSEWHERE = {
     "annotate/statistics/agreement_sums.py": "tests/annotate/statistics/test_agreement.py",
-    "workbench/model/plan.py": "tests/workbench/model/test_memory.py",
+    "workbench/doctor/plan.py": "tests/workbench/doctor/test_memory.py",
 }
 """Modules whose tests do not bear their name."""
 

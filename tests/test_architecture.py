@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("annotate", "ppo", "reward", "sft", "workbench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ROOMS = {
-    "workbench": ("run", "data", "model", "evaluate", "tiny"),
+    "workbench": ("run", "data", "model", "evaluate", "doctor", "tiny"),
     "annotate": ("statistics", "store", "intake", "queue", "people", "labels", "campaign", "sampling", "web"),
 }
 """Of the packages that have rooms, lowest first."""
@@ -37,14 +37,15 @@ PURE = (
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
-    "workbench/hours.py",
-    "workbench/model/kernels.py",
+    "workbench/doctor/hours.py",
+    "workbench/doctor/memory.py",
+    "workbench/doctor/plan.py",
+    "workbench/model/cpu/kernels.py",
     "workbench/model/logprobs.py",
     "workbench/model/masks.py",
-    "workbench/model/memory.py",
-    "workbench/model/plan.py",
+    "workbench/model/rows.py",
 )
-SHARES_CORES = "workbench/model/blocks.py"
+SHARES_CORES = "workbench/model/cpu/blocks.py"
 """Hands calculations to the cores; pure modules may use it."""
 CALCULATING = {"torch", "numpy", "scipy", "sklearn"}
 TOUCHING = {

@@ -19,7 +19,7 @@ from sft.train import train as train_sft
 from tests.conftest import load_phase, reward_values, sft_values
 from tests.ppo.conftest import ppo_values
 from tests.ppo.test_checks import edited_copy
-from workbench.model.dense import dense_of
+from workbench.model.cpu.dense import dense_of
 from workbench.model.open import open_runs
 from workbench.run.errors import WorkbenchError
 

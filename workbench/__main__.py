@@ -92,8 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from workbench.doctor import examine, report
-    from workbench.hours import Amounts
+    from workbench.doctor.hours import Amounts
+    from workbench.doctor.run_plan import examine, report
 
     run_plan = examine(
         here_or_shipped(Path(arguments.config)), arguments.overrides, shape=arguments.shape, device=arguments.device
@@ -106,7 +106,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
     )
     print(report(run_plan, arguments.gpu_memory, amounts))
     if arguments.measure:
-        from workbench.measure import measured_report
+        from workbench.doctor.measure import measured_report
 
         print(measured_report(run_plan))
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import decode_host_cost, ppo_7b, rollout_engines, sft_7b
 from workbench.__main__ import make_parser
-from workbench.model.plan import plan_of
-from workbench.model.shapes import KNOWN
+from workbench.doctor.plan import plan_of
+from workbench.doctor.shapes import KNOWN
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {

@@ -11,9 +11,9 @@ from benchmarks import adam_eps, decode_host_cost, full_width, logprob_memory, p
 from benchmarks.record import spread
 from ppo.config import ContrastiveConfig, PpoConfig
 from tests.conftest import load_phase
-from workbench.hours import forward_flop, training_flop
-from workbench.model.shapes import KNOWN
-from workbench.rehearsal import Records
+from workbench.doctor.hours import forward_flop, training_flop
+from workbench.doctor.rehearsal import Records
+from workbench.doctor.shapes import KNOWN
 from workbench.run.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[2]

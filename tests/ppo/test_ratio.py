@@ -15,10 +15,10 @@ from ppo.rollout import PromptSet, Rollout, spread
 from ppo.state import Optimizers
 from ppo.update import Objective, update
 from tests.ppo.test_update import OPTIONS
+from workbench.doctor.random_base import byte_tokenizer
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
-from workbench.model.random_base import byte_tokenizer
 from workbench.model.roles import Roles, lora_config
 from workbench.model.rows import Rows
 from workbench.run.errors import WorkbenchError

@@ -16,10 +16,10 @@ from reward.trainer import ComparisonTrainer
 from tests.conftest import load_phase, reward_values
 from tests.reference.tolerances import SHAPES
 from workbench.evaluate.run_models import evaluate_reward_run
-from workbench.model.dense import Dense
+from workbench.model.cpu.dense import Dense
 from workbench.model.heads import load_head
-from workbench.model.memory import PASS_TOKENS
 from workbench.model.open import open_runs
+from workbench.model.rows import PASS_TOKENS
 from workbench.model.score import score_rows
 from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.errors import WorkbenchError

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from workbench.data.records import Prompt
 from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response, encode_prompt
-from workbench.model.decode import decode
-from workbench.model.dense import dense_of
+from workbench.model.cpu.decode import decode
+from workbench.model.cpu.dense import dense_of
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
 from workbench.model.roles import Roles, check_row
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.model.blocks import cores, on_each_core
+from workbench.model.cpu.blocks import cores, on_each_core
 
 CHUNK = 2048
 """Tokens whose logits exist at one time."""

@@ -27,9 +27,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.data.base_files import positions_of
 from workbench.data.template import end_ids
 from workbench.model.base import full_size, keep_cpu_weights_in_place
-from workbench.model.blocks import cores_apart
-from workbench.model.dense import dense_of
-from workbench.model.dense import install as install_dense
+from workbench.model.cpu.blocks import cores_apart
+from workbench.model.cpu.dense import dense_of
+from workbench.model.cpu.dense import install as install_dense
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import is_end, last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder

@@ -12,6 +12,10 @@ from torch import Tensor
 
 from workbench.model.masks import pad_rows
 
+PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Device → tokens of one pass without gradients, padding included, for all that has no size of its own in a phase's
+configuration: scores, probes, states, held-out losses. A larger pass is no faster on a CPU, and takes more memory."""
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.masks import pad_rows
-from workbench.model.memory import PASS_TOKENS
 from workbench.model.roles import Roles
-from workbench.model.rows import Rows
+from workbench.model.rows import PASS_TOKENS, Rows
 
 
 def pass_tokens(device: torch.device) -> int:

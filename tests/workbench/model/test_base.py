@@ -109,7 +109,7 @@ def lora_gradient(model, batch, *, evaluate_first):
     reason="re-packing happens on CPUs with AVX512-BF16 only",
 )
 def test_gradients_after_an_evaluation_are_those_before_it(spec, tokenizer, batch, monkeypatch):
-    monkeypatch.setattr("workbench.model.dense.can_be_dense", lambda decoder: False)  # which calls no Linear4bit
+    monkeypatch.setattr("workbench.model.cpu.dense.can_be_dense", lambda decoder: False)  # which calls no Linear4bit
     torch.manual_seed(0)
     model = start_training_adapter(load_base(spec, tokenizer), lora_config(4, 8, 0.0))
     before = lora_gradient(model, batch, evaluate_first=False)

@@ -14,7 +14,7 @@ MODULE = "import sys\nblock = bytearray(int(sys.argv[1]))\nblock[::4096] = b'x' 
 def run(tmp_path, *arguments, end="pass"):
     (tmp_path / "taker.py").write_text(MODULE.format(end=end), encoding="utf-8")
     command = [sys.executable, "-m", "workbench.run.peak", str(tmp_path / "out.json"), "taker", *arguments]
-    from workbench.rehearsal import ROOT
+    from workbench.doctor.rehearsal import ROOT
 
     done = subprocess.run(command, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}, check=False)
     return done.returncode, json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

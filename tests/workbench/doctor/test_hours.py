@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.hours import BYTES_PER_SECOND, HOST_SECONDS, Amounts, hours, step_seconds
-from workbench.model.memory import Shape
-from workbench.model.plan import Settings
-from workbench.model.shapes import KNOWN
+from workbench.doctor.hours import BYTES_PER_SECOND, HOST_SECONDS, Amounts, hours, step_seconds
+from workbench.doctor.memory import Shape
+from workbench.doctor.plan import Settings
+from workbench.doctor.shapes import KNOWN
 
 # One layer of 10 → 10: q, k, v, o of 100 weights each, gate, up, down of 200: 1 000 weights, 2 000 operations a token.
 SHAPE = Shape(vocabulary=7, hidden=10, intermediate=20, layers=1, heads=1, kv_heads=1, head_dim=10, tied=False)

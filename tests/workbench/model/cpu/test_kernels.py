@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from tests.reference.tolerances import EXACT
-from workbench.model.kernels import causal_attention, linear, merged, rms_norm, rotary, swiglu
+from workbench.model.cpu.kernels import causal_attention, linear, merged, rms_norm, rotary, swiglu
 
 
 def random(*shape, seed=0, grad=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.reference.tolerances import EXACT
-from workbench.model.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
+from workbench.model.cpu.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
 
 
 @pytest.fixture

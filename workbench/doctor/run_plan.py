@@ -1,7 +1,7 @@
 """`python -m workbench doctor`: the memory and the hours of a configuration, before anything is downloaded or trained.
 
 The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry-run`); the arithmetic is
-`workbench.model.plan`.
+`workbench.doctor.plan`.
 """
 
 import json
@@ -17,14 +17,14 @@ from typing import Any
 import yaml
 
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
-from workbench.hours import Amounts, hours, step_seconds
-from workbench.model.memory import Shape
-from workbench.model.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
-from workbench.model.shapes import shape_named, shape_of
+from workbench.doctor.hours import Amounts, hours, step_seconds
+from workbench.doctor.memory import Shape
+from workbench.doctor.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
+from workbench.doctor.shapes import shape_named, shape_of
 from workbench.run.config import dotted
 from workbench.run.errors import Problems, WorkbenchError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEFAULT_RANK = 16
 TRAINED = ("micro_batch", "train.micro_batch_size", "train.batch_size")
 MICRO_BATCHES = {

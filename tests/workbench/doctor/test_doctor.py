@@ -9,16 +9,16 @@ import torch
 from ppo.config import ContrastiveConfig, PpoConfig
 from tests.conftest import load_phase
 from workbench.__main__ import main
-from workbench.doctor import RunPlan, examine, phase_of, report, source_of
-from workbench.hours import Amounts
-from workbench.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
-from workbench.model.memory import PASS_TOKENS
-from workbench.model.plan import plan_of
-from workbench.model.shapes import KNOWN, read_shape, shape_of
-from workbench.rehearsal import Records
+from workbench.doctor.hours import Amounts
+from workbench.doctor.measure import Rehearsal, contrastive_values, measured_report, ppo_values, rehearse
+from workbench.doctor.plan import plan_of
+from workbench.doctor.rehearsal import Records
+from workbench.doctor.run_plan import RunPlan, examine, phase_of, report, source_of
+from workbench.doctor.shapes import KNOWN, read_shape, shape_of
+from workbench.model.rows import PASS_TOKENS
 from workbench.run.errors import WorkbenchError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LLAMA = ROOT / "configs/llama-7b"
 
 

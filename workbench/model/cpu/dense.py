@@ -25,8 +25,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
-from workbench.model.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
-from workbench.model.kernels import Adapter, causal_attention, linear, merged, rms_norm, rotary, swiglu
+from workbench.model.cpu.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
+from workbench.model.cpu.kernels import Adapter, causal_attention, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]

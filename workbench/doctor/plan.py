@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.model.memory import (
+from workbench.doctor.memory import (
     FLOAT32,
-    PASS_TOKENS,
     Shape,
     base_bytes,
     chunk_bytes,
@@ -25,6 +24,7 @@ from workbench.model.memory import (
     weight_bytes,
     whole_logits_bytes,
 )
+from workbench.model.rows import PASS_TOKENS
 
 OVERHEAD = 0.7e9
 """Bytes of CUDA context, kernels and workspaces that torch's allocator does not count. An estimate."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.model.memory import Shape, base_bytes, kv_bytes
-from workbench.model.plan import Settings
+from workbench.doctor.memory import Shape, base_bytes, kv_bytes
+from workbench.doctor.plan import Settings
 
 HOST_SECONDS = {"adapter": 0.070, "merged": 0.030}
 """What the host needs to launch a decode step of a 7B: NF4 base with adapter, or a merged copy. Assumed."""
@@ -68,7 +68,7 @@ def hours(
         method: `sft`, `reward`, `ppo`, `dpo` or `slic`.
         values: the phase's resolved configuration, by dotted key.
         shape: of the base.
-        settings: as `workbench.doctor` reads them from the configuration.
+        settings: as `workbench.doctor.run_plan` reads them from the configuration.
         amounts: records and rates. Every batch of answers is taken to run to its longest, `max_new_tokens`.
     """
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.workbench.model.test_dense import decoder_of, small
-from workbench.model.decode import decode
-from workbench.model.dense import Dense
+from workbench.model.cpu.decode import decode
+from workbench.model.cpu.dense import Dense
 from workbench.model.generate import generate_with
 from workbench.model.masks import response_mask
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workbench.model.blocks import cores, on_each_core
-from workbench.model.dense import Attend, Dense, Merged
+from workbench.model.cpu.blocks import cores, on_each_core
+from workbench.model.cpu.dense import Attend, Dense, Merged
 from workbench.model.masks import causal_mask, is_end, pad_rows, position_ids
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig
 
-from workbench.doctor import RunPlan
-from workbench.model.memory import Shape
-from workbench.model.plan import plan_of
-from workbench.model.random_base import write_random_base
-from workbench.rehearsal import Measured, Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.memory import Shape
+from workbench.doctor.plan import plan_of
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.rehearsal import Measured, Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.run_plan import RunPlan
 
 TOLERANCE = 0.10
 """Share by which the measured peak may differ from the plan's."""

@@ -7,7 +7,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from workbench.data.embedded import TINY_BASE, resolve_base
-from workbench.model.memory import Shape
+from workbench.doctor.memory import Shape
 from workbench.run.errors import WorkbenchError, did_you_mean
 
 KNOWN = {

@@ -6,9 +6,9 @@ import torch
 from tests.workbench.model.test_random_base import config
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.tokenise import encode_prompt
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.rehearsal import merged, run_phase, write_records
 from workbench.model.base import load_tokenizer
-from workbench.model.random_base import write_random_base
-from workbench.rehearsal import merged, run_phase, write_records
 from workbench.run.errors import WorkbenchError
 
 

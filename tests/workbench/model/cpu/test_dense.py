@@ -6,9 +6,9 @@ from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from tests.reference.tolerances import SHAPES
-from workbench.model import dense
 from workbench.model.base import load_base
-from workbench.model.dense import Dense, can_be_dense, dense_of, install
+from workbench.model.cpu import dense
+from workbench.model.cpu.dense import Dense, can_be_dense, dense_of, install
 from workbench.model.masks import pad_rows, position_ids
 from workbench.model.roles import lora_config
 

@@ -7,14 +7,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.allocator import peak_of
-from workbench.model import memory
+from workbench.doctor import memory
+from workbench.doctor.memory import Shape
+from workbench.doctor.plan import Settings, largest_divisor, largest_that_fits, plan_of
+from workbench.doctor.random_base import write_random_base
+from workbench.doctor.shapes import KNOWN
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.logprobs import token_logprobs
-from workbench.model.memory import Shape
-from workbench.model.plan import Settings, largest_divisor, largest_that_fits, plan_of
-from workbench.model.random_base import write_random_base
 from workbench.model.roles import Roles, lora_config, start_training_adapter
-from workbench.model.shapes import KNOWN
 
 SEVEN = KNOWN["llama-7b"]
 SMALL = Shape(vocabulary=2048, hidden=256, intermediate=704, layers=4, heads=4, kv_heads=4, head_dim=64, tied=False)
@@ -124,7 +124,7 @@ def test_the_loaded_nf4_base_has_the_estimated_bytes(small):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """No dense weights, which the plan, being for GPUs, does not know."""
-    monkeypatch.setattr("workbench.model.dense.can_be_dense", lambda decoder: False)
+    monkeypatch.setattr("workbench.model.cpu.dense.can_be_dense", lambda decoder: False)
 
 
 def trained_roles(small: Path, dtype, *, checkpointing: bool) -> Roles:

@@ -7,9 +7,6 @@ H = query heads × head size, K = key-value heads × head size, r = LoRA rank, u
 from dataclasses import dataclass
 
 FLOAT32 = 4
-PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Device → tokens of one pass without gradients, padding included, for all that has no size of its own in a phase's
-configuration: scores, probes, states, held-out losses. A larger pass is no faster on a CPU, and takes more memory."""
 NF4_BLOCK = 64
 """Weights that share one scale."""
 SCALE_BLOCK = 256

@@ -20,7 +20,7 @@ from workbench.data.tokenise import encode_prompt
 from workbench.model.base import load_tokenizer
 from workbench.run.errors import WorkbenchError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -57,7 +57,7 @@ def write_records(
 
     Args:
         folder: for the files.
-        base: as `workbench.model.random_base` writes it.
+        base: as `workbench.doctor.random_base` writes it.
         prompt_tokens: of each prompt as the phases encode it, template and BOS included.
         response_tokens: of each response, EOS included.
         number: records in each file.

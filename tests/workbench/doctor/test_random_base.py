@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from workbench.model import random_base
+from workbench.doctor import random_base
+from workbench.doctor.random_base import byte_tokenizer, write_random_base
 from workbench.model.base import load_tokenizer
-from workbench.model.random_base import byte_tokenizer, write_random_base
 
 
 def config(**changes) -> LlamaConfig:
