@@ -165,7 +165,7 @@ class Truth:
             roles = open_runs({"reward": run})
             texts = [pair.first for pair in self.pairs] + [pair.second for pair in self.pairs]
             ended = [pair.ended[0] for pair in self.pairs] + [pair.ended[1] for pair in self.pairs]
-            scores = RoleScore(roles, "reward", 128)([pair.prompt for pair in self.pairs] * 2, texts, ended)
+            scores = RoleScore(roles, ("reward",), 128)([pair.prompt for pair in self.pairs] * 2, texts, ended)
             np.save(kept, scores[len(self.pairs) :] - scores[: len(self.pairs)])
         gaps: Floats = np.load(kept)
         return gaps

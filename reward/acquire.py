@@ -155,6 +155,6 @@ def pair_gaps(roles: Roles, names: Sequence[str], pairs: Sequence[Pair], *, batc
     ended = [pair.ended[0] for pair in pairs] + [pair.ended[1] for pair in pairs]
     gaps = []
     for name in names:
-        scores = RoleScore(roles, name, batch_size)(prompts, texts, ended)
+        scores = RoleScore(roles, (name,), batch_size)(prompts, texts, ended)
         gaps.append((scores[: len(pairs)] - scores[len(pairs) :]) / float(roles.heads[name].gain))
     return np.stack(gaps)

@@ -21,7 +21,8 @@ from tests.conftest import load_phase, reward_values, sft_values
 from tests.fake_cuda import CUDA, DeviceError, fake_cuda, on_gpu
 from tests.ppo.conftest import ppo_values
 from workbench.data.readers import read_prompts
-from workbench.evaluate.role_models import Sampling
+from workbench.evaluate.inputs import EvaluationInputs
+from workbench.evaluate.policy import Sampling
 from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
@@ -88,9 +89,10 @@ def test_contrastive(tmp_path, start, preference_file, method):
 
 
 def test_evaluation_scoring_and_sampling(tmp_path, start, reward, prompt_file, preference_file):
+    inputs = EvaluationInputs(prompts=str(prompt_file), reward=str(reward))
     sampling = Sampling(max_new_tokens=2, batch_size=8)
     with fake_cuda():
-        policy = evaluate_policy_run(start, prompts=prompt_file, reward_run=reward, sampling=sampling)
+        policy = evaluate_policy_run(start, inputs, sampling=sampling)
         judged = evaluate_reward_run(reward)
         scored = score_file(reward, preference_file, tmp_path / "scores.jsonl", quiet=True)
         roles = open_runs({"policy": start})

@@ -5,16 +5,10 @@ Only here is the truth (the embedded default's gold reward) handed to evaluation
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.command_line import run_main
-from workbench.run.errors import WorkbenchError
 from workbench.run.shipped import here_or_shipped
-
-if TYPE_CHECKING:
-    from workbench.evaluate.evaluation import Evaluation
-    from workbench.run.folder import RunFolder
 
 
 def main(argv: list[str]) -> int:
@@ -155,12 +149,10 @@ def _write_facts(out: Path) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from workbench.data.embedded import resolve_data
-    from workbench.evaluate.inputs import answer_length, check_evaluation
+    from workbench.evaluate.inputs import EvaluationInputs, answer_length, check_evaluation
 
-    folders = check_evaluation(
-        arguments.runs,
-        prompts=lambda folder: _prompts(arguments.prompts, folder),
+    inputs = EvaluationInputs(
+        prompts=arguments.prompts,
         demonstrations=arguments.demonstrations,
         preferences=arguments.preferences,
         reward=arguments.reward,
@@ -168,8 +160,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         base=arguments.base,
         rules=row_options(arguments),
     )
-    from workbench.evaluate.role_models import Sampling
-    from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
+    folders = check_evaluation(arguments.runs, inputs)
+    from workbench.evaluate.policy import Sampling
+    from workbench.evaluate.run_models import evaluate_run
+    from workbench.evaluate.summary import result_lines
     from workbench.tiny.gold import gold_reward
 
     sampling = Sampling(
@@ -180,91 +174,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     for folder in folders:
-        if folder.record()["phase"] == "reward":
-            result = evaluate_reward_run(
-                folder.path,
-                preferences=resolve_data(arguments.preferences) if arguments.preferences else None,
-                gold=gold_reward,
-                batch_size=arguments.batch_size,
-                seed=arguments.seed,
-                base=arguments.base,
-                rules=row_options(arguments),
-            )
-        else:
-            demonstrations = arguments.demonstrations or _embedded(folder, "tiny:demonstrations_heldout")
-            result = evaluate_policy_run(
-                folder.path,
-                prompts=resolve_data(_prompts(arguments.prompts, folder)),
-                demonstrations=resolve_data(demonstrations) if demonstrations else None,
-                reward_run=Path(arguments.reward) if arguments.reward else None,
-                against=_opponent(arguments.against, folder),
-                gold=gold_reward,
-                sampling=sampling,
-                base=arguments.base,
-                rules=row_options(arguments),
-            )
-        print(_line(folder, result))
-
-
-def _opponent(given: str | None, folder: "RunFolder") -> Path | None:
-    """The run to win against; no run is compared with itself."""
-    return Path(given) if given and Path(given).resolve() != folder.path.resolve() else None
-
-
-def _embedded(folder: "RunFolder", name: str) -> str | None:
-    """A file of the embedded default, for runs on its base."""
-    return name if folder.record().get("base", {}).get("name") == "tiny" else None
-
-
-def _prompts(given: str | None, folder: "RunFolder") -> str:
-    name = given or _embedded(folder, "tiny:prompts_heldout")
-    if name is None:
-        raise WorkbenchError(folder.path, "no held-out prompts are known for this base", remedy="--prompts FILE")
-    return name
-
-
-def _line(folder: "RunFolder", result: "Evaluation") -> str:
-    from workbench.evaluate.summary import policy_summary, reward_summary
-
-    if result.reward_model is not None:
-        numbers = reward_summary(result.reward_model)
-        names: tuple[str, ...] = ("accuracy", "longer_wins", "gold_accuracy", "noise_ceiling", "ece")
-    else:
-        assert result.policy is not None
-        numbers = policy_summary(result.policy)
-        names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
-    shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
-    return "\n".join([f"{folder.path}: {shown}", *_cut_answers(result), *_categories(result), *_longer(result)])
-
-
-def _cut_answers(result: "Evaluation") -> list[str]:
-    """A line where most answers were cut: they say little about a policy that ends its answers later."""
-    ended = result.policy.eos_rate.mean if result.policy else 1.0
-    if ended >= 0.5:
-        return []
-    limit = result.sources["max_new_tokens"]
-    return [
-        f"  warning: {1 - ended:.0%} of the answers were cut at {limit} tokens; --max-new-tokens N gives them more room"
-    ]
-
-
-def _longer(result: "Evaluation") -> list[str]:
-    """A line about pairs that the run itself leaves out as too long."""
-    reward = result.reward_model
-    if reward is None or not reward.longer_pairs:
-        return []
-    one = reward.longer_accuracy
-    shown = f": accuracy {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, {one.count} pairs)" if one else ""
-    return [f"  beyond data.max_length={reward.max_length}, not in the above: {reward.longer_pairs} pairs{shown}"]
-
-
-def _categories(result: "Evaluation") -> list[str]:
-    """A line for each category of a reward model's pairs."""
-    found = result.reward_model.by_category if result.reward_model else {}
-    return [
-        f"  {name}: accuracy {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, {one.count} pairs)"
-        for name, one in found.items()
-    ]
+        print("\n".join(result_lines(evaluate_run(folder.path, inputs, gold=gold_reward, sampling=sampling))))
 
 
 def _roles(arguments: argparse.Namespace) -> None:

@@ -137,7 +137,7 @@ def _row(roles: Roles, pair: Preference, response: str) -> list[int]:
 
 
 def _member_scores(roles: Roles, names: Sequence[str], batch_size: int) -> MemberScores:
-    scorers = [RoleScore(roles, name, batch_size, cut=True) for name in names]  # a damage may lengthen an answer
+    scorers = [RoleScore(roles, (name,), batch_size, cut=True) for name in names]  # a damage may lengthen an answer
 
     def score(prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Floats:
         ended = [True] * len(responses)

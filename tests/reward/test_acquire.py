@@ -48,7 +48,7 @@ def test_uncertain_pairs_come_first_and_the_queue_reads_them(reward_run, pool, t
 
     def gap(item):
         first, second = (response.text for response in item.responses)
-        scores = RoleScore(roles, "reward", 1)([item.prompt] * 2, [first, second], [True] * 2)
+        scores = RoleScore(roles, ("reward",), 1)([item.prompt] * 2, [first, second], [True] * 2)
         return abs(scores[0] - scores[1])
 
     closest = sorted(items, key=lambda name: gap(items[name]))[:6]

@@ -94,9 +94,9 @@ def test_evaluation_takes_the_mean_of_the_members(ensemble):
     pairs = own_heldout_pairs(ensemble)
     roles = open_runs(reward_roles(ensemble.path))
     prompts, texts = [pair.prompt for pair in pairs], [pair.chosen_text for pair in pairs]
-    scores = [RoleScore(roles, name, 8)(prompts, texts, [True] * len(pairs)) for name in ("reward_1", "reward_2")]
+    scores = [RoleScore(roles, (name,), 8)(prompts, texts, [True] * len(pairs)) for name in ("reward_1", "reward_2")]
     others = [
-        RoleScore(roles, name, 8)(prompts, [pair.rejected_text for pair in pairs], [True] * len(pairs))
+        RoleScore(roles, (name,), 8)(prompts, [pair.rejected_text for pair in pairs], [True] * len(pairs))
         for name in ("reward_1", "reward_2")
     ]
     result = evaluate_reward_run(ensemble.path).reward_model
@@ -131,7 +131,7 @@ def test_the_score_of_a_file_is_the_mean_of_the_members(ensemble, tmp_path):
     prompts, ended = [pair.prompt for pair in pairs], [True] * len(pairs)
     for side in ("chosen", "rejected"):
         texts = [getattr(pair, f"{side}_text") for pair in pairs]
-        each = np.stack([RoleScore(roles, name, 8)(prompts, texts, ended) for name in ("reward_1", "reward_2")])
+        each = np.stack([RoleScore(roles, (name,), 8)(prompts, texts, ended) for name in ("reward_1", "reward_2")])
         assert [row[side] for row in rows] == pytest.approx(each.mean(axis=0), abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The preference pairs that a reward run is evaluated on. Knows token ids and limits, no model."""
+"""The preference pairs that a reward run is evaluated on, and their token rows. Knows no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,48 +13,57 @@ from workbench.data.records import Preference
 from workbench.data.rules import RowRules
 from workbench.data.splits import load_pairs
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
 class PairsWithin:
-    """Pairs as the run itself measures them, and those beyond its `data.max_length`."""
+    """Held-out pairs, sorted by the run's own `data.max_length`. Rows are the chosen answers', then the rejected ones'.
+
+    A run trains on no longer pairs, so accuracy is measured on the others first and on these separately.
+    """
 
     pairs: list[Preference]
-    """Ties, and pairs within the limit (prompts cut, where the run cuts them)."""
+    """Ties, and pairs within the limit (with their prompts cut if the run cuts them)."""
     rows: list[list[int]]
-    """Of the pairs that are no ties: chosen, then rejected."""
+    """Token rows of the pairs that are not ties."""
     longer: list[Preference]
-    """Beyond the limit, but within the base's positions."""
+    """Pairs beyond the limit that the base has positions for."""
     longer_rows: list[list[int]]
     beyond: int
-    """All beyond the limit."""
+    """Number of pairs beyond the limit."""
     max_length: int
 
     @classmethod
-    def of(cls, folder: RunFolder, roles: Roles, pairs: Sequence[Preference]) -> "PairsWithin":
-        """Sort the pairs by the run's own limits.
+    def of(cls, folder: RunFolder, tokenizer: Any, pairs: Sequence[Preference]) -> "PairsWithin":
+        """Sort the pairs by the limit in the run's configuration.
 
         Raises:
             WorkbenchError: every pair is too long.
         """
         data = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))["data"]
-        most = min(int(data.get("max_length", roles.positions)), roles.positions)
+        positions = tokenizer.model_max_length
+        most = min(int(data.get("max_length", positions)), positions)
         decided = [pair for pair in pairs if pair.strength > 0]
         ties = [pair for pair in pairs if pair.strength <= 0]
         if not decided:
             return cls(ties, [], [], [], 0, most)
         cut = bool(data.get("truncate_prompt", False))
-        own = encode_pairs(roles.tokenizer, decided, max_length=most, truncate_prompt=cut, source="held-out pairs")
-        beyond = [pair for place, pair in enumerate(decided) if place not in set(own.kept)]
-        whole = [_pair_row(roles.tokenizer, pair) for pair in beyond]
-        fits = [max(map(len, row.values())) <= roles.positions for row in whole]
-        longer = [pair for pair, fit in zip(beyond, fits, strict=True) if fit]
-        rows = [row for row, fit in zip(whole, fits, strict=True) if fit]
-        kept = [decided[place] for place in own.kept]
-        return cls([*kept, *ties], _both_sides(own.rows), longer, _both_sides(rows), len(beyond), most)
+        own = encode_pairs(tokenizer, decided, max_length=most, truncate_prompt=cut, source="held-out pairs")
+        kept = set(own.kept)
+        beyond = [pair for index, pair in enumerate(decided) if index not in kept]
+        readable = [
+            (pair, row) for pair in beyond if max(map(len, (row := _pair_row(tokenizer, pair)).values())) <= positions
+        ]
+        return cls(
+            pairs=[*(decided[index] for index in own.kept), *ties],
+            rows=_both_sides(own.rows),
+            longer=[pair for pair, _ in readable],
+            longer_rows=_both_sides([row for _, row in readable]),
+            beyond=len(beyond),
+            max_length=most,
+        )
 
 
 def _pair_row(tokenizer: Any, pair: Preference) -> dict[str, list[int]]:
@@ -68,10 +77,10 @@ def _both_sides(rows: Sequence[dict[str, list[int]]]) -> list[list[int]]:
 
 
 def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
-    """The pairs that a reward run kept out of its training, split again as it was then.
+    """The pairs that a reward run held out of its training, split the same way again.
 
     Raises:
-        WorkbenchError: its data file is gone.
+        WorkbenchError: run.json names no training data.
     """
     config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))
     data = folder.record().get("data", {})
@@ -86,6 +95,6 @@ def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
     ).heldout
 
 
-def foreign_pairs(path: Path, rules: RowRules | None) -> list[Preference]:
+def foreign_pairs(path: Path, rules: RowRules) -> list[Preference]:
     """The pairs of a file, without those marked `train`."""
     return [record for record in read_preferences(path, rules) if record.split != "train"]

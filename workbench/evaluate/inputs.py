@@ -1,57 +1,88 @@
 """What `evaluate` reads, checked before a model library is loaded. Knows files and run folders, no model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from workbench.data.embedded import resolve_data
+from workbench.data.embedded import TINY_BASE, resolve_data
 from workbench.data.inputs import base_of_run, usable_run
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
-from workbench.run.errors import Problems
+from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 
 POLICIES = ("sft", "ppo")
+SHORT = 64
+"""Tokens per answer if no run says how long its answers were in training."""
 
 
-def check_evaluation(
-    runs: Sequence[str],
-    *,
-    prompts: Callable[[RunFolder], str],
-    demonstrations: str | None,
-    preferences: str | None,
-    reward: str | None,
-    against: str | None,
-    base: str | None,
-    rules: RowRules,
-) -> list[RunFolder]:
-    """The runs to evaluate, after everything that their evaluation reads was found to be there.
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """Files and runs that an evaluation reads. Names of files may be `tiny:NAME`; None is each run's default."""
 
-    Args:
-        runs: run folders.
-        prompts: the file of held-out prompts for a policy run.
-        demonstrations: file, or None.
-        preferences: file of pairs for reward runs, or None: those that a run held out itself.
-        reward: run that scores answers, or None.
-        against: run to win against, or None.
-        base: where the base is now, or None: where the runs say.
-        rules: how rows of the files are taken.
+    prompts: str | None = None
+    """Held-out prompts for policies. Default: the embedded ones, for a run on the embedded base."""
+    demonstrations: str | None = None
+    """Held-out demonstrations, for the perplexity. Default: likewise; without any, no perplexity."""
+    preferences: str | None = None
+    """Pairs for reward runs. Default: the pairs that the run held out itself."""
+    reward: str | None = None
+    """Reward run that scores the answers. Default: the one that the policy was trained against, if any."""
+    against: str | None = None
+    """Run to compare with. Default: the run that the policy started from, if any."""
+    base: str | None = None
+    """Where the base is now. Default: where the runs say."""
+    rules: RowRules = field(default_factory=RowRules)
+    """How rows of the files are read."""
+
+    def prompts_of(self, folder: RunFolder) -> str:
+        """The held-out prompts for a policy run.
+
+        Raises:
+            WorkbenchError: none are given, and the run is not on the embedded base.
+        """
+        name = self.prompts or _embedded(folder, "tiny:prompts_heldout")
+        if name is None:
+            raise WorkbenchError(folder.path, "no held-out prompts are known for this base", remedy="--prompts FILE")
+        return name
+
+    def demonstrations_of(self, folder: RunFolder) -> Path | None:
+        """The held-out demonstrations for a policy run, if any."""
+        name = self.demonstrations or _embedded(folder, "tiny:demonstrations_heldout")
+        return resolve_data(name) if name else None
+
+    def opponent_of(self, folder: RunFolder) -> Path | None:
+        """The run to compare with, if one is given; no run is compared with itself."""
+        return Path(self.against) if self.against and Path(self.against).resolve() != folder.path.resolve() else None
+
+
+def _embedded(folder: RunFolder, name: str) -> str | None:
+    """A file of the embedded default, for runs on its base."""
+    return name if folder.record().get("base", {}).get("name") == TINY_BASE else None
+
+
+def check_evaluation(runs: Sequence[str], inputs: EvaluationInputs) -> list[RunFolder]:
+    """The runs to evaluate, after checking that everything their evaluation reads exists.
 
     Raises:
-        WorkbenchError: all that is wrong, at once.
+        WorkbenchError: everything that is wrong, at once.
     """
     problems = Problems()
     folders = [found for run in runs if (found := problems.attempt(usable_run, run, (*POLICIES, "reward")))]
-    judge = problems.attempt(usable_run, reward, "reward") if reward else None
-    opponent = problems.attempt(usable_run, against, POLICIES) if against else None
-    for folder in (*folders, *filter(None, (judge, opponent))):
-        problems.attempt(base_of_run, folder, base)
-    names = {problems.attempt(prompts, folder) for folder in folders if folder.record()["phase"] in POLICIES}
-    files = problems.attempt(base_of_run, folders[0], base) if folders else None
+    reward = problems.attempt(usable_run, inputs.reward, "reward") if inputs.reward else None
+    opponent = problems.attempt(usable_run, inputs.against, POLICIES) if inputs.against else None
+    for folder in (*folders, *filter(None, (reward, opponent))):
+        problems.attempt(base_of_run, folder, inputs.base)
+    names = {problems.attempt(inputs.prompts_of, folder) for folder in folders if folder.record()["phase"] in POLICIES}
+    files = problems.attempt(base_of_run, folders[0], inputs.base) if folders else None
+    rules = inputs.rules
     reads: list[tuple[str | None, Callable[..., list[Any]]]] = [(name, read_prompts) for name in names]
-    for name, read in (*reads, (demonstrations, read_demonstrations), (preferences, read_preferences)):
+    reads += [(inputs.demonstrations, read_demonstrations), (inputs.preferences, read_preferences)]
+    for name, read in reads:
         if name is not None and (path := problems.attempt(resolve_data, name)) is not None:
             records = problems.attempt(read, path, rules) or []
             problems.attempt(check_template, files, records, source=path, rules=RowRules(rules.ignore, "error"))
@@ -59,12 +90,8 @@ def check_evaluation(
     return folders
 
 
-SHORT = 64
-"""Tokens of an answer where no run says how long its answers were in training."""
-
-
 def answer_length(folders: Sequence[RunFolder]) -> int:
-    """Tokens that an answer may have: as many as any of the runs sampled in training, the same for all of them."""
+    """The most tokens that any of the runs sampled per answer in training; all runs are evaluated with it."""
     lengths = []
     for folder in folders:
         config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))

@@ -1,11 +1,12 @@
 """The evaluation of a policy: sample answers to held-out prompts and measure them.
 
-Knows neither how a model is loaded nor what the truth is: both are passed in.
+The model and the gold reward are passed in.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GoldLike(Protocol):
-    """What the truth says about one answer: a dataclass whose other numbers are its parts."""
+    """The gold reward of one answer: a dataclass whose other numeric fields are its parts."""
 
     @property
     def total(self) -> float:
@@ -31,7 +32,7 @@ class GoldLike(Protocol):
 
 
 Gold = Callable[[Sequence[Message], str, bool], GoldLike | None]
-"""(prompt, response, ended) → the truth, or None where it knows nothing of this prompt."""
+"""(prompt, response, ended) → the gold reward, or None for a prompt that it does not cover."""
 
 
 class Score(Protocol):
@@ -44,30 +45,60 @@ class Score(Protocol):
         ended: Sequence[bool],
         ids: Sequence[Sequence[int]] | None = None,
     ) -> Floats:
-        """(N,) scores; of the token ids of responses where they are given, else of their texts encoded."""
+        """(N,) scores. Scores the token ids of a response if they are given, else its text encoded again."""
         ...
 
 
-class Policy(Protocol):
-    """What evaluation asks of a model."""
+@dataclass(frozen=True)
+class Sampling:
+    """How held-out prompts are answered. Runs that are compared use the same values."""
 
-    def sample(
-        self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
-    ) -> Sequence[Sequence["Sampled"]]:
+    samples_per_prompt: int = 1
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    batch_size: int = 64
+    """Rows per forward pass. Sampled answers depend on it."""
+    seed: int = 0
+    """Of sampling and of all bootstraps."""
+
+    def as_sources(self) -> dict[str, str]:
+        """The values that `evaluation.json` lists under `sources`."""
+        return {"max_new_tokens": str(self.max_new_tokens), "batch_size": str(self.batch_size)}
+
+
+class Policy(Protocol):
+    """The model calls that an evaluation makes."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it answers."""
+        ...
+
+    def sample(self, prompts: Sequence[Prompt]) -> "Sequence[Sequence[Sampled]]":
         """(len(prompts), samples_per_prompt) answers."""
         ...
 
     def divergence(
-        self, prompts: Sequence[Sequence[Message]], responses: Sequence["Sampled"]
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[Sequence[int]]
     ) -> tuple[Floats, Floats] | None:
-        """(N,) Σ_t log π − log ρ, and (N,) exact Σ_t KL(π ‖ ρ), nats; None without a reference."""
+        """(N,) Σ_t log π − log ρ and (N,) exact Σ_t KL(π ‖ ρ), in nats, of token ids; None without a reference."""
         ...
 
     def negative_log_likelihood(
         self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
     ) -> tuple[Floats, Floats]:
-        """(N,) nats of each response with its EOS, and (N,) its tokens."""
+        """(N,) nats of each response including EOS, and (N,) its number of tokens."""
         ...
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The policy to compare with."""
+
+    name: str
+    """For the report."""
+    answers: Sequence[Answer]
+    """To the same prompts."""
 
 
 def evaluate_policy(
@@ -77,123 +108,119 @@ def evaluate_policy(
     demonstrations: Sequence[Demonstration] = (),
     gold: Gold | None = None,
     score: Score | None = None,
-    opponent: Sequence[Answer] = (),
-    opponent_name: str | None = None,
+    opponent: Opponent | None = None,
     trajectory: Sequence[TrajectoryPoint] = (),
-    samples_per_prompt: int = 1,
-    temperature: float = 1.0,
-    seed: int = 0,
 ) -> PolicyEvaluation:
     """Sample answers to held-out prompts and measure them.
 
     Args:
         policy: the model.
-        prompts: held-out prompts; the same for every run that is compared.
-        demonstrations: held-out, for the perplexity; none leaves it out.
-        gold: the truth, or None where it is not known.
-        score: the judging reward model, or None.
-        opponent: another policy's answers to the same prompts; none leaves the win rate out.
-        opponent_name: how the report names it.
+        prompts: held-out prompts.
+        demonstrations: held-out, for the perplexity; empty: no perplexity.
+        gold: the gold reward, if it is known.
+        score: the reward model that scores the answers, if any.
+        opponent: for the win rate; None: no win rate.
         trajectory: from `trace`.
-        samples_per_prompt: answers per prompt.
-        temperature: of sampling; answers are never greedy.
-        seed: of sampling and of the bootstraps.
     """
-    answers, sampled_kl = _sample(policy, prompts, samples_per_prompt, temperature, seed)
+    sampling = policy.sampling
+    seed = sampling.seed
+    answers, sampled_kl = _answers_with_kl(policy, prompts)
     answers = judge_answers(answers, gold=gold, score=score)
     ids, texts = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
     scores = [answer.score for answer in answers if answer.score is not None]
     wins, judge = None, None
     if opponent:
-        wins, judge = _win_rate(answers, judge_answers(opponent, gold=gold, score=score), seed=seed)
+        wins, judge = _win_rate(answers, judge_answers(opponent.answers, gold=gold, score=score), seed=seed)
     return PolicyEvaluation(
         gold=_estimate(answers, lambda answer: answer.gold, seed=seed),
         gold_parts=_gold_parts(answers, seed=seed),
         reward_model_score=_estimate(answers, lambda answer: answer.score, seed=seed),
         kl=_estimate(answers, lambda answer: answer.kl, seed=seed),
         kl_sampled=None if sampled_kl is None else bootstrap_interval(sampled_kl, ids, seed=seed),
-        perplexity=perplexity(policy, demonstrations, seed=seed) if demonstrations else None,
+        perplexity=perplexity(policy, demonstrations) if demonstrations else None,
         length=bootstrap_interval([float(answer.tokens) for answer in answers], ids, seed=seed),
         eos_rate=bootstrap_interval([float(answer.ended) for answer in answers], ids, seed=seed),
         distinct={str(n): distinct_n(texts, n) for n in (1, 2, 3)},
         unique_share=unique_share(texts),
         length_correlation=correlation(scores, [answer.tokens for answer in answers]) if scores else None,
         win_rate=wins,
-        opponent=opponent_name if wins else None,
+        opponent=opponent.name if opponent and wins else None,
         judge=judge,
-        samples_per_prompt=samples_per_prompt,
-        temperature=temperature,
+        samples_per_prompt=sampling.samples_per_prompt,
+        temperature=sampling.temperature,
         trajectory=list(trajectory),
         answers=answers,
     )
 
 
-def _sample(
-    policy: Policy, prompts: Sequence[Prompt], samples_per_prompt: int, temperature: float, seed: int
-) -> tuple[list[Answer], Floats | None]:
-    """The answers with their exact KL, and (N,) the sampled KL; None without a reference."""
-    drawn = policy.sample(prompts, samples_per_prompt=samples_per_prompt, temperature=temperature, seed=seed)
-    flat = [(prompt, answer) for prompt, answers in zip(prompts, drawn, strict=True) for answer in answers]
-    divergence = policy.divergence([prompt.prompt for prompt, _ in flat], [answer for _, answer in flat])
-    exact: Sequence[float | None] = [None] * len(flat)
-    if divergence is not None:
-        exact = [float(kl) for kl in divergence[1]]
-    answers = [
+def sampled_answers(policy: Policy, prompts: Sequence[Prompt]) -> list[Answer]:
+    """The policy's answers to each prompt, in order, not judged yet."""
+    return [
         Answer(
             prompt_id=prompt.id,
             prompt=[message.model_dump() for message in prompt.prompt],
-            response=answer.text,
-            ended=answer.ended,
-            tokens=len(answer.ids),
-            kl=kl,
-            ids=answer.ids,
+            response=sampled.text,
+            ended=sampled.ended,
+            tokens=len(sampled.ids),
+            ids=sampled.ids,
         )
-        for (prompt, answer), kl in zip(flat, exact, strict=True)
+        for prompt, answers in zip(prompts, policy.sample(prompts), strict=True)
+        for sampled in answers
     ]
-    return answers, None if divergence is None else divergence[0]
+
+
+def _answers_with_kl(policy: Policy, prompts: Sequence[Prompt]) -> tuple[list[Answer], Floats | None]:
+    """The answers with their exact KL, and (N,) the sampled KL; None without a reference."""
+    answers = sampled_answers(policy, prompts)
+    messages = [prompt.prompt for prompt in prompts for _ in range(policy.sampling.samples_per_prompt)]
+    divergence = policy.divergence(messages, [answer.ids for answer in answers])
+    if divergence is None:
+        return answers, None
+    sampled, exact = divergence
+    return [dataclasses.replace(answer, kl=float(kl)) for answer, kl in zip(answers, exact, strict=True)], sampled
 
 
 def judge_answers(answers: Sequence[Answer], *, gold: Gold | None, score: Score | None) -> list[Answer]:
-    """The answers with the truth's points and the reward model's scores, as far as each is given."""
+    """The answers with their gold reward and their score, if those judges are given."""
     prompts = [[Message.model_validate(message) for message in answer.prompt] for answer in answers]
     scores: Sequence[float | None] = [None] * len(answers)
     if score is not None and answers:
         texts, ended = [answer.response for answer in answers], [answer.ended for answer in answers]
         scores = finite_scores(score(prompts, texts, ended, [answer.ids for answer in answers])).tolist()
     judged = []
-    for answer, prompt, points in zip(answers, prompts, scores, strict=True):
-        truth = gold(prompt, answer.response, answer.ended) if gold is not None else None
+    for answer, prompt, scored in zip(answers, prompts, scores, strict=True):
+        points = gold(prompt, answer.response, answer.ended) if gold is not None else None
         judged.append(
             dataclasses.replace(
                 answer,
-                score=points,
-                gold=None if truth is None else float(truth.total),
-                gold_parts={} if truth is None else _parts(truth),
+                score=scored,
+                gold=None if points is None else float(points.total),
+                gold_parts={} if points is None else _parts(points),
             )
         )
     return judged
 
 
-def perplexity(policy: Policy, demonstrations: Sequence[Demonstration], *, seed: int) -> Estimate:
+def perplexity(policy: Policy, demonstrations: Sequence[Demonstration]) -> Estimate:
     """exp(Σ nats / Σ tokens) of the demonstrations' responses, with a bootstrap over demonstrations."""
     nats, tokens = policy.negative_log_likelihood(
         [demonstration.prompt for demonstration in demonstrations],
         [demonstration.response for demonstration in demonstrations],
     )
-    rate = bootstrap_ratio(nats, tokens, seed=seed)
+    rate = bootstrap_ratio(nats, tokens, seed=policy.sampling.seed)
     return Estimate(math.exp(rate.mean), math.exp(rate.low), math.exp(rate.high), rate.count, rate.prompts)
 
 
 def trace(
     samples: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], *, gold: Gold | None
 ) -> list[TrajectoryPoint]:
-    """What training's own samples were worth, step by step: score, truth and KL.
+    """Mean score, gold reward and KL of the answers that training sampled, per step.
 
     Args:
         samples: rows of samples.jsonl.
-        metrics: rows of metrics.jsonl. A step's KL is `heldout/kl` (exact, of these very answers), else the mean `kl`
-            of its samples, else `objective/kl`.
-        gold: the truth, read only now that training is over.
+        metrics: rows of metrics.jsonl. A step's KL is `heldout/kl` (exact, of these answers), else the mean `kl` of
+            its samples, else `objective/kl`.
+        gold: the gold reward; training did not see it.
     """
     exact, on_training = (
         {row["step"]: float(row[name]) for row in metrics if row.get(name) is not None}
@@ -206,8 +233,7 @@ def trace(
     for step, rows in sorted(by_step.items()):
         scores = [float(row["score"]) for row in rows if row.get("score") is not None]
         nats = [float(row["kl"]) for row in rows if row.get("kl") is not None]
-        truths = [_truth_of_row(row, gold) for row in rows] if gold is not None else []
-        totals = [truth for truth in truths if truth is not None]
+        totals = [] if gold is None else [total for row in rows if (total := _gold_of_row(row, gold)) is not None]
         points.append(
             TrajectoryPoint(
                 step=step,
@@ -221,10 +247,10 @@ def trace(
     return points
 
 
-def _truth_of_row(row: Mapping[str, Any], gold: Gold) -> float | None:
+def _gold_of_row(row: Mapping[str, Any], gold: Gold) -> float | None:
     prompt = [Message.model_validate(message) for message in row["prompt"]]
-    truth = gold(prompt, row["response"], bool(row.get("ended", True)))
-    return None if truth is None else float(truth.total)
+    points = gold(prompt, row["response"], bool(row.get("ended", True)))
+    return None if points is None else float(points.total)
 
 
 def _win_rate(own: Sequence[Answer], other: Sequence[Answer], *, seed: int) -> tuple[WinRate | None, str | None]:
@@ -258,21 +284,21 @@ def _gold_parts(answers: Sequence[Answer], *, seed: int) -> dict[str, Estimate]:
     return parts
 
 
-def _parts(truth: GoldLike) -> dict[str, float]:
-    if not dataclasses.is_dataclass(truth) or isinstance(truth, type):
+def _parts(points: GoldLike) -> dict[str, float]:
+    if not dataclasses.is_dataclass(points) or isinstance(points, type):
         return {}
     return {
         name: float(value)
-        for name, value in dataclasses.asdict(truth).items()
+        for name, value in dataclasses.asdict(points).items()
         if name != "total" and isinstance(value, int | float)
     }
 
 
 def finite_scores(scores: Floats) -> Floats:
-    """The scores, where all are numbers.
+    """The scores as float64.
 
     Raises:
-        WorkbenchError: some are infinite or not a number.
+        WorkbenchError: a score is infinite or NaN.
     """
     if not np.isfinite(scores).all():
         raise WorkbenchError(

@@ -1,17 +1,14 @@
-"""A role of opened runs as evaluation sees it: a policy that answers, or a reward model that scores.
-
-Knows no file and no metric.
-"""
+"""Roles of opened runs behind the calls that an evaluation makes: a policy that answers, a reward model that scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from workbench.data.records import Message, Prompt
 from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.evaluate.policy import Sampling
 from workbench.evaluate.statistics import Floats
 from workbench.model.generate import Sampled, sample
 from workbench.model.roles import Roles
@@ -20,50 +17,33 @@ from workbench.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How held-out prompts are answered: the same for all runs that are compared."""
-
-    samples_per_prompt: int = 1
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    batch_size: int = 64
-    """Rows in one forward pass; sampled answers depend on it."""
-    seed: int = 0
-
-    def as_sources(self) -> dict[str, str]:
-        """For evaluation.json."""
-        return {"max_new_tokens": str(self.max_new_tokens), "batch_size": str(self.batch_size)}
-
-
-@dataclass(frozen=True)
 class RolePolicy:
-    """One role of opened runs, as evaluation sees a policy."""
+    """A role as a policy; implements `workbench.evaluate.policy.Policy`."""
 
     roles: Roles
     role: str
     reference: str | None
+    """Role that the KL is measured against, if any."""
     sampling: Sampling
 
-    def sample(
-        self, prompts: Sequence[Prompt], *, samples_per_prompt: int, temperature: float, seed: int
-    ) -> list[list[Sampled]]:
+    def sample(self, prompts: Sequence[Prompt]) -> list[list[Sampled]]:
         """(len(prompts), samples_per_prompt) answers."""
         answers = sample(
             self.roles,
             self.role,
             prompts,
-            temperatures=[temperature],
-            responses_per_prompt=samples_per_prompt,
+            temperatures=[self.sampling.temperature],
+            responses_per_prompt=self.sampling.samples_per_prompt,
             max_new_tokens=self.sampling.max_new_tokens,
             batch_size=self.sampling.batch_size,
-            seed=seed,
+            seed=self.sampling.seed,
         )
-        return [drawn for _, drawn in answers]
+        return [sampled for _, sampled in answers]
 
     def divergence(
-        self, prompts: Sequence[Sequence[Message]], responses: Sequence[Sampled]
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[Sequence[int]]
     ) -> tuple[Floats, Floats] | None:
-        """(N,) sampled and (N,) exact KL to the reference, nats; None without a reference."""
+        """(N,) sampled and (N,) exact KL to the reference, in nats, of token ids; None without a reference."""
         if self.reference is None:
             return None
         compared = compare_roles(
@@ -71,7 +51,7 @@ class RolePolicy:
             self.role,
             self.reference,
             [encode_prompt(self.roles.tokenizer, prompt) for prompt in prompts],
-            [list(answer.ids) for answer in responses],
+            [list(ids) for ids in responses],
             temperature=self.sampling.temperature,
             batch_size=self.sampling.batch_size,
         )
@@ -83,7 +63,7 @@ class RolePolicy:
     def negative_log_likelihood(
         self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
     ) -> tuple[Floats, Floats]:
-        """(N,) nats of each response with its EOS, and (N,) its tokens."""
+        """(N,) nats of each response including EOS, and (N,) its number of tokens."""
         tokenizer = self.roles.tokenizer
         nats, tokens = response_nll(
             self.roles,
@@ -97,13 +77,14 @@ class RolePolicy:
 
 @dataclass(frozen=True)
 class RoleScore:
-    """One reward role of opened runs, as a scorer. An answer that did not end is scored without an EOS."""
+    """The mean score of one or more reward roles; implements `workbench.evaluate.policy.Score`."""
 
     roles: Roles
-    role: str
+    names: Sequence[str]
+    """The reward roles."""
     batch_size: int
     cut: bool = False
-    """Longer rows than the base has positions lose tokens before the last one, instead of being an error."""
+    """Rows longer than the base's positions lose tokens before the last one, instead of being an error."""
 
     def __call__(
         self,
@@ -112,60 +93,31 @@ class RoleScore:
         ended: Sequence[bool],
         ids: Sequence[Sequence[int]] | None = None,
     ) -> Floats:
-        """(N,) scores; a response with ids is scored as it was sampled."""
+        """(N,) scores. A response with ids is scored as sampled; one that did not end is scored without EOS."""
         rows = []
-        for place, (prompt, response, done) in enumerate(zip(prompts, responses, ended, strict=True)):
-            sampled = list(ids[place]) if ids is not None else []
+        for index, (prompt, response, done) in enumerate(zip(prompts, responses, ended, strict=True)):
+            sampled = list(ids[index]) if ids is not None else []
             if not sampled:
                 encoded = encode_response(self.roles.tokenizer, prompt, response)
                 sampled = encoded if done else encoded[:-1]
             row = encode_prompt(self.roles.tokenizer, prompt) + sampled
             most = self.roles.positions
+            # A score is read at the last token, so that one stays.
             rows.append([*row[: most - 1], row[-1]] if self.cut and len(row) > most else row)
-        scores: Floats = score_rows(self.roles, self.role, rows, batch_size=self.batch_size).double().numpy()
-        return scores
+        return self.of_rows(rows)
 
-
-@dataclass(frozen=True)
-class MeanScore:
-    """The mean score of one or several reward roles."""
-
-    roles: Roles
-    names: tuple[str, ...]
-    batch_size: int
-
-    def __call__(
-        self,
-        prompts: Sequence[Sequence[Message]],
-        responses: Sequence[str],
-        ended: Sequence[bool],
-        ids: Sequence[Sequence[int]] | None = None,
-    ) -> Floats:
-        """(N,) scores."""
-        scores = [RoleScore(self.roles, name, self.batch_size)(prompts, responses, ended, ids) for name in self.names]
+    def of_rows(self, rows: Sequence[Sequence[int]]) -> Floats:
+        """(N,) scores of token rows."""
+        scores = [
+            score_rows(self.roles, name, rows, batch_size=self.batch_size).double().numpy() for name in self.names
+        ]
         mean: Floats = np.mean(scores, axis=0)
         return mean
 
 
 def reward_roles(run: Path) -> dict[str, Path]:
-    """Role → folder of a reward run: `reward`, or of an ensemble `reward_1` … `reward_K`."""
+    """Role → folder of a reward run: `reward`, or `reward_1` … `reward_K` for an ensemble."""
     folder = RunFolder.open(run, phase="reward")
     if folder.members == [folder]:
         return {"reward": folder.path}
     return {f"reward_{n}": member.path for n, member in enumerate(folder.members, start=1)}
-
-
-@dataclass(frozen=True)
-class RowScore:
-    """The mean score of reward roles on fixed token rows, whatever texts they came from."""
-
-    roles: Roles
-    names: tuple[str, ...]
-    rows: Sequence[Sequence[int]]
-    batch_size: int
-
-    def __call__(self, *_: object, **__: object) -> Floats:
-        """(len(rows),) scores."""
-        scores = [score_rows(self.roles, name, self.rows, batch_size=self.batch_size) for name in self.names]
-        mean: Floats = torch.stack(scores).double().mean(dim=0).numpy()
-        return mean

@@ -1,7 +1,4 @@
-"""Evaluating a finished run with its real models: the one file of this room that opens them.
-
-Knows neither the truth (it is passed in) nor how any number is computed.
-"""
+"""Evaluation of a finished run with its real models. The only file of this room that opens models."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,77 +7,66 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.batching import check_prompts
+from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
-from workbench.data.rules import RowRules
 from workbench.evaluate.evaluation import Answer, Evaluation, read_evaluation
 from workbench.evaluate.heldout_pairs import PairsWithin, foreign_pairs, own_heldout_pairs
+from workbench.evaluate.inputs import POLICIES, EvaluationInputs
 from workbench.evaluate.metrics import correctness
-from workbench.evaluate.policy import Gold, evaluate_policy, trace
+from workbench.evaluate.policy import Gold, Opponent, Sampling, evaluate_policy, sampled_answers, trace
 from workbench.evaluate.reward_model import evaluate_reward_model
-from workbench.evaluate.role_models import MeanScore, RolePolicy, RowScore, Sampling, reward_roles
+from workbench.evaluate.role_models import RolePolicy, RoleScore, reward_roles
 from workbench.evaluate.statistics import share_interval
 from workbench.model.open import open_runs
-from workbench.model.roles import Roles
 from workbench.run.folder import RunFolder
 
 
+def evaluate_run(run: Path, inputs: EvaluationInputs, *, gold: Gold | None, sampling: Sampling) -> Evaluation:
+    """Evaluate a finished run of any phase, and write its evaluation.json."""
+    measure = evaluate_reward_run if RunFolder.open(run).record()["phase"] == "reward" else evaluate_policy_run
+    return measure(run, inputs, gold=gold, sampling=sampling)
+
+
 def evaluate_policy_run(
-    run: Path,
-    *,
-    prompts: Path,
-    demonstrations: Path | None = None,
-    reward_run: Path | None = None,
-    against: Path | None = None,
-    gold: Gold | None = None,
-    sampling: Sampling | None = None,
-    base: str | None = None,
-    rules: RowRules | None = None,
+    run: Path, inputs: EvaluationInputs, *, gold: Gold | None = None, sampling: Sampling | None = None
 ) -> Evaluation:
     """Evaluate a policy run on held-out prompts, and write its evaluation.json.
 
     Args:
         run: a finished sft or ppo run.
-        prompts: held-out prompts.
-        demonstrations: held-out demonstrations, for the perplexity.
-        reward_run: scores the answers; None: the one that the run was trained against, if any.
-        against: run to compare with; None: the run it started from, if any.
-        gold: the truth, or None where it is not known.
+        inputs: files and other runs.
+        gold: the gold reward, if it is known.
         sampling: how prompts are answered.
-        base: where the base is now, when not where the run says.
-        rules: how rows of the files are taken.
 
     Raises:
-        WorkbenchError: a run or file is missing or bad, or they do not belong together.
+        WorkbenchError: a run or file is missing or broken, or they do not fit together.
     """
     sampling = sampling or Sampling()
-    folder = RunFolder.open(run, phase=("sft", "ppo")).require_finished()
-    parent, judge = folder.parent("start"), None if reward_run else folder.parent("reward_1")
-    start, reward_run = parent.path if parent else None, reward_run or (judge.path if judge else None)
-    against = against or start
-    records = read_prompts(prompts, rules)
-    judges = reward_roles(reward_run) if reward_run else {}
-    opened = {"policy": folder.path, "reference": start, **judges}
+    folder = RunFolder.open(run, phase=POLICIES).require_finished()
+    start = _parent(folder, "start")
+    reward_run = Path(inputs.reward) if inputs.reward else _parent(folder, "reward_1")
+    against = inputs.opponent_of(folder) or start
+    prompts, demonstrations = resolve_data(inputs.prompts_of(folder)), inputs.demonstrations_of(folder)
+    records = read_prompts(prompts, inputs.rules)
     known = None if against is None else _known_answers(against, prompts, records, sampling)
-    if against is not None and known is None and against != start:
+    rewards = reward_roles(reward_run) if reward_run else {}
+    opened = {"policy": folder.path, "reference": start, **rewards}
+    if known is None and against != start:
         opened["opponent"] = against
-    roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=base)
+    roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=inputs.base)
     check_prompts(roles.tokenizer, records, max_new_tokens=sampling.max_new_tokens, key="--max-new-tokens")
-    policy = RolePolicy(roles, "policy", "reference" if start else None, sampling)
     if against is not None and known is None:
-        known = _sampled_answers(roles, "opponent" if "opponent" in opened else "reference", records, sampling)
+        opponent_role = "opponent" if "opponent" in opened else "reference"
+        known = sampled_answers(RolePolicy(roles, opponent_role, None, sampling), records)
     evaluated = evaluate_policy(
-        policy,
+        RolePolicy(roles, "policy", "reference" if start else None, sampling),
         records,
-        demonstrations=read_demonstrations(demonstrations, rules) if demonstrations else (),
+        demonstrations=read_demonstrations(demonstrations, inputs.rules) if demonstrations else (),
         gold=gold,
-        score=MeanScore(roles, tuple(judges), sampling.batch_size) if judges else None,
-        opponent=known or (),
-        opponent_name=str(against) if against else None,
+        score=RoleScore(roles, tuple(rewards), sampling.batch_size) if rewards else None,
+        opponent=None if known is None else Opponent(str(against), known),
         trajectory=trace(folder.read_samples(), folder.read_metrics(), gold=gold),
-        samples_per_prompt=sampling.samples_per_prompt,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
     )
     named = {"prompts": prompts, "demonstrations": demonstrations, "reward_run": reward_run, "against": against}
     sources = {role: str(path) for role, path in named.items() if path is not None} | sampling.as_sources()
@@ -89,58 +75,13 @@ def evaluate_policy_run(
     return result
 
 
-def evaluate_reward_run(
-    run: Path,
-    *,
-    preferences: Path | None = None,
-    gold: Gold | None = None,
-    batch_size: int = 64,
-    seed: int = 0,
-    base: str | None = None,
-    rules: RowRules | None = None,
-) -> Evaluation:
-    """Evaluate a reward run on held-out pairs, and write its evaluation.json.
-
-    Args:
-        run: a finished reward run.
-        preferences: pairs that it was not trained on; those marked `train` are left out. None: the pairs that the run
-            itself held out.
-        gold: the truth, or None where it is not known.
-        batch_size: rows in one forward pass.
-        seed: of the bootstraps.
-        base: where the base is now, when not where the run says.
-        rules: how rows of the file are taken.
-
-    Raises:
-        WorkbenchError: the run or file is missing or bad, or nothing is held out.
-    """
-    folder = RunFolder.open(run, phase="reward").require_finished()
-    pairs = own_heldout_pairs(folder) if preferences is None else foreign_pairs(preferences, rules)
-    judges = reward_roles(folder.path)
-    roles = open_runs(judges, base=base)
-    within = PairsWithin.of(folder, roles, pairs)
-    evaluated = evaluate_reward_model(
-        RowScore(roles, tuple(judges), within.rows, batch_size),
-        within.pairs,
-        gold=gold,
-        gain=float(np.mean([float(roles.heads[name].gain) for name in judges])),
-        seed=seed,
-    )
-    longer = None
-    if within.longer:
-        gaps = np.subtract(*np.split(RowScore(roles, tuple(judges), within.longer_rows, batch_size)(), 2))
-        longer = share_interval(correctness(gaps), [pair.group for pair in within.longer])
-    evaluated = dataclasses.replace(
-        evaluated, max_length=within.max_length, longer_pairs=within.beyond, longer_accuracy=longer
-    )
-    sources = {"preferences": str(preferences) if preferences else "the run's own held-out pairs"}
-    result = Evaluation(str(run), "reward", seed, sources, reward_model=evaluated)
-    result.save(folder.evaluation_path)
-    return result
+def _parent(folder: RunFolder, role: str) -> Path | None:
+    parent = folder.parent(role)
+    return parent.path if parent else None
 
 
 def _known_answers(run: Path, prompts: Path, records: Sequence[Prompt], sampling: Sampling) -> list[Answer] | None:
-    """The opponent's answers from its own evaluation, where that was made under the same conditions."""
+    """The opponent's answers from its own evaluation, if that was made under the same conditions."""
     if not RunFolder.open(run).evaluation_path.is_file():
         return None
     evaluation = read_evaluation(run)
@@ -155,22 +96,48 @@ def _known_answers(run: Path, prompts: Path, records: Sequence[Prompt], sampling
     return policy.answers if same else None
 
 
-def _sampled_answers(roles: Roles, role: str, records: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
-    drawn = RolePolicy(roles, role, None, sampling).sample(
-        records,
-        samples_per_prompt=sampling.samples_per_prompt,
-        temperature=sampling.temperature,
+def evaluate_reward_run(
+    run: Path,
+    inputs: EvaluationInputs | None = None,
+    *,
+    gold: Gold | None = None,
+    sampling: Sampling | None = None,
+) -> Evaluation:
+    """Evaluate a reward run on held-out pairs, and write its evaluation.json.
+
+    Args:
+        run: a finished reward run.
+        inputs: its `preferences` are pairs that the run was not trained on; those marked `train` are left out. None:
+            the pairs that the run held out itself.
+        gold: the gold reward, if it is known.
+        sampling: its batch size and seed are used.
+
+    Raises:
+        WorkbenchError: the run or file is missing or broken, or nothing is held out.
+    """
+    inputs, sampling = inputs or EvaluationInputs(), sampling or Sampling()
+    folder = RunFolder.open(run, phase="reward").require_finished()
+    given = resolve_data(inputs.preferences) if inputs.preferences else None
+    pairs = own_heldout_pairs(folder) if given is None else foreign_pairs(given, inputs.rules)
+    rewards = reward_roles(folder.path)
+    roles = open_runs(rewards, base=inputs.base)
+    score = RoleScore(roles, tuple(rewards), sampling.batch_size)
+    within = PairsWithin.of(folder, roles.tokenizer, pairs)
+    evaluated = evaluate_reward_model(
+        lambda *_: score.of_rows(within.rows),  # the run's own rows: prompts may be cut in them
+        within.pairs,
+        gold=gold,
+        gain=float(np.mean([float(roles.heads[name].gain) for name in rewards])),
         seed=sampling.seed,
     )
-    return [
-        Answer(
-            prompt_id=record.id,
-            prompt=[message.model_dump() for message in record.prompt],
-            response=answer.text,
-            ended=answer.ended,
-            tokens=len(answer.ids),
-            ids=answer.ids,
-        )
-        for record, answers in zip(records, drawn, strict=True)
-        for answer in answers
-    ]
+    longer = None
+    if within.longer:
+        gaps = np.subtract(*np.split(score.of_rows(within.longer_rows), 2))
+        longer = share_interval(correctness(gaps), [pair.group for pair in within.longer])
+    evaluated = dataclasses.replace(
+        evaluated, max_length=within.max_length, longer_pairs=within.beyond, longer_accuracy=longer
+    )
+    sources = {"preferences": str(given) if given else "the run's own held-out pairs"}
+    result = Evaluation(str(run), "reward", sampling.seed, sources, reward_model=evaluated)
+    result.save(folder.evaluation_path)
+    return result

@@ -1,4 +1,4 @@
-"""The summary of a pipeline of runs as one plain dictionary: the numbers that decide. Knows evaluations only."""
+"""The main numbers of evaluations: a dictionary for a pipeline of runs, and the lines that `evaluate` prints."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from workbench.run.lineage import package_versions
 def build_summary(
     run_paths: Mapping[str, Path], seconds: Mapping[str, float], peak_rss_gib: float, seed: int
 ) -> dict[str, Any]:
-    """Numbers of each phase from its evaluation.
+    """The numbers of each phase, from its evaluation.
 
     Args:
         run_paths: phase (`sft`, `reward`, `ppo`, `dpo` …) → run folder.
@@ -51,7 +51,7 @@ def _phase(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def policy_summary(policy: PolicyEvaluation) -> dict[str, Any]:
-    """What decides about a policy; None where it was not measured."""
+    """The main numbers of a policy; None for what was not measured."""
     wins = policy.win_rate
     return {
         "gold_mean": _mean(policy.gold),
@@ -78,7 +78,7 @@ def policy_summary(policy: PolicyEvaluation) -> dict[str, Any]:
 
 
 def reward_summary(reward: RewardEvaluation) -> dict[str, Any]:
-    """What decides about a reward model; None where it was not measured."""
+    """The main numbers of a reward model; None for what was not measured."""
     return {
         "accuracy": reward.accuracy.mean,
         "accuracy_ci": _interval(reward.accuracy),
@@ -98,6 +98,44 @@ def reward_summary(reward: RewardEvaluation) -> dict[str, Any]:
         "pairs": reward.accuracy.count,
         "prompts": reward.accuracy.prompts,
     }
+
+
+def result_lines(evaluation: Evaluation) -> list[str]:
+    """What `evaluate` prints about a run: its main numbers, then warnings and details."""
+    if evaluation.reward_model is not None:
+        numbers = reward_summary(evaluation.reward_model)
+        names: tuple[str, ...] = ("accuracy", "longer_wins", "gold_accuracy", "noise_ceiling", "ece")
+        details = _reward_details(evaluation.reward_model)
+    else:
+        assert evaluation.policy is not None
+        numbers = policy_summary(evaluation.policy)
+        names = ("gold_mean", "perplexity", "reward_model_score", "kl", "win_rate", "length_mean", "eos_rate")
+        details = _policy_details(evaluation.policy, evaluation.sources["max_new_tokens"])
+    shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
+    return [f"{evaluation.run}: {shown}", *details]
+
+
+def _policy_details(policy: PolicyEvaluation, limit: str) -> list[str]:
+    """A warning if most answers were cut: they say little about a policy that ends its answers later."""
+    cut = 1 - policy.eos_rate.mean
+    if cut <= 0.5:
+        return []
+    return [f"  warning: {cut:.0%} of the answers were cut at {limit} tokens; --max-new-tokens N gives them more room"]
+
+
+def _reward_details(reward: RewardEvaluation) -> list[str]:
+    """A line per category of the pairs, and one about the pairs that the run leaves out as too long."""
+
+    def accuracy(one: Estimate) -> str:
+        return f"accuracy {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, {one.count} pairs)"
+
+    lines = [f"  {name}: {accuracy(one)}" for name, one in reward.by_category.items()]
+    if reward.longer_pairs:
+        shown = f": {accuracy(reward.longer_accuracy)}" if reward.longer_accuracy else ""
+        lines.append(
+            f"  longer than data.max_length={reward.max_length}, not included above: {reward.longer_pairs} pairs{shown}"
+        )
+    return lines
 
 
 def _mean(estimate: Estimate | None) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.records import Demonstration, Message, Preference, Prompt
+from workbench.evaluate.policy import Sampling
 from workbench.model.generate import Sampled
 
 
@@ -35,13 +36,13 @@ def score(prompts, responses, ended, ids=None):
 class FakePolicy:
     """Answers with `word` a random number of times; KL of a token is `nats`."""
 
-    def __init__(self, word="good", *, nats=0.1, reference=True, ends=0.9):
+    def __init__(self, word="good", *, nats=0.1, reference=True, ends=0.9, **sampling):
         self.word, self.nats, self.reference, self.ends = word, nats, reference, ends
+        self.sampling = Sampling(**sampling)
 
-    def sample(self, prompts, *, samples_per_prompt, temperature, seed):
-        assert temperature == 1.0
-        rng = np.random.default_rng(seed)
-        return [[self._answer(rng) for _ in range(samples_per_prompt)] for _ in prompts]
+    def sample(self, prompts):
+        rng = np.random.default_rng(self.sampling.seed)
+        return [[self._answer(rng) for _ in range(self.sampling.samples_per_prompt)] for _ in prompts]
 
     def _answer(self, rng):
         length, ended = int(rng.integers(2, 9)), bool(rng.random() < self.ends)
@@ -50,7 +51,7 @@ class FakePolicy:
     def divergence(self, prompts, responses):
         if not self.reference:
             return None
-        exact = np.array([self.nats * len(answer.ids) for answer in responses])
+        exact = np.array([self.nats * len(ids) for ids in responses])
         return exact + np.resize([0.5, -0.5], len(exact)), exact
 
     def negative_log_likelihood(self, prompts, responses):

@@ -14,7 +14,7 @@ from tests.workbench.evaluate.fakes import (
     write_run,
 )
 from workbench.evaluate.evaluation import Evaluation, read_evaluation
-from workbench.evaluate.policy import evaluate_policy
+from workbench.evaluate.policy import Opponent, evaluate_policy
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.run.errors import WorkbenchError
 
@@ -27,8 +27,7 @@ def full_evaluation(run):
         demonstrations=make_demonstrations(3),
         gold=gold,
         score=score,
-        opponent=own.answers,
-        opponent_name="sft",
+        opponent=Opponent("sft", own.answers),
     )
     reward = evaluate_reward_model(score, [make_preference(0, "good good", "bad")], gold=gold)
     return Evaluation(str(run), "ppo", 0, {"prompts": "p.jsonl"}, policy=policy, reward_model=reward)

@@ -13,20 +13,18 @@ from tests.workbench.evaluate.fakes import (
     score,
     user,
 )
-from workbench.evaluate.policy import evaluate_policy, judge_answers, trace
+from workbench.evaluate.policy import Opponent, evaluate_policy, judge_answers, trace
 from workbench.run.errors import WorkbenchError
 
 
 def test_numbers_of_a_known_policy():
     prompts = make_prompts(40)
     result = evaluate_policy(
-        FakePolicy(nats=0.1),
+        FakePolicy(nats=0.1, samples_per_prompt=3, seed=4),
         prompts,
         demonstrations=make_demonstrations(5),
         gold=gold,
         score=score,
-        samples_per_prompt=3,
-        seed=4,
     )
     answers = result.answers
     assert [answer.prompt_id for answer in answers[:4]] == ["p0", "p0", "p0", "p1"]
@@ -55,7 +53,7 @@ def test_numbers_of_a_known_policy():
 
 
 def test_same_seed_same_answers():
-    first, again, other = (evaluate_policy(FakePolicy(), make_prompts(10), seed=s) for s in (1, 1, 2))
+    first, again, other = (evaluate_policy(FakePolicy(seed=s), make_prompts(10)) for s in (1, 1, 2))
     assert first == again
     assert first.answers != other.answers
 
@@ -76,27 +74,27 @@ def test_truth_that_knows_some_prompts_only():
 
 def test_gold_judges_the_win_rate():
     prompts = make_prompts(30)
-    bad = evaluate_policy(FakePolicy("bad"), prompts, seed=0).answers
-    result = evaluate_policy(FakePolicy("good"), prompts, gold=gold, opponent=bad, opponent_name="runs/sft")
+    bad = evaluate_policy(FakePolicy("bad"), prompts).answers
+    result = evaluate_policy(FakePolicy("good"), prompts, gold=gold, opponent=Opponent("runs/sft", bad))
     assert (result.win_rate.mean, result.judge, result.opponent) == (1.0, "gold", "runs/sft")
-    swapped = evaluate_policy(FakePolicy("bad"), prompts, gold=gold, opponent=result.answers)
+    swapped = evaluate_policy(FakePolicy("bad"), prompts, gold=gold, opponent=Opponent("other", result.answers))
     assert swapped.win_rate.mean == 0.0
 
 
 def test_policy_against_itself_wins_half():
     prompts = make_prompts(30)
-    own = evaluate_policy(FakePolicy(), prompts, gold=gold, seed=3)
-    same = evaluate_policy(FakePolicy(), prompts, gold=gold, seed=3, opponent=own.answers)
+    own = evaluate_policy(FakePolicy(seed=3), prompts, gold=gold)
+    same = evaluate_policy(FakePolicy(seed=3), prompts, gold=gold, opponent=Opponent("other", own.answers))
     assert same.win_rate.mean == 0.5
     assert same.win_rate.ties == 1.0
 
 
 def test_reward_model_judges_where_no_truth_is_known_and_nobody_else_does():
     prompts = make_prompts(30)
-    other = evaluate_policy(FakePolicy("bad"), prompts, seed=9).answers
-    judged = evaluate_policy(FakePolicy(), prompts, score=score, opponent=other, opponent_name="b")
+    other = evaluate_policy(FakePolicy("bad", seed=9), prompts).answers
+    judged = evaluate_policy(FakePolicy(), prompts, score=score, opponent=Opponent("b", other))
     assert judged.judge == "reward model"
-    unjudged = evaluate_policy(FakePolicy(), prompts, opponent=other, opponent_name="b")
+    unjudged = evaluate_policy(FakePolicy(), prompts, opponent=Opponent("b", other))
     assert (unjudged.judge, unjudged.win_rate, unjudged.opponent) == (None, None, None)
 
 
@@ -108,13 +106,14 @@ def test_opponent_is_judged_anew():
         gold=None,
         score=lambda p, r, e, ids=None: np.full(len(r), 1e6),
     )
-    assert evaluate_policy(FakePolicy(), prompts, score=score, opponent=flattered).win_rate.mean == 0.5
+    result = evaluate_policy(FakePolicy(), prompts, score=score, opponent=Opponent("other", flattered))
+    assert result.win_rate.mean == 0.5
 
 
 def test_no_prompt_in_common():
     strangers = evaluate_policy(FakePolicy(), [p.model_copy(update={"id": "other"}) for p in make_prompts(1)]).answers
     with pytest.raises(WorkbenchError, match="no prompt in common"):
-        evaluate_policy(FakePolicy(), make_prompts(3), gold=gold, opponent=strangers)
+        evaluate_policy(FakePolicy(), make_prompts(3), gold=gold, opponent=Opponent("other", strangers))
 
 
 def test_infinite_scores_are_an_error():

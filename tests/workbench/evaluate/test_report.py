@@ -22,7 +22,7 @@ from workbench.evaluate.charts import visible
 from workbench.evaluate.collect import find_runs, read_runs, starting_policy
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.overlap import overlap
-from workbench.evaluate.policy import evaluate_policy, trace
+from workbench.evaluate.policy import Opponent, evaluate_policy, trace
 from workbench.evaluate.report import alarms, build_report, exchanges
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.summary import build_summary
@@ -90,8 +90,7 @@ def make_runs(root, *, word="good"):
         prompts,
         gold=gold,
         score=score,
-        opponent=before.answers,
-        opponent_name=str(sft),
+        opponent=Opponent(str(sft), before.answers),
         trajectory=trace(*rows, gold=gold),
     )
     pairs = [make_preference(i, "good good " * (i % 5 + 1), "bad") for i in range(40)]
@@ -238,7 +237,7 @@ def test_missing_parts_are_named(tmp_path):
 def test_without_a_truth_the_reward_model_is_named_as_judge(tmp_path):
     sft, ppo = (write_run(tmp_path / name, phase=name) for name in ("sft", "ppo"))
     before = evaluate_policy(FakePolicy("bad"), make_prompts(9), score=score)
-    after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=before.answers, opponent_name="sft")
+    after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=Opponent("sft", before.answers))
     for run, policy in ((sft, before), (ppo, after)):
         Evaluation(str(run), run.name, 0, {}, policy=policy).save(run / "evaluation.json")
     text = " ".join(Page(build_report([sft, ppo], tmp_path / "r.html").read_text()).text)
@@ -323,7 +322,7 @@ def test_what_a_run_says_against_itself_comes_first(tmp_path):
 @pytest.mark.parametrize(("parents", "optimised"), [({}, False), ({"reward_1": "runs/reward"}, True)])
 def test_only_a_policy_with_a_reward_parent_optimised_it(tmp_path, parents, optimised):
     before = evaluate_policy(FakePolicy("bad"), make_prompts(9), score=score)
-    after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=before.answers, opponent_name="sft")
+    after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=Opponent("sft", before.answers))
     run = write_run(tmp_path / "dpo", phase="ppo", parents=parents)
     Evaluation(str(run), "ppo", 0, {}, policy=after).save(run / "evaluation.json")
     texts = [alarm.text for alarm in alarms(read_runs([run]))]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.evaluation import read_evaluation
 from workbench.evaluate.heldout_pairs import own_heldout_pairs
+from workbench.evaluate.inputs import EvaluationInputs
+from workbench.evaluate.policy import Sampling
 from workbench.evaluate.reward_model import evaluate_reward_model
-from workbench.evaluate.role_models import RolePolicy, RoleScore, Sampling
+from workbench.evaluate.role_models import RolePolicy, RoleScore
 from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
@@ -84,18 +87,14 @@ def world(tmp_path_factory):
 
 
 def test_policy_runs(world):
-    prompts, demonstrations = world / "prompts.jsonl", world / "demonstrations.jsonl"
-    sft = evaluate_policy_run(
-        world / "sft", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
-    )
+    inputs = EvaluationInputs(prompts=str(world / "prompts.jsonl"), demonstrations=str(world / "demonstrations.jsonl"))
+    sft = evaluate_policy_run(world / "sft", inputs, gold=gold, sampling=SAMPLING)
     assert sft.policy.kl is None
     assert sft.policy.win_rate is None
     assert sft.policy.reward_model_score is None
     assert (sft.policy.length.count, sft.policy.length.prompts) == (12, 6)
     assert 1 < sft.policy.perplexity.mean < 1e6
-    ppo = evaluate_policy_run(
-        world / "ppo", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
-    )
+    ppo = evaluate_policy_run(world / "ppo", inputs, gold=gold, sampling=SAMPLING)
     assert read_evaluation(world / "ppo") == ppo
     assert ppo.policy.kl.mean > 0.01
     assert (ppo.policy.opponent, ppo.policy.judge) == (str(world / "sft"), "gold")
@@ -103,20 +102,17 @@ def test_policy_runs(world):
     assert ppo.sources["reward_run"] == str(world / "reward")
     # The opponent's answers come from its own evaluation when that was made alike, else they are sampled: the same.
     (world / "sft" / "evaluation.json").unlink()
-    again = evaluate_policy_run(
-        world / "ppo", prompts=prompts, demonstrations=demonstrations, gold=gold, sampling=SAMPLING
-    )
+    again = evaluate_policy_run(world / "ppo", inputs, gold=gold, sampling=SAMPLING)
     assert again == ppo
 
 
 def test_sampled_and_exact_kl_agree_and_vanish_for_the_reference_itself(world):
     roles = open_runs({"policy": world / "ppo", "reference": world / "sft"})
     prompts = make_prompts(8)
-    drawn = RolePolicy(roles, "policy", "reference", SAMPLING).sample(
-        prompts, samples_per_prompt=40, temperature=1.0, seed=0
-    )
-    flat = [(p.prompt, answer) for p, answers in zip(prompts, drawn, strict=True) for answer in answers]
-    messages, answers = [message for message, _ in flat], [answer for _, answer in flat]
+    sampling = replace(SAMPLING, samples_per_prompt=40, seed=0)
+    drawn = RolePolicy(roles, "policy", "reference", sampling).sample(prompts)
+    flat = [(p.prompt, answer.ids) for p, answers in zip(prompts, drawn, strict=True) for answer in answers]
+    messages, answers = [message for message, _ in flat], [ids for _, ids in flat]
     sampled, exact = RolePolicy(roles, "policy", "reference", SAMPLING).divergence(messages, answers)
     error = sampled.std() / np.sqrt(len(sampled))
     assert abs(sampled.mean() - exact.mean()) < 4 * error
@@ -152,40 +148,44 @@ def test_reward_run_is_measured_on_its_own_heldout_pairs(world):
     assert len(pairs) == result.accuracy.count
     raw = open_runs({"reward": world / "reward"})
     raw.heads["reward"].gain.fill_(1.0)  # calibration is a matter of raw scores, whatever the normalisation
-    unscaled = evaluate_reward_model(RoleScore(raw, "reward", 64), pairs)
+    unscaled = evaluate_reward_model(RoleScore(raw, ("reward",), 64), pairs)
     assert (result.ece, result.brier) == pytest.approx((unscaled.ece, unscaled.brier), abs=1e-5)
-    everything = evaluate_reward_run(world / "reward", preferences=world / "pairs.jsonl", gold=gold)
+    everything = evaluate_reward_run(
+        world / "reward", EvaluationInputs(preferences=str(world / "pairs.jsonl")), gold=gold
+    )
     assert everything.reward_model.accuracy.count == 40
     assert everything.sources == {"preferences": str(world / "pairs.jsonl")}
     roles = open_runs({"reward": world / "reward"})
-    gaps = np.diff(RoleScore(roles, "reward", 4)([make_prompts(1)[0].prompt] * 2, ["bad", "good good"], [True] * 2))
+    gaps = np.diff(RoleScore(roles, ("reward",), 4)([make_prompts(1)[0].prompt] * 2, ["bad", "good good"], [True] * 2))
     assert np.isfinite(gaps).all()
 
 
 def test_cut_off_answer_is_scored_without_an_end(world):
     roles = open_runs({"reward": world / "reward"})
     prompts = [make_prompts(1)[0].prompt] * 3
-    scores = RoleScore(roles, "reward", 8)(prompts, ["good", "good", "good good"], [True, False, True])
+    scores = RoleScore(roles, ("reward",), 8)(prompts, ["good", "good", "good good"], [True, False, True])
     assert abs(scores[0] - scores[1]) > 1e-3
-    alone = RoleScore(roles, "reward", 1)(prompts, ["good", "good", "good good"], [True, False, True])
+    alone = RoleScore(roles, ("reward",), 1)(prompts, ["good", "good", "good good"], [True, False, True])
     np.testing.assert_allclose(scores, alone, atol=1e-4)
 
 
 def test_wrong_phase_and_unfinished(world, tmp_path):
     with pytest.raises(WorkbenchError, match="is a reward run"):
-        evaluate_policy_run(world / "reward", prompts=world / "prompts.jsonl")
+        evaluate_policy_run(world / "reward", EvaluationInputs(prompts=str(world / "prompts.jsonl")))
     with pytest.raises(WorkbenchError, match="is a sft run"):
         evaluate_reward_run(world / "sft")
     run = write_run(tmp_path / "x", phase="ppo", status="started")
     with pytest.raises(WorkbenchError, match="not finished"):
-        evaluate_policy_run(run, prompts=world / "prompts.jsonl")
+        evaluate_policy_run(run, EvaluationInputs(prompts=str(world / "prompts.jsonl")))
     record = json.loads((world / "reward" / "run.json").read_text())
     assert record["phase"] == "reward"
 
 
 def test_sampled_ids_are_what_is_scored(world):
     """Many sampled sequences have another encoding of the same text: the scores are of the ids."""
-    result = evaluate_policy_run(world / "ppo", prompts=world / "prompts.jsonl", sampling=SAMPLING).policy
+    result = evaluate_policy_run(
+        world / "ppo", EvaluationInputs(prompts=str(world / "prompts.jsonl")), sampling=SAMPLING
+    ).policy
     roles = open_runs({"reward": world / "reward"})
     tokenizer = roles.tokenizer
     prompts = [[Message.model_validate(message) for message in answer.prompt] for answer in result.answers]
@@ -213,7 +213,7 @@ def test_pairs_beyond_the_runs_own_limit_are_measured_apart(world, tmp_path):
     result = evaluate_reward_run(run).reward_model
     inside = [pair for pair, length in zip(pairs, lengths, strict=True) if length <= most]
     assert 0 < len(inside) < len(pairs)
-    alone = evaluate_reward_model(RoleScore(roles, "reward", 64), inside)
+    alone = evaluate_reward_model(RoleScore(roles, ("reward",), 64), inside)
     assert (result.accuracy.count, result.accuracy.mean) == (len(inside), alone.accuracy.mean)
     assert (result.max_length, result.longer_pairs) == (most, len(pairs) - len(inside))
     assert result.longer_accuracy.count == len(pairs) - len(inside)
