@@ -32,7 +32,7 @@ class Gap:
         nats = differences.abs().double()
         largest = float(nats.max()) if len(nats) else 0.0
         mine = (len(nats), float(nats.sum()), int((nats > limits.large).sum()), largest)
-        counts, sums, far, most = zip(*processes.together({processes.rank: mine}).values(), strict=True)
+        counts, sums, far, most = zip(*processes.gather({processes.rank: mine}).values(), strict=True)
         tokens = max(sum(counts), 1)
         return cls(sum(sums) / tokens, sum(far) / tokens, max(most))
 

@@ -128,7 +128,7 @@ def collect(
     size = -(-len(order) // processes.number) if at_once else sample_batch_size
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     found: dict[int, tuple[list[int], list[float] | None]] = {}
-    for place, batch in processes.mine(batches):
+    for place, batch in processes.shard(batches):
         samples = engine.sample(
             [prompts.ids[i] for i in batch],
             role=role,
@@ -138,7 +138,7 @@ def collect(
         )
         logprobs = samples.logprobs if samples.logprobs is not None else [None] * len(batch)
         found.update(zip(batch, zip(samples.ids, logprobs, strict=True), strict=True))
-    in_order = [answer for _, answer in sorted(processes.together(found).items())]
+    in_order = [answer for _, answer in sorted(processes.gather(found).items())]
     responses, sampling_logprobs = [ids for ids, _ in in_order], [logprobs for _, logprobs in in_order]
     rows = Rows.of(prompts.ids, responses, roles.tokenizer.pad_token_id, roles.device)
     ends = end_ids(roles.tokenizer)
@@ -156,7 +156,7 @@ def collect(
     told = [value for logprobs in sampling_logprobs for value in logprobs or ()]
     if not told:
         return rollout
-    return replace(rollout, sampling_logprobs=spread(torch.tensor(told, device=roles.device), rows.response_mask))
+    return replace(rollout, sampling_logprobs=scatter_rows(torch.tensor(told, device=roles.device), rows.response_mask))
 
 
 def read(
@@ -175,7 +175,7 @@ def read(
     old, reference, kl, entropy, values = (torch.zeros(shape, device=roles.device) for _ in range(5))
     judges = reward_models(roles)
     scores = torch.zeros(len(judges), len(rows), device=roles.device)
-    for _, (index, batch) in processes.mine(list(rows.micro_batches(size))):
+    for _, (index, batch) in processes.shard(list(rows.micro_batches(size))):
         real, width = batch.response_mask, batch.response_mask.shape[1]
         targets = batch.response_ids[real]
         hidden = {}
@@ -185,16 +185,16 @@ def read(
         ours, uncertainty = token_logprobs(hidden[role], roles.lm_head, targets, temperature=temperature)
         theirs, _ = token_logprobs(hidden["reference"], roles.lm_head, targets, temperature=temperature)
         exact = token_kl(hidden[role], hidden["reference"], roles.lm_head, temperature=temperature)
-        old[index, :width] = spread(ours, real)
-        reference[index, :width] = spread(theirs, real)
-        kl[index, :width] = spread(exact, real)
-        entropy[index, :width] = spread(uncertainty, real)
+        old[index, :width] = scatter_rows(ours, real)
+        reference[index, :width] = scatter_rows(theirs, real)
+        kl[index, :width] = scatter_rows(exact, real)
+        entropy[index, :width] = scatter_rows(uncertainty, real)
         if "value" in roles.heads:
             trunk = hidden.get("value", hidden[role])
-            values[index, :width] = spread(roles.heads["value"](trunk).detach(), real)
+            values[index, :width] = scatter_rows(roles.heads["value"](trunk).detach(), real)
         for number, name in enumerate(judges):
             scores[number, index] = roles.scores(name, batch.ids, batch.mask)
-    processes.add_up(old, reference, kl, entropy, values, scores)
+    processes.all_reduce(old, reference, kl, entropy, values, scores)
     return Rollout(prompts, rows, ended, scores.mean(dim=0), _spread_of(scores), old, reference, kl, entropy, values)
 
 
@@ -208,6 +208,6 @@ def _spread_of(scores: Tensor) -> Tensor:
     return scores.std(dim=0, unbiased=True) if len(scores) > 1 else torch.zeros_like(scores[0])
 
 
-def spread(values: Tensor, mask: Tensor) -> Tensor:
+def scatter_rows(values: Tensor, mask: Tensor) -> Tensor:
     """Put the values (n,) of the n real tokens back into their places (B, R); 0 on padding. Keeps gradients."""
     return torch.zeros(mask.shape, device=mask.device, dtype=values.dtype).masked_scatter(mask, values)

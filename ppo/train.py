@@ -67,7 +67,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
             session.say(f"forced: {forced_text(forced)}")
         with session.running():
             run = open_run(config, setup, session, rewards, data)
-            with run.roles.cores_apart():
+            with run.roles.one_thread_per_op():
                 iterate(run)
                 results = _evaluate(run, config.train.iterations)
                 if session.processes.first:

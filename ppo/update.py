@@ -14,7 +14,7 @@ from torch import Tensor
 from ppo.advantages import Targets
 from ppo.checks import Gap, check_ratio, check_repeatable
 from ppo.loss import kl_loss, policy_loss, value_loss
-from ppo.rollout import Rollout, spread
+from ppo.rollout import Rollout, scatter_rows
 from ppo.state import Optimizers
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
@@ -199,7 +199,7 @@ class MinibatchStep:
         """Gradients of the likelihood of demonstrations, added to the policy's (Ouyang et al. 2022, eq. 2: γ)."""
         tokens = int(rows.response_mask.sum())
         every = torch.arange(len(rows), device=rows.ids.device)
-        for _, part in self.processes.mine(every.split(self.objective.micro_batch_size)):
+        for _, part in self.processes.shard(every.split(self.objective.micro_batch_size)):
             batch = rows.select(part)
             with self.roles.use("policy", train=True) as forward:
                 hidden = forward(batch.ids, batch.mask, batch.predicting)
@@ -232,7 +232,7 @@ class MinibatchStep:
         assert self.targets.value_targets is not None
         width = rows.response_mask.shape[1]
         loss, stats = value_loss(
-            spread(self.roles.heads["value"](hidden), rows.response_mask),
+            scatter_rows(self.roles.heads["value"](hidden), rows.response_mask),
             self.rollout.values[part, :width],
             self.targets.value_targets[part, :width],
             rows.response_mask,
@@ -259,17 +259,17 @@ class MinibatchStep:
     def over_processes(self, found: dict[str, float]) -> dict[str, float]:
         """Sums over this process's rows → sums over all rows; counts and norms are the same in all processes."""
         same = {name for name in found if name.endswith(("/tokens", "/steps", "/grad_norm"))}
-        added = self.processes.add_up_numbers({name: value for name, value in found.items() if name not in same})
+        added = self.processes.all_reduce_numbers({name: value for name, value in found.items() if name not in same})
         found.update(added)
         return found
 
     def _parts(self, index: Tensor) -> Iterator[tuple[Tensor, Rows]]:
-        for _, part in self.processes.mine(index.split(self.objective.micro_batch_size)):
+        for _, part in self.processes.shard(index.split(self.objective.micro_batch_size)):
             yield part, self.rollout.rows.select(part)
 
     def _take(self, role: str, optimizer: torch.optim.Optimizer) -> float:
         parameters = self.roles.parameters(role)
-        self.processes.add_up_gradients(parameters)
+        self.processes.all_reduce_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.objective.max_grad_norm))
         if not math.isfinite(norm):
             raise FloatingPointError(f"the norm of the {role}'s gradient is {norm}")
@@ -282,7 +282,7 @@ def _logprobs(roles: Roles, rows: Rows, hidden: Tensor, temperature: float) -> t
     """Log-probabilities and entropies (b, R) of the response tokens, 0 on padding; `hidden` (n, D) is before them."""
     real = rows.response_mask
     logprobs, entropy = token_logprobs(hidden, roles.lm_head, rows.response_ids[real], temperature=temperature)
-    return spread(logprobs, real), spread(entropy, real)
+    return scatter_rows(logprobs, real), scatter_rows(entropy, real)
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:

@@ -47,7 +47,7 @@ class VllmClient:
 
     def refresh(self) -> None:
         """Load the policy's present adapter under a name never used before, then unload this run's older ones."""
-        self.adapter = self.processes.once(self._load)
+        self.adapter = self.processes.on_first(self._load)
 
     def _load(self) -> str:
         name = f"{self.prefix}-{uuid.uuid4().hex[:8]}"

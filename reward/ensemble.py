@@ -57,7 +57,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
     each adds its adapter and head alone to whatever opens them.
     """
     processes = Processes()
-    folder = processes.once(
+    folder = processes.on_first(
         lambda: RunFolder.create(
             config.run.dir, phase="reward", config=config, overwrite=config.run.overwrite, resume=resume
         )

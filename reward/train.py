@@ -200,7 +200,7 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
             largest = float(fitted.abs().max())
             require_finite(session.folder, "before its first step", {"the first head's weight": largest}, remedy=BASE)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
-    with Roles(model, tokenizer).cores_apart():
+    with Roles(model, tokenizer).one_thread_per_op():
         trainer.train(resume_from_checkpoint=session.resume_from)
 
     head = ScalarHead(hidden_size)

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ppo.advantages import Targets
 from ppo.checks import Gap, check_policy_is_reference, check_ratio
-from ppo.rollout import PromptSet, Rollout, spread
+from ppo.rollout import PromptSet, Rollout, scatter_rows
 from ppo.state import Optimizers
 from ppo.update import Objective, update
 from tests.ppo.test_update import OPTIONS
@@ -68,7 +68,7 @@ def rollout_of(roles: Roles, rows: Rows, *, size: int, temperature: float = 1.0)
             hidden = forward(batch.ids, batch.mask, batch.predicting)
         real = batch.response_mask
         said, _ = token_logprobs(hidden, roles.lm_head, batch.response_ids[real], temperature=temperature)
-        old[index, : real.shape[1]] = spread(said, real)
+        old[index, : real.shape[1]] = scatter_rows(said, real)
     nothing, one_each = torch.zeros_like(old), torch.zeros(len(rows))
     prompts = PromptSet([], [])
     return Rollout(prompts, rows, one_each.bool(), one_each, one_each, old, old, nothing, nothing, nothing)

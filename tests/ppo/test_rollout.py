@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ppo.rollout import PromptSet, collect, spread
+from ppo.rollout import PromptSet, collect, scatter_rows
 from ppo.sampler import InProcess, Transformers
 from tests.ppo.conftest import LENGTHS, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
@@ -96,7 +96,7 @@ def test_a_response_ends_with_its_first_end_token(roles, prompts):
 def test_spread_puts_tokens_into_their_rows_and_keeps_gradients():
     mask = torch.tensor([[True, False], [True, True]])
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    table = spread(values, mask)
+    table = scatter_rows(values, mask)
     assert table.tolist() == [[1, 0], [2, 3]]
     (table * torch.tensor([[1.0, 5.0], [2.0, 3.0]])).sum().backward()
     assert values.grad.tolist() == [1, 2, 3]

@@ -44,11 +44,11 @@ class Processes:
         if self.number > 1:
             distributed.barrier()
 
-    def mine(self, parts: Sequence[T]) -> list[tuple[int, T]]:
+    def shard(self, parts: Sequence[T]) -> list[tuple[int, T]]:
         """This process's share of a list, with each part's place in it."""
         return [(place, part) for place, part in enumerate(parts) if place % self.number == self.rank]
 
-    def together(self, found: dict[int, T]) -> dict[int, T]:
+    def gather(self, found: dict[int, T]) -> dict[int, T]:
         """What all processes found, by place."""
         if self.number == 1:
             return found
@@ -56,13 +56,13 @@ class Processes:
         distributed.all_gather_object(every, found)
         return {place: value for part in every if part is not None for place, value in part.items()}
 
-    def add_up(self, *tensors: Tensor) -> None:
+    def all_reduce(self, *tensors: Tensor) -> None:
         """Replace each tensor by its sum over the processes."""
         if self.number > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
-    def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum the gradients of all processes, in one message; a process without rows adds nothing."""
         if self.number == 1:
             return
@@ -71,7 +71,7 @@ class Processes:
         for parameter, part in zip(parameters, whole.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.reshape(parameter.shape)
 
-    def add_up_numbers(self, numbers: dict[str, float]) -> dict[str, float]:
+    def all_reduce_numbers(self, numbers: dict[str, float]) -> dict[str, float]:
         """Sum named numbers over the processes; every process must know the same names."""
         if self.number == 1:
             return numbers
@@ -80,7 +80,7 @@ class Processes:
         names = sorted({name for part in every if part is not None for name in part})
         return {name: sum(part.get(name, 0.0) for part in every if part is not None) for name in names}
 
-    def once(self, action: Callable[[], T]) -> T:
+    def on_first(self, action: Callable[[], T]) -> T:
         """Run an action in the first process alone, and give its result, or its error, to all."""
         if self.number == 1:
             return action()

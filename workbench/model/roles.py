@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.data.base_files import positions_of
 from workbench.data.template import end_ids
 from workbench.model.base import full_size, keep_cpu_weights_in_place
-from workbench.model.cpu.blocks import cores_apart
+from workbench.model.cpu.blocks import one_thread_per_op
 from workbench.model.cpu.dense import dense_of
 from workbench.model.cpu.dense import install as install_dense
 from workbench.model.heads import ScalarHead
@@ -135,10 +135,10 @@ class Roles:
             weight.data = weight.data.float()
             weight.requires_grad_(False)
 
-    def cores_apart(self) -> contextlib.AbstractContextManager[None]:
+    def one_thread_per_op(self) -> contextlib.AbstractContextManager[None]:
         """For a loop over passes: where they are dense and share rows between the cores, all else keeps to one core."""
         dense = dense_of(self.causal_model.model)
-        return cores_apart() if dense is not None and dense.trains() else contextlib.nullcontext()
+        return one_thread_per_op() if dense is not None and dense.trains() else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def use(self, role: str, *, train: bool = False) -> Iterator[Forward]:

@@ -63,7 +63,9 @@ class Setup:
 
     def files(self, names: Mapping[str, str | None]) -> dict[str, Path]:
         """The paths of the data files that are named; the embedded default's are made by the first process."""
-        return self.processes.once(lambda: {key: resolve_data(name) for key, name in names.items() if name is not None})
+        return self.processes.on_first(
+            lambda: {key: resolve_data(name) for key, name in names.items() if name is not None}
+        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def open_session(
     """
     assert isinstance(config, Section)
     values, processes = config, setup.processes
-    folder = processes.once(
+    folder = processes.on_first(
         lambda: RunFolder.create(
             config.run.dir, phase=phase, config=values, overwrite=config.run.overwrite, resume=resume
         )

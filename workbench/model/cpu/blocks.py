@@ -75,7 +75,7 @@ class _InBlocks(torch.autograd.Function):
 
 
 @contextmanager
-def cores_apart() -> Iterator[None]:
+def one_thread_per_op() -> Iterator[None]:
     """In the body, `on_each_core` has the cores, as many as torch has been given; torch itself keeps to one."""
     cores = torch.get_num_threads()
     if cores == 1:
@@ -107,7 +107,7 @@ def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     def share(core: int) -> list[Result]:
         return [work(item) for item in items[core::number]]
 
-    with cores_apart():
+    with one_thread_per_op():
         others = [_pool(cores() - 1).submit(share, core) for core in range(1, number)]
         shares = [share(0), *(other.result() for other in others)]
     return [shares[place % number][place // number] for place in range(len(items))]

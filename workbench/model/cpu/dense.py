@@ -25,7 +25,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.model.base import full_size
-from workbench.model.cpu.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
+from workbench.model.cpu.blocks import blocks_of, cores, in_blocks, on_each_core, one_thread_per_op
 from workbench.model.cpu.kernels import Adapter, causal_attention, linear, merged, rms_norm, rotary, swiglu
 from workbench.model.masks import causal_mask, position_ids
 
@@ -118,7 +118,7 @@ class Dense:
         if at is None:
             states = self(ids, mask, mask)
             return states.new_zeros(*ids.shape, states.shape[1]).masked_scatter(mask.unsqueeze(-1), states)
-        with cores_apart():
+        with one_thread_per_op():
             return self._in_blocks(ids, mask, at)
 
     def _in_blocks(self, ids: Tensor, mask: Tensor, at: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.reference.tolerances import EXACT
-from workbench.model.cpu.blocks import blocks_of, cores, cores_apart, in_blocks, on_each_core
+from workbench.model.cpu.blocks import blocks_of, cores, in_blocks, on_each_core, one_thread_per_op
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_an_error_comes_out_and_the_threads_are_given_back(failing):
 
 @pytest.mark.usefixtures("two_threads")
 def test_torch_keeps_to_one_core_where_the_others_are_kept_for_items():
-    with cores_apart():
+    with one_thread_per_op():
         assert (torch.get_num_threads(), cores()) == (1, 2)
-        with cores_apart():
+        with one_thread_per_op():
             assert (torch.get_num_threads(), cores()) == (1, 2)
         assert len(set(on_each_core(lambda _: threading.get_ident(), [0, 1]))) == 2
         assert (torch.get_num_threads(), cores()) == (1, 2)
