@@ -1,29 +1,32 @@
-"""`python -m ppo CONFIG.yaml [a.b=value …] [--dry-run] [--resume] [--force]`; `method` in the file: ppo, dpo or slic.
+"""`python -m ppo CONFIG.yaml [a.b=value …] [options]`: PPO, or DPO or SLiC-HF, as `method` in the file says."""
 
---force (the same as model.force=true) runs PPO against a reward model whose passport is missing or fails.
-"""
+import argparse
+from pathlib import Path
 
-from workbench.run.command_line import run_main
+from ppo.config import ContrastiveConfig, PpoConfig, method_of
+from ppo.inputs import check_contrastive_inputs, check_inputs
+from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
 
 
 def main(argv: list[str]) -> int:
     """Run the phase from its command line."""
-    from ppo.config import ContrastiveConfig, PpoConfig, method_of
-    from ppo.inputs import check_contrastive_inputs, check_inputs
-    from workbench.run.command_line import parse_command_line
-
-    prog, description = "python -m ppo", __doc__ or ""
-    if method_of(argv) == "ppo":
-        argv = ["model.force=true" if word == "--force" else word for word in argv]
-        command = parse_command_line(PpoConfig, argv, prog=prog, description=description, check=check_inputs)
-        if not command.dry_run:
+    parser = argparse.ArgumentParser(prog="python -m ppo", description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="model.force=true: train although a reward run has no valid passport"
+    )
+    arguments = parse_words(parser, argv)
+    if arguments.force:
+        arguments.overrides.append("model.force=true")
+    # Training is imported once the inputs are known to be usable: torch takes seconds to import.
+    if method_of(Path(arguments.config), arguments.overrides) == "ppo":
+        ppo = read_command(PpoConfig, arguments, check_inputs)
+        if not ppo.dry_run:
             from ppo.train import train
 
-            train(command.config, resume=command.resume)
+            train(ppo.config, resume=ppo.resume)
         return 0
-    contrastive = parse_command_line(
-        ContrastiveConfig, argv, prog=prog, description=description, check=check_contrastive_inputs
-    )
+    contrastive = read_command(ContrastiveConfig, arguments, check_contrastive_inputs)
     if not contrastive.dry_run:
         from ppo.contrastive.train import train as train_contrastive
 

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from workbench.run.config import Section, read_yaml
+from workbench.run.config import Section, read_values
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.sections import (
     CheckpointSection,
     NonNegativeFloat,
     NonNegativeInt,
     OptimizerSection,
+    PairSection,
     PositiveFloat,
     PositiveInt,
     RowsSection,
@@ -21,7 +22,6 @@ from workbench.run.sections import (
     StartSection,
     TrackingSection,
 )
-from workbench.run.shipped import here_or_shipped
 
 METHODS = ("ppo", "dpo", "slic")
 
@@ -190,20 +190,6 @@ class PpoConfig(Section):
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 
-class PairSection(RowsSection):
-    """Preference pairs."""
-
-    train: str
-    """Preferences in any form of docs/data.md; records marked `split: heldout` are kept out."""
-    heldout: str | None = None
-    """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
-    heldout_share: Share = 0.05
-    limit: NonNegativeInt = 0
-    """Train on the first so many pairs; 0: on all."""
-    max_length: PositiveInt = 1024
-    """Tokens of the prompt with either response; longer pairs are left out, and counted."""
-
-
 class LossSection(Section):
     """The contrastive loss."""
 
@@ -228,18 +214,13 @@ class ContrastiveConfig(Section):
     tracking: TrackingSection = TrackingSection()
 
 
-def method_of(argv: Sequence[str]) -> str:
-    """The method that a command line asks for, before its configuration class is known.
+def method_of(path: Path, overrides: Sequence[str]) -> str:
+    """The method that a configuration asks for: it decides which class reads the rest.
 
     Raises:
-        WorkbenchError: an unknown method.
+        WorkbenchError: the file cannot be read, or the method is unknown.
     """
-    method = "ppo"
-    for word in argv:
-        if word.startswith("method="):
-            method = word.removeprefix("method=")
-        elif word.endswith((".yaml", ".yml")) and (path := here_or_shipped(Path(word))).is_file():
-            method = str(read_yaml(path).get("method", method))
+    method = str(read_values(path, overrides).get("method", "ppo"))
     if method not in METHODS:
         raise WorkbenchError(
             "method", f"{method!r} is unknown", expected="ppo, dpo or slic", remedy=did_you_mean(method, METHODS)

@@ -13,8 +13,8 @@ from workbench.run.sections import (
     NonNegativeFloat,
     NonNegativeInt,
     OptimizerSection,
+    PairSection,
     PositiveInt,
-    RowsSection,
     RunSection,
     Share,
     StartSection,
@@ -22,20 +22,13 @@ from workbench.run.sections import (
 )
 
 
-class PairSection(RowsSection):
-    """Preference pairs."""
+class RewardPairSection(PairSection):
+    """Preference pairs, and what is done to the training pairs."""
 
-    train: str
-    """Preferences in any form of docs/data.md; records marked `split: heldout` are kept out."""
-    heldout: str | None = None
-    """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
     heldout_share: Share = 0.1
-    limit: NonNegativeInt = 0
-    """Train on the first so many pairs; 0: on all."""
+    """Share of the groups that is held out, if no pairs are named or marked as held out."""
     shuffle_labels: bool = False
     """Swap chosen and rejected at random in the training pairs: a negative control, accuracy must come out at ½."""
-    max_length: PositiveInt = 1024
-    """Tokens of the prompt with either response; longer pairs are left out, and counted."""
     truncate_prompt: bool = False
     """Cut the prompts of longer pairs from the left instead, and count them; what is still too long is left out."""
 
@@ -136,7 +129,7 @@ class RewardConfig(Section):
     run: RunSection
     model: StartSection
     lora: LoraSection = LoraSection()
-    data: PairSection
+    data: RewardPairSection
     loss: LossSection = LossSection()
     train: OptimizerSection = OptimizerSection()
     normalise: NormaliseSection = NormaliseSection()

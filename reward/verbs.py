@@ -1,22 +1,46 @@
-"""The verbs of `python -m reward` about finished runs, and their options. Loads what a verb needs when it runs."""
+"""The verbs of `python -m reward` and their options. Each verb imports what it needs when it runs."""
 
 import argparse
 from pathlib import Path
 
+from reward.config import RewardConfig
 from reward.inputs import check_acquire, check_explain, check_inputs, check_score
 from workbench.data.rules import add_row_options, row_options
+from workbench.run.command_line import add_config_arguments, read_command
+from workbench.run.config import load_config
 from workbench.run.errors import check_all
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The verbs and their options."""
-    parser = argparse.ArgumentParser(prog="python -m reward", description="What is done with finished reward runs.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    parser = argparse.ArgumentParser(
+        prog="python -m reward",
+        description="Train a reward model, or use finished ones. Without a verb: train.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog)
+    _add_train(verbs)
+    _add_passport(verbs)
     _add_score(verbs)
     _add_explain(verbs)
     _add_acquire(verbs)
     _add_curve(verbs)
     return parser
+
+
+def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    train = verbs.add_parser("train", help="train a reward model or an ensemble (the default)")
+    add_config_arguments(train)
+    train.set_defaults(run=_train)
+
+
+def _add_passport(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    passport = verbs.add_parser("passport", help="examine a finished run again; exit code 1 if it fails")
+    passport.add_argument("reward_run", metavar="RUN", help="a finished reward run")
+    passport.add_argument(
+        "overrides", nargs="*", metavar="passport.x=value", help="limits that replace the run's own; or model.base=…"
+    )
+    passport.add_argument("--dry-run", action="store_true", help="print the limits and stop")
+    passport.set_defaults(run=_passport)
 
 
 def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -77,13 +101,28 @@ def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     curve.set_defaults(run=_curve)
 
 
-VERBS = ("score", "explain", "acquire", "curve")
+VERBS = ("train", "passport", "score", "explain", "acquire", "curve")
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    command = read_command(RewardConfig, arguments, check_inputs)
+    if command.dry_run:
+        return
+    from reward.train import train  # once the inputs are known to be usable: torch takes seconds to import
+
+    train(command.config, resume=command.resume)
+
+
+def _passport(arguments: argparse.Namespace) -> int:
+    from reward.passport.command import examine_again
+
+    return examine_again(arguments.reward_run, arguments.overrides, dry_run=arguments.dry_run)
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -148,9 +187,6 @@ def _acquire(arguments: argparse.Namespace) -> None:
 
 
 def _curve(arguments: argparse.Namespace) -> None:
-    from reward.config import RewardConfig
-    from workbench.run.config import load_config
-
     config, _ = load_config(RewardConfig, Path(arguments.config), arguments.overrides)
     run = config.run.model_copy(update={"dir": str(Path(arguments.out) / "check"), "overwrite": True})
     check_all(check_inputs, config.model_copy(update={"run": run}))

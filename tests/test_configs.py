@@ -28,7 +28,7 @@ READERS = {
     SftConfig: ("sft",),
     AnnotateConfig: ("annotate",),
     RewardConfig: ("reward",),
-    PpoConfig: ("ppo/train.py", "ppo/data.py", "ppo/__main__.py", "ppo/config.py"),
+    PpoConfig: ("ppo/start.py", "ppo/train.py", "ppo/config.py"),
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
 }
 """Files that read each class."""

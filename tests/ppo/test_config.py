@@ -13,23 +13,24 @@ from workbench.run.errors import WorkbenchError
 def test_the_file_names_the_method_and_the_command_line_overrules_it(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("method: dpo   # of preference pairs\n")
-    assert method_of([str(path)]) == "dpo"
-    assert method_of([str(path), "method=slic"]) == "slic"
+    assert method_of(path, []) == "dpo"
+    assert method_of(path, ["method=slic"]) == "slic"
     for written in (
         'method: "dpo"\n',
         '{"method": "dpo"}',
         "# method: ppo\nrun: {dir: x}\nmethod:   'dpo' # a comment\n",
     ):
         path.write_text(written)
-        assert method_of([str(path)]) == "dpo"
+        assert method_of(path, []) == "dpo"
     path.write_text("run:\n  dir: somewhere\n")
-    assert method_of([str(path)]) == "ppo"
+    assert method_of(path, []) == "ppo"
 
 
 @pytest.mark.parametrize("word", ["method=dbo", "method=grpo"])
-def test_an_unknown_method(word):
+def test_an_unknown_method(word, tmp_path):
+    (tmp_path / "x.yaml").write_text("run: {dir: x}\n")
     with pytest.raises(WorkbenchError, match="is unknown") as error:
-        method_of([word])
+        method_of(tmp_path / "x.yaml", [word])
     assert "dpo" in str(error.value)
 
 

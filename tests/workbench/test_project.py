@@ -40,7 +40,7 @@ def test_init_leaves_what_is_there_alone(tmp_path):
 def test_a_shipped_configuration_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert here_or_shipped(Path("configs/tiny/dpo.yaml")) == shipped_configs() / "tiny/dpo.yaml"
-    assert method_of(["configs/tiny/dpo.yaml"]) == "dpo"
+    assert method_of(Path("configs/tiny/dpo.yaml"), []) == "dpo"
 
 
 def test_a_file_that_is_here_wins_and_other_paths_stay(tmp_path, monkeypatch):
@@ -49,6 +49,6 @@ def test_a_file_that_is_here_wins_and_other_paths_stay(tmp_path, monkeypatch):
     mine.parent.mkdir(parents=True)
     mine.write_text("method: slic\n", encoding="utf-8")
     assert here_or_shipped(mine) == mine
-    assert method_of([str(mine)]) == "slic"
+    assert method_of(mine, []) == "slic"
     for other in ("settings/tiny/dpo.yaml", "configs/none.yaml", "/configs/tiny/dpo.yaml"):
         assert here_or_shipped(Path(other)) == Path(other)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.run.errors import SeveralErrors, WorkbenchError, nearest
@@ -34,16 +34,14 @@ ConfigT = TypeVar("ConfigT", bound=Section)
 def load_config(
     config_class: type[ConfigT], path: Path, overrides: Sequence[str] = ()
 ) -> tuple[ConfigT, dict[str, str]]:
-    """The validated configuration and each value's origin, by dotted key."""
-    from_file = read_yaml(path)
-    from_command_line = _read_overrides(overrides)
-    merged = OmegaConf.merge(from_file, from_command_line)
-    try:
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise WorkbenchError(path, f"cannot resolve an interpolation: {error}") from None
-    file_keys = set(dotted(OmegaConf.to_container(from_file)))
-    command_line_keys = set(dotted(OmegaConf.to_container(from_command_line)))
+    """The validated configuration and each value's origin, by dotted key.
+
+    Raises:
+        WorkbenchError: unreadable file or override, unknown key (with the nearest one), missing or wrong value.
+    """
+    values = read_values(path, overrides)
+    file_keys = set(dotted(OmegaConf.to_container(read_yaml(path))))
+    command_line_keys = set(dotted(OmegaConf.to_container(_read_overrides(overrides))))
 
     def origin(key: str) -> str:
         def within(keys: set[str]) -> bool:
@@ -56,6 +54,26 @@ def load_config(
     except ValidationError as error:
         raise _as_workbench_error(error, config_class, origin) from None
     return config, {key: origin(key) for key in dotted(config.model_dump())}
+
+
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The nested values of a file and the overrides together, interpolations resolved, before any class checks them.
+
+    Raises:
+        WorkbenchError: unreadable file or override, or a value left at `???`.
+    """
+    merged = OmegaConf.merge(read_yaml(path), _read_overrides(overrides))
+    try:
+        values: Any = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise _no_value(f"{path}: {error.full_key}", str(error.full_key)) from None
+    except OmegaConfBaseException as error:
+        raise WorkbenchError(path, f"cannot resolve an interpolation: {error}") from None
+    return dict(values)
+
+
+def _no_value(place: str, key: str) -> WorkbenchError:
+    return WorkbenchError(place, "has no value", remedy=f"give {key}=… on the command line or in the file")
 
 
 def describe(config: Section, origins: Mapping[str, str]) -> str:
@@ -229,7 +247,7 @@ def _one_error(problem: Any, config_class: type[BaseModel], origin: Any) -> Work
             remedy=f"did you mean {close}?" if close else None,
         )
     if problem["type"] == "missing":
-        return WorkbenchError(place, "has no value", remedy=f"give {key}=… on the command line or in the file")
+        return _no_value(place, key)
     expected = problem["msg"].removeprefix("Input should be ")
     if problem["type"] in ("model_type", "model_attributes_type"):
         expected = "a section: `key: value` lines, indented below its name"

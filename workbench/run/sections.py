@@ -47,6 +47,21 @@ class RowsSection(Section):
     """Rows that cannot be read: `skip` leaves them out, counted and listed; `auto` does while they are at most 1 %."""
 
 
+class PairSection(RowsSection):
+    """Preference pairs."""
+
+    train: str
+    """Preferences in any form of docs/data.md; records marked `split: heldout` are kept out."""
+    heldout: str | None = None
+    """Held-out preferences; None takes the marked records, or holds out `heldout_share` of the groups."""
+    heldout_share: Share = 0.05
+    """Share of the groups that is held out, if no pairs are named or marked as held out."""
+    limit: NonNegativeInt = 0
+    """Train on the first so many pairs; 0: on all."""
+    max_length: PositiveInt = 1024
+    """Tokens of the prompt with either response; longer pairs are left out, and counted."""
+
+
 class CheckpointSection(Section):
     """How often a run is saved, and how much of it is kept."""
 
