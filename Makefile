@@ -1,7 +1,7 @@
 # make demo   set-up, then the whole loop on the embedded default
 # make test   set-up, then the tests that a change needs (a few minutes)
 # make check  what CI runs: format, lint, types, all tests: browser, PostgreSQL, learning and mutants among them
-.PHONY: demo test test-all check lint setup lock clean
+.PHONY: demo test test-all check lint setup lock reference clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -33,6 +33,13 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	$(VENV)/bin/pip install -q -r requirements/lock.txt
 	$(VENV)/bin/pip install -q --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+# Write configs/reference/ from the configuration classes.
+reference: setup
+	for pair in sft=sft.config:SftConfig reward=reward.config:RewardConfig ppo=ppo.config:PpoConfig \
+			contrastive=ppo.config:ContrastiveConfig annotate=annotate.config:AnnotateConfig; do \
+		$(VENV)/bin/python -m workbench.run.reference $${pair#*=} > configs/reference/$${pair%%=*}.yaml || exit 1; \
+	done
 
 # Renew the lock from pyproject.toml, in an environment of its own.
 lock:

@@ -58,7 +58,9 @@ class NormaliseSection(Section):
     answers: Annotated[int, Field(ge=16)] = 512
     """Answers sampled from the start run."""
     max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer."""
     batch_size: PositiveInt = 128
+    """Answers sampled and scored at one time."""
 
 
 class EnsembleSection(Section):

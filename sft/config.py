@@ -9,6 +9,7 @@ from workbench.run.sections import (
     LoraSection,
     NonNegativeInt,
     OptimizerSection,
+    PositiveFloat,
     PositiveInt,
     RowsSection,
     RunSection,
@@ -25,29 +26,32 @@ class DataSection(RowsSection):
     validation: str | None = None
     """File of held-out demonstrations; None holds out `validation_share` of the training file."""
     validation_share: Share = 0.05
+    """Share of the prompts that is held out if `validation` is not given."""
     max_length: PositiveInt = 1024
-    """Tokens of prompt and response together; longer demonstrations are left out, and counted."""
+    """Tokens of prompt and response together; longer demonstrations are left out and counted."""
     loss_on: Literal["last", "all"] = "last"
-    """Turns of the assistant that are imitated: the last one of each conversation, or all; the loss is on their tokens.
-    Turns that are not imitated are context; how many there are is said at the start."""
+    """Assistant turns whose tokens are in the loss: the last one of each conversation, or all. The others are context
+    only; their number is printed at the start."""
     packing: bool = False
-    """Put several demonstrations into one row of max_length tokens; they do not see each other."""
+    """Pack several demonstrations into one row of max_length tokens; they do not attend to each other."""
 
 
 class TrainSection(OptimizerSection):
-    """AdamW, its schedule, and what counts as a failure."""
+    """AdamW, its schedule, and when training counts as failed."""
 
     fail_if_worse: bool = False
-    """Stop without an adapter if the validation loss is worse than before training; otherwise it is a warning."""
+    """Fail without an adapter if the validation loss is worse than before training; otherwise only warn."""
 
 
 class SampleSection(Section):
-    """Answers shown before and after training."""
+    """Answers sampled before and after training, to look at."""
 
     prompts: NonNegativeInt = 8
-    """Held-out prompts that are answered before and after; 0: none."""
+    """Held-out prompts to answer; 0: none."""
     max_new_tokens: PositiveInt = 128
-    temperature: float = 1.0
+    """Largest number of tokens per answer."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
 
 
 class SftConfig(Section):

@@ -1,10 +1,13 @@
 """Every shipped configuration: its class reads it, it says what it is for, and no key is read by nobody."""
 
+import argparse
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -13,7 +16,10 @@ from ppo.config import ContrastiveConfig, PpoConfig
 from reward.config import RewardConfig
 from sft.config import SftConfig
 from workbench.model.roles import lora_config
-from workbench.run.config import known_keys, load_config
+from workbench.run.command_line import add_config_arguments, parse_words, read_command
+from workbench.run.config import dotted, known_keys, load_config
+from workbench.run.errors import WorkbenchError
+from workbench.run.reference import MISSING, reference
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {
@@ -32,7 +38,14 @@ READERS = {
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
 }
 """Files that read each class."""
-FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+REFERENCES = {
+    "sft": SftConfig,
+    "reward": RewardConfig,
+    "ppo": PpoConfig,
+    "contrastive": ContrastiveConfig,
+    "annotate": AnnotateConfig,
+}
+FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "reference")
 NAMES = [path.relative_to(ROOT / "configs").as_posix() for path in FILES]
 
 
@@ -54,6 +67,44 @@ def test_its_own_class_reads_it(path):
     assert str(path) in origins.values()
     if path.stem in ("ppo", "dpo", "slic"):
         assert config.method == path.stem
+
+
+@pytest.mark.parametrize("path", phase_configs(), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_what_a_dry_run_prints_can_be_fed_back(path, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+
+    def dry_run(*words):
+        return read_command(CLASSES[path.stem], parse_words(parser, [*words, "--dry-run"])), capsys.readouterr().out
+
+    command, printed = dry_run(str(path))
+    (tmp_path / "again.yaml").write_text(printed, encoding="utf-8")
+    assert dry_run(str(tmp_path / "again.yaml"))[0].config == command.config
+    as_json = json.loads(dry_run(str(path), "--json")[1])
+    assert as_json["config"] == command.config.model_dump(mode="json")
+    assert as_json["origins"] == command.origins
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_the_reference_is_current(name):
+    text = (ROOT / f"configs/reference/{name}.yaml").read_text(encoding="utf-8")
+    assert text == reference(REFERENCES[name]), "run `make reference`"
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_the_reference_reads_back_as_the_defaults(name, tmp_path):
+    path = ROOT / f"configs/reference/{name}.yaml"
+    values = dotted(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert list(values) == known_keys(REFERENCES[name])
+    required = [key for key, value in values.items() if value == MISSING]
+    given = [f"{key}={'dpo' if key == 'method' else 'x'}" for key in required]
+    if required:
+        with pytest.raises(WorkbenchError, match="has no value"):
+            load_config(REFERENCES[name], path, given[1:])
+    sections = "".join(f"{key}: {{}}\n" for key in dict.fromkeys(key.split(".")[0] for key in values if "." in key))
+    (tmp_path / "empty.yaml").write_text(sections, encoding="utf-8")
+    defaults, _ = load_config(REFERENCES[name], tmp_path / "empty.yaml", given)
+    assert load_config(REFERENCES[name], path, given)[0] == defaults
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -85,7 +85,7 @@ def describe(config: Section, origins: Mapping[str, str]) -> str:
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(sections, open_sections, strict=False)))
         lines += [(f"{'  ' * depth}{sections[depth]}:", "") for depth in range(shared, len(sections))]
         open_sections = sections
-        lines.append((f"{'  ' * len(sections)}{name}: {_yaml_value(value)}", origins[key]))
+        lines.append((f"{'  ' * len(sections)}{name}: {yaml_value(value)}", origins[key]))
     width = max(len(text) for text, origin in lines if origin)
     return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)
 
@@ -93,14 +93,14 @@ def describe(config: Section, origins: Mapping[str, str]) -> str:
 _PLAIN = re.compile(r"[A-Za-z/~.][\w/.:+-]*", re.ASCII)
 
 
-def _yaml_value(value: Any) -> str:
+def yaml_value(value: Any) -> str:
     """A value on one line that OmegaConf and any YAML 1.1 reader read as the same."""
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and not value.endswith(":")
         safe = plain and yaml.safe_load(value) == value and OmegaConf.create(f"key: {value}") == {"key": value}
         return value if safe else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_yaml_value(item) for item in value)}]"
+        return f"[{', '.join(yaml_value(item) for item in value)}]"
     return str(yaml.safe_dump(value, width=math.inf)).removesuffix("\n").removesuffix("...").rstrip()
 
 

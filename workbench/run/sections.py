@@ -16,24 +16,25 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isi
 
 
 class RunSection(Section):
-    """Where a run is kept and how it is seeded."""
+    """The run folder, the seed and the CPU threads."""
 
     dir: str
     """Run folder to write."""
     seed: NonNegativeInt = 0
+    """Seed of the data split, the initial weights, the batches and sampling."""
     overwrite: bool = False
-    """Delete an existing run of the same phase in this folder and start anew."""
+    """Delete an existing run of the same phase in this folder and start over."""
     threads: NonNegativeInt = 0
-    """CPU threads of torch; 0: its own choice. Results on a CPU are bit-identical for equal counts only."""
+    """CPU threads of torch; 0: torch's default. CPU results are bit-identical only for equal numbers of threads."""
 
 
 class TrackingSection(Section):
     """Where metrics go besides `metrics.jsonl`."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """`auto`: as the environment variable WANDB_MODE says; else online when logged in, offline otherwise."""
+    """W&B mode. `auto`: WANDB_MODE if it is set; otherwise online if logged in, else offline."""
     project: str | None = None
-    """W&B project. None: as WANDB_PROJECT says, else `alignment-workbench`."""
+    """W&B project. None: WANDB_PROJECT if it is set, else `alignment-workbench`."""
     log_every: PositiveInt = 10
     """Optimizer steps (iterations in ppo) between two rows of metrics."""
 
@@ -42,9 +43,9 @@ class RowsSection(Section):
     """How the rows of data files are read."""
 
     ignore: Names = ()
-    """Columns to leave unread, such as [input, history]: a column of text that no form uses is otherwise an error."""
+    """Columns to ignore, such as [input, history]. Otherwise a text column that no known form uses is an error."""
     bad_rows: Literal["auto", "error", "skip"] = "auto"
-    """Rows that cannot be read: `skip` leaves them out, counted and listed; `auto` does while they are at most 1 %."""
+    """Unreadable rows. `skip`: leave out, count and list them. `auto`: skip up to 1 % of the rows, else an error."""
 
 
 class PairSection(RowsSection):
@@ -57,41 +58,42 @@ class PairSection(RowsSection):
     heldout_share: Share = 0.05
     """Share of the groups that is held out, if no pairs are named or marked as held out."""
     limit: NonNegativeInt = 0
-    """Train on the first so many pairs; 0: on all."""
+    """Train on this many pairs, the first ones; 0: on all."""
     max_length: PositiveInt = 1024
-    """Tokens of the prompt with either response; longer pairs are left out, and counted."""
+    """Tokens of the prompt with either response; longer pairs are left out and counted."""
 
 
 class CheckpointSection(Section):
-    """How often a run is saved, and how much of it is kept."""
+    """How often a run is saved, and how many checkpoints are kept."""
 
     every: NonNegativeInt = 0
     """Optimizer steps (iterations in ppo) between two checkpoints; 0: only at the end."""
     keep_last: PositiveInt = 2
+    """Newest checkpoints to keep; older ones are deleted."""
 
 
 class BaseSection(Section):
     """The frozen base that adapters are trained on."""
 
     base: str | None = None
-    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id. None: the parent's."""
+    """`tiny` (the embedded default), a local Hugging Face folder, or a hub id."""
     revision: str | None = None
     """Commit or branch of a hub id."""
     quantise: Literal["nf4", "none"] = "nf4"
-    """NF4 with double quantisation, or the weights as they are."""
+    """`nf4`: 4-bit NF4 with double quantisation. `none`: the weights as stored."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of unquantised weights and of computation; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    """Data type of unquantised weights and of computation. `auto`: bfloat16 on a GPU, float32 on a CPU."""
     pad_token: str | None = None
-    """Token to pad with; None: the base's own, or another special token that ends no answer."""
+    """Padding token. None: the base's own, or another special token that does not end an answer."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
 
 class StartSection(Section):
-    """The run that a phase starts from; it also says in which form the base was and is."""
+    """The run that a phase starts from. Its record also says how the base is loaded."""
 
     base: str | None = None
-    """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was."""
+    """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was then."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     start: str
@@ -99,29 +101,40 @@ class StartSection(Section):
 
 
 class LoraSection(Section):
-    """The shape of a new LoRA adapter; on all linear layers except the heads."""
+    """The shape of a new LoRA adapter, which is added to all linear layers except the heads."""
 
     r: PositiveInt = 16
+    """Rank."""
     alpha: PositiveInt = 32
+    """The adapter's output is multiplied by alpha / r."""
     dropout: Share = 0.0
+    """Dropout of the adapter's input during training."""
 
 
 class OptimizerSection(Section):
     """AdamW and its schedule for one pass of supervised or contrastive training."""
 
     lr: PositiveFloat = 1e-4
+    """Peak learning rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after the warm-up; linear and cosine fall to 0."""
     warmup_share: Share = 0.05
-    """Share of the steps in which the learning rate rises from 0."""
+    """Share of the steps over which the learning rate rises from 0."""
     epochs: PositiveFloat = 1.0
+    """Passes over the training data."""
     max_steps: NonNegativeInt = 0
-    """Stop after so many optimizer steps; 0: after the epochs."""
+    """Stop after this many optimizer steps; 0: after the epochs."""
     batch_size: PositiveInt = 32
-    """Examples in one optimizer step, over all micro-batches."""
+    """Examples per optimizer step, over all micro-batches."""
     micro_batch_size: PositiveInt = 32
-    """Examples in one forward pass; must divide batch_size."""
+    """Examples per forward pass; must divide batch_size."""
     weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients are clipped to this norm."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """AdamW's β₂."""
     adam_eps: PositiveFloat = 1e-8
+    """AdamW's ε."""
     optimizer: Literal["adamw_torch", "paged_adamw_8bit"] = "adamw_torch"
+    """`paged_adamw_8bit` keeps 8-bit states, which a GPU can page out to main memory."""
