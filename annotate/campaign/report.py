@@ -1,6 +1,6 @@
 """What a campaign has found: win rates with intervals and Bradley-Terry ratings, from what people said.
 
-Both bad counts as a tie; a reviewer's word replaces the annotators'.
+Both bad counts as a tie; a reviewer's ruling replaces the annotators' judgements.
 """
 
 import itertools
@@ -93,12 +93,12 @@ def campaign_report(store: Store, name: str, *, simulated: bool = False, seed: i
         items = [item for item in transaction.items(kind="ordinary") if item.campaign == name]
         responses = transaction.all_responses()
         judgements = [j for j in transaction.current_judgements() if j.simulated == simulated]
-        words = transaction.adjudications()
+        rulings = transaction.adjudications()
     runs: list[str] = started[name]["runs"]  # type: ignore[assignment]
     kept: dict[str, list[int]] = started[name]["answers"]  # type: ignore[assignment]
     votes = collect(items, responses, judgements)
     said: dict[str, dict[tuple[int, int], list[Label]]] = {}
-    for label in resolve(votes, words, mode="single"):
+    for label in resolve(votes, rulings, mode="single"):
         item = label.comparison.item
         first, second = (int(response.response_id) for response in responses[item.id])
         if label.outcome != "left_out":

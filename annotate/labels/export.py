@@ -74,8 +74,8 @@ def gather(store: Store, rules: Rules) -> Given:
     """Read the items, judgements and adjudications that count."""
     with store.read() as transaction:
         items, responses = transaction.items(kind="ordinary"), transaction.all_responses()
-        standing, words = list(transaction.current_judgements()), transaction.adjudications()
-    adjudications = {pk: word for pk, word in words.items() if word.choice != "withdrawn"}
+        standing, rulings = list(transaction.current_judgements()), transaction.adjudications()
+    adjudications = {pk: ruling for pk, ruling in rulings.items() if ruling.choice != "withdrawn"}
     counting = [
         judgement
         for judgement in standing
@@ -215,8 +215,8 @@ def _edits(given: Given) -> Iterator[_Edit]:
         item, text, position = items.get(judgement.item), judgement.edited_text, judgement.edited_response
         if item is None or text is None or position is None:
             continue
-        word = given.adjudications.get(item.id)
-        if word is None or word.choice in ("compared", "ranked", "both_bad"):
+        ruling = given.adjudications.get(item.id)
+        if ruling is None or ruling.choice in ("compared", "ranked", "both_bad"):
             yield _Edit(item, judgement, position, text)
 
 

@@ -90,12 +90,12 @@ def resolve(votes: Votes, adjudications: Mapping[int, Adjudication], *, mode: Mo
     """The label of every comparison that has a vote or an adjudication, in the order of the comparisons."""
     tallies = _tallies(votes)
     fitted = fit(votes) if mode == "dawid-skene" else None
-    words = decided(votes, adjudications)
+    rulings = decided(votes, adjudications)
     labels: list[Label] = []
     for index, comparison in enumerate(votes.comparisons):
         tally = tallies.get(index)
-        if index in words:
-            labels.append(_adjudicated(comparison, tally, *words[index]))
+        if index in rulings:
+            labels.append(_adjudicated(comparison, tally, *rulings[index]))
         elif tally is not None and mode == "single":
             labels += _each(tally)
         elif tally is not None:
@@ -172,11 +172,11 @@ def _each(tally: _Tally) -> Iterator[Label]:
         )
 
 
-def _adjudicated(comparison: Comparison, tally: _Tally | None, word: Adjudication, strength: int) -> Label:
+def _adjudicated(comparison: Comparison, tally: _Tally | None, ruling: Adjudication, strength: int) -> Label:
     chosen = int(strength > 0)
     outcome: Literal["decided", "tie", "both_bad", "left_out"] = "decided" if strength else "tie"
-    if word.choice not in ("compared", "ranked"):
-        outcome = "both_bad" if word.choice == "both_bad" else "left_out"
+    if ruling.choice not in ("compared", "ranked"):
+        outcome = "both_bad" if ruling.choice == "both_bad" else "left_out"
     return Label(
         comparison,
         outcome,

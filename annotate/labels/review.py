@@ -1,4 +1,4 @@
-"""A reviewer's last word on an item: checked, stored, and noted in the audit trail."""
+"""A reviewer's ruling on an item: checked, stored, and noted in the audit trail."""
 
 import json
 import time
@@ -23,7 +23,7 @@ def adjudicate(
     ranking: Sequence[int] | None = None,
     comment: str | None = None,
 ) -> None:
-    """Store a reviewer's word; the newest one wins over the annotators in exports.
+    """Store a reviewer's ruling; the newest one wins over the annotators in exports.
 
     Args:
         item: key of the item in the store.

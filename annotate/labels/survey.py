@@ -26,7 +26,7 @@ class Contested:
     apart: int
     """Largest difference of strength on one comparison, where both sides were preferred (2 … 6); 0: only flagged."""
     flags: tuple[str, ...]
-    word: Adjudication | None
+    ruling: Adjudication | None
     """What a reviewer decided."""
 
 
@@ -78,7 +78,7 @@ def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -
             transaction.items(),
             transaction.all_responses(),
             [judgement for judgement in transaction.current_judgements() if judgement.simulated == simulated],
-            {pk: word for pk, word in transaction.adjudications().items() if word.choice != "withdrawn"},
+            {pk: ruling for pk, ruling in transaction.adjudications().items() if ruling.choice != "withdrawn"},
             transaction.annotators(),
         )
     return _survey(store.place, every, simulated, now, resamples)
@@ -141,8 +141,8 @@ def _contested(
         own = by_item.get(item.id, [])
         flags = tuple(sorted({judgement.flag for judgement in own if judgement.flag}))
         if item.id in apart or flags:
-            responses, word = every.responses[item.id], every.adjudications.get(item.id)
-            found.append(Contested(item, responses, own, apart.get(item.id, 0), flags, word))
+            responses, ruling = every.responses[item.id], every.adjudications.get(item.id)
+            found.append(Contested(item, responses, own, apart.get(item.id, 0), flags, ruling))
     return sorted(found, key=lambda contested: (-contested.apart, contested.item.id))
 
 

@@ -116,14 +116,14 @@ def strengths(
 
 
 def decided(votes: Votes, adjudications: Mapping[int, Adjudication]) -> dict[int, tuple[Adjudication, int]]:
-    """Comparisons (by index) on which a reviewer has the last word: the adjudication and its strength.
+    """Comparisons (by index) that a reviewer has ruled on: the adjudication and its strength.
 
-    A word that was withdrawn leaves the comparison to its annotators.
+    A withdrawn ruling leaves the comparison to its annotators.
     """
     found: dict[int, tuple[Adjudication, int]] = {}
     for index, comparison in enumerate(votes.comparisons):
-        word = adjudications.get(comparison.item.id)
-        if word is not None and word.choice != "withdrawn":
+        ruling = adjudications.get(comparison.item.id)
+        if ruling is not None and ruling.choice != "withdrawn":
             pair = (comparison.first, comparison.second)
-            found[index] = (word, strengths(word.choice, word.strength, word.ranking, [pair])[0][1])
+            found[index] = (ruling, strengths(ruling.choice, ruling.strength, ruling.ranking, [pair])[0][1])
     return found

@@ -171,7 +171,7 @@ adjudication = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Index("adjudication_of", "item", "id"),
 )
-"""A reviewer's last word on an item. Append-only; the newest of an item wins over its annotators."""
+"""A reviewer's ruling on an item. Append-only; the newest of an item wins over its annotators."""
 
 event = sa.Table(
     "event",

@@ -56,11 +56,11 @@ def _reading(router: APIRouter, pages: LeadPages) -> None:
     def review(request: Request, who: Reviewer, page: int = 1, show: str = "open") -> Response:
         found, _ = pages.surveys.get(pages.kind(request))
         decided = show == "decided"
-        listed = [contested for contested in found.contested if (contested.word is not None) == decided]
+        listed = [contested for contested in found.contested if (contested.ruling is not None) == decided]
         last = max(1, -(-len(listed) // PAGE_LENGTH))
         page = min(max(page, 1), last)
         part = listed[(page - 1) * PAGE_LENGTH : page * PAGE_LENGTH]
-        counts = {"open": sum(c.word is None for c in found.contested), "decided": found.adjudicated}
+        counts = {"open": sum(c.ruling is None for c in found.contested), "decided": found.adjudicated}
         return pages.show(
             "review.html.jinja", request, who, survey=found, part=part, page=page, last=last, show=show, counts=counts
         )

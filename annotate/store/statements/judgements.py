@@ -109,7 +109,7 @@ class Judgements(Statements):
     # Adjudications
 
     def add_adjudication(self, **values: Any) -> None:
-        """Append a reviewer's word on an item."""
+        """Append a reviewer's ruling on an item."""
         self._connection.execute(sa.insert(adjudication), values)
 
     def adjudications(self) -> dict[int, Adjudication]:

@@ -123,7 +123,7 @@ class GivenJudgement(NamedTuple):
 
 
 class Adjudication(NamedTuple):
-    """A reviewer's last word on an item."""
+    """A reviewer's ruling on an item."""
 
     item: int
     choice: str
