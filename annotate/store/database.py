@@ -16,9 +16,8 @@ import sqlalchemy as sa
 
 from annotate.store.address import sqlite_path, with_password
 from annotate.store.files import backup_beside, copy_sqlite, make_private_file, make_private_folder, tighten
-from annotate.store.migrations import migrate
 from annotate.store.names import twins
-from annotate.store.schema import SCHEMA_VERSION, meta, metadata
+from annotate.store.schema import SCHEMA_VERSION, meta, metadata, migrate
 from annotate.store.statements import Transaction
 from workbench.run.errors import WorkbenchError
 

@@ -4,6 +4,8 @@ Times are seconds since 1970 (UTC). `strength` is in the order of the item's res
 better, positive when the second is; the side on which each was shown is the `swapped` bit.
 """
 
+from collections.abc import Mapping, Sequence
+
 import sqlalchemy as sa
 
 SCHEMA_VERSION = 3
@@ -183,3 +185,36 @@ event = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
 )
 """The audit trail: who loaded, logged in, withdrew, exported. `detail` is JSON."""
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE annotator ADD COLUMN state VARCHAR(16) DEFAULT 'active' NOT NULL",
+        "UPDATE annotator SET state = 'paused' WHERE NOT active",
+        "ALTER TABLE annotator DROP COLUMN active",
+        "ALTER TABLE item ADD COLUMN only_for INTEGER REFERENCES annotator (id)",
+        "ALTER TABLE item ADD COLUMN campaign VARCHAR(200)",
+        "ALTER TABLE assignment ADD COLUMN display_order TEXT",
+        "ALTER TABLE judgement ADD COLUMN ranking TEXT",
+        "ALTER TABLE judgement ADD COLUMN display_order TEXT",
+        "ALTER TABLE judgement ADD COLUMN edited_response INTEGER",
+        "CREATE INDEX item_fingerprint ON item (fingerprint)",
+        "CREATE INDEX item_planted ON item (kind, repeat_of) WHERE kind != 'ordinary'",
+    ),
+    2: (
+        "ALTER TABLE api_token ADD COLUMN scope VARCHAR(16) DEFAULT 'admin' NOT NULL",
+        "ALTER TABLE api_token ADD COLUMN expires_at FLOAT",
+    ),
+}
+"""What leads from a version to the one after it; tables that are new are made by `create_all`."""
+
+SINCE: Mapping[str, int] = {"api_token": 2, "adjudication": 2}
+"""Tables that version 1 did not have: in a store that lacks them, `create_all` makes them as they are now."""
+
+
+def migrate(connection: sa.Connection, version: int) -> None:
+    """Bring a store of an older version to this one, within the transaction of `connection`."""
+    for step in range(version, SCHEMA_VERSION):
+        for statement in STEPS[step]:
+            if SINCE.get(statement.removeprefix("ALTER TABLE ").split()[0], 1) <= version:
+                connection.exec_driver_sql(statement)
+    metadata.create_all(connection)

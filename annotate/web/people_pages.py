@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from annotate.labels.impact import impact_of_removing
+from annotate.labels.survey import impact_of_removing
 from annotate.people.accounts import ROLES, State, add_account, set_password, set_role, set_state
 from annotate.people.tokens import revoke_token
 from annotate.store.statements import Annotator

@@ -5,7 +5,6 @@ what is decided in `annotate.queue.rules` and `annotate.people.accounts`.
 """
 
 from annotate.store.statements.accounts import Accounts
-from annotate.store.statements.counts import Counts
 from annotate.store.statements.items import Items
 from annotate.store.statements.judgements import Judgements
 from annotate.store.statements.leases import Leases
@@ -23,7 +22,7 @@ from annotate.store.statements.rows import (
 from annotate.store.statements.trail import Trail
 
 
-class Transaction(Trail, Accounts, Items, Leases, Planted, Judgements, Counts):
+class Transaction(Trail, Accounts, Items, Leases, Planted, Judgements):
     """The store between BEGIN and COMMIT."""
 
 

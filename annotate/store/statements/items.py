@@ -30,6 +30,14 @@ _ADD_DONE = {
 }
 
 
+_TOTALS = {
+    simulated: sa.select(sa.func.count(), sa.func.sum(item.c.overlap), sa.func.sum(done)).where(
+        item.c.kind == "ordinary"
+    )
+    for simulated, done in DONE.items()
+}
+
+
 class Items(Statements):
     """The tables `item` and `response`."""
 
@@ -115,3 +123,8 @@ class Items(Statements):
     def add_done(self, item_pk: int, change: int, *, simulated: bool) -> None:
         """Count a judgement towards the item's overlap, or take it back."""
         self._connection.execute(_ADD_DONE[simulated], {"target": item_pk, "change": change})
+
+    def totals(self, *, simulated: bool) -> tuple[int, int, int]:
+        """Ordinary items, judgements wanted, judgements given (surplus ones not counted)."""
+        count, wanted, given = self._connection.execute(_TOTALS[simulated]).one()
+        return count, int(wanted or 0), int(given or 0)

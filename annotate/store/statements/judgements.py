@@ -26,6 +26,12 @@ _NEWEST = _STANDING.limit(1)
 _REVISION = sa.select(judgement).where(
     judgement.c.item == _P("item"), judgement.c.annotator == _P("annotator"), judgement.c.revision == _P("revision")
 )
+_RECENT = (
+    sa.select(judgement.c.seconds)
+    .where(judgement.c.annotator == _P("annotator"), judgement.c.seconds.is_not(None))
+    .order_by(judgement.c.id.desc())
+    .limit(_P("limit"))
+)
 _INSERT = sa.insert(judgement)
 
 
@@ -62,6 +68,11 @@ class Judgements(Statements):
         if before is not None:
             query = query.where(judgement.c.created_at < before)
         return [GivenJudgement(*row) for row in self._connection.execute(query)]
+
+    def recent_seconds(self, annotator_id: int, limit: int) -> list[float]:
+        """How long the annotator's newest judgements took."""
+        rows = self._connection.execute(_RECENT, {"annotator": annotator_id, "limit": limit})
+        return [row[0] for row in rows]
 
     def current_judgements(self, *, removed: bool = False) -> Iterable[CurrentJudgement]:
         """Everybody's newest judgement of each item, in the order of items and annotators; no withdrawn ones.

@@ -82,6 +82,20 @@ _RENEW = (
     .values(expires_at=_P("until"))
 )
 _INSERT = sa.insert(assignment)
+_mine = assignment.c.annotator == _P("annotator")
+_GIVEN_TO = sa.select(sa.func.count()).select_from(assignment).where(_mine)
+_JUDGED = _GIVEN_TO.where(assignment.c.state == "done")
+_UNFINISHED = {
+    simulated: sa.select(sa.func.count()).select_from(item).where(done < item.c.overlap)
+    for simulated, done in DONE.items()
+}
+_HAD = {
+    simulated: sa.select(sa.func.count())
+    .select_from(assignment)
+    .join(item, item.c.id == assignment.c.item)
+    .where(_mine, assignment.c.state != "leased", done < item.c.overlap)
+    for simulated, done in DONE.items()
+}
 
 
 class Leases(Statements):
@@ -161,5 +175,13 @@ class Leases(Statements):
 
     def given_to(self, annotator_id: int) -> int:
         """How many items the annotator was ever given."""
-        query = sa.select(sa.func.count()).select_from(assignment).where(assignment.c.annotator == _P("annotator"))
-        return self._count(query, {"annotator": annotator_id})
+        return self._count(_GIVEN_TO, {"annotator": annotator_id})
+
+    def judged_by(self, annotator_id: int) -> int:
+        """How many items the annotator has judged (skipped ones not counted)."""
+        return self._count(_JUDGED, {"annotator": annotator_id})
+
+    def open_items(self, who: Annotator) -> tuple[int, int]:
+        """Items that still need judgements; those of them that this annotator has judged or skipped."""
+        unfinished = self._count(_UNFINISHED[who.simulated], {})
+        return unfinished, self._count(_HAD[who.simulated], {"annotator": who.id})

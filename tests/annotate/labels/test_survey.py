@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from annotate.labels.export import Rules, preferences
-from annotate.labels.impact import impact_of_removing
 from annotate.labels.quality_table import Row, Share, annotator_rows
 from annotate.labels.status import render, status
-from annotate.labels.survey import survey
+from annotate.labels.survey import impact_of_removing, survey
 from annotate.labels.votes import collect
 from annotate.statistics.pace import pace
 from annotate.store.database import Store

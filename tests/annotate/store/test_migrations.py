@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from annotate.people.tokens import check_token
 from annotate.queue.rules import Card, Queue, Submission
-from annotate.store import migrations
+from annotate.store import schema
 from annotate.store.database import Store
 from annotate.store.schema import SCHEMA_VERSION, metadata
 from annotate.store.statements import Transaction
@@ -127,8 +127,8 @@ def test_a_command_that_reads_makes_no_store(tmp_path: Path, postgres_server: Se
 
 def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _shape(old)
-    steps = {**migrations.STEPS, 1: (*migrations.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")}
-    monkeypatch.setattr(migrations, "STEPS", steps)
+    steps = {**schema.STEPS, 1: (*schema.STEPS[1][:5], "ALTER TABLE nowhere ADD COLUMN x TEXT")}
+    monkeypatch.setattr(schema, "STEPS", steps)
     with pytest.raises(WorkbenchError, match="nowhere"):
         Store.open(old)
     assert _shape(old) == before
@@ -160,7 +160,7 @@ def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
 
 
 def test_every_version_has_its_step() -> None:
-    assert set(migrations.STEPS) == set(range(1, SCHEMA_VERSION))
+    assert set(schema.STEPS) == set(range(1, SCHEMA_VERSION))
 
 
 def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
