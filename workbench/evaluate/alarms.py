@@ -1,6 +1,6 @@
-"""What a reader of a report should doubt: warnings from evaluations. Pure; knows evaluations, no files.
+"""The warnings of a report. Pure: knows evaluations, no files.
 
-The thresholds are rules of thumb: each sentence carries the numbers, so that a reader can judge for themselves.
+The thresholds are rules of thumb; each warning states its numbers.
 """
 
 import math
@@ -15,34 +15,34 @@ from workbench.evaluate.metrics import kl_limit
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
 
 DIVERSITY_KEPT = 0.8
-"""Least share of the starting policy's distinct-n and unique answers."""
+"""Smallest allowed ratio of distinct-n, or unique answers, to the starting policy's."""
 EOS_LEAST = 0.95
 LENGTH_MOST = 1.3
-"""Times the starting policy's length."""
+"""Largest allowed ratio of length to the starting policy's."""
 ECE_MOST = 0.08
 CEILING_GAP_MOST = 0.08
-"""Accuracy below the noise ceiling."""
+"""Largest allowed distance of accuracy below the noise ceiling."""
 LENGTH_CORRELATION_MOST = 0.3
 GOLD_DROP = 0.05
-"""Least loss of gold points, from the best steps to the last, that counts as a fall."""
+"""Smallest drop in gold reward, from the best steps to the last, that counts as over-optimisation."""
 STANDARD_ERRORS = 3.0
-"""The fall must be this clear: the best of many noisy steps looks good by chance alone."""
+"""The drop must exceed this many standard errors: the best of many noisy steps is high by chance alone."""
 WINDOW = 3
-"""Sampled steps that are averaged before they are compared."""
+"""Number of neighbouring sampled steps that are averaged before they are compared."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing to doubt."""
+    """One warning about one run."""
 
     run: str
     text: str
 
 
 def gain(policy: PolicyEvaluation, start: PolicyEvaluation) -> Estimate | None:
-    """Points of the truth gained over the starting policy, paired by prompt, with a bootstrap over prompts.
+    """Gain in gold reward over the starting policy, paired by prompt, with a bootstrap over prompts.
 
-    None where the truth is not known for both, or no prompt is shared.
+    None if the gold reward is not known for both, or they share no prompt.
     """
     own, other = _mean_gold(policy), _mean_gold(start)
     shared = [prompt for prompt in own if prompt in other]
@@ -62,40 +62,42 @@ def _mean_gold(policy: PolicyEvaluation) -> dict[str, float]:
 def run_alarms(
     run: str, record: Mapping[str, Any], passport: Mapping[str, Any] | None, validation: Sequence[float]
 ) -> list[Alarm]:
-    """What a run's own files say against it.
+    """Warnings from a run's own files.
 
     Args:
         run: its name.
         record: run.json.
-        passport: passport.json of a reward run; None: there is none.
+        passport: passport.json of a reward run, if there is one.
         validation: `validation/loss` before, during and after training.
     """
     found = []
     if record.get("phase") == "reward" and passport is None:
-        found.append("This reward model has no passport: it was never examined.")
+        found.append("This reward model has no passport: it was never tested.")
     elif passport is not None and passport.get("outcome") != "pass":
-        failed = ", ".join(map(str, passport.get("failed", []))) or "its examination"
-        found.append(f"The passport of this reward model fails: {failed}.")
+        failed = ", ".join(map(str, passport.get("failed", []))) or "the examination"
+        found.append(f"This reward model fails its passport: {failed}.")
     for reward, problems in record.get("forced", {}).items():
-        found.append(f"PPO was forced against {reward}, whose passport does not pass: {', '.join(problems)}.")
-    told = [str(one["text"]) if isinstance(one, dict) else str(one) for one in record.get("warnings", [])]
-    found += told
-    if len(validation) > 1 and not validation[-1] <= validation[0] and not any("validation" in text for text in told):
-        found.append(
-            f"Validation is worse than before training: {validation[0]:.3f} → {validation[-1]:.3f} nats per token."
-        )
+        found.append(f"PPO was forced to use {reward}, whose passport does not pass: {', '.join(problems)}.")
+    recorded = [str(one["text"]) if isinstance(one, dict) else str(one) for one in record.get("warnings", [])]
+    found += recorded
+    if (
+        len(validation) > 1
+        and not validation[-1] <= validation[0]
+        and not any("validation" in text for text in recorded)
+    ):
+        found.append(f"Validation loss rose in training: {validation[0]:.3f} → {validation[-1]:.3f} nats per token.")
     return [Alarm(run, text) for text in found]
 
 
 def policy_alarms(
     run: str, policy: PolicyEvaluation, start: PolicyEvaluation | None, *, optimised: bool = True
 ) -> list[Alarm]:
-    """What to doubt about a policy, alone and against the policy it started from (None for the first).
+    """Warnings about a policy, by itself and compared with the policy it started from.
 
     Args:
         run: its name.
         policy: its evaluation.
-        start: that of the policy it started from.
+        start: the evaluation of the policy it started from, if any.
         optimised: whether it was trained against a reward model.
     """
     found = [*_alone(policy, optimised)]
@@ -107,8 +109,8 @@ def policy_alarms(
 def _alone(policy: PolicyEvaluation, optimised: bool) -> Iterator[str]:
     if policy.eos_rate.mean < EOS_LEAST:
         yield (
-            f"Only {policy.eos_rate.mean:.0%} of the answers end by themselves (at least {EOS_LEAST:.0%} is "
-            "healthy): the rest run into the length limit."
+            f"Only {policy.eos_rate.mean:.0%} of the answers end with EOS (at least {EOS_LEAST:.0%} is healthy): the "
+            "others are cut at the length limit."
         )
     limit = kl_limit(policy.length.mean)
     if policy.kl is not None and policy.kl.mean > limit:
@@ -118,15 +120,15 @@ def _alone(policy: PolicyEvaluation, optimised: bool) -> Iterator[str]:
         )
     if policy.judge == "reward model":
         yield (
-            "The win rate is judged by the reward model, which is also what was optimised: it says that training "
-            "worked, not that the answers are better."
+            "The win rate is judged by the reward model that was also optimised: it shows that training worked, not "
+            "that the answers are better."
             if optimised
             else "The win rate is judged by a reward model, which this policy was not trained against."
         )
     if policy.win_rate is not None and policy.win_rate.low <= 0.5 <= policy.win_rate.high:
         yield (
             f"The win rate's interval ({policy.win_rate.low:.2f} to {policy.win_rate.high:.2f}) contains 0.5: "
-            "the two policies cannot be told apart on these prompts."
+            "these prompts do not show which policy is better."
         )
     over = over_optimisation(policy.trajectory)
     if over is not None:
@@ -143,29 +145,29 @@ def _against_start(policy: PolicyEvaluation, start: PolicyEvaluation) -> Iterato
         lost.append(f"unique answers {start.unique_share:.0%} → {policy.unique_share:.0%}")
     if lost:
         yield (
-            f"Diversity fell by more than {1 - DIVERSITY_KEPT:.0%} ({', '.join(lost)}): the answers have become "
-            "more alike, which a mean reward does not show."
+            f"Diversity fell by more than {1 - DIVERSITY_KEPT:.0%} ({', '.join(lost)}): the answers resemble each "
+            "other more than before, which a mean reward does not show."
         )
     ratio = policy.length.mean / start.length.mean
     if ratio > LENGTH_MOST:
         followed = policy.length_correlation is not None and policy.length_correlation > LENGTH_CORRELATION_MOST
-        reason = " and the score rises with length: length may be what was learnt." if followed else "."
+        reason = ", and the score rises with length: the policy may have learnt length." if followed else "."
         yield f"Answers are {ratio:.1f} times as long as before training{reason}"
     difference = gain(policy, start)
     if difference is not None and difference.high < 0:
-        yield f"The gold reward fell by {-difference.mean:.2f} against the policy it started from."
+        yield f"The gold reward is {-difference.mean:.2f} lower than that of the policy it started from."
     elif difference is not None and difference.low <= 0:
         yield (
-            f"The gain in gold reward ({difference.mean:+.2f}, {difference.low:+.2f} to {difference.high:+.2f}) "
-            "may be chance: its interval contains 0."
+            f"The gain in gold reward ({difference.mean:+.2f}, 95% CI {difference.low:+.2f} to "
+            f"{difference.high:+.2f}) may be chance: the interval contains 0."
         )
 
 
 def over_optimisation(trajectory: Sequence[TrajectoryPoint]) -> str | None:
-    """Whether the truth fell after its best while the score went on rising; the sentence that says so.
+    """A warning if the gold reward fell after its maximum while the score kept rising.
 
-    Means over WINDOW neighbouring steps are compared; the fall must exceed GOLD_DROP and
-    STANDARD_ERRORS of itself.
+    Compares means over WINDOW neighbouring steps. The drop must exceed GOLD_DROP and STANDARD_ERRORS of its own
+    standard error.
     """
     known = [(p.step, p.gold, p.score, p.gold_error or 0.0) for p in trajectory if None not in (p.gold, p.score)]
     table = np.array(known, dtype=np.float64).reshape(-1, 4)
@@ -186,29 +188,29 @@ def over_optimisation(trajectory: Sequence[TrajectoryPoint]) -> str | None:
 
 
 def reward_alarms(run: str, reward: RewardEvaluation) -> list[Alarm]:
-    """What to doubt about a reward model."""
+    """Warnings about a reward model."""
     return [Alarm(run, text) for text in _reward_model(reward)]
 
 
 def _reward_model(reward: RewardEvaluation) -> Iterator[str]:
     if reward.ece > ECE_MOST:
         yield (
-            f"Calibration error is {reward.ece:.3f} (above {ECE_MOST}; chance alone would show "
-            f"{reward.ece_by_chance:.3f} on so few pairs): do not read its score gaps as probabilities."
+            f"Calibration error is {reward.ece:.3f} (above {ECE_MOST}; {reward.ece_by_chance:.3f} is expected by "
+            "chance on this many pairs): do not read score gaps as probabilities."
         )
     if reward.accuracy.low <= 0.5:
         yield (
-            f"Accuracy {reward.accuracy.mean:.2f} (from {reward.accuracy.low:.2f}) is not clearly better than a coin."
+            f"Accuracy {reward.accuracy.mean:.2f} (95% CI from {reward.accuracy.low:.2f}) is not clearly above chance."
         )
     ceiling = reward.noise_ceiling
     if ceiling is not None and reward.accuracy.mean < ceiling.mean - CEILING_GAP_MOST:
         yield (
-            f"Accuracy {reward.accuracy.mean:.2f} lies {ceiling.mean - reward.accuracy.mean:.2f} below the noise "
+            f"Accuracy {reward.accuracy.mean:.2f} is {ceiling.mean - reward.accuracy.mean:.2f} below the noise "
             f"ceiling of {ceiling.mean:.2f}: more pairs would help."
         )
     within = reward.length_correlation_within
     if within is not None and abs(within) > LENGTH_CORRELATION_MOST:
         yield (
-            f"Among answers to the same prompt, score and length correlate at {within:+.2f}: "
-            f"{'longer' if within > 0 else 'shorter'} answers are favoured."
+            f"Among answers to the same prompt, score and length correlate at {within:+.2f}: the reward model favours "
+            f"{'longer' if within > 0 else 'shorter'} answers."
         )

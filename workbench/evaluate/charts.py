@@ -1,7 +1,7 @@
-"""Charts of the report as inline SVG that follows the page's colours. Knows numbers and labels, no runs.
+"""Charts as inline SVG. Knows numbers and labels, no runs.
 
-matplotlib draws; afterwards its colours become CSS variables (so that the page's dark mode reaches them), its text
-takes the page's font, and identifiers get the chart's name as a prefix (several charts share one page).
+matplotlib draws them. Then its colours become CSS variables, so that dark mode applies; the text takes the page's font;
+and identifiers get the chart's name as prefix, because several charts share one page.
 """
 
 import html
@@ -23,15 +23,15 @@ from workbench.evaluate.metrics import Bin
 from workbench.evaluate.statistics import Estimate
 
 LEGEND = 60
-"""Characters of a legend's row, with its marks and the space between them."""
+"""Characters per row of a legend, marks and spaces included."""
 SERIES = 6
-"""How many series colours the page has."""
+"""Number of series colours on the page."""
 _INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: "--card"} | {
     f"#11000{index}": f"--series-{index}" for index in range(1, SERIES + 1)
 }
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
-"""Control characters → the Unicode pictures of them."""
+"""Control characters → their Unicode control pictures."""
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -67,15 +67,15 @@ class Series:
     x: Sequence[float]
     y: Sequence[float]
     colour: int
-    """1 … SERIES, a colour of the page."""
+    """1 … SERIES, index of a colour of the page."""
     error: Sequence[float] | None = None
-    """Half-width of a band around y, where it is known."""
+    """Half-width of an error bar around each y, if known."""
 
 
 def line_chart(
     name: str, series: Sequence[Series], *, x_label: str, y_label: str, height: float = 2.7, smooth: bool = False
 ) -> str:
-    """Lines over a common axis; with `smooth` the raw line is faint and a rolling mean is drawn over it."""
+    """Lines over a common axis. `smooth` draws the raw line faintly and a rolling mean over it."""
     with _figure(height) as figure:
         axes = figure.add_subplot()
         for line in series:
@@ -96,7 +96,7 @@ def fit_chart(
     x_label: str,
     y_label: str,
 ) -> str:
-    """Points, a curve fitted to them, and a band around it (low and high at each x), over a logarithmic axis."""
+    """Points, a curve fitted to them, and its band (low and high per x), over a logarithmic x axis."""
     with _figure(2.7) as figure:
         axes = figure.add_subplot()
         axes.fill_between(curve.x, *band, color=_colour(curve.colour), alpha=0.16, linewidth=0)
@@ -112,7 +112,7 @@ def fit_chart(
 
 
 def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
-    """Training as a path through a plane: a dot a step, the line their rolling mean, from hollow to full circle."""
+    """Training as a path in a plane: one dot per step and their rolling mean, from hollow (start) to filled (end)."""
     with _figure(2.7) as figure:
         axes = figure.add_subplot()
         for line in series:
@@ -130,7 +130,7 @@ def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: st
 
 
 def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, x_label: str, marker: str = "o") -> str:
-    """Panels one above the other over a common x axis, each with its own y axis: (y label, series)."""
+    """Stacked panels over a common x axis, each with its own y axis: (y label, series)."""
     with _figure(1.75 * len(panels) + 0.5) as figure:
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (y_label, series) in zip(rows, panels, strict=True):
@@ -154,7 +154,7 @@ def interval_chart(
     reference: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """Means with intervals: a row for each (label, marks), and in it a mark for each (label, estimate, colour).
+    """Means with intervals: one row per (label, marks), one mark per (label, estimate, colour).
 
     `reference` draws a dashed line at a value; `limits` fixes the axis.
     """
@@ -195,24 +195,28 @@ def interval_chart(
 
 
 def reliability_chart(name: str, bins: Sequence[Bin], *, colour: int) -> str:
-    """Share right against claimed confidence, with the diagonal of honesty and Wilson's intervals."""
+    """Accuracy against confidence, with the diagonal of perfect calibration and Wilson's intervals."""
     with _figure(3.3) as figure:
         axes = figure.add_subplot()
         axes.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
-        claimed, right = [b.confidence for b in bins], [b.accuracy for b in bins]
+        confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
         axes.vlines(
-            claimed, [b.accuracy_low for b in bins], [b.accuracy_high for b in bins], color=_colour(colour), alpha=0.4
+            confidence,
+            [b.accuracy_low for b in bins],
+            [b.accuracy_high for b in bins],
+            color=_colour(colour),
+            alpha=0.4,
         )
-        axes.plot(claimed, right, color=_colour(colour), marker="o", markersize=6, linewidth=1.2)
+        axes.plot(confidence, accuracy, color=_colour(colour), marker="o", markersize=6, linewidth=1.2)
         axes.set_xlim(0.49, 1.01)
         axes.set_ylim(min(0.4, *(b.accuracy_low for b in bins)) - 0.02, 1.03)
-        _label(axes, "confidence it claims", "share it gets right")
-        described = ", ".join(f"{b.confidence:.2f} claimed and {b.accuracy:.2f} right" for b in bins)
+        _label(axes, "confidence", "accuracy")
+        described = "; ".join(f"confidence {b.confidence:.2f} and accuracy {b.accuracy:.2f}" for b in bins)
         return _svg(figure, name, f"Reliability in {len(bins)} bins: {described}")
 
 
 def histogram_chart(name: str, values: Sequence[float], *, x_label: str, colour: int, bins: int = 30) -> str:
-    """How many values lie where, with a dashed line at 0; values beyond the 0.5 % quantiles count at the ends."""
+    """A histogram with a dashed line at 0; values outside the 0.5 % to 99.5 % quantiles go to the outer bins."""
     array = np.asarray(values, dtype=np.float64)
     low, high = np.quantile(array, [0.005, 0.995])
     counts, edges = np.histogram(array.clip(low, high), bins=bins)
@@ -249,7 +253,7 @@ def _draw_line(axes: Axes, line: Series, *, smooth: bool) -> None:
 
 
 def _rolling_mean(values: Sequence[float], width: int) -> list[float]:
-    """Mean over a centred window that shrinks towards both ends."""
+    """Mean over a centred window that shrinks at both ends."""
     array, half = np.asarray(values, dtype=np.float64), width // 2
     reach = [min(half, i, len(array) - 1 - i) for i in range(len(array))]
     return [float(array[i - r : i + r + 1].mean()) for i, r in enumerate(reach)]
@@ -260,12 +264,12 @@ def _colour(index: int) -> str:
 
 
 def visible(text: str) -> str:
-    """A text with its control characters replaced by pictures of them (␀, ␛ …)."""
+    """A text with its control characters replaced by visible symbols (␀, ␛ …)."""
     return text.translate(_CONTROLS)
 
 
 def _short(text: str, most: int = 26) -> str:
-    """A label that fits: one line, at most so many characters."""
+    """A label on one line, cut to `most` characters."""
     line = " ".join(visible(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
@@ -296,10 +300,10 @@ def _describe(line: Series) -> str:
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element without fixed size, colours, fonts, or anything fetched."""
+    """The figure as an `<svg>` element without fixed size, colours or fonts, and without external references."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # The reader's browser draws the text: what matplotlib's own font lacks costs a little spacing only.
+        # The browser draws the text, so glyphs that matplotlib's font lacks affect only the spacing.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What a report is made of: runs read from their folders, ordered, named and coloured. Knows no chart and no page."""
+"""The runs of a report, read from their folders: order, names, colours. Knows no chart and no page."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 PHASES = ("sft", "reward", "ppo", "dpo", "slic")
-"""The order in which phases are told."""
+"""The order of phases in a report."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run, as far as its folder tells."""
+    """One run, as its folder describes it."""
 
     folder: RunFolder
     record: dict[str, Any]
@@ -24,7 +24,7 @@ class RunView:
     samples: list[dict[str, Any]]
     evaluation: Evaluation | None
     missing: str | None
-    """Why there is no evaluation, with the remedy."""
+    """Why there is no evaluation, and the command that makes one."""
     colour: int
     """1 … SERIES, the same in every chart."""
 
@@ -48,13 +48,13 @@ class RunView:
         return {str(role): Path(str(path)).name for role, path in self.record.get("parents", {}).items()}
 
     def series(self, metric: str) -> tuple[list[float], list[float]]:
-        """Steps and values of a metric, rows without a number left out."""
+        """Steps and values of a metric, without rows that lack it."""
         rows = [row for row in self.metrics if isinstance(row.get(metric), int | float)]
         return [float(row["step"]) for row in rows], [float(row[metric]) for row in rows]
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The runs directly inside a folder (or the folder itself, where it is a run).
+    """The runs directly inside a folder, or the folder itself if it is a run.
 
     Raises:
         WorkbenchError: there is none.
@@ -73,14 +73,14 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunView]:
-    """Read runs and bring them into the order in which they are told: parents before children, then by phase.
+    """Read runs and order them: parents before children, then by phase, then by name.
 
     Raises:
-        WorkbenchError: a folder holds no run, or a file of it is broken. A run that was not evaluated is no error.
+        WorkbenchError: a folder is not a run, or one of its files is broken. A run without evaluation is no error.
     """
     folders = [RunFolder.open(path) for path in dict.fromkeys(paths)]
     records = {folder.path: folder.record() for folder in folders}
-    ordered = sorted(folders, key=lambda folder: _place(folder, records[folder.path], records.values()))
+    ordered = sorted(folders, key=lambda folder: _sort_key(folder, records[folder.path], records.values()))
     return [_read(folder, records[folder.path], index) for index, folder in enumerate(ordered)]
 
 
@@ -94,8 +94,8 @@ def _read(folder: RunFolder, record: dict[str, Any], index: int) -> RunView:
     return RunView(folder, record, metrics, samples, evaluation, missing, index % SERIES + 1)
 
 
-def _place(folder: RunFolder, record: dict[str, Any], records: Iterable[dict[str, Any]]) -> tuple[int, int, str]:
-    """Sort key: number of known ancestors in a row, then phase, then name."""
+def _sort_key(folder: RunFolder, record: dict[str, Any], records: Iterable[dict[str, Any]]) -> tuple[int, int, str]:
+    """Sort key: generations of known parents, phase, name."""
     by_name = {other.get("name"): other for other in records}
     phase = record.get("phase")
     rank = PHASES.index(phase) if phase in PHASES else len(PHASES)
@@ -109,12 +109,12 @@ def _depth(record: dict[str, Any], by_name: dict[Any, dict[str, Any]], above: tu
 
 
 def depth_of(view: RunView, views: Sequence[RunView]) -> int:
-    """How many generations of parents a run has among the given runs."""
+    """Number of generations of parents that a run has among the given runs."""
     return _depth(view.record, {other.record.get("name"): other.record for other in views}, ())
 
 
 def starting_policy(view: RunView, views: Sequence[RunView]) -> RunView | None:
-    """The evaluated policy that a run set out from: a policy among its parents, or the first sft run."""
+    """The evaluated policy that a run started from: a policy among its parents, else the first sft run."""
     parents = set(view.parents().values())
     candidates = [other for other in views if other is not view and other.is_policy]
     direct = [other for other in candidates if other.name in parents]

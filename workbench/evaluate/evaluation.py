@@ -1,4 +1,4 @@
-"""What the evaluation of one run holds, and its file `evaluation.json`. Knows no model and no formula."""
+"""The evaluation of one run and its file `evaluation.json`. Knows no model and no formula."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,74 +17,74 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Answer:
-    """One sampled answer with everything that was measured about it."""
+    """One sampled answer with its measurements."""
 
     prompt_id: str
     prompt: list[dict[str, str]]
     """Messages, `role` and `content`."""
     response: str
     ended: bool
-    """Whether the policy ended it by itself (EOS) before the limit."""
+    """Whether it has EOS, rather than being cut at the limit."""
     tokens: int
     """Response tokens, EOS included."""
     gold: float | None = None
-    """The truth's points, where the truth knows this prompt."""
+    """Gold reward, if it covers this prompt."""
     gold_parts: dict[str, float] = field(default_factory=dict)
     score: float | None = None
-    """The judging reward model's score."""
+    """Score by the reward model."""
     kl: float | None = None
     """Exact KL(policy ‖ reference), summed over the answer's tokens, nats."""
     ids: tuple[int, ...] = ()
-    """Token ids as sampled, EOS included: what was scored. The text, encoded again, is often another sequence."""
+    """Token ids as sampled, EOS included. These were scored: encoding the text again often gives other ids."""
 
 
 @dataclass(frozen=True)
 class TrajectoryPoint:
-    """The answers sampled at one step of training, looked at afterwards."""
+    """The answers that training sampled at one step, evaluated afterwards."""
 
     step: int
     score: float | None
-    """Mean score the training itself saw."""
+    """Mean score, as training saw it."""
     gold: float | None
-    """Mean of the truth, which the training did not see."""
+    """Mean gold reward, which training did not see."""
     gold_error: float | None
-    """Standard error of that mean; None with fewer than two answers."""
+    """Standard error of the mean gold reward; None with fewer than two answers."""
     kl: float | None
-    """Distance to the reference at this step, nats per answer."""
+    """KL to the reference at this step, nats per answer."""
     count: int
-    """Answers."""
+    """Number of answers."""
 
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """What a policy's answers to held-out prompts look like. Intervals: bootstrap over prompts, 95 %."""
+    """Measurements of a policy's answers to held-out prompts. Intervals: bootstrap over prompts, 95 %."""
 
     gold: Estimate | None
-    """The truth's points per answer, at most 1; None where no truth is known."""
+    """Gold reward per answer, at most 1; None if it is not known."""
     gold_parts: dict[str, Estimate]
     reward_model_score: Estimate | None
     """Mean score by the reward run named in `sources`."""
     kl: Estimate | None
     """Exact KL to the reference, nats per answer; None for a run without a reference."""
     kl_sampled: Estimate | None
-    """The same by sampling, Σ_t log π − log ρ: a noisier estimate of the same number."""
+    """Σ_t log π − log ρ of the sampled tokens: a noisier estimate of the same KL."""
     perplexity: Estimate | None
-    """exp of nats per token of held-out demonstrations' responses, EOS included. `count` counts tokens."""
+    """exp of the nats per token of held-out demonstrations' responses, EOS included. `count` is in tokens."""
     length: Estimate
     """Tokens per answer, EOS included."""
     eos_rate: Estimate
-    """Share of answers that ended by themselves."""
+    """Share of answers with EOS."""
     distinct: dict[str, float | None]
     """Distinct-n over word n-grams of all answers, n = 1, 2, 3."""
     unique_share: float
-    """Share of different answers."""
+    """Share of distinct answers."""
     length_correlation: float | None
-    """Pearson, score against tokens over all answers; None without a score."""
+    """Pearson's correlation of score and tokens over all answers; None without scores."""
     win_rate: WinRate | None
     """Against `opponent`, on the same prompts."""
     opponent: str | None
     judge: str | None
-    """Who decided the wins: `gold` or `reward model`."""
+    """Who judged the wins: `gold` or `reward model`."""
     samples_per_prompt: int
     temperature: float
     trajectory: list[TrajectoryPoint]
@@ -93,43 +93,43 @@ class PolicyEvaluation:
 
 @dataclass(frozen=True)
 class RewardEvaluation:
-    """How far a reward model can be trusted, on held-out preference pairs."""
+    """Measurements of a reward model on held-out preference pairs."""
 
     accuracy: Estimate
-    """Share of pairs whose chosen answer scores higher, ties ½. `count` counts pairs without ties."""
+    """Share of pairs whose chosen answer scores higher, equal scores ½. `count` excludes pairs labelled a tie."""
     gold_accuracy: Estimate | None
-    """How often the scores order two answers as the truth does, over pairs that the truth tells apart."""
+    """How often the scores order two answers as the gold reward does, over pairs with different gold rewards."""
     noise_ceiling: Estimate | None
-    """How often the truth orders the same pairs as their labels do: what a perfect model would reach."""
+    """How often the gold reward orders these pairs as their labels do: the accuracy of a perfect model."""
     ece: float
     """Expected calibration error of σ(|gap|), equal-mass bins."""
     ece_by_chance: float
-    """What a perfectly honest model would show on so few pairs."""
+    """Expected calibration error of a perfectly calibrated model on as many pairs."""
     brier: float
-    """Mean squared error of σ(gap): ¼ is a coin."""
+    """Mean squared error of σ(gap); a coin flip gives ¼."""
     reliability: list[Bin]
     by_margin: list[Bin]
-    """Accuracy in quarters by |gap|."""
+    """Accuracy per quartile of |gap|."""
     length_correlation: float | None
-    """Pearson, score against words, all answers."""
+    """Pearson's correlation of score and number of words over all answers."""
     length_correlation_within: float | None
-    """The same between answers to one prompt."""
+    """The same within the answers to each prompt."""
     label_length_bias: float | None
-    """Share of pairs whose label prefers the longer answer (words), equal lengths left out; ½ is none."""
+    """Share of pairs whose label prefers the answer with more words, without pairs of equal length; ½ is no bias."""
     score_mean: float
     score_sd: float
     ties_left_out: int
-    """Pairs labelled a tie: they cannot be right or wrong."""
+    """Pairs labelled a tie: no order of them is right or wrong."""
     by_category: dict[str, Estimate] = field(default_factory=dict)
-    """Accuracy within each category that the pairs name, the most frequent first."""
+    """Accuracy per category of the pairs, the most frequent category first."""
     max_length: int | None = None
-    """`data.max_length` of the run: longer pairs are in none of the figures but the next two."""
+    """`data.max_length` of the run. Longer pairs enter the next two numbers only."""
     longer_pairs: int = 0
-    """Held-out pairs that are longer."""
+    """Number of held-out pairs that are longer."""
     longer_accuracy: Estimate | None = None
-    """Accuracy on those of them that the base has positions for."""
+    """Accuracy on the longer pairs that the base has positions for."""
     longer_wins: Estimate | None = None
-    """Accuracy of a judge who prefers the answer with more words, equal lengths ½: what a score must beat."""
+    """Accuracy of always preferring the answer with more words, equal lengths ½: a baseline that a score must beat."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,15 @@ class Evaluation:
     """Folder of the run."""
     phase: str
     seed: int
-    """Of sampling and of every bootstrap."""
+    """Of sampling and of all bootstraps."""
     sources: dict[str, str]
-    """What it was measured with: role (prompts, demonstrations, preferences, reward_run …) → path."""
+    """Inputs of the evaluation: role (prompts, demonstrations, preferences, reward_run …) → path."""
     policy: PolicyEvaluation | None = None
     reward_model: RewardEvaluation | None = None
     version: int = VERSION
 
     def save(self, path: Path) -> None:
-        """Write `evaluation.json` whole or not at all."""
+        """Write `evaluation.json` atomically."""
         write_text_atomically(path, _SCHEMA.dump_json(self, indent=1).decode() + "\n")
 
 
@@ -156,7 +156,7 @@ _SCHEMA = TypeAdapter(Evaluation)
 
 
 def evaluate_command(run: Path) -> str:
-    """The command that makes a run's evaluation."""
+    """The command that evaluates a run."""
     return f"python -m workbench evaluate {run}"
 
 
@@ -164,7 +164,7 @@ def read_evaluation(run: Path) -> Evaluation:
     """The evaluation of a run.
 
     Raises:
-        WorkbenchError: there is no such run, it was not evaluated, or the file is of another version.
+        WorkbenchError: there is no such run, it was not evaluated, or the file has another version.
     """
     path = RunFolder.open(run).evaluation_path
     if not path.is_file():
@@ -178,5 +178,5 @@ def read_evaluation(run: Path) -> Evaluation:
             path,
             f"{place}: {first['msg']}",
             expected=f"an evaluation of version {VERSION}",
-            remedy=f"make it again: {evaluate_command(run)}",
+            remedy=f"evaluate again: {evaluate_command(run)}",
         ) from None

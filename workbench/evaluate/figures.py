@@ -1,4 +1,4 @@
-"""The figures of a report, with sentences that say how to read them. Knows runs as read; draws through `charts`."""
+"""The figures of a report, with captions that say how to read them. Draws with `charts`."""
 
 import math
 import re
@@ -20,12 +20,12 @@ from workbench.evaluate.statistics import Estimate
 
 LOSS = re.compile(r"(^|/)loss$")
 HELDOUT = ("validation/", "heldout/")
-"""Groups of metrics of held-out text."""
+"""Metric groups that are measured on held-out data."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A titled chart with its caption, or the reason why there is none."""
+    """A chart with title and caption, or the reason why there is none."""
 
     title: str
     caption: str
@@ -34,12 +34,12 @@ class Figure:
 
 
 def policies(views: Iterable[RunView]) -> list[tuple[RunView, PolicyEvaluation]]:
-    """The runs whose evaluation is a policy's."""
+    """The runs with a policy evaluation."""
     return [(v, v.evaluation.policy) for v in views if v.evaluation is not None and v.evaluation.policy is not None]
 
 
 def reward_models(views: Iterable[RunView]) -> list[tuple[RunView, RewardEvaluation]]:
-    """The runs whose evaluation is a reward model's."""
+    """The runs with a reward-model evaluation."""
     return [
         (v, v.evaluation.reward_model)
         for v in views
@@ -48,7 +48,7 @@ def reward_models(views: Iterable[RunView]) -> list[tuple[RunView, RewardEvaluat
 
 
 def quality_figures(views: Sequence[RunView]) -> list[Figure]:
-    """The truth per policy and its parts; the reward model's score where no truth is known."""
+    """Gold reward, win rates and parts of the gold reward; the score if no gold reward is known."""
     found = policies(views)
     if not found:
         return [Figure("Gold reward", "", missing=f"No policy has been evaluated. {_remedies(views)}")]
@@ -59,35 +59,35 @@ def _gold(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> Figure:
     title, label, caption = (
         "Gold reward",
         "gold reward, at most 1",
-        "The truth that no training phase may read, averaged over answers to held-out prompts. A dot is the mean, the "
-        "bar its 95% interval over prompts: two policies whose bars do not touch differ by more than chance.",
+        "Mean gold reward of the answers to held-out prompts. No training phase can read it. Dots are means, bars 95% "
+        "intervals over prompts: two policies whose bars do not overlap differ by more than chance.",
     )
     estimates = [(view, policy.gold) for view, policy in found]
     if all(estimate is None for _, estimate in estimates):
         title, label, caption = (
             "Reward-model score",
             "score of the reward model",
-            "No truth is known for these prompts, so the reward model judges. It was also what training optimised: a "
-            "higher score shows that training worked, not that people would agree.",
+            "No gold reward is known for these prompts, so the reward model judges. Training optimised the same "
+            "score: a higher score shows that training worked, not that people would prefer the answers.",
         )
         estimates = [(view, policy.reward_model_score) for view, policy in found]
     rows = [(view.name, [(view.name, e, view.colour)]) for view, e in estimates if e is not None]
     if not rows:
-        return Figure(title, "", missing="Neither a truth nor a reward model judged these answers.")
+        return Figure(title, "", missing="Neither a gold reward nor a reward model judged these answers.")
     return Figure(title, caption, interval_chart("gold", rows, x_label=label))
 
 
 def _gold_parts(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> Figure:
-    title = "What the gold reward is made of"
+    title = "Parts of the gold reward"
     names = list(dict.fromkeys(name for _, policy in found for name in policy.gold_parts))
     if not names:
-        return Figure(title, "", missing="The parts of the truth are known only for prompts of the embedded task.")
+        return Figure(title, "", missing="The parts are known only for prompts of the embedded task.")
     rows = [
         (name, [(v.name, p.gold_parts[name], v.colour) for v, p in found if name in p.gold_parts]) for name in names
     ]
     caption = (
-        "Points per part; the parts add up to the gold reward. Look for a part that paid for another: courtesy is "
-        "learnt sooner than facts, because it is the same in every answer."
+        "The parts add up to the gold reward. Look for a part that grew at the cost of another: courtesy is learnt "
+        "before facts, because it is the same in every answer."
     )
     return Figure(title, caption, interval_chart("parts", rows, x_label="points"))
 
@@ -98,13 +98,13 @@ def _wins(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> Figure:
         wins = policy.win_rate
         if wins is not None:
             estimate = Estimate(wins.mean, wins.low, wins.high, wins.count, wins.prompts)
-            rows.append((f"{view.name} over {_folder_name(policy.opponent)}", [(view.name, estimate, view.colour)]))
+            rows.append((f"{view.name} against {_folder_name(policy.opponent)}", [(view.name, estimate, view.colour)]))
     if not rows:
         return Figure(title, "", missing="No run was compared with another: python -m workbench evaluate RUN --help")
     judges = " and ".join(dict.fromkeys(p.judge or "" for _, p in found if p.win_rate is not None))
     caption = (
-        "How often the answer of the first policy beats one of the second to the same prompt, ties counted half. "
-        f"Judged by: {judges}. At the dashed line neither is better."
+        "How often an answer of the first policy beats an answer of the second to the same prompt; a tie counts half. "
+        f"Judged by: {judges}. The dashed line marks no difference."
     )
     svg = interval_chart("wins", rows, x_label="win rate", reference=0.5, limits=(0.0, 1.0))
     return Figure(title, caption, svg)
@@ -115,7 +115,9 @@ def reward_figures(views: Sequence[RunView]) -> list[Figure]:
     found = reward_models(views)
     if not found:
         rewards = [view for view in views if view.phase == "reward"]
-        reason = f"No reward model has been evaluated. {_remedies(rewards)}" if rewards else "No reward run is here."
+        reason = (
+            f"No reward model has been evaluated. {_remedies(rewards)}" if rewards else "This report has no reward run."
+        )
         return [Figure("Reliability", "", missing=reason)]
     figures = []
     for view, reward in found:
@@ -126,12 +128,12 @@ def reward_figures(views: Sequence[RunView]) -> list[Figure]:
 
 def _reliability(view: RunView, reward: RewardEvaluation, suffix: str) -> Figure:
     over = sum(b.count * (b.confidence - b.accuracy) for b in reward.reliability)
-    tendency = "claims more than it keeps" if over > 0 else "claims less than it keeps"
-    honest = reward.ece <= 1.5 * reward.ece_by_chance
-    verdict = "no more than chance alone would show" if honest else f"on average it {tendency}"
+    calibrated = reward.ece <= 1.5 * reward.ece_by_chance
+    tendency = "overconfident" if over > 0 else "underconfident"
+    verdict = "no more than expected by chance" if calibrated else f"on average the reward model is {tendency}"
     caption = (
-        "Pairs are sorted by how sure the reward model is, σ(|score gap|), and cut into bins of as many pairs. On the "
-        "dashed diagonal it is right as often as it claims; below it, it boasts. "
+        "Pairs are sorted by the reward model's confidence σ(|score gap|) and cut into bins of equal size. On the "
+        "dashed diagonal confidence equals accuracy; below it the model is overconfident. "
         f"Calibration error {reward.ece:.3f}: {verdict}."
     )
     return Figure(
@@ -142,21 +144,21 @@ def _reliability(view: RunView, reward: RewardEvaluation, suffix: str) -> Figure
 
 
 def _accuracy(view: RunView, reward: RewardEvaluation, suffix: str) -> Figure:
-    marks = [("agrees with labels", reward.accuracy), ("agrees with the truth", reward.gold_accuracy)]
+    marks = [("agrees with labels", reward.accuracy), ("agrees with gold reward", reward.gold_accuracy)]
     marks.append(("noise ceiling", reward.noise_ceiling))
     rows = [(label, [(label, e, view.colour)]) for label, e in marks if e is not None]
     caption = (
-        "On held-out pairs. Annotators err, so not even the truth agrees with every label: that share is the noise "
-        "ceiling, and no reward model can be expected above it. The dashed line is a coin."
+        "On held-out pairs; the dashed line is chance. Annotators make mistakes, so even the gold reward does not "
+        "agree with every label. Its agreement is the noise ceiling: the best that a reward model can reach."
         if reward.noise_ceiling is not None
-        else "On held-out pairs; the dashed line is a coin. No truth is known here, so there is no noise ceiling."
+        else "On held-out pairs; the dashed line is chance. No gold reward is known, so there is no noise ceiling."
     )
     svg = interval_chart(f"accuracy-{view.colour}", rows, x_label="share of pairs", reference=0.5)
     return Figure(f"Accuracy{suffix}", caption, svg)
 
 
 def training_figures(views: Sequence[RunView]) -> list[Figure]:
-    """Losses of every run, and the reward curve."""
+    """The loss curves of all runs, and the reward curve."""
     return [*[_losses(view) for view in views], _reward_curve(views)]
 
 
@@ -174,12 +176,12 @@ def _losses(view: RunView) -> Figure:
         for name, (x, y) in curves.items()
         if x and name.startswith(HELDOUT)
     ]
-    caption = "Faint: as logged; strong: a rolling mean." if len(kept) == 1 else "As logged."
+    caption = "Faint: as logged; strong: rolling mean." if len(kept) == 1 else "As logged."
     if checked:
         last = checked[0].y[-1]
-        caption += f" The other colour is held-out text ({last:.3g} at the end): rising there means overfitting."
+        caption += f" Second colour: held-out data ({last:.3g} at the end); a rise means overfitting."
     if "value/loss" in curves:
-        caption += " In PPO the policy's loss says little; the value's should fall."
+        caption += " In PPO, the policy loss says little; the value loss should fall."
     if len(kept) == 1:
         name = "loss" if checked else kept[0][0]
         svg = line_chart(f"loss-{view.colour}", [kept[0][1], *checked], x_label="step", y_label=name, smooth=True)
@@ -196,15 +198,15 @@ def _reward_curve(views: Sequence[RunView]) -> Figure:
     if not lines:
         return Figure(title, "", missing="No run logged `objective/score`: only PPO has a reward curve.")
     caption = (
-        "Mean score that the reward model gives the answers sampled in each iteration. It must rise, but a rise alone "
-        "proves nothing: see what it cost in KL, and what the truth says."
+        "Mean score of the answers sampled in each iteration. It should rise. A rise alone does not show better "
+        "answers: compare it with KL and gold reward."
     )
     svg = line_chart("reward-curve", lines, x_label="iteration", y_label="objective/score", smooth=True)
     return Figure(title, caption, svg)
 
 
 def cost_figures(views: Sequence[RunView]) -> list[Figure]:
-    """Reward against KL, and over-optimisation."""
+    """Score against KL, and over-optimisation."""
     return [_reward_against_kl(views), *_over_optimisation(views)]
 
 
@@ -218,8 +220,8 @@ def _reward_against_kl(views: Sequence[RunView]) -> Figure:
     if not lines:
         return Figure(title, "", missing="No run logged both `objective/score` and `objective/kl`.")
     caption = (
-        "Each dot is one iteration, the line their rolling mean; hollow is the start, full the end. KL counts nats per "
-        "answer between the policy and its reference. A path that bends right pays ever more KL for the same gain."
+        "Each dot is one iteration, the line is their rolling mean from start (hollow) to end (filled). Where the path "
+        "bends to the right, the same gain in score takes more and more KL."
     )
     svg = path_chart("reward-kl", lines, x_label="KL to the reference, nats per answer", y_label="objective/score")
     return Figure(title, caption, svg)
@@ -238,9 +240,9 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
         ]
         count = min(p.count for p in known)
         caption = (
-            "What training saw (above) and the truth about the same sampled answers (below), over the distance √KL. "
-            "While both rise, the reward model is a fair proxy; where the lower one turns down, it is being gamed. "
-            f"Bars are two standard errors; a point is at least {count} answers."
+            "Score (above) and gold reward (below) of the same sampled answers, against √KL to the reference. While "
+            "both rise, the reward model is a good proxy. If gold reward falls while the score rises, the policy "
+            f"exploits the reward model. Bars are two standard errors; each point is at least {count} answers."
         )
         suffix = f" · {view.name}"
         figures.append(
@@ -249,8 +251,8 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
     if figures:
         return figures
     reason = (
-        "No run has samples over several steps for which score, KL and truth are all known. PPO keeps them in "
-        "samples.jsonl; evaluating the run afterwards adds the truth."
+        "No run has samples over several steps with score, KL and gold reward. PPO writes samples to samples.jsonl; "
+        "evaluating the run adds the gold reward."
     )
     return [Figure(title, "", missing=reason)]
 

@@ -1,4 +1,4 @@
-"""What can be counted about answers and about a reward model. Pure; knows texts, scores and gaps, no models.
+"""Metrics of answers and of reward models. Pure: knows texts, scores and gaps, no models.
 
 Shapes: N = pairs or answers, K = bins. A *gap* is score(chosen) − score(rejected).
 """
@@ -19,7 +19,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs of similar confidence (or margin), and how often they are right."""
+    """Pairs of similar confidence (or margin), with their accuracy."""
 
     low: float
     """Smallest confidence (or margin) in the bin."""
@@ -28,38 +28,38 @@ class Bin:
     confidence: float
     """Mean confidence (or margin) of the bin's pairs."""
     accuracy: float
-    """Share right, ties ½."""
+    """Share ordered correctly, a tie counts ½."""
     accuracy_low: float
-    """Lower end of the share's Wilson interval."""
+    """Lower end of its Wilson interval."""
     accuracy_high: float
-    """Upper end of the share's Wilson interval."""
+    """Upper end of its Wilson interval."""
     count: int
     """Pairs in the bin."""
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words and punctuation marks, each a token of its own; white space separates."""
+    """Lower-cased words and single punctuation marks of a text."""
     return WORD.findall(text.lower())
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
-    """All runs of n neighbouring tokens, in order."""
+    """All n-grams, in order."""
     return (tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1))
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float | None:
-    """Share of different word n-grams among all word n-grams of a collection.
+    """Share of distinct word n-grams among all word n-grams of a collection.
 
         |set of n-grams| / number of n-grams
 
     Source: Li et al. 2016, arXiv:1510.03055. It falls with the size of the collection and the length of its
-    texts: compare only collections of as many answers to the same prompts.
+    texts, so compare only collections with equally many answers to the same prompts.
 
     Args:
-        texts: (N,) answers; n-grams never cross from one to the next.
+        texts: (N,) answers; no n-gram spans two of them.
         n: at least 1.
     Returns:
-        share in (0, 1]; None where no text has n words.
+        share in (0, 1]; None if no text has n words.
     """
     assert n >= 1
     found = [gram for text in texts for gram in ngrams(words(text), n)]
@@ -67,13 +67,13 @@ def distinct_n(texts: Sequence[str], n: int) -> float | None:
 
 
 def unique_share(texts: Sequence[str]) -> float:
-    """Share of different answers: |set of texts, outer white space dropped| / N."""
+    """Share of distinct answers: |set of stripped texts| / N."""
     assert texts
     return len({text.strip() for text in texts}) / len(texts)
 
 
 def correctness(gaps: ArrayLike) -> Floats:
-    """1 where the chosen answer scores higher, ½ where both score the same, else 0.
+    """1 if the chosen answer scores higher, ½ if both score the same, else 0.
 
     Args:
         gaps: (N,) float.
@@ -85,16 +85,16 @@ def correctness(gaps: ArrayLike) -> Floats:
 
 
 def equal_mass_bins(measure: ArrayLike, right: ArrayLike, *, bins: int) -> list[Bin]:
-    """Sort pairs by `measure`, cut into bins of (nearly) as many pairs, and count who is right in each.
+    """Sort pairs by `measure`, cut them into bins of (nearly) equal size, and compute the accuracy of each bin.
 
-    Equal values may fall into neighbouring bins (their order is the given one).
+    The sort is stable, so equal values may fall into neighbouring bins.
 
     Args:
-        measure: (N,) float, what to sort by: confidence, margin, length …
+        measure: (N,) float, the sort key: confidence, margin, length …
         right: (N,) float in {0, ½, 1}.
-        bins: how many at most; never more than there are pairs.
+        bins: at most this many, and at most one per pair.
     Returns:
-        K bins, rising in `measure`.
+        K bins, ascending in `measure`.
     """
     values, correct = np.asarray(measure, dtype=np.float64), np.asarray(right, dtype=np.float64)
     assert values.shape == correct.shape
@@ -118,7 +118,7 @@ def equal_mass_bins(measure: ArrayLike, right: ArrayLike, *, bins: int) -> list[
 
 
 def reliability_bins(gaps: ArrayLike, *, bins: int = 12) -> list[Bin]:
-    """Claimed confidence σ(|gap|) against the share right, in bins of equal mass.
+    """Confidence σ(|gap|) and accuracy in bins of equal mass.
 
     Source: Nguyen and O'Connor 2015, arXiv:1508.05154 (equal-mass bins), on the Bradley-Terry probability.
 
@@ -132,11 +132,11 @@ def reliability_bins(gaps: ArrayLike, *, bins: int = 12) -> list[Bin]:
 
 
 def expected_calibration_error(gaps: ArrayLike, *, bins: int = 12) -> float:
-    """Mean distance of claimed confidence and share right, in [0, 1]; 0 is honest.
+    """Mean distance between confidence and accuracy, in [0, 1]; 0 is perfectly calibrated.
 
         ECE = Σ_k n_k/N · |accuracy_k − confidence_k|
 
-    Source: Naeini et al. 2015 (AAAI), on equal-mass bins. Chance alone makes it > 0: see `ece_by_chance`.
+    Source: Naeini et al. 2015 (AAAI), on equal-mass bins. It is above 0 by chance alone: see `ece_by_chance`.
 
     Args:
         gaps: (N,) float.
@@ -147,14 +147,14 @@ def expected_calibration_error(gaps: ArrayLike, *, bins: int = 12) -> float:
 
 
 def ece_by_chance(gaps: ArrayLike, *, bins: int = 12) -> float:
-    r"""The calibration error that a perfectly honest model shows on these pairs, for want of pairs.
+    r"""The expected calibration error of a perfectly calibrated model on these pairs, which is above 0 by chance.
 
         Σ_k n_k/N · √(2/π · mean_k p(1−p) / n_k),   p = σ(|gap|)
 
-    The mean absolute value of each bin's normal approximation; an error near it is no fault of the model.
+    The mean absolute value of each bin's normal approximation.
 
     Args:
-        gaps: (N,) float; only their size is read.
+        gaps: (N,) float; only their absolute values matter.
         bins: as in `reliability_bins`.
     """
     claimed = np.sort(expit(np.abs(np.asarray(gaps, dtype=np.float64))))
@@ -164,21 +164,21 @@ def ece_by_chance(gaps: ArrayLike, *, bins: int = 12) -> float:
 
 
 def brier(gaps: ArrayLike) -> float:
-    """Mean of (1 − σ(gap))²: 0 is perfect, ¼ is a coin. Args: gaps (N,) float.
+    """Mean of (1 − σ(gap))² over (N,) gaps: 0 is perfect, ¼ is a coin flip.
 
-    Source: Brier 1950; the event is "the chosen answer is preferred", which always came true.
+    Source: Brier 1950; the event is "the chosen answer is preferred", which is true of every pair.
     """
     probability = expit(np.asarray(gaps, dtype=np.float64))
     return float(brier_score_loss(np.ones(probability.size), probability, pos_label=1))
 
 
 def accuracy_by_margin(gaps: ArrayLike, margins: ArrayLike | None = None, *, bins: int = 4) -> list[Bin]:
-    """Accuracy in bins of equal mass by margin: are the clear cases right at least?
+    """Accuracy in bins of equal mass by margin.
 
     Args:
         gaps: (N,) float.
-        margins: (N,) float ≥ 0, such as the label's strength or the truth's gap; None takes |gap|.
-        bins: how many.
+        margins: (N,) float ≥ 0, for example the label's strength; None: |gap|.
+        bins: number of bins.
     Returns:
         K bins; `confidence` holds the mean margin.
     """
@@ -187,7 +187,7 @@ def accuracy_by_margin(gaps: ArrayLike, margins: ArrayLike | None = None, *, bin
 
 
 def correlation(left: ArrayLike, right: ArrayLike) -> float | None:
-    """Pearson's correlation of two (N,) series; None where one of them is constant (or N < 2)."""
+    """Pearson's correlation of two (N,) series; None if one of them is constant or N < 2."""
     x, y = (np.asarray(side, dtype=np.float64) for side in (left, right))
     assert x.shape == y.shape
     if x.size < 2:
@@ -199,17 +199,17 @@ def correlation(left: ArrayLike, right: ArrayLike) -> float | None:
 
 
 def correlation_within(left: ArrayLike, right: ArrayLike, groups: Sequence[object]) -> float | None:
-    """Pearson's correlation after taking each group's own mean off both series.
+    """Pearson's correlation after subtracting each group's mean from both series.
 
-    Of scores and lengths, with groups = prompts: whether among answers to the *same* prompt the longer one
-    scores higher. The overall correlation mixes this with prompts whose answers are long and liked.
+    For scores and lengths with groups = prompts it says whether the longer answer to the *same* prompt scores higher.
+    The overall correlation mixes this with differences between prompts.
 
     Args:
         left: (N,) float.
         right: (N,) float.
         groups: (N,) hashable.
     Returns:
-        in [−1, 1]; None where nothing varies inside the groups.
+        in [−1, 1]; None if nothing varies within the groups.
     """
     return correlation(centred(left, groups), centred(right, groups))
 
@@ -225,16 +225,17 @@ def centred(values: ArrayLike, groups: Sequence[object]) -> Floats:
 KL_PER_TOKEN = 0.1
 """Nats."""
 KL_LEAST = 10.0
-"""Nats per response, however short."""
+"""Lowest limit, nats per response."""
 
 
 def kl_limit(length: float) -> float:
-    """KL to the reference above which a policy has left the answers that its reward model knows, nats per response.
+    """KL to the reference, in nats per response, above which PPO and the report warn.
 
         max(10, 0.1 · length)
 
-    A rule of thumb: published runs with answers of 100 to 300 tokens were best between 5 and 30 nats, so the limit
-    grows with the answers. Source: Stiennon et al. 2020, arXiv:2009.01325, figure 5; Gao et al. 2022, arXiv:2210.10760.
+    A rule of thumb: published runs with answers of 100 to 300 tokens were best between 5 and 30 nats. Beyond that, the
+    policy gives answers unlike those that the reward model was fitted on.
+    Source: Stiennon et al. 2020, arXiv:2009.01325, figure 5; Gao et al. 2022, arXiv:2210.10760.
 
     Args:
         length: mean tokens of a response.

@@ -1,4 +1,4 @@
-"""Which evaluation prompts a phase was trained on, by text. Reads the data files that run.json records; no model."""
+"""Overlap of evaluation prompts with training prompts, by text. Reads the data files named in run.json; no model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ from workbench.run.lineage import file_fingerprint
 
 @dataclass(frozen=True)
 class Overlap:
-    """Evaluation prompts among the training prompts of a run."""
+    """How many evaluation prompts a run was trained on."""
 
     run: str
     shared: int | None
-    """None where it could not be found out."""
+    """None if it could not be determined."""
     prompts: int
-    """Evaluation prompts."""
+    """Number of evaluation prompts."""
     reason: str = ""
-    """Why it could not be found out."""
+    """Why it could not be determined."""
 
     def sentence(self) -> str:
-        """For a report."""
+        """A clause for the report."""
         if self.shared is None:
             return f"{self.run}: not checked ({self.reason})"
         return f"{self.run} was trained on {self.shared} of {self.prompts}"
 
 
 def overlap(name: str, folder: RunFolder, prompts: Sequence[Sequence[Mapping[str, str]]]) -> Overlap:
-    """Count the distinct prompts that are also training prompts of a run.
+    """Count the distinct evaluation prompts that are also training prompts of a run.
 
     Args:
         name: of the run.
         folder: of the run.
-        prompts: messages, `role` and `content`, of each evaluation prompt.
+        prompts: each a list of messages with `role` and `content`.
     """
     asked = {_key(prompt) for prompt in prompts}
     try:
@@ -52,10 +52,10 @@ def overlap(name: str, folder: RunFolder, prompts: Sequence[Sequence[Mapping[str
 
 
 def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
-    """The prompts on the training side of a run's data, split again as the run split it.
+    """The training prompts of a run. Its data is split again the way the run split it.
 
     Raises:
-        WorkbenchError: run.json names no data; a file is gone or has changed; from the readers.
+        WorkbenchError: run.json names no data, or a file is missing, changed or unreadable.
     """
     record, config = folder.record(), _config(folder)
     data = config.get("data", {})
@@ -64,7 +64,7 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
         raise WorkbenchError(folder.record_path, "names no training data")
     for name, path in files.items():
         if not path.exists():
-            raise WorkbenchError(path, "is gone")
+            raise WorkbenchError(path, "is missing")
         if file_fingerprint(path)["sha256"] != record["data"][name]["sha256"]:
             raise WorkbenchError(path, "has changed since")
     rules, seed = RowRules.of(data), int(config.get("run", {}).get("seed", 0))
@@ -85,7 +85,7 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
 
 def _config(folder: RunFolder) -> dict[str, Any]:
     if not folder.config_path.is_file():
-        raise WorkbenchError(folder.config_path, "is gone")
+        raise WorkbenchError(folder.config_path, "is missing")
     try:
         config = yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a set of runs: no script, nothing fetched, every text of a model escaped."""
+"""The report: one self-contained HTML page about a set of runs."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ from workbench.evaluate.figures import (
 )
 from workbench.evaluate.overlap import overlap
 from workbench.evaluate.pages import TEMPLATES, render_page
-from workbench.evaluate.statistics import Estimate
 from workbench.evaluate.tables import duration, number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
@@ -30,7 +29,7 @@ ANSWERS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one run, in a sentence."""
+    """The headline result of one run."""
 
     view: RunView
     text: str
@@ -38,20 +37,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One prompt and what each policy answered."""
+    """One prompt and the answer of each policy."""
 
     prompt: list[dict[str, str]]
     answers: list[tuple[RunView, Answer]]
 
 
 def build_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write the report of some runs.
+    """Write the report of the given runs; returns `out`.
 
     Args:
         runs: run folders of any phases, in any order.
         out: the HTML file to write, atomically.
-    Returns:
-        `out`.
+
     Raises:
         WorkbenchError: no run is given, or one is missing or broken. A run without evaluation is shown as such.
     """
@@ -87,9 +85,9 @@ def render(views: Sequence[RunView], *, title: str) -> str:
 
 
 def alarms(views: Sequence[RunView]) -> list[Alarm]:
-    """What to doubt, over all runs."""
+    """The warnings about all runs."""
     found = [
-        Alarm(view.name, f"The run is not finished (status {view.record['status']}): its numbers may change.")
+        Alarm(view.name, f"The run is not finished (status {view.record['status']}), so its numbers may change.")
         for view in views
         if view.record.get("status", "finished") != "finished"
     ]
@@ -113,23 +111,21 @@ def _passport(view: RunView) -> dict[str, Any] | None:
 
 
 def overlaps(views: Sequence[RunView]) -> str:
-    """How many of the evaluation prompts each run was trained on, in a sentence."""
+    """A sentence about how many evaluation prompts each run was trained on."""
     found = policies(views)
     prompts = {answer.prompt_id: answer.prompt for _, policy in found for answer in policy.answers}
     if not prompts:
         return "No policy was evaluated."
     each = [overlap(view.name, view.folder, list(prompts.values())) for view in views]
-    return "Of the evaluation prompts, compared by their text: " + "; ".join(one.sentence() for one in each) + "."
+    return "Evaluation prompts seen in training, compared by text: " + "; ".join(one.sentence() for one in each) + "."
 
 
 def verdicts(views: Sequence[RunView]) -> list[Verdict]:
-    """A sentence for each policy that has a predecessor, and one for each reward model."""
+    """One line per reward model, and one per policy that started from another evaluated policy."""
     found = []
     for view, reward in reward_models(views):
-        text = f"orders {reward.accuracy.mean:.0%} of the held-out pairs as their labels do"
-        if reward.noise_ceiling is not None:
-            text += f" (noise ceiling {reward.noise_ceiling.mean:.0%})"
-        found.append(Verdict(view, text + "."))
+        ceiling = f" (noise ceiling {reward.noise_ceiling.mean:.0%})" if reward.noise_ceiling is not None else ""
+        found.append(Verdict(view, f"accuracy {reward.accuracy.mean:.0%} on held-out pairs{ceiling}"))
     for view, policy in policies(views):
         start = starting_policy(view, views)
         before = _policy_of(start)
@@ -139,33 +135,31 @@ def verdicts(views: Sequence[RunView]) -> list[Verdict]:
 
 
 def _progress(policy: PolicyEvaluation, before: PolicyEvaluation, start: str) -> str:
+    """For example "gold reward 0.58 (sft 0.26, +0.32, 95% CI 0.27 to 0.37); wins 76% against sft; KL 2.0 nats …"."""
     difference, parts = gain(policy, before), []
     if policy.gold is not None and before.gold is not None and difference is not None:
         parts.append(
-            f"earns {number(policy.gold.mean)} gold points of at most 1 on the evaluation prompts, against "
-            f"{number(before.gold.mean)} of {start} ({_signed(difference)})"
+            f"gold reward {number(policy.gold.mean)} ({start} {number(before.gold.mean)}, {_signed(difference.mean)}, "
+            f"95% CI {number(difference.low)} to {number(difference.high)})"
         )
     elif policy.reward_model_score is not None and before.reward_model_score is not None:
         parts.append(
-            f"is scored {number(policy.reward_model_score.mean)} by the reward model, against "
-            f"{number(before.reward_model_score.mean)} of {start}"
+            f"reward-model score {number(policy.reward_model_score.mean)} "
+            f"({start} {number(before.reward_model_score.mean)})"
         )
     if policy.win_rate is not None:
-        parts.append(f"wins {policy.win_rate.mean:.0%} of the comparisons with {Path(policy.opponent or '?').name}")
+        parts.append(f"wins {policy.win_rate.mean:.0%} against {Path(policy.opponent or '?').name}")
     if policy.kl is not None:
-        parts.append(f"lies {number(policy.kl.mean, 1)} nats away from its reference")
-    if not parts:
-        return "was evaluated, but nothing judged its answers."
-    return (" and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]) + "."
+        parts.append(f"KL {number(policy.kl.mean, 1)} nats per answer")
+    return "; ".join(parts) or "evaluated without a judge"
 
 
-def _signed(estimate: Estimate) -> str:
-    low, high = (number(value) for value in (estimate.low, estimate.high))
-    return f"{'+' if estimate.mean >= 0 else ''}{number(estimate.mean)}, 95% interval {low} to {high}"
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{number(value)}"
 
 
 def exchanges(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[Exchange]:
-    """Evenly spaced prompts that every policy answered, each with every policy's first answer."""
+    """Evenly spaced prompts that every policy answered, each with the first answer of every policy."""
     if not found:
         return []
     first = [{a.prompt_id: a for a in reversed(policy.answers)} for _, policy in found]
@@ -179,36 +173,28 @@ def exchanges(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[Exchang
     ]
 
 
-def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, str, list[Figure]]]:
-    """(anchor, short name, title, lead, figures)."""
+def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure]]]:
+    """(anchor, title, lead, figures)."""
     return [
-        (
-            "quality",
-            "Quality",
-            "Are the answers better?",
-            overlaps(views),
-            quality_figures(views),
-        ),
+        ("quality", "Answer quality", overlaps(views), quality_figures(views)),
         (
             "reward-model",
             "Reward model",
-            "Can the reward model be trusted?",
-            "Everything after it stands on it.",
+            "PPO optimises the reward model, so its errors limit everything after it.",
             reward_figures(views),
         ),
         (
-            "cost",
-            "Cost",
-            "What did the reward cost?",
-            "A policy can raise its score by exploiting the reward model. Distance and truth show it.",
+            "kl",
+            "Reward against KL",
+            "A policy can raise its score by exploiting the reward model. KL and gold reward show whether it did.",
             cost_figures(views),
         ),
-        ("training", "Training", "How did training go?", "As logged in metrics.jsonl.", training_figures(views)),
+        ("training", "Training", "As logged in metrics.jsonl.", training_figures(views)),
     ]
 
 
 def _generations(views: Sequence[RunView]) -> list[list[RunView]]:
-    """Runs by how many generations of parents they have."""
+    """The runs grouped by their number of generations of parents."""
     levels: dict[int, list[RunView]] = {}
     for view in views:
         levels.setdefault(depth_of(view, views), []).append(view)
@@ -216,13 +202,13 @@ def _generations(views: Sequence[RunView]) -> list[list[RunView]]:
 
 
 def _versions(views: Sequence[RunView]) -> list[tuple[str, list[str]]]:
-    """Package → its version in each run."""
+    """Package → its version per run."""
     names = dict.fromkeys(name for view in views for name in view.record.get("versions", {}))
     return [(name, [str(view.record.get("versions", {}).get(name, "–")) for view in views]) for name in names]
 
 
 def _conditions(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[tuple[str, dict[str, Any]]]:
-    """How each policy was measured."""
+    """The conditions under which each policy was evaluated."""
     return [
         (
             view.name,

@@ -1,6 +1,6 @@
 """The evaluation of a reward model on held-out preference pairs.
 
-Knows neither how a model is loaded nor what the truth is: both are passed in.
+The model and the gold reward are passed in.
 """
 
 from collections import Counter
@@ -39,10 +39,10 @@ def evaluate_reward_model(
 
     Args:
         score: the reward model; called once, with the chosen and then the rejected answers.
-        preferences: held-out pairs; those labelled a tie (strength 0) are left out and counted.
-        gold: the truth, or None where it is not known.
-        gain: score per raw score, where scores are normalised: Bradley-Terry probabilities are of raw scores.
-        bins: of the reliability diagram and of the calibration error.
+        preferences: held-out pairs; ties (strength 0) are left out and counted.
+        gold: the gold reward, if it is known.
+        gain: factor that turned raw scores into scores; Bradley-Terry probabilities use raw scores.
+        bins: of the reliability diagram and the calibration error.
         seed: of the bootstraps over prompts.
     Raises:
         WorkbenchError: no pair is left, or a score is not finite.
@@ -59,11 +59,11 @@ def evaluate_reward_model(
     scores = finite_scores(score(prompts, texts, [True] * len(texts)))
     gaps, groups = (scores[: len(pairs)] - scores[len(pairs) :]) / gain, [pair.group for pair in pairs]
     lengths = np.array([len(words(text)) for text in texts], dtype=np.float64)
-    truth = _gold_gaps(gold, prompts, texts, len(pairs))
+    gold_gaps = _gold_gaps(gold, prompts, texts, len(pairs))
     return RewardEvaluation(
         accuracy=bootstrap_interval(correctness(gaps), groups, seed=seed),
-        gold_accuracy=_agreement(gaps, truth, groups, seed=seed),
-        noise_ceiling=_ceiling(truth, groups, seed=seed),
+        gold_accuracy=_agreement(gaps, gold_gaps, groups, seed=seed),
+        noise_ceiling=_ceiling(gold_gaps, groups, seed=seed),
         ece=expected_calibration_error(gaps, bins=bins),
         ece_by_chance=ece_by_chance(gaps, bins=bins),
         brier=brier(gaps),
@@ -81,7 +81,7 @@ def evaluate_reward_model(
 
 
 def _by_category(pairs: Sequence[Preference], right: Floats, *, seed: int) -> dict[str, Estimate]:
-    """Accuracy within each category; the pairs that name none are no category."""
+    """Accuracy within each category; pairs without a category are in none."""
     counts = Counter(pair.category for pair in pairs if pair.category)
     found = {}
     for category, _ in counts.most_common():
@@ -93,33 +93,33 @@ def _by_category(pairs: Sequence[Preference], right: Floats, *, seed: int) -> di
 def _gold_gaps(
     gold: Gold | None, prompts: Sequence[Sequence[Message]], texts: Sequence[str], count: int
 ) -> Floats | None:
-    """(count,) truth of chosen − truth of rejected; NaN where the truth knows nothing; None where never."""
+    """(count,) gold reward of chosen − rejected; NaN for prompts that it does not cover; None if it covers none."""
     if gold is None:
         return None
-    truths = [gold(prompt, text, True) for prompt, text in zip(prompts, texts, strict=True)]
-    totals = np.array([np.nan if truth is None else truth.total for truth in truths])
+    points = [gold(prompt, text, True) for prompt, text in zip(prompts, texts, strict=True)]
+    totals = np.array([np.nan if one is None else one.total for one in points])
     gaps = totals[:count] - totals[count:]
     return None if np.isnan(gaps).all() else np.where(np.abs(gaps) < 1e-9, 0.0, gaps)
 
 
-def _agreement(gaps: Floats, truth: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
-    """How often the scores order a pair as the truth does."""
-    if truth is None:
+def _agreement(gaps: Floats, gold_gaps: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
+    """How often the scores order a pair as the gold reward does."""
+    if gold_gaps is None:
         return None
-    apart = ~np.isnan(truth) & (truth != 0)
+    apart = ~np.isnan(gold_gaps) & (gold_gaps != 0)
     if not apart.any():
         return None
     kept = [group for group, keep in zip(groups, apart, strict=True) if keep]
-    return bootstrap_interval(correctness(gaps[apart] * np.sign(truth[apart])), kept, seed=seed)
+    return bootstrap_interval(correctness(gaps[apart] * np.sign(gold_gaps[apart])), kept, seed=seed)
 
 
-def _ceiling(truth: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
-    """How often the truth orders a pair as its label does, ties of the truth ½."""
-    if truth is None:
+def _ceiling(gold_gaps: Floats | None, groups: Sequence[str], *, seed: int) -> Estimate | None:
+    """How often the gold reward orders a pair as its label does; a tie in gold reward counts ½."""
+    if gold_gaps is None:
         return None
-    known = ~np.isnan(truth)
+    known = ~np.isnan(gold_gaps)
     kept = [group for group, keep in zip(groups, known, strict=True) if keep]
-    return bootstrap_interval(correctness(truth[known]), kept, seed=seed)
+    return bootstrap_interval(correctness(gold_gaps[known]), kept, seed=seed)
 
 
 def _share_longer(differences: Floats) -> float | None:

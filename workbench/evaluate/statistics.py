@@ -1,7 +1,7 @@
-"""Means with intervals. Pure; knows numbers and the prompts they belong to, nothing of models.
+"""Means and shares with intervals. Pure: knows numbers and the prompts they belong to.
 
-Answers to one prompt resemble each other, so the unit that is drawn again, or that the standard error is
-computed over, is the prompt (the *cluster*), not the answer.
+Answers to one prompt resemble each other. So the bootstrap draws prompts (*clusters*), not answers, and standard errors
+are computed over prompts.
 
 Shapes: N = numbers, G = prompts (clusters).
 """
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-"""Any shape; the docstring of what takes or returns it says which."""
+"""Float64 array; its shape is in the docstring of the function that takes or returns it."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Estimate:
     high: float
     """Upper end of the interval."""
     count: int
-    """How many numbers were averaged (N)."""
+    """Number of values averaged (N)."""
     prompts: int
-    """How many prompts they came from (G)."""
+    """Number of prompts they come from (G)."""
 
 
 def wilson_interval(successes: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    r"""Wilson's score interval of a share.
+    r"""Wilson's score interval for a share.
 
         (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n),   p = successes / n
 
@@ -60,7 +60,7 @@ def wilson_interval(successes: float, count: float, *, confidence: float = 0.95)
 
 
 def cluster_sums(values: ArrayLike, clusters: Sequence[object] | None) -> tuple[Floats, Floats]:
-    """Sum and number of the values of each cluster, clusters in order of first appearance.
+    """Sum and number of values per cluster, clusters in order of first appearance.
 
     Args:
         values: (N,) float.
@@ -88,7 +88,7 @@ def share_interval(
 
         n* = p(1−p) / SE²,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − p))² / N²;   n* = G where SE = 0;   never more than N
 
-    Where all or none succeed a bootstrap gives an interval of no width; Wilson's stays open to the other side.
+    If all or none succeed, a bootstrap interval has no width; Wilson's interval still has.
     Source: Wilson 1927; effective sample size: Kish 1965, and with Wilson: Dean and Pagano 2015, JSSAM 3(4).
 
     Args:
@@ -105,7 +105,7 @@ def share_interval(
 
 
 def _clustered_error(sums: Floats, counts: Floats) -> float:
-    """Standard error of Σ sums / Σ counts over its clusters; infinite with a single one."""
+    """Standard error of Σ sums / Σ counts, clustered; infinite with a single cluster."""
     total, groups = counts.sum(), len(sums)
     if groups < 2:
         return math.inf
@@ -123,16 +123,16 @@ def bootstrap_interval(
 ) -> Estimate:
     """Mean with a percentile bootstrap interval over clusters.
 
-        draw G clusters with replacement; m* = Σ sums / Σ counts of those drawn; quantiles of m*
+        draw G clusters with replacement; m* = Σ sums / Σ counts of the draw; take quantiles of m*
 
     Source: Efron and Tibshirani 1993 (percentile interval); whole clusters: Cameron, Gelbach and Miller 2008.
-    Differs from scipy.stats.bootstrap: clusters, and the percentile method only.
+    Differs from scipy.stats.bootstrap: draws clusters; percentile method only.
 
     Args:
         values: (N,) float.
         clusters: (N,) hashable, the prompt each value belongs to; None for independent values.
-        seed: of a generator of its own; the global one is untouched.
-        resamples: how many draws.
+        seed: of a separate generator; the global state is untouched.
+        resamples: number of draws.
         confidence: two-sided coverage.
     Returns:
         the mean and its interval.
@@ -151,8 +151,8 @@ def bootstrap_ratio(
     """Σ sums / Σ counts with a percentile bootstrap interval over its terms.
 
     Args:
-        sums: (G,) float, each cluster's sum (say, nats of a text).
-        counts: (G,) float > 0, each cluster's number (say, tokens of the text).
+        sums: (G,) float, sum per cluster (for example the nats of a text).
+        counts: (G,) float > 0, count per cluster (for example the tokens of the text).
         seed, resamples, confidence: as in `bootstrap_interval`.
     """
     groups = len(sums)

@@ -1,4 +1,4 @@
-"""The summary tables of a report: numbers as a person reads them. Pure; knows evaluations only."""
+"""The summary tables of a report. Pure: knows evaluations only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from workbench.evaluate.statistics import Estimate
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a summary table: a measure, how to read it, and a cell for each run."""
+    """One row of a summary table: a metric, how to read it, and a cell per run."""
 
     name: str
     hint: str
@@ -18,12 +18,12 @@ class Row:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with a true minus sign, or a dash where there is none."""
+    """A number with a typographic minus sign; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Seconds as readable text."""
     if seconds is None:
         return "–"
     if seconds < 120:
@@ -33,55 +33,55 @@ def duration(seconds: float | None) -> str:
 
 
 def policy_rows(found: Sequence[PolicyEvaluation]) -> list[Row]:
-    """The summary of policies: a measure a line, a policy a column."""
+    """The summary of policies: one row per metric, one column per policy."""
     rows = [
         Row("Gold reward", "at most 1, higher is better", [_cell(p.gold) for p in found]),
-        Row("Win rate", "over the opponent named below; 0.5 is even", [_wins(p) for p in found]),
-        Row("… at equal length", "the same with length taken out", [_controlled(p) for p in found]),
-        Row("Reward-model score", "what training optimised", [_cell(p.reward_model_score) for p in found]),
-        Row("KL to reference", "nats per answer; above 10 is far", [_cell(p.kl, 1) for p in found]),
-        Row("Perplexity", "on held-out demonstrations, lower fits better", [_cell(p.perplexity) for p in found]),
+        Row("Win rate", "against the opponent named below; 0.5 is even", [_wins(p) for p in found]),
+        Row("… at equal length", "length-controlled win rate", [_controlled(p) for p in found]),
+        Row("Reward-model score", "mean score; what training optimised", [_cell(p.reward_model_score) for p in found]),
+        Row("KL to reference", "nats per answer; above 10 is a warning sign", [_cell(p.kl, 1) for p in found]),
+        Row("Perplexity", "on held-out demonstrations; lower is better", [_cell(p.perplexity) for p in found]),
         Row("Length", "tokens per answer", [_cell(p.length, 1) for p in found]),
-        Row("Ends by itself", "share of answers; at least 0.95 is healthy", [_cell(p.eos_rate) for p in found]),
+        Row("EOS rate", "share of answers with EOS; 0.95 or more is healthy", [_cell(p.eos_rate) for p in found]),
     ]
     rows += [
-        Row(f"Distinct-{n}", "share of different word n-grams", [(number(p.distinct.get(n)), "") for p in found])
+        Row(f"Distinct-{n}", "share of distinct word n-grams", [(number(p.distinct.get(n)), "") for p in found])
         for n in ("1", "2", "3")
     ]
-    rows.append(Row("Different answers", "share of all answers", [(number(p.unique_share), "") for p in found]))
+    rows.append(Row("Unique answers", "share of all answers", [(number(p.unique_share), "") for p in found]))
     return rows
 
 
 def reward_rows(found: Sequence[RewardEvaluation]) -> list[Row]:
     """The summary of reward models."""
     return [
-        Row("Accuracy", "agrees with held-out labels", [_cell(r.accuracy) for r in found]),
-        Row("Noise ceiling", "how often the truth agrees with them", [_cell(r.noise_ceiling) for r in found]),
-        Row("Gold accuracy", "agrees with the truth itself", [_cell(r.gold_accuracy) for r in found]),
+        Row("Accuracy", "agreement with held-out labels", [_cell(r.accuracy) for r in found]),
+        Row("Noise ceiling", "agreement of the gold reward with the labels", [_cell(r.noise_ceiling) for r in found]),
+        Row("Gold accuracy", "agreement with the gold reward", [_cell(r.gold_accuracy) for r in found]),
         Row(
             "Calibration error",
-            "0 is honest; in brackets what chance alone would show",
+            "0 is best; in brackets what chance alone gives",
             [(number(r.ece, 3), f"({number(r.ece_by_chance, 3)})") for r in found],
         ),
-        Row("Brier score", "0 is perfect, 0.25 a coin", [(number(r.brier, 3), "") for r in found]),
+        Row("Brier score", "0 is best; a coin flip gives 0.25", [(number(r.brier, 3), "") for r in found]),
         Row(
-            "Length and score",
-            "correlation between answers to one prompt; 0 is none",
+            "Length bias of the score",
+            "correlation of score and length within a prompt; 0 is none",
             [(number(r.length_correlation_within), "") for r in found],
         ),
         Row(
-            "Labels prefer the longer",
-            "share of the pairs; 0.5 is no bias",
+            "Length bias of the labels",
+            "share of pairs whose longer answer is preferred; 0.5 is none",
             [(number(r.label_length_bias), "") for r in found],
         ),
-        Row("Longer wins", "accuracy of preferring the longer answer", [_cell(r.longer_wins) for r in found]),
+        Row("Longer wins", "accuracy of always preferring the longer answer", [_cell(r.longer_wins) for r in found]),
         *(
             Row(f"Accuracy: {name}", "within this category", [_cell(r.by_category.get(name)) for r in found])
             for name in dict.fromkeys(name for r in found for name in r.by_category)
         ),
         Row(
             "Pairs",
-            "held out, and of how many prompts",
+            "held-out pairs and their prompts",
             [(str(r.accuracy.count), f"{r.accuracy.prompts} prompts") for r in found],
         ),
     ]

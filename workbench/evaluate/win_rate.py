@@ -1,6 +1,6 @@
-"""Win rates of one policy over another on the same prompts. Pure; knows scores, lengths and prompts.
+"""Win rates of one policy against another on the same prompts. Pure: knows scores, lengths and prompts.
 
-Whoever judges gives each answer a score (the truth, a reward model, a person's points); the higher one wins.
+A judge (the gold reward, a reward model, a person) gives each answer a score; the higher score wins.
 Shapes: G = prompts, N = answers, C = comparisons.
 """
 
@@ -16,26 +16,26 @@ from sklearn.linear_model import LogisticRegression
 from workbench.evaluate.statistics import Floats, bootstrap_interval, wilson_interval
 
 RIDGE = 1e-3
-"""Penalty ½·RIDGE·slope² of the length model: keeps the slope finite where length decides everything."""
+"""Penalty ½·RIDGE·slope² of the length model: keeps the slope finite if length decides every comparison."""
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Every answer of one policy against every answer of the other to the same prompt."""
+    """Every answer of one policy compared with every answer of the other to the same prompt."""
 
     outcomes: Floats
     """(C,) 1 won, ½ tied, 0 lost."""
     length_differences: Floats
-    """(C,) own length − other's, in the unit given."""
+    """(C,) own length − the other's, in any unit."""
     prompts: list[str]
-    """(C,) the prompt of each."""
+    """(C,) prompt ids."""
     weights: Floats
-    """(C,) 1 / comparisons of that prompt: each prompt counts the same."""
+    """(C,) 1 / number of comparisons of the prompt, so that prompts weigh the same."""
 
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often one policy's answer is preferred, ties ½."""
+    """How often one policy's answer is preferred; a tie counts ½."""
 
     mean: float
     low: float
@@ -43,10 +43,10 @@ class WinRate:
     high: float
     """Bootstrap over prompts, 97.5 %."""
     wilson_low: float
-    """Wilson's interval, each prompt one trial."""
+    """Wilson's interval with each prompt as one trial."""
     wilson_high: float
     length_controlled: float
-    """Win rate read at equal length; see `length_controlled_win_rate`."""
+    """Win rate at equal length; see `length_controlled_win_rate`."""
     ties: float
     """Share of comparisons that tie."""
     count: int
@@ -58,7 +58,7 @@ class WinRate:
 
 
 def outcomes(own: ArrayLike, other: ArrayLike, *, tie: float = 1e-9) -> Floats:
-    """1 where `own` is higher, 0 where `other` is, ½ where they differ by at most `tie`.
+    """1 if `own` is higher, 0 if `other` is, ½ if they differ by at most `tie`.
 
     Args:
         own, other: broadcastable float arrays of scores.
@@ -72,7 +72,7 @@ def compare(own: Sequence[tuple[str, float, float]], other: Sequence[tuple[str, 
     """Pair every answer of `own` with every answer of `other` to the same prompt.
 
     Args:
-        own, other: (prompt id, score, length) of each answer. Prompts that only one side has are left out.
+        own, other: (prompt id, score, length) of each answer. Prompts that only one side answered are left out.
     """
     theirs: dict[str, list[tuple[float, float]]] = {}
     for prompt, score, length in other:
@@ -91,7 +91,7 @@ def compare(own: Sequence[tuple[str, float, float]], other: Sequence[tuple[str, 
 
 
 def win_rate(comparisons: Comparisons, *, seed: int, resamples: int = 2000) -> WinRate:
-    """Win rate with ties ½, a bootstrap over prompts, Wilson's interval, and the length-controlled value.
+    """Win rate with a bootstrap over prompts, Wilson's interval and the length-controlled value.
 
         win rate = 1/G · Σ_g mean of the prompt's outcomes
 
@@ -129,15 +129,15 @@ def length_controlled_win_rate(
 
         P(win) = σ(a + b·tanh(Δlength / sd)),   read at Δlength = 0: σ(a)
 
-    Source: Dubois et al. 2024, arXiv:2404.04475. Differs from AlpacaEval: no term for a prompt's difficulty;
-    the spread is taken around 0 (√mean Δ²), so that no difference stays none.
+    Source: Dubois et al. 2024, arXiv:2404.04475. Differs from AlpacaEval: no term for a prompt's difficulty; sd is
+    taken around 0 (√mean Δ²), so that a difference of 0 stays 0.
 
     Args:
         outcomes: (C,) in {0, ½, 1}; a tie enters as half a win and half a loss.
         length_differences: (C,) own − other, any unit.
-        weights: (C,) ≥ 0; None weighs all the same.
+        weights: (C,) ≥ 0; None: equal weights.
     Returns:
-        in [0, 1]; the plain win rate where all lengths or all outcomes are equal.
+        in [0, 1]; the plain win rate if all lengths or all outcomes are equal.
     """
     won, difference = np.asarray(outcomes, dtype=np.float64), np.asarray(length_differences, dtype=np.float64)
     weight = np.ones_like(won) if weights is None else np.asarray(weights, dtype=np.float64)

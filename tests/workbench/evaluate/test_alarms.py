@@ -53,11 +53,11 @@ def test_against_the_start(healthy):
     assert "distinct-3" in text
     (text,) = texts(replace(better, length=at(2 * healthy.length.mean)), healthy)
     assert "2.0 times as long" in text
-    assert "length may be" not in text
+    assert "may have learnt length" not in text
     longer = replace(better, length=at(2 * healthy.length.mean), length_correlation=0.6)
-    assert "length may be what was learnt" in texts(longer, healthy)[0]
+    assert "may have learnt length" in texts(longer, healthy)[0]
     (text,) = texts(healthy, better)
-    assert "fell by 0.10" in text
+    assert "is 0.10 lower" in text
     (text,) = texts(healthy, healthy)
     assert "may be chance" in text
 
@@ -101,8 +101,8 @@ def test_reward_model():
     pairs += [make_preference(i, "good " * 2, "good " * 9) for i in range(30, 60)]
     found = " ".join(alarm.text for alarm in reward_alarms("reward", evaluate_reward_model(score, pairs)))
     assert "Calibration error is 0.500" in found
-    assert "not clearly better than a coin" in found
-    assert "longer answers are favoured" in found
+    assert "not clearly above chance" in found
+    assert "favours longer answers" in found
 
 
 def test_honest_reward_model_is_left_in_peace():

@@ -114,7 +114,7 @@ def page(runs):
 def test_everything_is_told(page):
     text = " ".join(" ".join(Page(page).text).split())
     for part in (
-        "What to doubt",
+        "Warnings",
         "Gold reward",
         "Win rate",
         "Reliability",
@@ -123,10 +123,10 @@ def test_everything_is_told(page):
         "Reward curve",
     ):
         assert part in text
-    for part in ("Reward against KL", "Over-optimisation · ppo", "Answers, side by side", "demos.jsonl", "abcdef01"):
+    for part in ("Reward against KL", "Over-optimisation · ppo", "Answers side by side", "demos.jsonl", "abcdef01"):
         assert part in text
     assert "from reward" in text
-    assert "wins 100% of the comparisons with sft" in text
+    assert "wins 100% against sft" in text
     assert "judged by the gold reward" in text
     assert page.count("<svg") == 10
     assert page.count('<article class="exchange">') == 10
@@ -241,7 +241,7 @@ def test_without_a_truth_the_reward_model_is_named_as_judge(tmp_path):
     for run, policy in ((sft, before), (ppo, after)):
         Evaluation(str(run), run.name, 0, {}, policy=policy).save(run / "evaluation.json")
     text = " ".join(Page(build_report([sft, ppo], tmp_path / "r.html").read_text()).text)
-    assert "No truth is known for these prompts" in text
+    assert "No gold reward is known for these prompts" in text
     assert "judged by the reward model" in text
 
 
@@ -312,11 +312,11 @@ def test_what_a_run_says_against_itself_comes_first(tmp_path):
     sft = write_run(tmp_path / "sft", phase="sft", warnings=["it diverged"])
     write_rows(sft / "metrics.jsonl", [{"step": 0, "validation/loss": 2.0}, {"step": 9, "validation/loss": 4.5}])
     told = [(alarm.run, alarm.text) for alarm in alarms(read_runs([reward, bare, ppo, sft]))]
-    assert ("reward", "The passport of this reward model fails: accuracy, swap/names.") in told
-    assert ("bare", "This reward model has no passport: it was never examined.") in told
+    assert ("reward", "This reward model fails its passport: accuracy, swap/names.") in told
+    assert ("bare", "This reward model has no passport: it was never tested.") in told
     assert any(run == "ppo" and "forced" in text and "check accuracy fails" in text for run, text in told)
     assert ("sft", "it diverged") in told
-    assert ("sft", "Validation is worse than before training: 2.000 → 4.500 nats per token.") in told
+    assert ("sft", "Validation loss rose in training: 2.000 → 4.500 nats per token.") in told
 
 
 @pytest.mark.parametrize(("parents", "optimised"), [({}, False), ({"reward_1": "runs/reward"}, True)])
@@ -326,5 +326,5 @@ def test_only_a_policy_with_a_reward_parent_optimised_it(tmp_path, parents, opti
     run = write_run(tmp_path / "dpo", phase="ppo", parents=parents)
     Evaluation(str(run), "ppo", 0, {}, policy=after).save(run / "evaluation.json")
     texts = [alarm.text for alarm in alarms(read_runs([run]))]
-    assert any("also what was optimised" in text for text in texts) == optimised
+    assert any("that was also optimised" in text for text in texts) == optimised
     assert any("was not trained against" in text for text in texts) != optimised
