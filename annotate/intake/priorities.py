@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 
 from annotate.store.database import Store
-from workbench.data.files.rows import Row, read_rows
+from workbench.data.files.row import Row
+from workbench.data.files.rows import read_rows
 
 _OF_A_RANKING = re.compile(r":\d+-\d+$")
 """Ends the id of two answers of an item that has more than two."""

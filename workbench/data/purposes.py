@@ -1,41 +1,38 @@
-"""What a reader makes of an example: a demonstration, pairs, an item to label, or something to score. Pure.
+"""From an example to the record of one purpose: a demonstration, preferences, an item to label, or answers to score.
 
-Each function takes the row with its example and refuses what the purpose cannot use, with the way out.
+Each function refuses an example that its purpose cannot use; the remedy names the command that can.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.data.files.row import Row
 from workbench.data.forms.example import CATEGORIES, Example
-from workbench.data.forms.fields import SetAside, not_blank, worthless
+from workbench.data.forms.fields import SetAside, empty_row, not_blank
 from workbench.data.forms.judgements import RATINGS
-from workbench.data.forms.own import validated
+from workbench.data.forms.own import own_record, record_of
 from workbench.data.records import Demonstration, Item, Message, Preference, Prompt, content_id, prompt_id
-from workbench.run.errors import WorkbenchError
-
-Parsed = tuple[Row, Example]
 
 
-def id_of(row: Row, otherwise: str) -> str:
-    """The id that a row gives, else the other one."""
+def _id_of(row: Row, otherwise: str) -> str:
+    """The id that a row gives, or else the other one."""
     given = row.fields.get("id")
     return str(given) if isinstance(given, str | int) and str(given) else otherwise
 
 
-def to_prompt(row: Row, prompt: tuple[Message, ...]) -> Prompt:
-    """The prompt record of a row."""
-    return Prompt(id=id_of(row, prompt_id(prompt)), prompt=prompt)
+def to_prompt(row: Row, example: Example) -> Prompt:
+    """The prompt of a row."""
+    return record_of(row, Prompt, {"id": _id_of(row, prompt_id(example.prompt)), "prompt": example.prompt})
 
 
-def to_demonstration(row: Row, example: Example, *, scored: bool = False) -> Demonstration:
-    """One answer to imitate (or, if `scored`, whatever its label or rating says).
+def to_demonstration(row: Row, example: Example) -> Demonstration:
+    """One answer to imitate.
 
     Raises:
         SetAside: the answer is marked as bad.
-        WorkbenchError: several answers, or one that is rated.
+        WorkbenchError: the row has several answers, or a rated one.
     """
     if len(example.responses) != 1:
         raise row.fail(
@@ -44,170 +41,148 @@ def to_demonstration(row: Row, example: Example, *, scored: bool = False) -> Dem
             remedy="reward and contrastive training read pairs, `annotate load` reads answers to compare; for sft keep "
             "the better answer in a column 'response'",
         )
-    if example.ratings and not scored:
+    if example.ratings:
         unread = ", ".join(name for name in RATINGS if name in row.fields)
         raise row.fail(
             f"the answer is rated ({example.ratings[0]:g}), and sft would imitate good and bad ones alike",
-            expected="answers that are worth imitating",
-            remedy="reward reads the ratings as pairs; for sft keep the rows with a good rating, and leave it unread: "
+            expected="answers worth imitating",
+            remedy="reward reads the ratings as pairs; for sft keep the rows with a good rating and skip the column: "
             f"data.ignore=[{unread}]",
         )
-    if example.good is False and not scored:
+    if example.good is False:
         raise SetAside(row.place, "marked as a bad answer")
-    return Demonstration(id=id_of(row, prompt_id(example.prompt)), prompt=example.prompt, response=example.responses[0])
+    return _demonstration(row, example)
 
 
-def to_preferences(parsed: Sequence[Parsed]) -> tuple[list[tuple[Row, Preference]], list[WorkbenchError], int]:
-    """All pairs of a file.
-
-    An answer that is marked or rated makes a pair with each other answer to its prompt that is better or worse.
-
-    Returns:
-        pairs with their rows; the rows that make no pair; and how many answers have no other answer to their prompt.
-    """
-    pairs: list[tuple[Row, Preference]] = []
-    bad: list[WorkbenchError] = []
-    single: dict[str, list[Parsed]] = defaultdict(list)
-    for row, example in parsed:
-        if len(example.responses) == 1:
-            single[prompt_id(example.prompt)].append((row, example))
-            continue
-        try:
-            pairs += [(row, pair) for pair in pairs_of(row, example)]
-        except WorkbenchError as error:
-            bad.append(error)
-    alone = 0
-    for group in single.values():
-        if any(_worth(example) is None for _, example in group):
-            bad += [_not_judged(row) for row, example in group if _worth(example) is None]
-        elif len(group) == 1:
-            alone += 1
-        else:
-            pairs += _pairs_of_group(group)
-    return pairs, bad, alone
+def _demonstration(row: Row, example: Example) -> Demonstration:
+    name, (response,) = _id_of(row, prompt_id(example.prompt)), example.responses
+    return record_of(row, Demonstration, {"id": name, "prompt": example.prompt, "response": response})
 
 
-def _worth(example: Example) -> float | None:
-    if example.good is not None:
-        return float(example.good)
-    return example.ratings[0] if example.ratings else None
+class Judged(NamedTuple):
+    """One answer with its rating or mark."""
+
+    row: Row
+    example: Example
+    text: str
+    worth: float
+    run: str = ""
 
 
-def _not_judged(row: Row) -> WorkbenchError:
-    return row.fail(
-        "one answer, and nobody's judgement of it",
-        expected="a chosen and a rejected answer, or answers that are rated",
-        remedy="sft reads a prompt with one answer",
-    )
-
-
-def _pairs_of_group(group: Sequence[Parsed]) -> list[tuple[Row, Preference]]:
-    pairs = []
-    for (row, first), (_, second) in combinations(group, 2):
-        gap = (_worth(first) or 0.0) - (_worth(second) or 0.0)
-        texts = first.responses[0], second.responses[0]
-        if texts[0] != texts[1] and gap:
-            pairs.append((row, _preference(row, first, texts, 1.0 if gap > 0 else -1.0, given_id=False)))
-    return pairs
-
-
-def pairs_of(row: Row, example: Example) -> list[Preference]:
-    """The pairs of a row with several answers.
+def to_preferences(row: Row, example: Example) -> list[Preference] | Judged:
+    """The pairs of a row with several answers; a row with one answer is paired later, by `pairs_of_answers`.
 
     Raises:
-        WorkbenchError: nobody judged them; the better one is empty; or all are the same.
+        WorkbenchError: nobody judged the answers; the better one is empty; or all are the same.
     """
-    if example.record is not None:
-        if isinstance(example.record, Preference):
-            return [example.record]
-        raise _unjudged(row)
-    if len(example.responses) == 2 and example.strength is not None:
-        return [_preference(row, example, (example.responses[0], example.responses[1]), example.strength)]
+    if len(example.responses) > 1:
+        return _pairs(row, example)
+    worth = example.good if example.good is not None else next(iter(example.ratings), None)
+    if worth is None:
+        raise row.fail(
+            "one answer, and nobody's judgement of it",
+            expected="a chosen and a rejected answer, or answers that are rated",
+            remedy="sft reads a prompt with one answer",
+        )
+    return Judged(row, example, example.responses[0], float(worth))
+
+
+def pairs_of_answers(answers: Sequence[Judged]) -> tuple[list[tuple[Row, Preference]], int]:
+    """Pairs of answers to one prompt from different rows, and the number of answers without another one."""
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for answer in answers:
+        groups[prompt_id(answer.example.prompt)].append(answer)
+    pairs = [
+        (first.row, _pair_of(first, second))
+        for group in groups.values()
+        for first, second in combinations(group, 2)
+        if first.text != second.text and first.worth != second.worth
+    ]
+    return pairs, sum(len(group) == 1 for group in groups.values())
+
+
+def _pairs(row: Row, example: Example) -> list[Preference]:
+    if isinstance(example.record, Preference):
+        return [example.record]
+    if len(example.responses) == 2 and example.strength is not None and example.record is None:
+        first, second = example.responses
+        name = _id_of(row, "")
+        return [_preference(row, example, (first, second), example.strength, example.runs, name=name)]
     if not example.ratings:
-        raise _unjudged(row)
-    pairs = []
-    for i, j in combinations(range(len(example.responses)), 2):
-        texts = example.responses[i], example.responses[j]
-        gap = example.ratings[i] - example.ratings[j]
-        if texts[0] != texts[1]:
-            runs = (example.runs[i], example.runs[j]) if example.runs else ()
-            sign = float((gap > 0) - (gap < 0))
-            pairs.append(_preference(row, example, texts, sign, given_id=False, runs=runs))
+        raise row.fail(
+            "answers to compare, and nobody's judgement of them",
+            expected="chosen and rejected, or a column such as 'winner' that names the better answer",
+            remedy="`annotate load` reads them to have them judged",
+        )
+    runs = example.runs or ("",) * len(example.responses)
+    answers = [Judged(row, example, *answer) for answer in zip(example.responses, example.ratings, runs, strict=True)]
+    pairs = [_pair_of(first, second) for first, second in combinations(answers, 2) if first.text != second.text]
     if not pairs:
-        raise worthless(row, "all answers are the same", "different responses")
+        raise empty_row(row, "all answers are the same", "different responses")
     return pairs
 
 
-def _unjudged(row: Row) -> WorkbenchError:
-    return row.fail(
-        "answers to compare, and nobody's judgement of them",
-        expected="chosen and rejected, or a column such as 'winner' that names the better answer",
-        remedy="`annotate load` takes them in to be judged",
-    )
+def _pair_of(first: Judged, second: Judged) -> Preference:
+    """Two answers with different texts; equal worth is a tie."""
+    sign = float((first.worth > second.worth) - (first.worth < second.worth))
+    return _preference(first.row, first.example, (first.text, second.text), sign, (first.run, second.run))
 
 
 def _preference(
-    row: Row,
-    example: Example,
-    texts: tuple[str, str],
-    strength: float,
-    *,
-    given_id: bool = True,
-    runs: Sequence[str] | None = None,
+    row: Row, example: Example, texts: tuple[str, str], strength: float, runs: Sequence[str], *, name: str = ""
 ) -> Preference:
-    """A pair, the better answer as `chosen`; a tie keeps the order of the row, with strength 0."""
-    runs = example.runs if runs is None else runs
-    first, second = texts if strength >= 0 else texts[::-1]
-    named = tuple(runs if strength >= 0 else runs[::-1]) or ("", "")
-    not_blank(row, "chosen", first)
-    if first == second:
-        problem = f"'chosen' and 'rejected' are the same: {first[:60]!r}"
-        raise worthless(row, problem, "two different responses")
-    made = content_id([prompt_id(example.prompt), first, second])
-    group = row.fields.get("group")
-    return Preference(
-        id=id_of(row, made) if given_id else made,
-        group=group if isinstance(group, str) and group else prompt_id(example.prompt),
-        prompt=example.prompt,
-        chosen=(Message(role="assistant", content=first),),
-        rejected=(Message(role="assistant", content=second),),
-        strength=min(3.0, abs(strength)),
-        annotators=example.annotators,
-        agreement=example.agreement,
-        category=_category(row),
-        chosen_run=named[0],
-        rejected_run=named[1],
-    )
+    """A pair with the better answer as `chosen`; a tie keeps the order of the row."""
+    step = 1 if strength >= 0 else -1
+    (chosen, rejected), (chosen_run, rejected_run) = texts[::step], (tuple(runs) or ("", ""))[::step]
+    not_blank(row, "chosen", chosen)
+    if chosen == rejected:
+        raise empty_row(row, f"'chosen' and 'rejected' are the same: {chosen[:60]!r}", "two different responses")
+    prompt, group = prompt_id(example.prompt), row.fields.get("group")
+    values = {
+        "id": name or content_id([prompt, chosen, rejected]),
+        "group": group if isinstance(group, str) and group else prompt,
+        "prompt": example.prompt,
+        "chosen": (Message(role="assistant", content=chosen),),
+        "rejected": (Message(role="assistant", content=rejected),),
+        "strength": min(3.0, abs(strength)),
+        "annotators": example.annotators,
+        "agreement": example.agreement,
+        "category": _category(row),
+        "chosen_run": chosen_run,
+        "rejected_run": rejected_run,
+    }
+    return record_of(row, Preference, values)
 
 
 def _category(row: Row) -> str:
-    """The first of the columns that pair files use for the kind of a pair."""
     given = (row.fields.get(name) for name in CATEGORIES)
     return next((value.strip() for value in given if isinstance(value, str) and value.strip()), "")
 
 
 def to_item(row: Row, example: Example) -> Item:
-    """Answers to label; what was judged before is left behind.
+    """Answers to label, without earlier judgements of them.
 
     Raises:
-        WorkbenchError: less than two answers, or a pair, which is judged already.
+        WorkbenchError: fewer than two answers, or a pair, which is judged already.
     """
     if isinstance(example.record, Item):
         return example.record
-    if len(example.responses) < 2 or isinstance(example.record, Preference) or "rejected" in row.fields:
-        judged = len(example.responses) > 1
+    if len(example.responses) < 2:
         raise row.fail(
-            "a pair that is judged already" if judged else "one answer, and nothing to compare it with",
+            "one answer, and nothing to compare it with",
             expected="two or more answers to a prompt",
-            remedy="load preferences with --relabel (to be judged anew) or --gold (as tests of annotators)"
-            if judged
-            else "give each row a prompt with response_a and response_b, or a list of responses",
+            remedy="give each row a prompt with response_a and response_b, or a list of responses",
         )
-    made = content_id([prompt_id(example.prompt), *example.responses])
+    if example.record is not None or "rejected" in row.fields:
+        raise row.fail(
+            "a pair that is judged already",
+            expected="two or more answers to a prompt",
+            remedy="load preferences with --relabel (to have them judged again) or --gold (to test annotators)",
+        )
     runs = example.runs or ("",) * len(example.responses)
     fields: dict[str, Any] = {
         **example.own,
-        "id": id_of(row, made),
+        "id": _id_of(row, content_id([prompt_id(example.prompt), *example.responses])),
         "group": str(example.own.get("group") or prompt_id(example.prompt)),
         "prompt": example.prompt,
         "responses": tuple(
@@ -215,15 +190,15 @@ def to_item(row: Row, example: Example) -> Item:
             for number, (text, run) in enumerate(zip(example.responses, runs, strict=True))
         ),
     }
-    return validated(Row(row.place, fields), Item)
+    return own_record(Row(row.place, fields), Item)
 
 
 def to_scored(row: Row, example: Example) -> Preference | Item | Demonstration:
-    """What a reward model scores: a pair, answers to compare, or one answer."""
-    if isinstance(example.record, Preference | Item):
+    """What a reward model scores: a pair, answers to compare, or one answer, whatever its label or rating."""
+    if example.record is not None:
         return example.record
     if len(example.responses) == 1:
-        return to_demonstration(row, example, scored=True)
+        return _demonstration(row, example)
     if len(example.responses) == 2 and example.strength is not None:
-        return pairs_of(row, example)[0]
+        return _pairs(row, example)[0]
     return to_item(row, example)

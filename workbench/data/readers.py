@@ -1,165 +1,188 @@
-"""Readers of users' files into records, and the writer of records. Knows forms and files, no tokenizer and no model.
+"""Readers of users' files into records, one per purpose, and the writer of records. Knows no tokenizer and no model.
 
-A bad row has its place, what was expected and the nearest right name; `RowRules` says whether it stops the reading.
-What a file loses or changes on the way (rows left out, columns unread, conversations cut) is counted and said once.
+    decode → rows (`files/`) → form → example (`forms/`) → record (`purposes.py`) → checks of the whole file (here)
+
+`Reading` takes the rows through these steps. A bad row is an error with its place and a remedy; `RowRules` decides
+whether it stops the reading. Whatever a file loses or changes on the way is counted in one warning.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from workbench.data.files.json_rows import NESTED
 from workbench.data.files.row import Row
-from workbench.data.files.rows import existing, read_text, stream_rows
-from workbench.data.forms.fields import EmptyRow, not_blank, text_of
-from workbench.data.forms.missing import missing
-from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
-from workbench.data.reading import Fatal, Reading, check_ids, report_duplicates, say, with_others
-from workbench.data.records import Demonstration, Item, LabelledText, Preference, Prompt, content_id
+from workbench.data.files.rows import stream_rows
+from workbench.data.forms.fields import EmptyRow
+from workbench.data.purposes import (
+    Judged,
+    pairs_of_answers,
+    to_demonstration,
+    to_item,
+    to_preferences,
+    to_prompt,
+    to_scored,
+)
+from workbench.data.reading import Reading, say, with_others
+from workbench.data.records import Demonstration, Item, Preference, Prompt
 from workbench.data.rules import RowRules
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
-Placed = list[tuple[str, RecordT]]
-"""Records with the place of each."""
+_REMEMBERED: dict[tuple[object, ...], tuple[list[tuple[str, Any]], list[dict[str, str]]]] = {}
+"""(place, record) pairs of the files that this process has read, and the rows that were left out. A command checks its
+files before it loads a model library, and must not read 100 MB again to train on them. Records are immutable; a file
+that changes is read again."""
 
 
-def read_demonstrations(path: str | Path, rules: RowRules | None = None) -> list[Demonstration]:
-    """Prompts with responses to imitate, in any form of docs/data.md; answers that are marked as bad are set aside.
+class Reader(Protocol[RecordT]):
+    """A function from a file to its records."""
+
+    def __call__(self, path: str | Path, rules: RowRules | None = None) -> list[RecordT]:
+        """Read the records; rows that are left out are added to the rules."""
+        ...
+
+
+def _remembered(read: Callable[[str | Path, RowRules], list[tuple[Row, RecordT]]]) -> Reader[RecordT]:
+    """A reader that reads each state of a file once."""
+
+    @wraps(read)
+    def reader(path: str | Path, rules: RowRules | None = None) -> list[RecordT]:
+        rules = rules or RowRules()
+        key = (str(path), _state(path), read.__name__, rules.ignore, rules.bad_rows)
+        if key not in _REMEMBERED:
+            own = RowRules(rules.ignore, rules.bad_rows)
+            known = [(row.place, record) for row, record in read(path, own)], own.left_out
+            if key[1] is not None:
+                _REMEMBERED[key] = known
+        else:
+            known = _REMEMBERED[key]
+        records, left_out = known
+        rules.left_out.extend(row for row in left_out if row not in rules.left_out)
+        return [record for _, record in records]
+
+    return reader
+
+
+def _state(path: str | Path) -> tuple[object, ...] | None:
+    """Changes if a file, or a file of a folder, changes; None for data that is not on this disk."""
+    top = Path(path)
+    files = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files) or None
+
+
+@_remembered
+def read_demonstrations(path: str | Path, rules: RowRules) -> list[tuple[Row, Demonstration]]:
+    """Prompts with responses to imitate; answers that are marked as bad are set aside.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    return _remembered(path, rules, _demonstrations)
+    records = Reading(path, "demonstrations", rules, imitated=True).records(to_demonstration)
+    _check_ids(records, lambda record: record.prompt)
+    _report_repeated(path, [(record.prompt, record.response) for _, record in records])
+    return records
 
 
-def _demonstrations(path: str | Path, rules: RowRules) -> Placed[Demonstration]:
-    reading = Reading(path, "demonstrations", rules, imitated=True)
-    records = reading.each(lambda row, example: to_demonstration(row, example))
-    check_ids(path, records, lambda record: record.prompt)
-    report_duplicates(path, [(record.prompt, record.response) for _, record in records])
-    return _placed(records)
-
-
-def read_preferences(path: str | Path, rules: RowRules | None = None) -> list[Preference]:
-    """Pairs of responses, one preferred, in any form of docs/data.md.
+@_remembered
+def read_preferences(path: str | Path, rules: RowRules) -> list[tuple[Row, Preference]]:
+    """Pairs of responses with the preferred one.
 
     Raises:
-        WorkbenchError: the file or a row of it is bad, or no two answers to one prompt are judged.
+        WorkbenchError: the file or a row of it is bad, or no two answers to a prompt are judged differently.
     """
-    return _remembered(path, rules, _preferences)
-
-
-def _preferences(path: str | Path, rules: RowRules) -> Placed[Preference]:
     reading = Reading(path, "preferences", rules)
-    records, bad, alone = to_preferences(reading.parsed())
-    reading.settle(bad)
+    made = reading.records(to_preferences)
+    records = [(row, pair) for row, pairs in made if isinstance(pairs, list) for pair in pairs]
+    paired, alone = pairs_of_answers([answer for _, answer in made if isinstance(answer, Judged)])
+    records += paired
     if alone:
         reading.note(f"left out, since their prompt has no other answer to compare them with: {alone} rows")
     if not records:
         raise WorkbenchError(
             path, "no two answers to one prompt that differ in their judgement", expected="at least one pair"
         )
-    check_ids(path, records, lambda record: (record.prompt, record.chosen, record.rejected))
-    report_duplicates(path, [(record.prompt, record.chosen, record.rejected) for _, record in records])
-    return _placed(records)
+    _check_ids(records, lambda record: (record.prompt, record.chosen, record.rejected))
+    _report_repeated(path, [(record.prompt, record.chosen, record.rejected) for _, record in records])
+    return records
 
 
-def read_prompts(path: str | Path, rules: RowRules | None = None) -> list[Prompt]:
-    """The distinct prompts of any file of records, in their order.
+@_remembered
+def read_prompts(path: str | Path, rules: RowRules) -> list[tuple[Row, Prompt]]:
+    """The distinct prompts of a file, whatever else its rows hold.
 
     Raises:
         WorkbenchError: the file or a row of it is bad.
     """
-    return _remembered(path, rules, _prompts)
+    records = Reading(path, "prompts", rules).records(to_prompt)
+    _check_ids(records, lambda record: record.prompt)
+    return _distinct(records, lambda record: record.prompt)
 
 
-def _prompts(path: str | Path, rules: RowRules) -> Placed[Prompt]:
-    records = Reading(path, "prompts", rules).prompts()
-    check_ids(path, records, lambda record: record.prompt)
-    distinct: dict[Any, tuple[Row, Prompt]] = {}
-    for row, record in records:
-        distinct.setdefault(record.prompt, (row, record))
-    return _placed(distinct.values())
-
-
-def read_items(path: str | Path, rules: RowRules | None = None) -> list[Item]:
-    """Prompts with the responses to label, in any form of docs/data.md.
+@_remembered
+def read_items(path: str | Path, rules: RowRules) -> list[tuple[Row, Item]]:
+    """Prompts with the responses to label.
 
     Raises:
         WorkbenchError: the file or a row of it is bad, or two different items have the same id.
     """
-    return _remembered(path, rules, _items)
-
-
-def _items(path: str | Path, rules: RowRules) -> Placed[Item]:
-    reading = Reading(path, "items", rules)
-    records = reading.each(to_item)
-    check_ids(path, records, lambda record: record)
-    distinct = {record.id: (row, record) for row, record in records}
+    records = Reading(path, "items", rules).records(to_item)
+    _check_ids(records, lambda record: record)
+    distinct = _distinct(records, lambda record: record.id)
     if len(distinct) < len(records):
         say(f"{path}: {len(records) - len(distinct)} of {len(records)} items repeat an earlier one")
-    return _placed(distinct.values())
+    return distinct
 
 
-def read_labelled_texts(path: str | Path, rules: RowRules | None = None) -> list[LabelledText]:
-    """Texts with their class.
-
-    Raises:
-        WorkbenchError: the file or a row of it is bad.
-    """
-    return _remembered(path, rules, _labelled_texts)
-
-
-def _labelled_texts(path: str | Path, rules: RowRules) -> Placed[LabelledText]:
-    reading = Reading(path, "labelled texts", rules)
-    records = reading.rows(_labelled)
-    report_duplicates(path, [(record.text, record.label) for _, record in records])
-    return _placed(records)
+def _distinct(records: Sequence[tuple[Row, RecordT]], key: Callable[[RecordT], Hashable]) -> list[tuple[Row, RecordT]]:
+    """The first record per key."""
+    first: dict[Hashable, tuple[Row, RecordT]] = {}
+    for row, record in records:
+        first.setdefault(key(record), (row, record))
+    return list(first.values())
 
 
-def _labelled(row: Row) -> LabelledText:
-    if "text" not in row.fields or "label" not in row.fields:
-        raise missing(row, "labelled texts")
-    label = row.fields["label"]
-    if not isinstance(label, str | int) or not str(label).strip():
-        raise row.fail(f"'label' is {label!r}", expected="a class, as text or a whole number")
-    text = not_blank(row, "text", text_of(row, "text"))
-    given = row.fields.get("id")
-    name = str(given) if isinstance(given, str | int) and str(given) else content_id([text])
-    return LabelledText(id=name, text=text, label=str(label))
+def _check_ids(records: Sequence[tuple[Row, Any]], content: Callable[[Any], Hashable]) -> None:
+    """Refuse an id with two contents: a split or a store would lose one of them."""
+    seen: dict[str, tuple[Row, Hashable]] = {}
+    for row, record in records:
+        first, known = seen.setdefault(record.id, (row, content(record)))
+        if known != content(record):
+            raise row.fail(
+                f"another record has the id {record.id!r} ({first.place})",
+                expected="one id per record",
+                remedy="fix the ids, or have them made from the texts: data.ignore=[id] (a verb: --ignore id)",
+            )
+
+
+def _report_repeated(path: str | Path, contents: Sequence[object]) -> None:
+    repeated = len(contents) - len(set(contents))
+    if repeated:
+        say(f"{path}: {repeated} of {len(contents)} records repeat an earlier one; all are used")
 
 
 def stream_answers(
     path: str | Path, rules: RowRules | None = None
 ) -> Iterator[Preference | Item | Demonstration | WorkbenchError]:
-    """Pairs, items or demonstrations, one after another, whatever the size of the file.
+    """Pairs, items or demonstrations, one per row, from a file of any size.
 
-    A bad row comes as its error, so that there is one thing for each row; `RowRules.drops` says what to make of them.
+    A bad row comes as its error; `RowRules.drops` decides about it.
 
     Raises:
-        WorkbenchError: the file is bad, or a column of it would be lost; the records before it have come.
+        WorkbenchError: the file is bad, or text of a column would be lost; the records before it have been returned.
     """
     reading = Reading(path, "answers", rules or RowRules())
-    for row in stream_rows(path):
-        reading.count()
-        try:
-            yield to_scored(*reading.parse(row))
-        except Fatal as error:
-            raise error.cause from None
-        except WorkbenchError as error:
-            yield error
-        except RecursionError:
-            yield row.fail(NESTED, expected="texts and lists of messages")
+    for outcome in reading.each(stream_rows(path), to_scored):
+        yield outcome if isinstance(outcome, WorkbenchError) else outcome[1]
     reading.report()
 
 
 def count_answers(path: str | Path, rules: RowRules | None = None) -> int:
-    """The number of rows that `stream_answers` gives. An empty answer is not a bad row here: it has no score.
+    """The number of rows that `stream_answers` returns. An empty answer is not a bad row here: it gets no score.
 
     Raises:
         WorkbenchError: the file is empty, or holds more bad rows than `rules` leaves out.
@@ -178,66 +201,8 @@ def count_answers(path: str | Path, rules: RowRules | None = None) -> int:
     return total
 
 
-def read_texts(path: str | Path) -> list[str]:
-    """Running text, for perplexity: a plain `.txt` file as one text, or the `text` field of each row.
-
-    Raises:
-        WorkbenchError: the file is missing, empty, or holds no text.
-    """
-    if Path(path).suffix.lower() == ".txt":
-        text = read_text(existing(Path(path)))
-        if not text.strip():
-            raise WorkbenchError(path, "it is empty", expected="some text")
-        return [text]
-
-    def text_record(row: Row) -> LabelledText:
-        if "text" not in row.fields:
-            raise missing(row, "texts")
-        return LabelledText(id="text", text=not_blank(row, "text", text_of(row, "text")), label="text")
-
-    return [record.text for _, record in Reading(path, "texts", RowRules()).rows(text_record)]
-
-
-def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]], *, private: bool = False) -> None:
-    """Write records as JSON lines: the whole file or nothing, flushed to the disk; `private`: for its owner alone."""
-    lines = []
-    for record in records:
-        value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
-        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
-    write_text_atomically(Path(path), "".join(lines), private=private)
-
-
-_REMEMBERED: dict[tuple[object, ...], tuple[Placed[Any], list[dict[str, str]]]] = {}
-"""Records of files that this process has read, and the rows that were left out. A command checks its files before it
-loads a model library, and must not read 100 MB again to train on them. Records are immutable; a file that changes is
-read anew."""
-
-
-def _remembered(
-    path: str | Path, rules: RowRules | None, read: Callable[[str | Path, RowRules], Placed[RecordT]]
-) -> list[RecordT]:
-    """What `read` makes of a file, once for each state of it; the rows that it leaves out are added to the rules."""
-    rules = rules or RowRules()
-    seen = _stamp(path)
-    key = (str(path), seen, read.__name__, rules.ignore, rules.bad_rows)
-    if key not in _REMEMBERED:
-        own = RowRules(rules.ignore, rules.bad_rows)
-        records = read(path, own)
-        if seen is None:
-            rules.left_out.extend(own.left_out)
-            return [record for _, record in records]
-        _REMEMBERED[key] = (records, own.left_out)
-    known, left_out = _REMEMBERED[key]
-    rules.left_out.extend(row for row in left_out if row not in rules.left_out)
-    return [record for _, record in known]
-
-
-def _placed(records: Iterable[tuple[Row, RecordT]]) -> Placed[RecordT]:
-    return [(row.place, record) for row, record in records]
-
-
 def places_of(path: str | Path, records: Iterable[BaseModel]) -> list[str]:
-    """Where these records of a file that was read stand in it, such as `data.jsonl, line 3`; the file where unknown."""
+    """The places of records in a file that was read, such as `data.jsonl, line 3`; the file if unknown."""
     known: dict[BaseModel, str] = {}
     for key, (read, _) in _REMEMBERED.items():
         if key[0] == str(path):
@@ -245,8 +210,16 @@ def places_of(path: str | Path, records: Iterable[BaseModel]) -> list[str]:
     return [known.get(record, str(path)) for record in records]
 
 
-def _stamp(path: str | Path) -> tuple[object, ...] | None:
-    """Changes when a file, or a file of a folder, does; None for what is not on this disk."""
-    top = Path(path)
-    files = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
-    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files) or None
+def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]], *, private: bool = False) -> None:
+    """Write records as JSON lines: the whole file or nothing, flushed to disk.
+
+    Args:
+        path: to write to.
+        records: records, or JSON objects.
+        private: only the owner may read the file.
+    """
+    lines = []
+    for record in records:
+        value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
+        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
+    write_text_atomically(Path(path), "".join(lines), private=private)

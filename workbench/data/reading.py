@@ -1,13 +1,11 @@
-"""One file on its way into records: its form, its bad rows, and what is to be said of it."""
+"""One file on its way into records: rows → form → example → record, and one report of bad rows and changes."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import TypeVar
 
 from workbench.data.files.json_rows import NESTED
 from workbench.data.files.row import Row
@@ -17,107 +15,131 @@ from workbench.data.forms.fields import SetAside
 from workbench.data.forms.missing import missing
 from workbench.data.forms.table import canonical, canonical_name, form_of
 from workbench.data.forms.transcripts import has_marks
-from workbench.data.forms.unused import Columns, leaves, texts_of
-from workbench.data.purposes import Parsed, to_prompt
-from workbench.data.records import Prompt
+from workbench.data.forms.unused import UnusedColumns, leaves
 from workbench.data.rules import RowRules, kind_of
 from workbench.run.errors import WorkbenchError
 
 _log = logging.getLogger(__name__)
-RecordT = TypeVar("RecordT", bound=BaseModel)
+MadeT = TypeVar("MadeT")
 MARKS = "a mark of a speaker is left in the text"
 
 
 class Fatal(Exception):
-    """A fault of the whole file, found at a row."""
+    """An error of the whole file that was found at one row."""
 
     def __init__(self, cause: WorkbenchError) -> None:
         self.cause = cause
 
 
 class Reading:
-    """One file on its way into records, and what is to be said of it."""
+    """The reading of one file for one purpose.
+
+    Args:
+        path: the file.
+        purpose: a key of `forms.missing.FORMS`.
+        rules: ignored columns, and what happens to bad rows; rows that are left out are added to its list.
+        imitated: whether the answers will be imitated: a judgement that no form reads is then an error.
+    """
 
     def __init__(self, path: str | Path, purpose: str, rules: RowRules, *, imitated: bool = False) -> None:
         self.path, self.purpose, self.rules, self.imitated = path, purpose, rules, imitated
         self._ignore = frozenset(canonical_name(name) for name in rules.ignore)
         self._ignored: set[str] = set()
         self._first: tuple[Row, Form] | None = None
-        self._columns = Columns()
+        self._unused = UnusedColumns()
         self._notes: dict[str, list[str]] = {}
-        self._bad: list[WorkbenchError] = []
-        self._aside: list[SetAside] = []
         self._rows = 0
-        self._order: dict[str, int] = {}
 
-    def each(self, make: Callable[[Row, Example], RecordT]) -> list[tuple[Row, RecordT]]:
-        """A record of each row, by way of its example."""
+    def records(self, make: Callable[[Row, Example], MadeT]) -> list[tuple[Row, MadeT]]:
+        """Each row with what `make` returns for it and its example, without the bad rows.
 
-        def record(row: Row) -> tuple[Row, RecordT]:
-            canonical_row, example = self.parse(row)
-            return canonical_row, make(canonical_row, example)
+        Raises:
+            WorkbenchError: a bad row that `rules` does not leave out, or no row is left.
+        """
+        made: list[tuple[Row, MadeT]] = []
+        bad: list[WorkbenchError] = []
+        aside: list[WorkbenchError] = []
+        try:
+            for outcome in self.each(read_rows(self.path), make):
+                if not isinstance(outcome, WorkbenchError):
+                    made.append(outcome)
+                else:
+                    (aside if isinstance(outcome, SetAside) else bad).append(outcome)
+        except MemoryError:
+            raise too_large(self.path, len(made)) from None
+        self._leave_out(bad)
+        if aside:
+            self.note(f"set aside {len(aside)} of {self._rows} rows: {self._counted(aside)}")
+        self.report()
+        if not made:
+            raise WorkbenchError(
+                self.path,
+                f"all {self._rows} rows are set aside: {aside[0].problem}",
+                expected="at least one answer that is marked as good",
+            )
+        return made
 
-        return self._settled(record)
+    def each(
+        self, rows: Iterable[Row], make: Callable[[Row, Example], MadeT]
+    ) -> Iterator[tuple[Row, MadeT] | WorkbenchError]:
+        """Per row, the row with what `make` returns for it, or its error.
 
-    def parsed(self) -> list[Parsed]:
-        """Each row with its example; `settle` ends the reading."""
-        return self._all(self.parse)
+        Raises:
+            WorkbenchError: text of a column would be lost, which is an error of the whole file.
+        """
+        for row in rows:
+            self._rows += 1
+            outcome: tuple[Row, MadeT] | WorkbenchError
+            try:
+                read, example = self._example(row)
+                outcome = read, make(read, example)
+            except Fatal as error:
+                raise error.cause from None
+            except WorkbenchError as error:
+                outcome = error
+            except RecursionError:
+                outcome = row.fail(NESTED, expected="texts and lists of messages")
+            yield outcome
 
-    def prompts(self) -> list[tuple[Row, Prompt]]:
-        """The prompt of each row."""
-
-        def record(row: Row) -> tuple[Row, Prompt]:
-            row, form = self._formed(row)
-            prompt = form.prompt(row)
-            elsewhere = leaves([row.fields.get(name) for name in form.uses(row)])
-            self._see(row, form, texts_of(prompt), elsewhere=elsewhere)
-            return row, to_prompt(row, prompt)
-
-        return self._settled(record)
-
-    def rows(self, make: Callable[[Row], RecordT]) -> list[tuple[Row, RecordT]]:
-        """A record of each row that has no prompt."""
-
-        def record(row: Row) -> tuple[Row, RecordT]:
-            row = self._opened(row)
-            return row, make(row)
-
-        return self._settled(record)
-
-    def parse(self, row: Row) -> Parsed:
-        """A row with canonical columns, and its example."""
-        row, form = self._formed(row)
-        if form.example is None:
-            raise missing(row, self.purpose)
-        example = form.example(row)
-        self._see(row, form, texts_of(example.prompt, example.responses), notes=example.notes)
-        return row, example
-
-    def count(self) -> None:
-        """One more row of a stream."""
-        self._rows += 1
-
-    def _opened(self, row: Row) -> Row:
+    def _example(self, row: Row) -> tuple[Row, Example]:
+        """A row with canonical columns, and its example; for the purpose `prompts`, one without answers."""
         if row.error is not None:
             raise row.error
         self._ignored |= self._ignore & {canonical_name(name) for name in (*row.fields, *row.nulls)}
-        return canonical(row, self._ignore)
+        row, form = self._form(canonical(row, self._ignore))
+        if self.purpose == "prompts":
+            example = Example(form.prompt(row))
+            known = leaves([row.fields.get(name) for name in form.uses(row)])  # answers are used, if not here
+        elif form.example is None:
+            raise missing(row, self.purpose)
+        else:
+            example, known = form.example(row), []
+        texts = [*(message.content for message in example.prompt), *example.responses]
+        try:
+            self._unused.see(row, form, [*texts, *known], imitated=self.imitated)
+        except WorkbenchError as error:
+            raise Fatal(error) from None
+        for note in (*example.notes, *([MARKS] if any(map(has_marks, texts)) else [])):
+            self._notes.setdefault(note, []).append(row.place)
+        return row, example
 
-    def _formed(self, row: Row) -> tuple[Row, Form]:
-        """A row with canonical columns and its form, which is that of the file's first row."""
-        row = self._opened(row)
+    def _form(self, row: Row) -> tuple[Row, Form]:
+        """A row and its form, which must be the form of the file's first row; nulls may count as empty cells."""
         form = form_of(row)
         if self._first is None:
             if form is None or (form.example is None and self.purpose != "prompts"):
-                return self._filled(row)
+                filled = _with_empty(row, row.nulls)
+                form = form_of(filled)
+                if form is None or form.example is None:
+                    raise missing(row, self.purpose)
+                return filled, form
             self._first = row, form
         first_row, first = self._first
         if form is not None and form.name == first.name and form.shape(row) == first.shape(first_row):
             return row, form
         absent = [name for name in first.needs if name not in row.fields]
-        empty = [name for name in absent if name in row.nulls]
-        if absent and empty == absent:
-            filled = _with_empty(row, empty)
+        if absent and row.nulls.issuperset(absent):
+            filled = _with_empty(row, absent)
             form = form_of(filled)
             if form is not None and form.name == first.name:
                 return filled, form
@@ -126,93 +148,38 @@ class Reading:
         raise row.fail(
             f"mixed forms in one file: this row has {form.shape(row)}",
             expected=f"{first.shape(first_row)}, as in {first_row.place}",
-            remedy="put each form into a file of its own",
+            remedy="put each form into its own file",
         )
 
-    def _filled(self, row: Row) -> tuple[Row, Form]:
-        """A row before any that shows the file's form, its nulls read as empty cells."""
-        filled = _with_empty(row, row.nulls)
-        form = form_of(filled)
-        if form is None or form.example is None:
-            raise missing(row, self.purpose)
-        return filled, form
-
-    def _see(
-        self, row: Row, form: Form, texts: Sequence[str], *, notes: Iterable[str] = (), elsewhere: Sequence[str] = ()
-    ) -> None:
-        """What is to be said of a row; text that is neither used nor `elsewhere` would be lost, a fault of the file."""
-        try:
-            self._columns.see(row, form, [*texts, *elsewhere], imitated=self.imitated)
-        except WorkbenchError as error:
-            raise Fatal(error) from None
-        for note in notes:
-            self._notes.setdefault(note, []).append(row.place)
-        if any(map(has_marks, texts)):
-            self._notes.setdefault(MARKS, []).append(row.place)
-
-    def _all(self, make: Callable[[Row], Any]) -> list[Any]:
-        made = []
-        rows = read_rows(self.path)
-        self._rows, self._order = len(rows), {row.place: number for number, row in enumerate(rows)}
-        for row in rows:
-            try:
-                made.append(make(row))
-            except Fatal as error:
-                raise error.cause from None
-            except SetAside as error:
-                self._aside.append(error)
-            except WorkbenchError as error:
-                self._bad.append(error)
-            except RecursionError:
-                self._bad.append(row.fail(NESTED, expected="texts and lists of messages"))
-            except MemoryError:
-                raise too_large(self.path, len(made)) from None
-        return made
-
-    def _settled(self, make: Callable[[Row], Any]) -> list[Any]:
-        made = self._all(make)
-        self.settle(())
-        if not made:
-            raise WorkbenchError(
-                self.path,
-                f"all {self._rows} rows are set aside: {self._aside[0].problem}",
-                expected="at least one answer that is marked as good",
-            )
-        return made
-
-    def settle(self, more: Sequence[WorkbenchError]) -> None:
-        """Stop at the first bad row, or leave the bad rows out with one warning that counts each kind."""
-        bad = sorted([*self._bad, *more], key=lambda error: self._order.get(error.place, 0))
-        if bad and (not self.rules.drops(len(bad), self._rows) or len(bad) == self._rows):
+    def _leave_out(self, bad: Sequence[WorkbenchError]) -> None:
+        """List the bad rows and count them in one warning, or raise the first."""
+        if not bad:
+            return
+        if len(bad) == self._rows or not self.rules.drops(len(bad), self._rows):
             raise with_others(bad[0], len(bad), self._rows)
-        for error in bad:
-            self.rules.left_out.append({"place": error.place, "problem": error.problem})
-        if bad:
-            self.note(f"left out {len(bad)} of {self._rows} rows: {self._counted(bad)}")
-        if self._aside:
-            self.note(f"set aside {len(self._aside)} of {self._rows} rows: {self._counted(self._aside)}")
-        self.report()
+        self.rules.left_out.extend({"place": error.place, "problem": error.problem} for error in bad)
+        self.note(f"left out {len(bad)} of {self._rows} rows: {self._counted(bad)}")
 
     def _counted(self, errors: Sequence[WorkbenchError]) -> str:
         kinds: dict[str, list[str]] = {}
         for error in errors:
             kinds.setdefault(kind_of(error), []).append(error.place)
-        return "; ".join(f"{len(places)} × {kind} ({self._some(places)})" for kind, places in kinds.items())
+        return "; ".join(f"{len(places)} × {kind} ({self._listed(places)})" for kind, places in kinds.items())
 
-    def _some(self, places: Sequence[str], shown: int = 5) -> str:
+    def _listed(self, places: Sequence[str], shown: int = 5) -> str:
         more = f" and {len(places) - shown} more" if len(places) > shown else ""
         return ", ".join(place.removeprefix(f"{self.path}, ") for place in places[:shown]) + more
 
     def note(self, text: str) -> None:
-        """Say something of the file."""
+        """Warn about the file."""
         say(f"{self.path}: {text}")
 
     def report(self) -> None:
-        """Say what was changed in rows, and which columns were not read."""
+        """Warn about changes in rows, unread columns, and names in `data.ignore` that no row has."""
         for note, places in self._notes.items():
-            self.note(f"in {len(places)} of {self._rows} rows {note} ({self._some(places)})")
-        if self._columns.unread:
-            self.note(f"left unused: {', '.join(self._columns.unread)}")
+            self.note(f"in {len(places)} of {self._rows} rows {note} ({self._listed(places)})")
+        if self._unused.names:
+            self.note(f"left unused: {', '.join(self._unused.names)}")
         absent = sorted(self._ignore - self._ignored)
         if absent:
             self.note(f"data.ignore names columns that no row has: {', '.join(absent)}")
@@ -230,26 +197,5 @@ def _with_empty(row: Row, names: Iterable[str]) -> Row:
 
 @lru_cache(maxsize=1024)
 def say(text: str) -> None:
-    """A warning, once in a process: a file is read more than once."""
+    """Warn once per process, since a file may be read several times."""
     _log.warning("%s", text)
-
-
-def check_ids(path: str | Path, records: Sequence[tuple[Row, Any]], content: Callable[[Any], Hashable]) -> None:
-    """An id that stands for two things would make one of them vanish in a split or a store."""
-    seen: dict[str, tuple[Row, Hashable]] = {}
-    for row, record in records:
-        first, known = seen.setdefault(record.id, (row, content(record)))
-        if known != content(record):
-            raise WorkbenchError(
-                row.place,
-                f"another record has the id {record.id!r} ({first.place})",
-                expected="an id for each record",
-                remedy="mend the ids, or have them made from the texts: data.ignore=[id] (a verb: --ignore id)",
-            )
-
-
-def report_duplicates(path: str | Path, contents: Sequence[object]) -> None:
-    """Say how many records repeat an earlier one."""
-    duplicates = len(contents) - len(set(contents))
-    if duplicates:
-        say(f"{path}: {duplicates} of {len(contents)} records repeat an earlier one; all are used")

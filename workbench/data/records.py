@@ -122,11 +122,3 @@ class Preference(Prompt):
     def rejected_text(self) -> str:
         """The other response."""
         return self.rejected[0].content
-
-
-class LabelledText(_Record):
-    """A text with its class (classification tuning)."""
-
-    id: NonEmpty
-    text: NonEmpty
-    label: NonEmpty

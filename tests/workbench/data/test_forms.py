@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from workbench.data.files.row import row_of
-from workbench.data.forms.answers import ANSWERS
-from workbench.data.forms.prompts import PROMPTS
-from workbench.data.forms.table import ALONE, WHOLE, canonical, form_of
-from workbench.data.forms.unused import Columns
+from workbench.data.forms.table import ALONE, ANSWERS, PROMPTS, WHOLE, canonical, form_of
+from workbench.data.forms.unused import UnusedColumns
 from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
 from workbench.data.readers import (
     read_demonstrations,
@@ -187,7 +185,7 @@ def test_battles_of_several_turns(tmp_path: Path) -> None:
     assert turns(first) == EARLIER
     assert (first.chosen_text, second.chosen_text) == ("Yes", "No")
     parted = {**row, "response_b": ["other", "No"]}
-    with pytest.raises(WorkbenchError, match="part before their last answer"):
+    with pytest.raises(WorkbenchError, match="differ before their last answer"):
         read_preferences(jsonl(tmp_path / "q.jsonl", parted))
 
 
@@ -425,7 +423,7 @@ def test_what_was_changed_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
         first, second, _ = read_demonstrations(jsonl(tmp_path / "d.jsonl", *rows))
     assert (first.response, second.response) == ("Yes", "Yes\n\nindeed")
     assert "in 1 of 3 rows the conversation was cut at its last answer" in caplog.text
-    assert "in 1 of 3 rows answers in a row were joined to one (line 2)" in caplog.text
+    assert "in 1 of 3 rows consecutive answers were joined (line 2)" in caplog.text
     assert "in 1 of 3 rows a mark of a speaker is left in the text (line 3)" in caplog.text
 
 
@@ -437,13 +435,13 @@ def test_answers_that_repeat_a_long_prompt(tmp_path: Path, caplog: pytest.LogCap
         first, second = read_preferences(jsonl(tmp_path / "p.jsonl", long, short))
     assert (first.chosen_text, first.rejected_text) == ("Paris", "Rome")
     assert (second.chosen_text, second.rejected_text) == ("Hi there", "Hi you")
-    assert "in 1 of 2 rows the answer repeated the prompt, which was taken off (line 1)" in caplog.text
+    assert "in 1 of 2 rows the answer repeated the prompt, which was removed (line 1)" in caplog.text
     assert "in 1 of 2 rows the answer begins with the prompt (line 2)" in caplog.text
 
 
 def test_a_transcript_of_another_conversation_is_no_answer(tmp_path: Path) -> None:
     row = {"prompt": "Hi", "response": "\n\nHuman: Bye\n\nAssistant: Yes"}
-    with pytest.raises(WorkbenchError, match="a transcript of another conversation than the prompt"):
+    with pytest.raises(WorkbenchError, match="a transcript of a conversation other than the prompt"):
         read_demonstrations(jsonl(tmp_path / "d.jsonl", row))
 
 
@@ -518,10 +516,10 @@ def test_odd_values_are_read_or_refused_and_never_crash(shape: dict[str, Any]) -
             form.prompt(row)
         with suppress(WorkbenchError):
             example = form.example(row)
-            for make in (to_demonstration, to_scored, to_item, lambda row, example: to_preferences([(row, example)])):
+            for make in (to_demonstration, to_scored, to_item, to_preferences):
                 with suppress(WorkbenchError):
                     make(row, example)
-            Columns().see(row, form, example.responses, imitated=True)
+            UnusedColumns().see(row, form, example.responses, imitated=True)
     assert formed
 
 

@@ -12,10 +12,8 @@ import pytest
 from workbench.data.readers import (
     read_demonstrations,
     read_items,
-    read_labelled_texts,
     read_preferences,
     read_prompts,
-    read_texts,
 )
 from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
@@ -44,7 +42,6 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     lines(tmp_path / "preferences.jsonl", PAIR)
     says(refused(read_preferences, tmp_path / "preference.jsonl"), "no such file", "did you mean", "preferences.jsonl")
     says(refused(read_preferences, tmp_path / "nowhere/p.jsonl"), "no such file", "its folder does not exist")
-    says(refused(read_texts, tmp_path / "x.txt"), "x.txt: no such file")
 
 
 def test_a_folder_of_several_data_sets_names_its_files(tmp_path: Path) -> None:
@@ -67,10 +64,9 @@ def test_an_empty_file(tmp_path: Path, name: str, content: str) -> None:
     says(refused(read_preferences, tmp_path / name), name, "it is empty", "at least one record")
 
 
-def test_an_empty_list_a_bare_header_and_blank_text_are_empty_too(tmp_path: Path) -> None:
+def test_an_empty_list_and_a_bare_header_are_empty_too(tmp_path: Path) -> None:
     says(refused(read_preferences, lines(tmp_path / "e.json", "[]")), "it is empty")
     says(refused(read_preferences, lines(tmp_path / "e.csv", "prompt,chosen,rejected")), "it is empty")
-    says(refused(read_texts, lines(tmp_path / "e.txt", "  ")), "it is empty")
 
 
 def test_broken_json_names_the_line(tmp_path: Path) -> None:
@@ -110,8 +106,8 @@ def test_a_missing_field_with_nothing_like_it(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file_lists_the_forms(tmp_path: Path) -> None:
-    message = refused(read_labelled_texts, lines(tmp_path / "d.jsonl", DEMONSTRATION))
-    says(message, "no fields of labelled texts; found: prompt, response", "expected: text, label")
+    message = refused(read_items, lines(tmp_path / "c.jsonl", {"label": "spam", "number": 3}))
+    says(message, "no fields of items; found: label, number", "expected: prompt, responses; or prompt, response_a")
 
 
 def test_null_counts_as_an_empty_cell(tmp_path: Path) -> None:
@@ -136,19 +132,14 @@ def test_null_counts_as_an_empty_cell(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": 3}]}, ["'messages[0].content' is a number"]),
         (
             {"messages": [{"role": "user", "content": "Hi"}]},
-            ["'messages' holds the turns user", "at least one assistant message"],
+            ["'messages' has only the turns user", "at least one assistant message"],
         ),
-        ({"messages": [{"role": "assistant", "content": "Hi"}]}, ["ends with 'nothing'", "a user's message"]),
+        ({"messages": [{"role": "assistant", "content": "Hi"}]}, ["ends with 'nothing'", "a user message"]),
         ({"prompt": [{"role": "assistant", "content": "Hi"}], "response": "x"}, ["'prompt' ends with 'assistant'"]),
     ],
 )
 def test_a_wrong_type_or_turn(tmp_path: Path, row: dict[str, Any], parts: list[str]) -> None:
     says(refused(read_demonstrations, lines(tmp_path / "d.jsonl", row)), "d.jsonl, line 1: ", *parts)
-
-
-def test_a_label_that_is_no_class(tmp_path: Path) -> None:
-    path = lines(tmp_path / "c.jsonl", {"text": "x", "label": [1]})
-    says(refused(read_labelled_texts, path), "line 1: 'label' is [1]", "a class")
 
 
 def test_chosen_the_same_as_rejected(tmp_path: Path) -> None:
@@ -197,14 +188,14 @@ def test_what_bad_rows_do_is_chosen(tmp_path: Path) -> None:
 
 def test_transcripts_and_conversations_that_answer_different_prompts(tmp_path: Path) -> None:
     row = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}
-    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "line 1", "the conversations part before")
+    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "line 1", "the conversations differ before")
     start = "\n\nHuman: a\n\nAssistant:"
     row = {"chosen": start + " b\n\nHuman: c\n\nAssistant: d", "rejected": start + " e"}
-    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "part before their last answer")
+    says(refused(read_preferences, lines(tmp_path / "p.jsonl", row)), "differ before their last answer")
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     other = [{"role": "user", "content": "z"}, {"role": "assistant", "content": "y"}]
     path = lines(tmp_path / "p.jsonl", {"chosen": turns, "rejected": other})
-    says(refused(read_preferences, path), "the conversations part before their last answer")
+    says(refused(read_preferences, path), "the conversations differ before their last answer")
 
 
 @pytest.mark.parametrize(
@@ -291,3 +282,10 @@ def test_no_message_shows_the_machinery(tmp_path: Path) -> None:
         message = refused(read_demonstrations, lines(tmp_path / "d.jsonl", row))
         assert not re.search(r"pydantic|0x[0-9a-f]{8}|<class|Traceback|NoneType", message), message
         assert "expected:" in message
+
+
+@pytest.mark.parametrize(("read", "row"), [(read_demonstrations, DEMONSTRATION), (read_preferences, PAIR)])
+def test_an_id_that_is_not_valid_text_is_a_bad_row(tmp_path: Path, read: Callable[..., Any], row: Any) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({**row, "id": "\ud800"}) + "\n")
+    says(refused(read, path), "line 1: 'id': Input should be a valid string", "found '\\ud800'")

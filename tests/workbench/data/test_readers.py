@@ -14,13 +14,11 @@ from tests.workbench.data.conftest import SHARED
 from workbench.data.readers import (
     read_demonstrations,
     read_items,
-    read_labelled_texts,
     read_preferences,
     read_prompts,
-    read_texts,
     write_records,
 )
-from workbench.data.records import Demonstration, Item, LabelledText, Message, Preference, Prompt, Response, prompt_id
+from workbench.data.records import Demonstration, Item, Message, Preference, Prompt, Response, prompt_id
 
 USER = Message(role="user", content="Hi")
 TURN = {"role": "user", "content": "Hi"}
@@ -115,10 +113,9 @@ def test_text_that_only_mentions_human_is_no_transcript(tmp_path: Path) -> None:
     assert record.prompt == (Message(role="user", content=text),)
 
 
-def test_labelled_texts(tmp_path: Path) -> None:
+def test_texts_with_a_class_are_prompts(tmp_path: Path) -> None:
     rows: list[Row] = [{"text": "buy now", "label": "spam"}, {"text": "see you", "label": 0}]
-    records = read_labelled_texts(jsonl(tmp_path / "c.jsonl", *rows))
-    assert [(record.text, record.label) for record in records] == [("buy now", "spam"), ("see you", "0")]
+    jsonl(tmp_path / "c.jsonl", *rows)
     assert [prompt.prompt[0].content for prompt in read_prompts(tmp_path / "c.jsonl")] == ["buy now", "see you"]
 
 
@@ -147,7 +144,6 @@ OWN: list[tuple[Callable[..., Any], Any]] = [
     (read_prompts, Prompt(id="x", prompt=(USER,))),
     (read_preferences, PREFERENCE),
     (read_items, ITEM),
-    (read_labelled_texts, LabelledText(id="t", text="naïve 東京 🙂", label="ham")),
 ]
 
 
@@ -256,12 +252,6 @@ def test_a_saved_datasets_folder(tmp_path: Path) -> None:
     assert [record.chosen_text for record in records] == [row["chosen"] for row in PAIRS]
 
 
-def test_running_text(tmp_path: Path) -> None:
-    (tmp_path / "t.txt").write_text("One.\n\nTwo.\n", encoding="utf-8")
-    assert read_texts(tmp_path / "t.txt") == ["One.\n\nTwo.\n"]
-    assert read_texts(jsonl(tmp_path / "t.jsonl", {"text": "One."}, {"text": "Two."})) == ["One.", "Two."]
-
-
 READ = """
 import sys
 from workbench.data.readers import read_prompts
@@ -287,9 +277,9 @@ def test_reading_jsonl_imports_nothing_heavy(tmp_path: Path) -> None:
         ("instructions/alpaca_1k.jsonl", read_demonstrations, 1000, 1000),
         ("instructions/gpt4_alpaca_demo_1k.jsonl", read_demonstrations, 999, 985),
         ("instructions/self_instruct_seed_175.jsonl", read_demonstrations, 175, 175),
-        ("classification/sms_spam.jsonl", read_labelled_texts, 5160, 5160),
-        ("classification/app_reviews_5class.jsonl", read_labelled_texts, 4197, 4197),
-        ("classification/davidson_hate_offensive.jsonl", read_labelled_texts, 24783, 24783),
+        ("classification/sms_spam.jsonl", read_prompts, 5160, 5160),
+        ("classification/app_reviews_5class.jsonl", read_prompts, 4197, 4197),
+        ("classification/davidson_hate_offensive.jsonl", read_prompts, 24783, 24783),
     ],
 )
 def test_real_files(name: str, read: Callable[..., Any], count: int, prompts: int) -> None:

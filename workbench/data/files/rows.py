@@ -1,7 +1,7 @@
-"""Rows of users' files, whatever their format. Knows no record.
+"""Rows of users' files in any format: decoding, then the reader of the format. Knows no record.
 
-Each row carries the place it came from, and a row that cannot be read carries its error, so that a reader can report
-the first bad row and count the rest. Libraries beyond the standard one are imported only by the format that needs them.
+Each row carries its place. A row that cannot be read carries its error, so that a reader can count bad rows. A library
+beyond the standard one is imported only by the format that needs it.
 """
 
 import lzma
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from workbench.data.files.csv_rows import csv_rows
-from workbench.data.files.decoding import inner_suffix, open_bytes, text_of_file
+from workbench.data.files.decoding import inner_suffix, open_bytes
 from workbench.data.files.folders import HUB, folder_rows, hub_rows
 from workbench.data.files.json_rows import json_rows
 from workbench.data.files.memory import free_memory
@@ -18,7 +18,6 @@ from workbench.data.files.parquet_rows import parquet_rows
 from workbench.data.files.row import Row
 from workbench.run.errors import WorkbenchError, nearest
 
-__all__ = ["Row", "existing", "read_rows", "read_text", "stream_rows", "too_large"]
 FORMATS = "JSONL, JSON, CSV, TSV, Parquet (also as .gz, .zst, .bz2, .xz), a folder of shards or one saved by `datasets`"
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": json_rows,
@@ -29,16 +28,16 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".parquet": parquet_rows,
 }
 _CHECK_EVERY = 256
-"""Rows between two looks at the free memory."""
+"""Rows between two checks of the free memory."""
 _LEAST_FREE = 256 << 20
-"""Bytes of memory that reading a file leaves free."""
+"""Bytes of memory that reading a file must leave free."""
 
 
 def read_rows(path: str | Path) -> list[Row]:
     """All rows of a file, a folder, or `hub:OWNER/NAME`.
 
     Raises:
-        WorkbenchError: nothing there, an empty or unreadable file, or one that does not fit into memory.
+        WorkbenchError: nothing is there, or it is empty, unreadable or larger than the memory.
     """
     rows: list[Row] = []
     try:
@@ -64,10 +63,10 @@ def too_large(path: str | Path, rows: int) -> WorkbenchError:
 
 
 def stream_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of `read_rows` one after another; only of JSON that is not in lines, the whole file is in memory.
+    """The rows of `read_rows` one by one; only JSON that is not in lines is held in memory as a whole.
 
     Raises:
-        WorkbenchError: nothing there, an unreadable file (also after some rows).
+        WorkbenchError: nothing is there, or it is unreadable, perhaps only after some rows.
     """
     if str(path).startswith(HUB):
         return hub_rows(str(path))
@@ -76,35 +75,23 @@ def stream_rows(path: str | Path) -> Iterator[Row]:
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or an error that names the nearest file there is."""
+    """The path itself, or an error that names the most similar file there is."""
     if path.exists():
         return path
     folder = path.parent
     if not folder.is_dir():
         raise WorkbenchError(
-            path, "no such file: its folder does not exist either", remedy=f"create {folder}, or mend the path"
+            path, "no such file: its folder does not exist either", remedy=f"create {folder}, or fix the path"
         )
     close = nearest(path.name, [entry.name for entry in folder.iterdir()])
     raise WorkbenchError(
         path,
         "no such file",
-        remedy=f"did you mean {str(folder / close)!r}?" if close else f"put it into {folder}, or mend the path",
+        remedy=f"did you mean {str(folder / close)!r}?" if close else f"put it into {folder}, or fix the path",
     )
 
 
-def read_text(path: Path) -> str:
-    """A file's text, whatever its encoding.
-
-    Raises:
-        WorkbenchError: it is a folder, or its encoding cannot be told.
-    """
-    if path.is_dir():
-        raise WorkbenchError(path, "it is a folder, not a file", expected="a text file")
-    return text_of_file(path).read()
-
-
 def _file_rows(path: Path) -> Iterator[Row]:
-    """Rows of one file; a broken archive is an error of the file."""
     try:
         yield from _reader_of(path)(path)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
@@ -116,7 +103,7 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 
 def _reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
-    """What reads a file: by its suffix, and by its first bytes where they say more."""
+    """The reader of a file, by its suffix or, if they say more, its first bytes."""
     with open_bytes(path) as file:
         head = file.read(4096)
     if head.startswith(b"PAR1"):
@@ -124,8 +111,8 @@ def _reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
     suffix = inner_suffix(path)
     if suffix in _READERS:
         return _READERS[suffix]
-    wide = head.replace(b"\x00", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").lstrip()
-    if suffix != ".txt" and wide[:1] in (b"{", b"["):
+    start = head.replace(b"\x00", b"").removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").lstrip()
+    if suffix != ".txt" and start[:1] in (b"{", b"["):
         return json_rows
     raise WorkbenchError(
         path, f"a file of the kind {suffix or 'without a suffix'!r} holds no records", expected=FORMATS

@@ -1,104 +1,107 @@
-"""What a row says, whatever its form, and what a form is. Knows no file format and no purpose."""
+"""What a row says, whatever its form, and how a form is declared. Knows no file format and no purpose."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from workbench.data.files.row import Row
 from workbench.data.forms.fields import Messages
 from workbench.data.records import Item, Preference
 
+CATEGORIES = ("category", "subset", "source")
+"""Columns of public pair files that name the kind of a pair, the finest first."""
+
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with its answers, and what somebody said of them."""
+    """A prompt, its responses, and the judgements of them."""
 
     prompt: Messages
     responses: tuple[str, ...] = ()
     strength: float | None = None
-    """Of two responses: above 0 the first is better, below 0 the second, 0 a tie; None: nobody said."""
+    """For two responses: above 0 the first is better, below 0 the second, 0 is a tie; None: not judged."""
     ratings: tuple[float, ...] = ()
-    """Of each response, higher is better; empty: nobody rated."""
+    """One rating per response, higher is better; empty: not rated."""
     good: bool | None = None
-    """Of one response: whether it was marked as good; None: not marked."""
+    """For one response: whether it is marked as good; None: not marked."""
     runs: tuple[str, ...] = ()
-    """The model behind each response, where the file says so."""
+    """The model behind each response, if the file names it."""
     annotators: tuple[str, ...] = ()
     agreement: float | None = None
-    """Share of the annotators (ties ½) on the better side."""
+    """Share of the annotators on the better side; a tie counts ½."""
     notes: tuple[str, ...] = ()
-    """What was changed in reading, in a few words; counted over the file."""
+    """Short descriptions of changes made while reading; they are counted over the file."""
     own: dict[str, Any] = field(default_factory=dict)
     """Fields of an item to label that the row brings along."""
     record: Preference | Item | None = None
-    """The record that the row is, where our own programs wrote it."""
-
-
-CATEGORIES = ("category", "subset", "source")
-"""Columns of public pair files that say what kind of pair it is, the finest first."""
-Uses = Callable[[Row], Iterable[str]]
+    """The record itself, if one of our own programs wrote the row."""
 
 
 @dataclass(frozen=True)
-class PromptPart:
+class Columns:
+    """The columns that a form or a part of one reads."""
+
+    needs: tuple[str, ...]
+    """A row without one of these is not in this form."""
+    _: KW_ONLY
+    when: Callable[[Row], bool] = lambda row: True
+    """A condition on the values of these columns."""
+    may_have: tuple[str, ...] = ()
+    """Further columns that are read if the row has them."""
+    judged_by: Callable[[Row], Iterable[str]] = lambda row: ()
+    """Columns of a row from which its judgement is read."""
+
+
+@dataclass(frozen=True)
+class PromptColumns(Columns):
     """Columns that make a prompt."""
 
-    needs: tuple[str, ...]
+    _: KW_ONLY
     read: Callable[[Row], Messages]
-    may_have: tuple[str, ...] = ()
-    when: Callable[[Row], bool] = lambda row: True
-    """A condition on the values beyond that the columns are there."""
 
 
 @dataclass(frozen=True)
-class AnswerPart:
-    """Columns that hold answers, and judgements of them."""
+class AnswerColumns(Columns):
+    """Columns with answers to a prompt in other columns, and with judgements of them."""
 
-    needs: tuple[str, ...]
+    _: KW_ONLY
     read: Callable[[Row, Messages], Example]
-    judged_by: Uses = lambda row: ()
-    """Columns with judgements that are read where the row has them."""
-    may_have: tuple[str, ...] = ()
-    when: Callable[[Row], bool] = lambda row: True
 
 
 @dataclass(frozen=True)
-class Form:
-    """A way to write an example: the columns it needs, and how to read them."""
+class Form(Columns):
+    """Columns that make a whole example."""
 
-    needs: tuple[str, ...]
+    _: KW_ONLY
     prompt: Callable[[Row], Messages]
-    """The prompt alone: an answer that is bad or missing is no error then."""
+    """Reads the prompt alone, without looking at the answer."""
     example: Callable[[Row], Example] | None = None
-    """None: the row holds a prompt alone."""
-    may_have: tuple[str, ...] = ()
-    judged_by: Uses = lambda row: ()
-    when: Callable[[Row], bool] = lambda row: True
+    """None: the row holds only a prompt."""
 
     @classmethod
-    def of(cls, prompt: PromptPart, answers: AnswerPart | None) -> "Form":
-        """A prompt's columns together with those of the answers."""
+    def of(cls, prompt: PromptColumns, answers: AnswerColumns | None) -> "Form":
+        """A form from prompt columns and, if there are any, answer columns."""
         if answers is None:
-            return cls(prompt.needs, prompt.read, may_have=prompt.may_have)
+            return cls(prompt.needs, prompt=prompt.read, may_have=prompt.may_have)
         read = answers.read
         return cls(
             (*prompt.needs, *answers.needs),
-            prompt.read,
-            lambda row: read(row, prompt.read(row)),
-            (*prompt.may_have, *answers.may_have),
-            answers.judged_by,
+            prompt=prompt.read,
+            example=lambda row: read(row, prompt.read(row)),
+            may_have=(*prompt.may_have, *answers.may_have),
+            judged_by=answers.judged_by,
         )
 
     @property
     def name(self) -> str:
-        """The form as its columns."""
+        """The needed columns, as messages name the form."""
         return ", ".join(self.needs)
 
     def uses(self, row: Row) -> set[str]:
-        """Columns of a row that the form reads."""
+        """The columns of a row that the form reads."""
         return {*self.needs, *self.may_have, *self.judged_by(row)}
 
     def shape(self, row: Row) -> str:
-        """The form with the shape of its first column: text and messages are not mixed in one file."""
+        """The form and the type of its first column: one file must not mix text and messages."""
         value = row.fields.get(self.needs[0])
         return f"{self.name} ({'messages' if isinstance(value, list | tuple) else 'text'})"

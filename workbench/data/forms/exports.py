@@ -1,23 +1,24 @@
-"""Exports of other labelling tools: Argilla and Label Studio. Each reader is pure.
+"""Exports of other labelling tools: Argilla and Label Studio.
 
-A task holds a prompt, two answers and what each annotator said; the judgements are joined by majority.
+A task holds a prompt, two answers, and one judgement per annotator; the majority decides.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.data.files.row import Row
-from workbench.data.forms.example import Example, Form
+from workbench.data.forms.example import Example, Form, PromptColumns
 from workbench.data.forms.fields import Messages, answer_of, short
 from workbench.data.forms.judgements import TIES, side_of
-from workbench.data.forms.prompts import PROMPTS
 
 _PAIRS = tuple(
     (f"{name}{first}", f"{name}{second}")
     for name in ("response", "answer", "output", "completion", "text", "generation")
     for first, second in (("1", "2"), ("_1", "_2"), ("_a", "_b"), ("-1", "-2"))
 )
-HOW = "docs/data.md (labels of other tools) says which exports are read"
+HOW = "docs/data.md (labels of other tools) lists the exports that are read"
+Vote = tuple[float, str]
+"""Above 0 for the first answer, below 0 for the second; and the annotator."""
 
 
 def _task(row: Row, name: str) -> tuple[Row, tuple[str, str]]:
@@ -25,46 +26,49 @@ def _task(row: Row, name: str) -> tuple[Row, tuple[str, str]]:
     fields = row.fields[name]
     if not isinstance(fields, Mapping):
         raise row.fail(f"{name!r} is {short(fields)}", expected="an object with a prompt and two answers", remedy=HOW)
-    inner = Row(row.place, {str(key).lower(): value for key, value in fields.items() if value is not None})
-    columns = next((pair for pair in _PAIRS if all(column in inner.fields for column in pair)), None)
+    task = Row(row.place, {str(key).lower(): value for key, value in fields.items() if value is not None})
+    columns = next((pair for pair in _PAIRS if all(column in task.fields for column in pair)), None)
     if columns is None:
         raise row.fail(
             f"no two answers among the fields of the task: {', '.join(map(str, fields))}",
             expected="prompt, response1, response2 (or answer1, answer2)",
             remedy=f"make items (prompt, response_a, response_b) or pairs (prompt, chosen, rejected) of them; {HOW}",
         )
-    return inner, columns
+    return task, columns
 
 
-def _prompt(row: Row, name: str) -> Messages:
-    inner, _ = _task(row, name)
-    part = next((part for part in PROMPTS if all(n in inner.fields for n in part.needs) and part.when(inner)), None)
-    if part is None:
+def _prompt(row: Row, name: str, prompts: Sequence[PromptColumns]) -> Messages:
+    task, _ = _task(row, name)
+    columns = next((c for c in prompts if task.fields.keys() >= set(c.needs) and c.when(task)), None)
+    if columns is None:
         raise row.fail(
-            f"no prompt among the fields of the task: {', '.join(inner.fields)}", expected="prompt", remedy=HOW
+            f"no prompt among the fields of the task: {', '.join(task.fields)}", expected="prompt", remedy=HOW
         )
-    return part.read(inner)
+    return columns.read(task)
 
 
-def _example(row: Row, name: str, votes: Sequence[tuple[float, str]]) -> Example:
-    """A task with the judgements of its annotators: above 0 for the first answer."""
-    inner, columns = _task(row, name)
-    answers = tuple(answer_of(inner, column) for column in columns)
+def _example(row: Row, name: str, prompts: Sequence[PromptColumns], votes: Sequence[Vote]) -> Example:
+    """A task with the majority of its votes; the strength is the mean over the votes of the winning side."""
+    task, columns = _task(row, name)
+    answers = tuple(answer_of(task, column) for column in columns)
+    prompt = _prompt(row, name, prompts)
     if not votes:
-        return Example(_prompt(row, name), answers)
+        return Example(prompt, answers)
     signs = [(vote > 0) - (vote < 0) for vote, _ in votes]
-    total = sum(signs)
-    side = (total > 0) - (total < 0)
+    side = (sum(signs) > 0) - (sum(signs) < 0)
     sizes = [abs(vote) for vote, _ in votes if side and vote * side > 0]
-    strength = side * sum(sizes) / len(sizes) if side else 0.0
     agreement = sum(1.0 if sign == side else 0.5 if sign == 0 else 0.0 for sign in signs) / len(signs)
-    who = tuple(dict.fromkeys(name for _, name in votes if name))
     return Example(
-        _prompt(row, name), answers, strength, annotators=who, agreement=agreement if len(votes) > 1 else None
+        prompt,
+        answers,
+        side * sum(sizes) / len(sizes) if side else 0.0,
+        annotators=tuple(dict.fromkeys(who for _, who in votes if who)),
+        agreement=agreement if len(votes) > 1 else None,
     )
 
 
-def _sides(columns: tuple[str, str], tool: str = "") -> tuple[set[str], set[str]]:
+def _sides(columns: tuple[str, str]) -> tuple[set[str], set[str]]:
+    """The names that each of the two answers may have in a judgement."""
     first, second = (
         {column, column.replace("-", "_"), nth, side, letter}
         for column, nth, side, letter in zip(columns, ("1", "2"), ("left", "right"), ("a", "b"), strict=True)
@@ -72,18 +76,18 @@ def _sides(columns: tuple[str, str], tool: str = "") -> tuple[set[str], set[str]
     return first, second
 
 
-def _argilla(row: Row) -> Example:
+def _argilla_votes(row: Row) -> list[Vote]:
     _, columns = _task(row, "fields")
     names = _sides(columns)
-    return _example(row, "fields", [(_vote(row, value, names), who) for value, who in _argilla_answers(row)])
+    return [(_vote(row, value, names), who) for value, who in _argilla_answers(row)]
 
 
 def _argilla_answers(row: Row) -> list[tuple[Any, str]]:
-    """Submitted values of the question about preference, each with its annotator; both notations of Argilla."""
+    """The submitted values of the preference question, each with its annotator; in both notations of Argilla."""
     responses = row.fields.get("responses") or {}
-    if isinstance(responses, Mapping):  # Argilla 2: question → its answers
+    if isinstance(responses, Mapping):  # Argilla 2: question → answers
         given = [(name, entry) for name, entries in responses.items() for entry in _objects(row, str(name), entries)]
-    else:  # Argilla 1: an entry for each annotator, with the values of all questions
+    else:  # Argilla 1: one entry per annotator, with the values of all questions
         given = [
             (name, {**entry, "value": value.get("value") if isinstance(value, Mapping) else value})
             for entry in _objects(row, "responses", responses)
@@ -130,7 +134,7 @@ def _vote(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
     return side_of(row, "responses", value, names)
 
 
-def _label_studio(row: Row) -> Example:
+def _label_studio_votes(row: Row) -> list[Vote]:
     _, columns = _task(row, "data")
     names = _sides(columns)
     votes = []
@@ -141,13 +145,13 @@ def _label_studio(row: Row) -> Example:
             vote = _selected(row, result, columns, names)
             if vote is not None:
                 votes.append((vote, str(annotation.get("completed_by") or "")))
-    return _example(row, "data", votes)
+    return votes
 
 
 def _selected(
     row: Row, result: Mapping[str, Any], columns: tuple[str, str], names: tuple[set[str], set[str]]
 ) -> float | None:
-    """The judgement of one result: a pairwise selection, or a single choice; None for other tags (a comment, say)."""
+    """The vote of one result: a pairwise selection or a single choice; None for other results, such as a comment."""
     value, kind = _object(row, "value", result.get("value")), result.get("type")
     if kind == "pairwise":
         shown = [name.strip().lower() for name in str(result.get("to_name", "")).split(",")]
@@ -160,19 +164,23 @@ def _selected(
     return None
 
 
-EXPORTS: tuple[Form, ...] = (
-    Form(
+def label_studio(prompts: Sequence[PromptColumns]) -> Form:
+    """A Label Studio task; `prompts` are the columns that may hold its prompt."""
+    return Form(
         ("data", "annotations"),
-        lambda row: _prompt(row, "data"),
-        _label_studio,
-        ("id",),
         when=lambda row: isinstance(row.fields["data"], Mapping),
-    ),
-    Form(
+        prompt=lambda row: _prompt(row, "data", prompts),
+        example=lambda row: _example(row, "data", prompts, _label_studio_votes(row)),
+        may_have=("id",),
+    )
+
+
+def argilla(prompts: Sequence[PromptColumns]) -> Form:
+    """An Argilla record; `prompts` are the columns that may hold its prompt."""
+    return Form(
         ("fields",),
-        lambda row: _prompt(row, "fields"),
-        _argilla,
-        ("id", "responses"),
         when=lambda row: isinstance(row.fields["fields"], Mapping),
-    ),
-)
+        prompt=lambda row: _prompt(row, "fields", prompts),
+        example=lambda row: _example(row, "fields", prompts, _argilla_votes(row)),
+        may_have=("id", "responses"),
+    )

@@ -1,4 +1,4 @@
-"""Single fields of a row: texts and messages, in the ways that people write them. Knows no form and no file."""
+"""One field of a row as text, number, messages or prompt, in every notation that is read. Knows no form and no file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,25 +21,25 @@ TOOL_KEYS = ("tool_calls", "function_call")
 
 
 class EmptyRow(WorkbenchError):
-    """A row that is well formed but teaches nothing: an empty answer, or two answers that are the same."""
+    """A well-formed row that teaches nothing: an empty answer, or two identical answers."""
 
 
 class SetAside(WorkbenchError):
-    """A good row that is not for this purpose, such as an answer that is marked as bad: counted, and no fault."""
+    """A valid row that the purpose does not use, such as an answer marked as bad. It is counted, and not an error."""
 
 
-def worthless(row: Row, problem: str, expected: str) -> EmptyRow:
+def empty_row(row: Row, problem: str, expected: str) -> EmptyRow:
     """The error for a row that teaches nothing."""
-    return EmptyRow(row.place, problem, expected=expected, remedy="delete the row, or mend it")
+    return EmptyRow(row.place, problem, expected=expected, remedy="delete or fix the row")
 
 
 def text_of(row: Row, name: str) -> str:
-    """A field that must be text. A text may be empty; null is empty."""
+    """A field that must be text, perhaps empty; null is empty."""
     return _text(row, name, "" if name in row.nulls else row.fields[name])
 
 
 def optional_text(row: Row, *names: str) -> str:
-    """The text of the first of these columns that has any, else an empty text."""
+    """The first text among these columns that is not blank, else an empty text."""
     return next((text for name in names if name in row.fields and (text := text_of(row, name)).strip()), "")
 
 
@@ -55,14 +55,14 @@ def _text(row: Row, name: str, value: object) -> str:
 
 
 def not_blank(row: Row, name: str, text: str) -> str:
-    """The text, or an error when it is empty or blank."""
+    """The text, or an error if it is empty or blank."""
     if not text.strip():
-        raise worthless(row, f"{name!r} is empty", f"some text in {name!r}")
+        raise empty_row(row, f"{name!r} is empty", f"some text in {name!r}")
     return text
 
 
 def number_of(row: Row, name: str) -> float:
-    """A field that must be a number; CSV writes it as text."""
+    """A field that must be a number, perhaps written as text."""
     value = row.fields[name]
     try:
         return float(value)
@@ -73,13 +73,13 @@ def number_of(row: Row, name: str) -> float:
 def messages_of(row: Row, name: str) -> Messages:
     """A field that must be a message or a list of them, in OpenAI's or ShareGPT's notation.
 
-    Assistant messages in a row are joined by a blank line.
+    Consecutive assistant messages are joined by a blank line.
     """
     value = row.fields.get(name)
     if isinstance(value, Mapping):
         value = [value]
     if value is None or value == "":
-        raise worthless(row, f"{name!r} is empty", f"at least one {MESSAGE}")
+        raise empty_row(row, f"{name!r} is empty", f"at least one {MESSAGE}")
     if not isinstance(value, list | tuple):
         raise row.fail(f"{name!r} is {_kind(value)}: {short(value)}", expected=f"{name!r} as a list of {MESSAGE}")
     if not value:
@@ -88,7 +88,7 @@ def messages_of(row: Row, name: str) -> Messages:
 
 
 def joined(messages: Sequence[Message]) -> Messages:
-    """Assistant messages in a row as one."""
+    """Messages with consecutive assistant messages joined."""
     result: list[Message] = []
     for message in messages:
         if result and result[-1].role == message.role == "assistant":
@@ -106,7 +106,7 @@ def _message(row: Row, name: str, turn: Any) -> Message:
     _refuse_tools(row, name, turn, role)
     for key in keys:
         if key in turn and turn[key] is None:
-            raise worthless(row, f"'{name}.{key}' is empty", MESSAGE)
+            raise empty_row(row, f"'{name}.{key}' is empty", MESSAGE)
         if key not in turn:
             others = [str(other) for other in turn if other not in keys] if set(keys) & set(turn) else []
             raise row.fail(
@@ -123,13 +123,13 @@ def _message(row: Row, name: str, turn: Any) -> Message:
 
 
 def _refuse_tools(row: Row, name: str, turn: Mapping[str, Any], role: object) -> None:
-    """Tool calls have no place in our messages, and must not vanish from a conversation."""
+    """Our messages cannot hold tool calls, and a conversation must not lose them silently."""
     used = next((key for key in TOOL_KEYS if turn.get(key)), None)
     if used or str(role).strip().lower() in TOOL_ROLES:
         raise row.fail(
             f"a conversation with tools: {name!r} " + (f"has {used!r}" if used else f"is from {role!r}"),
             expected="turns of system, user and assistant that are text",
-            remedy="write calls and results into the text of the turns, or leave these rows out: data.bad_rows=skip",
+            remedy="write calls and results into the text of the turns, or skip these rows: data.bad_rows=skip",
         )
 
 
@@ -142,49 +142,54 @@ def _content(row: Row, name: str, content: object) -> str:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
         if not isinstance(text, str):
             kind = part.get("type") if isinstance(part, Mapping) else _kind(part)
-            raise row.fail(f"a part that is no text: '{name}[{index}]' is {kind!r}", expected="parts of type 'text'")
+            raise row.fail(f"a part that is not text: '{name}[{index}]' is {kind!r}", expected="parts of type 'text'")
         parts.append(_text(row, f"{name}[{index}]", text))
     return "\n".join(parts)
 
 
 def ends_with_user(row: Row, name: str, prompt: Messages) -> Messages:
-    """The prompt, or an error when there is nothing in it to answer."""
+    """The prompt, or an error if it does not end with a user message that says something."""
     last = prompt[-1].role if prompt else "nothing"
     if last != "user":
-        raise row.fail(f"{name!r} ends with {last!r}", expected="a prompt that ends with a user's message")
+        raise row.fail(f"{name!r} ends with {last!r}", expected="a prompt that ends with a user message")
     not_blank(row, name, prompt[-1].content)
     return prompt
 
 
 def prompt_of(row: Row, name: str) -> Messages:
-    """A prompt in any shape: messages, texts of turns that the user begins, a transcript, or a user's plain text."""
+    """A prompt in any notation: messages, alternating texts that begin with the user's, a transcript, or plain text."""
     value = row.fields.get(name)
     if isinstance(value, list | tuple) and value and all(isinstance(turn, str) for turn in value):
         return ends_with_user(row, name, alternating(value))
     if isinstance(value, list | tuple | Mapping):
         return ends_with_user(row, name, messages_of(row, name))
+    return text_prompt(row, name)
+
+
+def text_prompt(row: Row, name: str) -> Messages:
+    """A prompt as text: the turns of a transcript, or else one turn of the user."""
     text = text_of(row, name)
     turns = prompt_turns(text)
     return ends_with_user(row, name, (Message(role="user", content=text),) if turns is None else turns)
 
 
 def alternating(texts: Sequence[str]) -> Messages:
-    """Texts of turns, the user's first."""
+    """Texts as turns of user and assistant, the user first."""
     return tuple(Message(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts))
 
 
 def last_answer(row: Row, name: str, messages: Messages) -> str:
-    """The text of the one assistant message."""
+    """The text of messages that must be one assistant message."""
     if len(messages) != 1 or messages[0].role != "assistant":
         roles = ", ".join(message.role for message in messages)
-        raise row.fail(f"{name!r} holds the turns {roles}", expected="one assistant message")
+        raise row.fail(f"{name!r} has the turns {roles}", expected="one assistant message")
     return messages[0].content
 
 
 def answer_of(row: Row, name: str) -> str:
-    """An answer as text, as one message, or as a list with one text; it may be empty.
+    """An answer as text, as one message, or as a list of one text; it may be empty.
 
-    The one space that transcripts leave before an answer is taken off by the caller, who knows the form.
+    Transcripts put a space before an answer; the caller removes it where its form has one.
     """
     value = row.fields.get(name)
     if isinstance(value, list | tuple) and len(value) == 1 and (isinstance(value[0], str) or value[0] is None):
@@ -202,6 +207,6 @@ def _kind(value: object) -> str:
 
 
 def short(value: object) -> str:
-    """A value as a message shows it."""
+    """A value as error messages show it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,4 +1,4 @@
-"""Which of two answers is better, in the words of other people's files. Pure."""
+"""Which of two answers is better, or how good one is, in the notations of public files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,26 +9,13 @@ from workbench.data.forms.fields import number_of, short
 SIGNED = ("overall_preference", "preference_strength")
 """Numbers below 0 for the first answer, above 0 for the second, 0 for a tie (HelpSteer)."""
 WINNERS = (
-    "winner",
-    "preference",
-    "preferred",
-    "preferred_response",
-    "better",
-    "better_response",
-    "better_response_id",
-    "comparison",
-    "choice",
-    "verdict",
-    "judgement",
-    "judgment",
-    "label",
-    "chosen",
-    "preference.responses",
+    *("winner", "preference", "preferred", "preferred_response", "better", "better_response", "better_response_id"),
+    *("comparison", "choice", "verdict", "judgement", "judgment", "label", "chosen", "preference.responses"),
 )
 """Columns that name the better answer, or a tie."""
 TIES = ("tie", "ties", "tied", "tie_(bothbad)", "bothbad", "both_bad", "tie_bothbad", "both", "equal", "draw", "same")
 RATINGS = ("helpfulness", "overall_score", "rating", "score", "reward")
-"""Columns that rate one answer by a number, higher is better; the first that a row has counts."""
+"""Columns that rate one answer by a number, higher is better; if a row has several, the first counts."""
 LABELS = ("label", "kto_tag")
 """Columns that mark one answer as good or bad (KTO)."""
 _YES, _NO = ("true", "1", "1.0", "yes", "good", "desirable"), ("false", "0", "0.0", "no", "bad", "undesirable")
@@ -45,8 +32,14 @@ def _one_hot(suffixes: tuple[str, str]) -> tuple[str, str, str]:
     return f"winner_model{first}", f"winner_model{second}", "winner_tie"
 
 
+def runs_of(row: Row, suffixes: tuple[str, str]) -> tuple[str, ...]:
+    """The models behind two answers (`model_a`, `model_b`), if the row names one."""
+    runs = tuple(str(row.fields.get(f"model{suffix}", "")) for suffix in suffixes)
+    return runs if any(runs) else ()
+
+
 def judged_by(row: Row, suffixes: tuple[str, str]) -> tuple[str, ...]:
-    """The columns of a row that say which of two answers is better, by the first notation it has."""
+    """The columns that say which of two answers is better; if a row has several notations, the first counts."""
     rated = ((f"{name}{suffixes[0]}", f"{name}{suffixes[1]}") for name in ("score", "rating"))
     notations = (_one_hot(suffixes), *((name,) for name in SIGNED), *((name,) for name in WINNERS), *rated)
     given = {name for name, value in row.fields.items() if not (isinstance(value, str) and not value.strip())}
@@ -54,12 +47,12 @@ def judged_by(row: Row, suffixes: tuple[str, str]) -> tuple[str, ...]:
 
 
 def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> float | None:
-    """Above 0 the first answer is better, below 0 the second, 0 a tie; None: the row does not say.
+    """Above 0 if the first answer is better, below 0 if the second is, 0 for a tie; None: the row does not say.
 
     Args:
         row: with the two answers.
         columns: the columns of the two answers.
-        suffixes: what tells the two apart, such as `_a` and `_b`; also of columns about them.
+        suffixes: of these columns and of those about the two answers, such as `_a` and `_b`.
     """
     names = judged_by(row, suffixes)
     if not names:
@@ -77,15 +70,13 @@ def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -
     value, known = row.fields[names[0]], _names_of(row, columns, suffixes)
     if not isinstance(value, list | tuple):
         return side_of(row, names[0], value, known)
-    given = [
-        entry.get("value") if isinstance(entry, Mapping) else entry for entry in value
-    ]  # Argilla, an annotator each
-    total = sum(side_of(row, names[0], entry, known) for entry in given)
-    return float((total > 0) - (total < 0)) if given else None
+    votes = [entry.get("value") if isinstance(entry, Mapping) else entry for entry in value]  # Argilla: per annotator
+    total = sum(side_of(row, names[0], vote, known) for vote in votes)
+    return float((total > 0) - (total < 0)) if votes else None
 
 
 def _names_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> tuple[set[str], set[str]]:
-    """What each of the two answers may be called."""
+    """The names that each of the two answers may have in a judgement."""
     first, second = (
         {
             _normal(column),
@@ -102,13 +93,13 @@ def _names_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> 
 
 
 def side_of(row: Row, name: str, value: Any, names: tuple[set[str], set[str]]) -> float:
-    """1 where a value names the first answer, -1 the second, 0 a tie."""
-    said = _normal(value)
-    if said in names[0]:
+    """1 if a value names the first answer, -1 for the second, 0 for a tie."""
+    named = _normal(value)
+    if named in names[0]:
         return 1.0
-    if said in names[1]:
+    if named in names[1]:
         return -1.0
-    if said in TIES:
+    if named in TIES:
         return 0.0
     known = [*sorted(names[0]), *sorted(names[1]), "tie"]
     raise row.fail(f"{name!r} is {short(value)}, which names neither answer", expected=", ".join(known))
@@ -135,18 +126,18 @@ def good_of(row: Row) -> bool | None:
     name = labelled_by(row)
     if name is None:
         return None
-    said = _normal(row.fields[name])
-    if said in _YES or said in _NO:
-        return said in _YES
+    marked = _normal(row.fields[name])
+    if marked in _YES or marked in _NO:
+        return marked in _YES
     raise row.fail(
-        f"{name!r} is {short(row.fields[name])}, beside an answer",
+        f"{name!r} is {short(row.fields[name])}",
         expected="true or false: whether the answer is good",
-        remedy=f"data.ignore=[{name}] leaves the column unread",
+        remedy=f"data.ignore=[{name}] skips the column",
     )
 
 
 def listed_rating(entry: Mapping[str, Any]) -> float | None:
-    """The rating of an entry in a list of answers; a rank counts from 1, the best."""
+    """The rating of an entry in a list of answers; ranks count from 1, the best."""
     for name, sign in (("rank", -1), ("overall_score", 1), ("rating", 1), ("score", 1)):
         value = entry.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The error for a row in no form: by the form it comes nearest to, with renames that work. Pure."""
+"""The error for a row in no form: what the nearest form lacks, and renames that would work."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,10 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "prompts": (("prompt",), ("instruction",), ("question",), ("messages",), ("text",)),
     "items": (("prompt", "responses"), ("prompt", "response_a", "response_b")),
     "answers": (("prompt", "chosen", "rejected"), ("prompt", "responses"), ("prompt", "response"), ("messages",)),
-    "labelled texts": (("text", "label"),),
-    "texts": (("text",),),
 }
-"""Purpose → the forms that its messages name; docs/data.md has all."""
+"""Purpose → the forms that error messages name; docs/data.md lists all."""
 _LIKELY = 0.75
-"""Similarity of two names from which one may be a misspelling of the other."""
+"""Similarity from which one name may be a misspelling of another."""
 
 
 def missing(row: Row, purpose: str, needs: Sequence[str] | None = None) -> WorkbenchError:
@@ -32,7 +30,7 @@ def missing(row: Row, purpose: str, needs: Sequence[str] | None = None) -> Workb
     Args:
         row: with canonical names.
         purpose: a key of `FORMS`.
-        needs: the form of the file's other rows, where it is known.
+        needs: the columns of the file's form, if known.
     """
     found = ", ".join(row.fields) or "nothing"
     tool = next((name for name in ("label_annotations", "annotations", "result") if name in row.fields), None)

@@ -1,10 +1,10 @@
-"""Columns that make a prompt: the question, its input, what was said before, a system text. Each reader is pure."""
+"""Columns that make a prompt: the question, its input, earlier turns, a system text."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.data.files.row import Row
-from workbench.data.forms.example import PromptPart
+from workbench.data.forms.example import PromptColumns
 from workbench.data.forms.fields import (
     Messages,
     alternating,
@@ -24,18 +24,17 @@ INPUT = ("input", "context")
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
-def question_of(row: Row, name: str) -> Messages:
-    """A question with what stands in other columns: the system text, earlier turns, then the question and its input."""
-    prompt = prompt_of(row, name) if name != "instruction" else (Message(role="user", content=_instruction(row)),)
+def _question(row: Row, name: str) -> Messages:
+    """The system text, the earlier turns, then the question and its input."""
+    if name == "instruction":  # always text, even if it looks like a transcript
+        prompt: Messages = (Message(role="user", content=not_blank(row, name, text_of(row, name))),)
+    else:
+        prompt = prompt_of(row, name)
     return with_system(row, _with_history(row, _with_input(row, name, prompt)))
 
 
-def _instruction(row: Row) -> str:
-    return not_blank(row, "instruction", text_of(row, "instruction"))
-
-
 def _with_input(row: Row, name: str, prompt: Messages) -> Messages:
-    """Alpaca's way: the question, a blank line, the input; messages as `context` stand before the question."""
+    """Alpaca's form: the question, a blank line, the input. Messages in `context` go before the question."""
     for column in INPUT:
         value = row.fields.get(column)
         if column == name or value is None:
@@ -54,7 +53,7 @@ def _with_input(row: Row, name: str, prompt: Messages) -> Messages:
 
 
 def _with_history(row: Row, prompt: Messages) -> Messages:
-    """Turns that were said before: pairs of question and answer, messages, texts that alternate, or a transcript."""
+    """The prompt after its earlier turns: pairs of texts, messages, alternating texts, or a transcript."""
     value = row.fields.get("history")
     if value is None or value in ("", [], "[]"):
         return prompt
@@ -78,76 +77,71 @@ def _history(row: Row, value: Any) -> Messages:
 
 
 def with_system(row: Row, prompt: Messages) -> Messages:
-    """A prompt behind the system text that stands in a column of its own."""
+    """The prompt after the system text that another column holds."""
     text = optional_text(row, *SYSTEM)
     if not text:
         return prompt
     if prompt and prompt[0].role == "system":
         if prompt[0].content.strip() == text.strip():
             return prompt
-        raise row.fail("two system messages: one in the prompt, one in a column of its own", expected="one")
+        raise row.fail("two system messages: one in the prompt, one in another column", expected="one")
     return (Message(role="system", content=text), *prompt)
 
 
 def opening_of(row: Row, name: str) -> Messages:
-    """The turns of a conversation up to the user's last, and the system text beside it."""
+    """The system text and the turns of a conversation up to the last turn of the user."""
     messages = with_system(row, messages_of(row, name))
     last = max((index for index, turn in enumerate(messages) if turn.role == "user"), default=-1)
     return ends_with_user(row, name, messages[: last + 1])
 
 
-def turns_before(row: Row, name: str) -> Messages:
-    """A conversation that ends with the user's turn."""
-    return with_system(row, ends_with_user(row, name, messages_of(row, name)))
-
-
 def _input_messages(row: Row) -> Messages:
-    """OpenAI's `input` of preference data: an object with messages, and tools that we do not have."""
+    """The `input` of OpenAI's preference data: an object with messages; tools are refused."""
     value = row.fields["input"]
     if value.get("tools"):
         raise row.fail("a conversation with tools: 'input' has 'tools'", expected="turns that are text")
     return ends_with_user(row, "input", messages_of(Row(row.place, {"input": value.get("messages")}), "input"))
 
 
-def _user_is_last(name: str) -> PromptPart:
-    def user_last(row: Row) -> bool:
-        value = row.fields[name]
-        last = value[-1] if isinstance(value, list | tuple) and value else None
-        said = str(last.get("role", last.get("from", ""))).lower() if isinstance(last, Mapping) else ""
-        return said in ("user", "human", "prompter")
-
-    return PromptPart((name,), lambda row: turns_before(row, name), SYSTEM, user_last)
+def _user_is_last(row: Row, name: str) -> bool:
+    value = row.fields[name]
+    last = value[-1] if isinstance(value, list | tuple) and value else None
+    speaker = str(last.get("role", last.get("from", ""))).lower() if isinstance(last, Mapping) else ""
+    return speaker in ("user", "human", "prompter")
 
 
-def _question(name: str) -> PromptPart:
-    may_have = (*SYSTEM, *(column for column in INPUT if column != name), "history")
-    return PromptPart((name,), lambda row: question_of(row, name), may_have)
-
-
-def _is_list(name: str) -> PromptPart:
-    return PromptPart(
+def open_conversation(name: str) -> PromptColumns:
+    """A conversation that ends with the user's turn."""
+    return PromptColumns(
         (name,),
-        lambda row: with_system(row, prompt_of(row, name)),
-        SYSTEM,
-        lambda row: isinstance(row.fields[name], list | tuple),
+        when=lambda row: _user_is_last(row, name),
+        read=lambda row: with_system(row, ends_with_user(row, name, messages_of(row, name))),
+        may_have=SYSTEM,
     )
 
 
-def _is_post(row: Row) -> bool:
-    """Whether `history` is what the answers of the Stanford Human Preferences answer."""
-    return isinstance(row.fields["history"], str) and "human_ref_a" in row.fields
+def question(name: str) -> PromptColumns:
+    """A question as text or messages, with its input, the history and a system text in other columns."""
+    others = (column for column in INPUT if column != name)
+    return PromptColumns((name,), read=lambda row: _question(row, name), may_have=(*SYSTEM, *others, "history"))
 
 
-PROMPTS: tuple[PromptPart, ...] = (
-    _question("prompt"),
-    _question("instruction"),
-    _question("question"),
-    _question("query"),
-    *(_user_is_last(name) for name in CONVERSATIONS),
-    _is_list("context"),
-    PromptPart(("input",), _input_messages, when=lambda row: isinstance(row.fields["input"], Mapping)),
-    _question("input"),
-    _question("user"),
-    PromptPart(("history",), lambda row: prompt_of(row, "history"), when=_is_post),
+def message_list(name: str) -> PromptColumns:
+    """A list of messages in a column that may also hold text."""
+    return PromptColumns(
+        (name,),
+        when=lambda row: isinstance(row.fields[name], list | tuple),
+        read=lambda row: with_system(row, prompt_of(row, name)),
+        may_have=SYSTEM,
+    )
+
+
+OPENAI_INPUT = PromptColumns(
+    ("input",), when=lambda row: isinstance(row.fields["input"], Mapping), read=_input_messages
 )
-"""In this order: of two that a row has, the first is the prompt."""
+POST = PromptColumns(
+    ("history",),
+    when=lambda row: isinstance(row.fields["history"], str) and "human_ref_a" in row.fields,
+    read=lambda row: prompt_of(row, "history"),
+)
+"""The post that the answers of the Stanford Human Preferences are about."""
