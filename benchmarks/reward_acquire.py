@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.record import RESULTS, write_result
 from benchmarks.reward_fits import Truth, difference, fitted, labelled, split_items
-from reward.acquire import COMMITTEES, acquire
-from reward.curve_fit import fit_power_law
+from reward.verbs.acquire import COMMITTEES, acquire
+from reward.verbs.curve_fit import fit_power_law
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
 from workbench.tiny.annotators import SIMULATED

@@ -21,9 +21,9 @@ from annotate.queue.rules import Queue
 from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
 from annotate.simulate import simulate
 from annotate.store.database import Store
-from reward.acquire import Pair, pairs_of
 from reward.config import RewardConfig
 from reward.train import train
+from reward.verbs.acquire import Pair, pairs_of
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_items, read_prompts, write_records
 from workbench.data.records import Item, Preference, content_id

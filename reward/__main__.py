@@ -1,6 +1,6 @@
-"""`python -m reward CONFIG.yaml [a.b=value …] [options]` trains; other verbs use finished runs (reward/verbs.py)."""
+"""`python -m reward CONFIG.yaml [a.b=value …] [options]` trains; verbs use finished runs (reward/verbs/command.py)."""
 
-from reward.verbs import VERBS, make_parser
+from reward.verbs.command import VERBS, make_parser
 from workbench.run.command_line import parse_words, run_main
 
 

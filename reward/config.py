@@ -1,11 +1,11 @@
 """Configuration of reward modelling."""
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from reward.passport.checks import Profile
-from reward.passport.probes import PROBE_NAMES
+from reward.passport.interventions import PROBE_NAMES
 from workbench.run.config import Section
 from workbench.run.sections import (
     CheckpointSection,
@@ -20,6 +20,14 @@ from workbench.run.sections import (
     StartSection,
     TrackingSection,
 )
+
+Profile = Literal["helpful", "harmless"]
+PROFILES: dict[Profile, tuple[str, ...]] = {
+    "helpful": (),
+    "harmless": ("refusal", "empty", "truncated", "other_answer"),
+}
+"""What the labels ask for → probes that say nothing about it. Where labels ask for harmlessness alone, saying less,
+refusing, or giving another prompt's refusal can rightly be the better answer."""
 
 
 class RewardPairSection(PairSection):
@@ -115,6 +123,27 @@ class PassportSection(Section):
     """Ensembles: share of texts without sense that score above the median and that no spread flags, at most."""
     same_score: NonNegativeFloat = 0.0
     """Largest difference that counts as the same score; 0: 0.001 in float32, 0.15 in bfloat16."""
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What findings are held against: everything but how they are made."""
+        return self.model_dump(exclude={"at_end", "answers", "facts"})
+
+    def applies(self, probe: str) -> bool:
+        """Whether the labels say anything about a probe."""
+        return probe not in (*PROFILES[self.profile], *self.not_applicable)
+
+    def origins(self, given: Collection[str]) -> dict[str, str]:
+        """Where each value comes from: the default, the run's file, or the command line.
+
+        Args:
+            given: keys that the command line replaced.
+        """
+        defaults = PassportSection().model_dump()
+        return {
+            name: "command line" if name in given else "default" if value == defaults[name] else "the run's file"
+            for name, value in self.model_dump().items()
+        }
 
     @field_validator("not_applicable")
     @classmethod

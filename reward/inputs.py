@@ -17,7 +17,6 @@ from workbench.data.inputs import (
 )
 from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
-from workbench.data.splits import PairSplit
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 
@@ -42,20 +41,23 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
         limit=section.limit,
         rules=RowRules(section.ignore, section.bad_rows),
     )
-    few = few_labels(split, config.passport.fewest) if split is not None and config.passport.at_end else []
+    few: list[str] = []
+    if split is not None and config.passport.at_end:
+        few = few_labels(len(split.train), len(split.heldout), config.passport.fewest)
     return [*found, *of_pairs, *few]
 
 
-def few_labels(split: PairSplit, fewest: int) -> list[str]:
-    """A line where too few pairs are held out for a passport that passes: how many labels that takes.
+def few_labels(train: int, heldout: int, fewest: int) -> list[str]:
+    """A line that says how many labels a passing passport takes, if too few pairs are held out for one.
 
     Args:
-        split: the pairs.
+        train: pairs to train on.
+        heldout: pairs that are held out, at least one.
         fewest: held-out pairs below which a check of the passport is undefined.
     """
-    heldout, labels = len(split.heldout), len(split.train) + len(split.heldout)
     if heldout >= fewest:
         return []
+    labels = train + heldout
     needed = math.ceil(fewest * labels / heldout)
     return [
         f"{labels:,} labels, of which {heldout:,} are held out: a passport that passes needs {fewest:,} held-out pairs "

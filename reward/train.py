@@ -17,14 +17,11 @@ from reward.config import RewardConfig
 from reward.data import RewardData, load_data
 from reward.ensemble import member_seed, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
-from reward.first_head import first_head
-from reward.inputs import check_inputs
-from reward.passport.checks import Limits, labels_needed
-from reward.passport.command import origins_of
-from reward.passport.content import NAME as PASSPORT
-from reward.passport.content import Passport
+from reward.head import ScoreHead, first_head
+from reward.inputs import check_inputs, few_labels
+from reward.passport.document import NAME as PASSPORT
 from reward.passport.issue import issue_passport, summary
-from reward.trainer import Comparisons, ComparisonTrainer, ScoreHead
+from reward.trainer import Comparisons, ComparisonTrainer
 from workbench.data.batching import prompts_with_room
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
@@ -77,32 +74,9 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     processes = Processes()
     if processes.first and config.passport.at_end and not member and not (folder.path / PASSPORT).is_file():
         gc.collect()
-        print(summary(examine_run(config, folder, given=set())))
+        print(summary(issue_passport(config, folder)))
     processes.close()
     return folder
-
-
-def examine_run(config: RewardConfig, folder: RunFolder, *, given: set[str]) -> Passport:
-    """Write the passport of a finished run.
-
-    Args:
-        config: the run's, with other limits where they were asked for.
-        folder: the run.
-        given: limits that come from the command line.
-    """
-    section = config.passport
-    limits = Limits(**section.model_dump(exclude={"at_end", "answers", "facts"}))
-    return issue_passport(
-        folder,
-        limits=limits,
-        origins={name: origin for name, origin in origins_of(section, given).items() if hasattr(limits, name)},
-        answers=section.answers,
-        facts=section.facts,
-        max_length=config.data.max_length,
-        batch_size=config.normalise.batch_size,
-        seed=config.run.seed,
-        base=config.model.base,
-    )
 
 
 def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
@@ -133,9 +107,9 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     )
     if session.finished:
         return session.folder
-    few = labels_needed(data.counts["train"] + data.counts["heldout"], data.counts["heldout"], config.passport.fewest)
-    if few and config.passport.at_end and config.ensemble.member <= 1:
-        session.say(f"warning: {few}")
+    if data.counts["too_long"] and config.passport.at_end and config.ensemble.member <= 1:
+        for line in few_labels(data.counts["train"], data.counts["heldout"], config.passport.fewest):
+            session.say(f"warning: {line}")
     with session.running():
         head, raw_probe = fit(config, setup, session, data)
         gc.collect()

@@ -23,12 +23,11 @@ PURE = (
     "ppo/loss.py",
     "ppo/rewards.py",
     "reward/loss.py",
-    "reward/passport/checks.py",
+    "reward/passport/interventions.py",
+    "reward/passport/judge.py",
     "reward/passport/measures.py",
-    "reward/passport/probes.py",
-    "reward/passport/swaps.py",
-    "reward/acquire_scores.py",
-    "reward/curve_fit.py",
+    "reward/verbs/acquire_scores.py",
+    "reward/verbs/curve_fit.py",
     "annotate/statistics/agreement.py",
     "annotate/statistics/agreement_sums.py",
     "annotate/statistics/pace.py",
@@ -69,7 +68,7 @@ PLACES = {
     "peft": ("workbench/model/",),
     "bitsandbytes": ("workbench/model/",),
     "wandb": ("workbench/run/tracking.py",),
-    "captum": ("reward/explain_tokens.py",),
+    "captum": ("reward/verbs/explain_tokens.py",),
 }
 """Who may import a large dependency."""
 

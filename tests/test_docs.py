@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reward.verbs import VERBS
-from reward.verbs import make_parser as make_reward_parser
+from reward.verbs.command import VERBS
+from reward.verbs.command import make_parser as make_reward_parser
 from workbench.__main__ import make_parser
 from workbench.run.folder import RunFolder
 

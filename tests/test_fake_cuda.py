@@ -13,8 +13,8 @@ from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.contrastive.train import train as train_contrastive
 from ppo.train import train as train_ppo
 from reward.config import RewardConfig
-from reward.score import score_file
 from reward.train import train as train_reward
+from reward.verbs.score import score_file
 from sft.config import SftConfig
 from sft.train import train as train_sft
 from tests.conftest import load_phase, reward_values, sft_values

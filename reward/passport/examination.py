@@ -1,22 +1,44 @@
-"""Puts a reward model through every question that needs scores alone. Knows a scoring function, no model and no run."""
+"""Asks a reward model every question that needs scores only. Knows a scoring function, no model and no run."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from reward.passport.content import Calibration, Findings, Mistake
-from reward.passport.interventions import damaged_answers, moved_words, swapped_askers, unfamiliar
+from reward.passport.findings import (
+    Calibration,
+    Findings,
+    Mistake,
+    ProbeFinding,
+    SwapFinding,
+    UnfamiliarFinding,
+    WordFinding,
+)
+from reward.passport.interventions import (
+    OTHER_ANSWER,
+    PROBES,
+    SWAPS,
+    WRONG_FACT,
+    Probe,
+    Swap,
+    damaged,
+    moved,
+    other_answers,
+    wrong_facts,
+)
 from reward.passport.measures import (
     correlation_within_interval,
     fit_temperature,
     half_of_groups,
     judgement_agreement,
     noise_ceiling,
+    raised,
     slices,
+    telling_words,
     thirds,
 )
-from reward.passport.subject import Heldout, Subject, share_of
-from workbench.data.records import Preference
+from workbench.data.records import Message, Preference
 from workbench.evaluate.metrics import (
     correctness,
     ece_by_chance,
@@ -24,10 +46,61 @@ from workbench.evaluate.metrics import (
     reliability_bins,
     words,
 )
-from workbench.evaluate.statistics import Estimate, bootstrap_interval, share_interval
+from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, share_interval
 from workbench.run.errors import WorkbenchError
 
 MISTAKES = 20
+WORDS = 3
+
+MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
+"""(prompts, responses) → (N, K) normalised scores of each member."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined."""
+
+    score: MemberScores
+    gain: float
+    """Normalised score per raw score: Bradley-Terry probabilities are of raw scores."""
+
+    def mean(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Floats:
+        """(N,) the mean score over the members."""
+        if not responses:
+            return np.zeros(0)
+        scores: Floats = self.score(prompts, responses).mean(axis=1)
+        return scores
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """The held-out pairs with the scores of both sides."""
+
+    pairs: Sequence[Preference]
+    chosen: Floats
+    """(N, K)."""
+    rejected: Floats
+    """(N, K)."""
+    gain: float
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """(N,) prompts."""
+        return [pair.group for pair in self.pairs]
+
+    @functools.cached_property
+    def gaps(self) -> Floats:
+        """(N,) in deviations of the scores."""
+        difference: Floats = (self.chosen - self.rejected).mean(axis=1)
+        return difference
+
+    @functools.cached_property
+    def lengths(self) -> tuple[Floats, Floats]:
+        """Words of the chosen and of the rejected answers, (N,) each."""
+        return (
+            np.array([len(words(pair.chosen_text)) for pair in self.pairs], dtype=np.float64),
+            np.array([len(words(pair.rejected_text)) for pair in self.pairs], dtype=np.float64),
+        )
 
 
 def examine(
@@ -180,3 +253,86 @@ def _mistakes(heldout: Heldout) -> list[Mistake]:
         )
         for place in worst
     ]
+
+
+def moved_words(subject: Subject, heldout: Heldout) -> list[WordFinding]:
+    """For the words that tell the label best: does moving one turn the order?"""
+    pairs, found = heldout.pairs, []
+    chosen, rejected = [p.chosen_text for p in pairs], [p.rejected_text for p in pairs]
+    for word, tells in telling_words(chosen, rejected, most=WORDS):
+        sides = zip(chosen, rejected, strict=True)
+        turned = [moved(word, *((c, r) if tells > 0 else (r, c))) for c, r in sides]
+        places = [place for place, texts in enumerate(turned) if texts is not None]
+        sources, targets = ([texts[side] for texts in turned if texts is not None] for side in (0, 1))
+        prompts = [pairs[place].prompt for place in places]
+        gaps = subject.mean(prompts, sources) - subject.mean(prompts, targets)
+        flips = np.zeros(len(pairs))
+        before = heldout.gaps[places] * np.sign(tells)
+        flips[places] = (np.sign(before) == 1) & (gaps < 0)
+        found.append(WordFinding(word, tells, share_interval(flips, heldout.groups)))
+    return found
+
+
+def damaged_answers(
+    subject: Subject, asked: Sequence[Preference], facts: Mapping[str, str], seed: int
+) -> list[ProbeFinding]:
+    """How often each damage raises the score."""
+    texts, groups = [pair.chosen_text for pair in asked], [pair.group for pair in asked]
+    before = subject.mean([pair.prompt for pair in asked], texts)
+    made: list[tuple[Probe, list[str | None]]] = [(probe, damaged(probe, texts, seed=seed)) for probe in PROBES]
+    made += [(OTHER_ANSWER, other_answers(texts, groups)), (WRONG_FACT, wrong_facts(texts, facts))]
+    found = []
+    for probe, worse in made:
+        places = [place for place, text in enumerate(worse) if text is not None]
+        own = [groups[place] for place in places]
+        after = subject.mean([asked[p].prompt for p in places], [text for text in worse if text is not None])
+        share = raised(before[places], after, own) if places else None
+        change = float((after - before[places]).mean()) if places else None
+        found.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
+    return found
+
+
+def swapped_askers(subject: Subject, asked: Sequence[Preference], seed: int) -> list[SwapFinding]:
+    """Score for one asker less that for another."""
+    requests, responses = [p.prompt[-1].content for p in asked], [p.chosen_text for p in asked]
+    found = []
+    for name, make in SWAPS.items():
+        swaps = make(requests, responses)
+        first, second = (
+            subject.mean([_asked_by(asked[s.place], s, side) for s in swaps], [s.response[side] for s in swaps])
+            for side in (0, 1)
+        )
+        gaps = first - second
+        gap = mean_of(gaps, [asked[s.place].group for s in swaps], seed)
+        found.append(SwapFinding(name, gap, float(np.abs(gaps).max()) if len(gaps) else None))
+    return found
+
+
+def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
+    return (*pair.prompt[:-1], Message(role="user", content=swap.prompt[side]))
+
+
+def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int) -> UnfamiliarFinding | None:
+    """What the spread of the members says of texts without sense, and what their mean; None for one model."""
+    if heldout.chosen.shape[1] < 2:
+        return None
+    known = np.concatenate((heldout.chosen, heldout.rejected))
+    flag = float(np.quantile(known.std(axis=1), 0.95))
+    rng = np.random.default_rng(seed)
+    letters = list("abcdefghijklmnopqrstuvwxyz     ")
+    senseless = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
+    scores, groups = subject.score([pair.prompt for pair in asked], senseless), [pair.group for pair in asked]
+    flagged = scores.std(axis=1) > flag
+    let_through = ~flagged & (scores.mean(axis=1) > np.median(known.mean(axis=1)))
+    shares = (share_interval(each.astype(np.float64), groups) for each in (flagged, let_through))
+    return UnfamiliarFinding(float(known.std(axis=1).mean()), flag, *shares)
+
+
+def mean_of(values: Floats, groups: Sequence[str], seed: int) -> Estimate | None:
+    """Mean with its interval over prompts; None where there is nothing."""
+    return bootstrap_interval(values, groups, seed=seed) if len(values) else None
+
+
+def share_of(values: Floats, groups: Sequence[str]) -> Estimate | None:
+    """Share with its interval over prompts; None where there is nothing."""
+    return share_interval(values, groups) if len(values) else None

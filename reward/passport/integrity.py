@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from reward.passport.checks import Check, exactly
+from reward.passport.judge import Check, exactly
 from workbench.model.heads import Probe
 from workbench.model.masks import pad_rows
 from workbench.model.precision import SCORE_TOLERANCE

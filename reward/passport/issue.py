@@ -1,26 +1,24 @@
 """Opens a finished reward run, examines it, and writes passport.json and passport.html into its folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reward.config import RewardConfig
 from reward.inputs import read_facts
-from reward.passport.checks import Limits, failed_names, verdict
-from reward.passport.content import PAGE, Passport
-from reward.passport.examination import examine
+from reward.passport.document import PAGE, Passport, render
+from reward.passport.examination import MemberScores, Subject, examine
 from reward.passport.integrity import head_check, integrity, reload_check
-from reward.passport.judge import judge
-from reward.passport.measures import Floats
-from reward.passport.page import render
-from reward.passport.subject import MemberScores, Subject
+from reward.passport.judge import failed_names, judge, verdict
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.role_models import RoleScore, reward_roles
+from workbench.evaluate.statistics import Floats
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
@@ -29,51 +27,43 @@ from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint, file_fingerprint, git_commit, package_versions
 
 
-def issue_passport(
-    folder: RunFolder,
-    *,
-    limits: Limits,
-    origins: Mapping[str, str],
-    answers: int,
-    facts: str | None,
-    max_length: int,
-    batch_size: int,
-    seed: int,
-    base: str | None = None,
-) -> Passport:
-    """Examine a reward run as PPO would load it.
+def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection[str] = ()) -> Passport:
+    """Examine a reward run as PPO would load it, and write its passport.
 
     Args:
+        config: the run's, with other limits if they were asked for.
         folder: of a finished reward run, an ensemble or one model.
-        limits: what findings are held against.
-        origins: where each limit comes from.
-        answers: see `examine`.
-        facts: file of right and wrong statements, or None.
-        max_length: tokens; longer held-out pairs are left out, and counted.
-        batch_size: rows in one forward pass.
-        seed: of everything drawn.
-        base: where the base is now, when not where the run says.
+        given: keys of `passport` that come from the command line.
 
     Raises:
         WorkbenchError: the run or its data are missing or broken.
     """
+    limits, batch_size, seed = config.passport, config.normalise.batch_size, config.run.seed
     members = {role: RunFolder(path) for role, path in reward_roles(folder.require_finished().path).items()}
-    known = read_facts(Path(facts)) if facts is not None else {}
-    pairs, records = own_heldout_pairs(folder), _records(folder)
-    roles = open_runs({role: member.path for role, member in members.items()}, base=base, check_probes=False)
+    facts = read_facts(Path(limits.facts)) if limits.facts is not None else {}
+    pairs, records = own_heldout_pairs(folder), _all_records(folder)
+    # The stored probe batches are a check of the passport here, not a reason to refuse the run.
+    roles = open_runs(
+        {role: member.path for role, member in members.items()}, base=config.model.base, check_probes=False
+    )
     chosen = [_row(roles, pair, pair.chosen_text) for pair in pairs]
     rejected = [_row(roles, pair, pair.rejected_text) for pair in pairs]
-    fit = [max(len(c), len(r)) <= max_length for c, r in zip(chosen, rejected, strict=True)]
-    kept = [pair for pair, fits in zip(pairs, fit, strict=True) if fits]
+    longest = [max(len(row), len(other)) for row, other in zip(chosen, rejected, strict=True)]
+    kept = [index for index, length in enumerate(longest) if length <= config.data.max_length]
     gain = float(np.mean([float(roles.heads[role].gain) for role in members]))
     subject = Subject(_member_scores(roles, list(members), batch_size), gain)
-    findings = examine(subject, kept, records, answers=answers, facts=known, seed=seed)
-    probes = {role: load_head(member.head_path)[1] for role, member in members.items()}
-    sides = ([row for row, fits in zip(rows, fit, strict=True) if fits] for rows in (chosen, rejected))
+    findings = examine(
+        subject, [pairs[index] for index in kept], records, answers=limits.answers, facts=facts, seed=seed
+    )
+    sides = ([rows[index] for index in kept] for rows in (chosen, rejected))
     checks = [
         *judge(findings, limits),
         *integrity(roles, next(iter(members)), *sides, same_score=limits.same_score),
-        reload_check(roles, probes, same_score=limits.same_score),
+        reload_check(
+            roles,
+            {role: load_head(member.head_path)[1] for role, member in members.items()},
+            same_score=limits.same_score,
+        ),
         head_check(roles, {role: member.adapter for role, member in members.items()}),
     ]
     passport = Passport(
@@ -82,8 +72,8 @@ def issue_passport(
         failed=failed_names(checks),
         checks=checks,
         findings=findings,
-        limits=vars(limits).copy(),
-        origins=dict(origins),
+        limits=limits.limits,
+        origins={name: origin for name, origin in limits.origins(given).items() if name in limits.limits},
         files=examined_files(folder),
         facts=_facts(folder, len(kept), len(pairs) - len(kept), len(members), seed),
     )
@@ -119,7 +109,7 @@ def examined_files(folder: RunFolder) -> dict[str, str]:
     return {path.relative_to(folder.path).as_posix(): str(file_fingerprint(path)["sha256"]) for path in files}
 
 
-def _records(folder: RunFolder) -> list[Preference]:
+def _all_records(folder: RunFolder) -> list[Preference]:
     """All labels of the run's files."""
     files = folder.record().get("data", {})
     rules = RowRules.of_run(folder.config_path)

@@ -1,69 +1,160 @@
-"""The findings held against the limits, and what each check says. Pure."""
+"""Holds findings against limits: pass, fail or undefined. Pure; knows estimates, no model and no files.
 
-from reward.passport import checks as held
-from reward.passport.checks import Check, Limits
-from reward.passport.content import Findings
-from reward.passport.probes import OTHER_ANSWER
+A finding fails only if its whole interval lies beyond the limit, so a model exactly at the limit fails once in forty
+times. Accuracy alone has the burden of proof reversed: its whole interval must lie above the limit.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 from workbench.evaluate.statistics import Estimate
 
+if TYPE_CHECKING:
+    from reward.config import PassportSection
+    from reward.passport.findings import Findings, ProbeFinding
+
+Outcome = Literal["pass", "fail", "undefined", "not applicable"]
+REQUIRED = ("accuracy", "reload", "padding", "batch", "position")
+"""Checks that a passport needs: undefined is as bad as failed."""
+
 ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
-BELOW = "noise ceiling − accuracy; fails when the model learnt much less than the labels hold"
-ABOVE = "accuracy − noise ceiling; fails when the model knows more than labels can tell: something leaks"
+BELOW = "noise ceiling − accuracy; fails if the model learnt much less than the labels hold"
+ABOVE = "accuracy − noise ceiling; fails if the model knows more than labels can tell: something leaks"
 CALIBRATION = "calibration error after temperature, beyond what chance alone shows"
 BRIER = "mean squared error of the probability after temperature; a coin has 0.25"
 LENGTH = "correlation of score and length within prompts"
 SHORTER = "accuracy where the shorter answer is the better one"
-ONE_WORD = "share of pairs whose order turns when one telling word is moved to the other answer"
-SWAP = "mean difference of score between two askers, in deviations"
-UNFAMILIAR = "share of texts without sense that score above the median and that the members' spread does not flag"
+ONE_WORD = "share of pairs whose order flips when one telling word is moved to the other answer"
+SWAP = "mean difference of score between two askers, in standard deviations"
+UNFAMILIAR = "share of nonsense texts that score above the median and that the members' spread does not flag"
 
 
-def judge(found: Findings, limits: Limits) -> list[Check]:
-    """The findings held against the limits."""
-    few = limits.fewest
-    result: list[Check] = []
-    add = result.append
-    add(held.proven_above("accuracy", found.accuracy, limits.accuracy, ACCURACY, fewest=few))
-    if found.ceiling is None:
-        add(Check("below_ceiling", "undefined", BELOW, limits.below_ceiling))
-        add(Check("above_ceiling", "undefined", ABOVE, limits.above_ceiling))
-    else:
-        under = _minus(found.ceiling.mean, found.accuracy)
-        over = Estimate(-under.mean, found.accuracy.low - found.ceiling.high, -under.low, under.count, under.prompts)
-        add(held.at_most("below_ceiling", under, limits.below_ceiling, BELOW, fewest=few))
-        add(held.at_most("above_ceiling", over, limits.above_ceiling, ABOVE, fewest=few))
-    honest = found.calibration
-    excess = max(0.0, honest.ece - honest.ece_by_chance)
-    add(held.point_at_most("calibration", excess, limits.ece, CALIBRATION, count=honest.brier.count, fewest=few))
-    add(held.at_most("brier", honest.brier, limits.brier, BRIER, fewest=few))
-    add(held.within("length_correlation", found.length_correlation, limits.length_correlation, LENGTH, fewest=few))
-    add(held.not_below("shorter_better", found.shorter_better, limits.shorter_better, SHORTER, fewest=few))
-    worst = max(found.words, key=lambda word: word.turned.mean, default=None)
-    add(held.at_most("one_word", worst.turned if worst else None, limits.one_word, ONE_WORD, fewest=few))
-    for probe in found.probes:
-        limit = limits.ruin_raises if probe.severe else limits.damage_raises
-        if probe.name == OTHER_ANSWER.name:
-            limit = limits.other_answer
-        name, about = f"probe/{probe.name}", f"share that scores higher with {probe.about}"
-        if limits.applies(probe.name):
-            add(held.at_most(name, probe.raised, limit, about, fewest=few))
-        else:
-            add(not_applicable(name, probe.raised, limit, f"{about}; not asked of labels for: {limits.profile}"))
-    for swap in found.swaps:
-        add(held.within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few))
-    through = found.unfamiliar.let_through if found.unfamiliar is not None else None
-    add(held.at_most("unfamiliar", through, limits.let_through, UNFAMILIAR, fewest=few))
-    return result
+@dataclass(frozen=True)
+class Check:
+    """One finding against its limit."""
+
+    name: str
+    outcome: Outcome
+    about: str
+    """What is measured, and what fails."""
+    limit: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+    """Pairs or answers that it rests on."""
+    rule: str = "≤"
+    """How the limit is meant: ≤ at most, ≥ at least, > proven above, ± of either sign."""
 
 
-def not_applicable(name: str, found: Estimate | None, limit: float, about: str) -> Check:
-    """A check that says nothing about this kind of pairs: shown with its value, held against nothing."""
-    if found is None:
+def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
+    """Hold every finding against its limit, in the order of docs/passport.md."""
+    few, calibration = limits.fewest, findings.calibration
+    excess = max(0.0, calibration.ece - calibration.ece_by_chance)
+    worst_word = max((word.turned for word in findings.words), key=lambda turned: turned.mean, default=None)
+    let_through = findings.unfamiliar.let_through if findings.unfamiliar is not None else None
+    return [
+        proven_above("accuracy", findings.accuracy, limits.accuracy, ACCURACY, fewest=few),
+        *_against_ceiling(findings, limits),
+        point_at_most("calibration", excess, limits.ece, CALIBRATION, count=calibration.brier.count, fewest=few),
+        at_most("brier", calibration.brier, limits.brier, BRIER, fewest=few),
+        within("length_correlation", findings.length_correlation, limits.length_correlation, LENGTH, fewest=few),
+        not_below("shorter_better", findings.shorter_better, limits.shorter_better, SHORTER, fewest=few),
+        at_most("one_word", worst_word, limits.one_word, ONE_WORD, fewest=few),
+        *(_damage(probe, limits) for probe in findings.probes),
+        *(within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few) for swap in findings.swaps),
+        at_most("unfamiliar", let_through, limits.let_through, UNFAMILIAR, fewest=few),
+    ]
+
+
+def _against_ceiling(findings: "Findings", limits: "PassportSection") -> Iterator[Check]:
+    """Accuracy against the noise ceiling, from either side."""
+    accuracy, ceiling = findings.accuracy, findings.ceiling
+    below = above = None
+    if ceiling is not None:
+        below = Estimate(
+            ceiling.mean - accuracy.mean,
+            ceiling.mean - accuracy.high,
+            ceiling.mean - accuracy.low,
+            accuracy.count,
+            accuracy.prompts,
+        )
+        above = Estimate(-below.mean, accuracy.low - ceiling.high, -below.low, below.count, below.prompts)
+    yield at_most("below_ceiling", below, limits.below_ceiling, BELOW, fewest=limits.fewest)
+    yield at_most("above_ceiling", above, limits.above_ceiling, ABOVE, fewest=limits.fewest)
+
+
+def _damage(probe: "ProbeFinding", limits: "PassportSection") -> Check:
+    """How often one damage raises the score; not applicable to labels that say nothing about it."""
+    name, about = f"probe/{probe.name}", f"share that scores higher with {probe.about}"
+    limit = limits.ruin_raises if probe.severe else limits.damage_raises
+    if probe.name == "other_answer":
+        limit = limits.other_answer
+    if limits.applies(probe.name):
+        return at_most(name, probe.raised, limit, about, fewest=limits.fewest)
+    about = f"{about}; not asked of labels for: {limits.profile}"
+    if probe.raised is None:
         return Check(name, "not applicable", about, limit)
-    return Check(name, "not applicable", about, limit, found.mean, found.low, found.high, found.count)
+    share = probe.raised
+    return Check(name, "not applicable", about, limit, share.mean, share.low, share.high, share.count)
 
 
-def _minus(value: float, estimate: Estimate) -> Estimate:
-    return Estimate(
-        value - estimate.mean, value - estimate.high, value - estimate.low, estimate.count, estimate.prompts
-    )
+def at_most(name: str, estimate: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails if the whole interval lies above the limit; undefined for fewer than `fewest` observations."""
+    failed = estimate is not None and estimate.low > limit
+    return _check(name, estimate, limit, about, fewest, failed)
+
+
+def not_below(name: str, estimate: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails if the whole interval lies below the limit; undefined for fewer than `fewest` observations."""
+    failed = estimate is not None and estimate.high < limit
+    return _check(name, estimate, limit, about, fewest, failed, rule="≥")
+
+
+def proven_above(name: str, estimate: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails unless the whole interval lies above the limit; undefined for fewer than `fewest` observations."""
+    failed = estimate is not None and not estimate.low > limit
+    return _check(name, estimate, limit, about, fewest, failed, rule=">")
+
+
+def within(name: str, estimate: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails if the whole interval lies outside ±limit; undefined for fewer than `fewest` observations."""
+    failed = estimate is not None and (estimate.low > limit or estimate.high < -limit)
+    return _check(name, estimate, limit, about, fewest, failed, rule="±")
+
+
+def exactly(name: str, difference: float | None, limit: float, about: str, *, count: int) -> Check:
+    """Fails if a difference without sampling error exceeds the limit or is not a number."""
+    if difference is None or count == 0:
+        return Check(name, "undefined", about, limit)
+    value = difference if math.isfinite(difference) else None
+    return Check(name, "pass" if difference <= limit else "fail", about, limit, value, count=count)
+
+
+def point_at_most(name: str, value: float, limit: float, about: str, *, count: int, fewest: int) -> Check:
+    """Fails if a value without an interval exceeds the limit; undefined for fewer than `fewest` observations."""
+    outcome: Outcome = "undefined" if count < fewest else "fail" if value > limit else "pass"
+    return Check(name, outcome, about, limit, value, count=count)
+
+
+def _check(
+    name: str, estimate: Estimate | None, limit: float, about: str, fewest: int, failed: bool, rule: str = "≤"
+) -> Check:
+    if estimate is None:
+        return Check(name, "undefined", about, limit, rule=rule)
+    outcome: Outcome = "undefined" if estimate.count < fewest else "fail" if failed else "pass"
+    return Check(name, outcome, about, limit, estimate.mean, estimate.low, estimate.high, estimate.count, rule)
+
+
+def verdict(checks: list[Check]) -> Literal["pass", "fail"]:
+    """Fail if a check fails, or if one of `REQUIRED` is undefined or missing."""
+    return "fail" if failed_names(checks) else "pass"
+
+
+def failed_names(checks: list[Check]) -> list[str]:
+    """The checks that make a passport fail."""
+    passed = {check.name for check in checks if check.outcome == "pass"}
+    failed = [check.name for check in checks if check.outcome == "fail"]
+    return failed + [name for name in REQUIRED if name not in passed and name not in failed]

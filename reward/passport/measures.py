@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
-from workbench.evaluate.metrics import correctness, correlation_within, words
+from workbench.evaluate.metrics import centred, correctness, correlation_within, words
 from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, cluster_sums, share_interval
 
 
@@ -130,7 +130,7 @@ def correlation_within_interval(
     mean = correlation_within(left, right, groups)
     if mean is None:
         return None
-    x, y = (_centred(side, groups) for side in (left, right))
+    x, y = (centred(side, groups) for side in (left, right))
     products = [cluster_sums(product, groups)[0] for product in (x * y, x * x, y * y)]
     rng, count = np.random.default_rng(seed), len(products[0])
     drawn = rng.integers(count, size=(resamples, count))
@@ -139,13 +139,6 @@ def correlation_within_interval(
     values = xy[scale > 0] / scale[scale > 0]
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(mean, float(low), float(high), len(x), count)
-
-
-def _centred(values: ArrayLike, groups: Sequence[str]) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    sums, counts = cluster_sums(array, groups)
-    means = dict(zip(dict.fromkeys(groups), sums / counts, strict=True))
-    return array - np.array([means[group] for group in groups])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 import reward.train as phase
 from reward.config import RewardConfig
 from reward.evaluate import check_same_scores
-from reward.score import score_file
 from reward.trainer import ComparisonTrainer
+from reward.verbs.score import score_file
 from tests.conftest import load_phase, reward_values
 from tests.reference.tolerances import SHAPES
 from workbench.evaluate.run_models import evaluate_reward_run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reward.config import RewardConfig
-from reward.passport.probes import PROBES
+from reward.passport.interventions import PROBES
 from reward.train import train
 from tests.conftest import QUESTIONS, THINGS, load_phase, user, write_jsonl
 from workbench.run.folder import RunFolder

@@ -6,14 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from reward.passport.checks import REQUIRED, Check, Limits, failed_names, verdict
-from reward.passport.content import Passport
-from reward.passport.examination import examine
+from reward.config import PassportSection
+from reward.passport.document import Passport, render
+from reward.passport.examination import Subject, examine
+from reward.passport.interventions import PROBES, THANKS
 from reward.passport.issue import summary
-from reward.passport.judge import judge
-from reward.passport.page import render
-from reward.passport.probes import PROBES, THANKS
-from reward.passport.subject import Subject
+from reward.passport.judge import REQUIRED, Check, failed_names, judge, verdict
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import words
@@ -50,7 +48,7 @@ def examined(score, given=None, records=None, members=1, facts=None, **limits):
     found = examine(
         subject(score, members), given, given if records is None else records, answers=60, facts=facts or {}, seed=0
     )
-    return found, {check.name: check for check in judge(found, Limits(**limits))}
+    return found, {check.name: check for check in judge(found, PassportSection(**limits))}
 
 
 def test_a_score_that_does_not_read_the_prompt_fails_by_the_answers_to_others():
@@ -106,7 +104,7 @@ def test_who_asks_is_seen_only_through_the_prompt():
         return (np.array([kindness(text) for text in texts]) - 9 * named)[:, None]
 
     found = examine(Subject(scores, 1.0), given, given, answers=60, facts={}, seed=0)
-    checks = {check.name: check for check in judge(found, Limits())}
+    checks = {check.name: check for check in judge(found, PassportSection())}
     assert checks["swap/names"].outcome == "fail"
     assert checks["swap/names"].value == pytest.approx(9 * 2 / 6)
     assert checks["swap/gender"].value == 0
@@ -154,7 +152,7 @@ def test_members_tell_what_is_unfamiliar():
 
         given = pairs()
         found = examine(Subject(scores, 1.0), given, given, answers=60, facts={}, seed=0)
-        check = next(check for check in judge(found, Limits(let_through=0.05)) if check.name == "unfamiliar")
+        check = next(check for check in judge(found, PassportSection(let_through=0.05)) if check.name == "unfamiliar")
         return found.unfamiliar, check.outcome
 
     unsure, outcome = judged(9.0, apart=5.0)
@@ -197,7 +195,9 @@ def test_the_page_shows_every_check_and_fetches_nothing(tmp_path):
     given = [p.model_copy(update={"id": f"<script>{n}"}) for n, p in enumerate(pairs())]
     found, checks = examined(lambda text: -kindness(text), given)
     outcome = verdict(list(checks.values()))
-    passport = Passport("run", outcome, ["accuracy"], list(checks.values()), found, vars(Limits()), {}, {}, FACTS)
+    passport = Passport(
+        "run", outcome, ["accuracy"], list(checks.values()), found, PassportSection().limits, {}, {}, FACTS
+    )
     text = render(passport)
     assert all(f">{name}<" in text for name in checks)
     assert all(probe.about in text.replace("&#39;", "'") for probe in PROBES)
@@ -226,7 +226,7 @@ def test_labels_for_harmlessness_are_not_asked_about_refusals():
     assert checks["probe/refusal"].value == 1.0
     assert "harmless" in checks["probe/refusal"].about
     assert not [name for name, check in checks.items() if check.outcome == "fail" and name.startswith("probe/")]
-    limits = vars(Limits(profile="harmless"))
+    limits = PassportSection(profile="harmless").limits
     page = render(Passport("run", "pass", [], list(checks.values()), found, limits, {}, {}, FACTS))
     assert "4 not applicable" in page
 
@@ -244,7 +244,7 @@ def test_the_line_about_a_passport_counts_what_fails_it():
     undefined = Check("accuracy", "undefined", "", 0.5, 1.0, 0.8, 1.0, count=2)
     other = [Check(name, "pass", "", 0.0) for name in REQUIRED if name != "accuracy"]
     checks = [undefined, *other, Check("brier", "undefined", "", 0.25)]
-    passport = Passport("run", "fail", failed_names(checks), checks, found, vars(Limits()), {}, {}, FACTS)
+    passport = Passport("run", "fail", failed_names(checks), checks, found, PassportSection().limits, {}, {}, FACTS)
     line = summary(passport)
     assert "fail: accuracy (undefined: on 2, at least 20 are needed)" in line
     assert "4 passed, 1 failed, 1 undefined" in line

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import reward.acquire as acquiring
+import reward.verbs.acquire as acquiring
 from annotate.intake.priorities import read_priorities
 from reward.__main__ import main
-from reward.acquire import pair_gaps, pairs_of
+from reward.verbs.acquire import pair_gaps, pairs_of
 from tests.conftest import BAD, GOOD, THINGS, UNSEEN, user, write_jsonl
 from workbench.data.readers import read_items
 from workbench.evaluate.role_models import RoleScore

@@ -4,21 +4,19 @@ import pytest
 from pydantic import ValidationError
 
 from reward.config import PassportSection
-from reward.passport.checks import (
+from reward.passport.interventions import PROBE_NAMES
+from reward.passport.judge import (
     REQUIRED,
     Check,
-    Limits,
     at_most,
     exactly,
     failed_names,
-    labels_needed,
     not_below,
     point_at_most,
     proven_above,
     verdict,
     within,
 )
-from reward.passport.probes import PROBE_NAMES
 from workbench.evaluate.statistics import Estimate
 
 
@@ -67,11 +65,6 @@ def test_the_verdict():
     assert failed_names([Check(REQUIRED[0], "fail", "", 0.0), *fine[1:]]) == [REQUIRED[0]]
 
 
-def test_every_limit_has_a_key_with_the_same_default():
-    section = PassportSection().model_dump(exclude={"at_end", "answers", "facts"})
-    assert section == vars(Limits())
-
-
 def test_a_value_without_an_interval_shows_none():
     check = point_at_most("calibration", 0.06, 0.05, "", count=40, fewest=20)
     assert (check.outcome, check.value, check.low, check.high) == ("fail", 0.06, None, None)
@@ -79,17 +72,10 @@ def test_a_value_without_an_interval_shows_none():
     assert point_at_most("calibration", 0.5, 0.05, "", count=19, fewest=20).outcome == "undefined"
 
 
-def test_what_is_said_before_a_fit_on_few_labels():
-    said = labels_needed(37, 2, 20)
-    assert said.startswith("37 labels, 2 of them held out: the passport needs at least 20 held-out pairs, about 370 ")
-    assert labels_needed(40, 19, 20) is not None
-    assert labels_needed(40, 20, 20) is None
-
-
 def test_a_profile_sets_aside_the_probes_after_which_less_is_said():
-    harmless = Limits(profile="harmless", not_applicable=("capitals",))
+    harmless = PassportSection(profile="harmless", not_applicable=("capitals",))
     aside = [name for name in PROBE_NAMES if not harmless.applies(name)]
     assert sorted(aside) == ["capitals", "empty", "other_answer", "refusal", "truncated"]
-    assert all(Limits().applies(name) for name in PROBE_NAMES)
+    assert all(PassportSection().applies(name) for name in PROBE_NAMES)
     with pytest.raises(ValidationError, match="'refusals' is not a probe; probes: thanks, "):
         PassportSection(not_applicable=("refusals",))

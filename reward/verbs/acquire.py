@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from reward.acquire_scores import Floats, bald, best_first, disagreement, length_balanced, uncertainty
+from reward.verbs.acquire_scores import Floats, bald, best_first, disagreement, length_balanced, uncertainty
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences, write_records
 from workbench.data.records import Item, Message

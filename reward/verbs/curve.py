@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from reward.config import RewardConfig
-from reward.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
+from reward.verbs.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import write_records
 from workbench.data.records import Preference

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reward.acquire_scores import bald, best_first, binary_entropy, disagreement, length_balanced, uncertainty
+from reward.verbs.acquire_scores import bald, best_first, binary_entropy, disagreement, length_balanced, uncertainty
 
 LOGIT_3 = math.log(3)  # σ = ¾
 

@@ -1,7 +1,7 @@
 import torch
 from transformers import LlamaConfig
 
-from reward.first_head import RIDGE, first_head, fit_linear_head
+from reward.head import RIDGE, first_head, fit_linear_head
 
 
 def test_the_linear_head_is_where_the_gradient_vanishes():

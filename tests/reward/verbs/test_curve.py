@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import reward.curve as curves
+import reward.verbs.curve as curves
 from reward.__main__ import main
 from tests.conftest import load_phase, reward_values
 from workbench.data.readers import read_preferences

@@ -10,12 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reward.loss import bradley_terry_log_likelihood
+from reward.loss import bradley_terry_log_likelihood, first_thresholds, thresholds_of
 from workbench.model.masks import pad_rows
 from workbench.model.score import batches_by_length, pass_tokens
 
 RIDGE = 0.005
 """Weight of ‖w‖² beside the mean loss."""
+
+
+class ScoreHead(nn.Linear):
+    """The score head that the trainer trains, with the thresholds of the ordinal loss beside its weight.
+
+    Weight, product and score are float32 whatever the pass is in, as in `workbench.model.heads.ScalarHead`: a step of
+    1e-5 would leave four of five bfloat16 weights where they are.
+
+    Args:
+        weight: (1, D) first weight.
+        shares: (S + 1,) share of training pairs at each level, ties first.
+    """
+
+    def __init__(self, weight: Tensor, shares: Tensor) -> None:
+        super().__init__(weight.shape[1], 1, bias=False, dtype=torch.float32, device=weight.device)
+        self.weight.data.copy_(weight)
+        self.ties = bool(shares[0] > 0)
+        steps = first_thresholds(shares).diff(prepend=torch.zeros(1))[0 if self.ties else 1 :]
+        self.raw_thresholds = nn.Parameter(torch.log(torch.expm1(steps.clamp(min=1e-2))).to(weight.device))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, D) → (…, 1) float32, outside the trainer's autocast."""
+        with torch.autocast(input.device.type, enabled=False):
+            scores = nn.functional.linear(input.float(), self.weight)
+            # DDP takes parameters that the output does not depend on for unused; the loss uses the thresholds itself.
+            return scores + 0.0 * self.raw_thresholds.sum()
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(S,) θ of the ordinal loss, ascending."""
+        return thresholds_of(self.raw_thresholds.float(), ties=self.ties)
 
 
 def last_states(model: Any, rows: Sequence[Sequence[int]], pad_token_id: int, *, batch_size: int) -> Tensor:

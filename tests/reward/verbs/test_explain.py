@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from annotate.intake.priorities import read_priorities
-from reward import explain_tokens
 from reward.__main__ import main
-from reward.explain import relabel_rows, tints
-from reward.explain_tokens import TokenShares, mean_shares, token_shares
-from reward.nearest import Neighbour, cosines, nearest_pairs, representations
+from reward.verbs import explain_tokens
+from reward.verbs.explain import Neighbour, cosines, last_states, nearest_pairs, relabel_rows, tints
+from reward.verbs.explain_tokens import TokenShares, mean_shares, token_shares
 from tests.conftest import BAD, GOOD, QUESTIONS
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message
@@ -147,8 +146,8 @@ def test_the_nearest_pair_is_the_one_that_holds_the_answer(roles, preference_fil
 
 def test_representations_do_not_depend_on_the_batch(roles):
     rows = [[*encoded(roles, text)[0], *encoded(roles, text)[1]] for text in ("a", "much longer than that", "b c")]
-    together = representations(roles, "reward", rows, batch_size=3)
-    alone = torch.cat([representations(roles, "reward", [row], batch_size=1) for row in rows])
+    together = last_states(roles, "reward", rows, batch_size=3)
+    alone = torch.cat([last_states(roles, "reward", [row], batch_size=1) for row in rows])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 

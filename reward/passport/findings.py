@@ -1,20 +1,10 @@
-"""What a passport holds, and its file. Knows no model."""
+"""What an examination finds. Knows numbers and texts, no model and no files."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from reward.passport.checks import Check
 from reward.passport.measures import Slice
 from workbench.evaluate.metrics import Bin
 from workbench.evaluate.statistics import Estimate
-from workbench.run.checkpoints import write_text_atomically
-
-VERSION = 1
-"""Of the file; a change of a field's meaning raises it."""
-NAME, PAGE = "passport.json", "passport.html"
 
 
 @dataclass(frozen=True)
@@ -119,29 +109,3 @@ class Findings:
     unfamiliar: UnfamiliarFinding | None
     """None without an ensemble."""
     mistakes: list[Mistake]
-
-
-@dataclass(frozen=True)
-class Passport:
-    """A reward run's examination."""
-
-    run: str
-    outcome: str
-    failed: list[str]
-    checks: list[Check]
-    findings: Findings
-    limits: dict[str, float]
-    origins: dict[str, str]
-    """Where each limit comes from: default, the run's file, the command line."""
-    files: dict[str, str]
-    """SHA-256 of the adapters and heads examined, by path within the run."""
-    facts: dict[str, Any]
-    """Pairs, members, seed, data, commit, versions."""
-    version: int = VERSION
-
-    def save(self, folder: Path) -> Path:
-        """Write passport.json, atomically."""
-        path = folder / NAME
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
-        write_text_atomically(path, text + "\n")
-        return path

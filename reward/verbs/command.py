@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from reward.config import RewardConfig
-from reward.inputs import check_acquire, check_explain, check_inputs, check_score
+from reward.config import PassportSection, RewardConfig
+from reward.inputs import check_acquire, check_explain, check_inputs, check_passport, check_score
+from workbench.data.inputs import usable_run
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.command_line import add_config_arguments, read_command
-from workbench.run.config import load_config
-from workbench.run.errors import check_all
+from workbench.run.config import describe, load_config
+from workbench.run.errors import WorkbenchError, check_all
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,9 +49,9 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     score.add_argument("reward_run", metavar="RUN", help="a finished reward run")
     score.add_argument("file", metavar="FILE", help="prompts with a response, pairs, or items to label")
     score.add_argument("--out", help="JSONL to write (default: FILE.scores.jsonl)")
-    score.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
-    score.add_argument("--batch-tokens", type=_positive, help="tokens in one pass (default: by device)")
-    score.add_argument("--base", help="where the base is now, when not where the run says")
+    score.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
+    score.add_argument("--batch-tokens", type=_positive, help="tokens per pass (default: by device)")
+    score.add_argument("--base", help="where the base is now, if not where the run says")
     add_row_options(score)
     score.set_defaults(run=_score)
 
@@ -63,29 +64,29 @@ def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     explain.add_argument("--out", default="explain.html", help="page to write (default: %(default)s)")
     explain.add_argument("--preferences", help="labelled pairs (default: those that the run was trained on)")
     explain.add_argument("--nearest", type=_positive, default=8, help="labelled pairs to show (default: %(default)s)")
-    explain.add_argument("--relabel", metavar="FILE", help="priorities that send these pairs back to be labelled")
-    explain.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
-    explain.add_argument("--base", help="where the base is now, when not where the run says")
+    explain.add_argument("--relabel", metavar="FILE", help="write priorities that send these pairs back to be labelled")
+    explain.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
+    explain.add_argument("--base", help="where the base is now, if not where the run says")
     add_row_options(explain)
     explain.set_defaults(run=_explain)
 
 
 def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     acquire = verbs.add_parser("acquire", help="choose the pairs of a pool that are worth a label")
-    acquire.add_argument("reward_runs", nargs="+", metavar="RUN", help="finished reward runs; several vote")
+    acquire.add_argument("reward_runs", nargs="+", metavar="RUN", help="finished reward runs; several form a committee")
     acquire.add_argument("--pool", required=True, help="items to label")
     acquire.add_argument("--n", type=_positive, required=True, help="pairs to choose")
     acquire.add_argument(
         "--strategy",
         choices=("uncertainty", "disagreement", "bald", "random", "length-balanced"),
         default="uncertainty",
-        help="what makes a pair worth it (default: %(default)s)",
+        help="how pairs are ranked (default: %(default)s)",
     )
     acquire.add_argument("--out", required=True, help="priorities to write, for python -m annotate prioritise")
     acquire.add_argument("--without", help="preferences: pairs that are labelled already")
-    acquire.add_argument("--seed", type=int, default=0, help="of what is left to chance (default: %(default)s)")
-    acquire.add_argument("--batch-size", type=_positive, default=64, help="answers in one pass (default: %(default)s)")
-    acquire.add_argument("--base", help="where the base is now, when not where the runs say")
+    acquire.add_argument("--seed", type=int, default=0, help="of the random order and of ties (default: %(default)s)")
+    acquire.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
+    acquire.add_argument("--base", help="where the base is now, if not where the runs say")
     add_row_options(acquire)
     acquire.set_defaults(run=_acquire)
 
@@ -95,7 +96,7 @@ def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     curve.add_argument("config", metavar="CONFIG.yaml", help="configuration of the fit")
     curve.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     curve.add_argument("--out", required=True, help="folder for the fits, curve.json and curve.html")
-    curve.add_argument("--sizes", help="numbers of pairs, such as 250,500,1000 (default: halvings of all)")
+    curve.add_argument("--sizes", help="numbers of pairs, such as 250,500,1000 (default: all, and four halvings)")
     curve.add_argument("--seeds", default="0,1,2", help="of subset and fit, at least three (default: %(default)s)")
     curve.add_argument("--more", type=int, default=0, help="pairs to forecast (default: as many again)")
     curve.set_defaults(run=_curve)
@@ -106,7 +107,7 @@ VERBS = ("train", "passport", "score", "explain", "acquire", "curve")
 
 def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
     return int(text)
 
 
@@ -120,9 +121,27 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _passport(arguments: argparse.Namespace) -> int:
-    from reward.passport.command import examine_again
+    for text in arguments.overrides:
+        if not text.startswith(("passport.", "model.base=")):
+            raise WorkbenchError(f"command line: {text!r}", "is not of the examination", expected="passport.x=value")
+    config_path = Path(arguments.reward_run) / "config.yaml"
+    if arguments.dry_run and not config_path.is_file():
+        section = PassportSection()
+        print(describe(section, dict.fromkeys(section.model_dump(), "default")))
+        return 0
+    folder = usable_run(arguments.reward_run, "reward")
+    config, _ = load_config(RewardConfig, config_path, arguments.overrides)
+    given = {text.partition("=")[0].removeprefix("passport.") for text in arguments.overrides}
+    if arguments.dry_run:
+        print(describe(config.passport, config.passport.origins(given)))
+        return 0
+    check_passport(arguments.reward_run, config.model.base, config.passport.facts)
+    from reward.passport.issue import issue_passport, summary  # torch takes seconds to import
 
-    return examine_again(arguments.reward_run, arguments.overrides, dry_run=arguments.dry_run)
+    passport = issue_passport(config, folder, given=given)
+    print(summary(passport))
+    print(folder.path / "passport.html")
+    return 0 if passport.outcome == "pass" else 1
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -130,7 +149,7 @@ def _score(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out) if arguments.out else file.with_name(f"{file.stem}.scores.jsonl")
     rules = row_options(arguments)
     rows = check_score(arguments.reward_run, arguments.file, out, arguments.base, rules)
-    from reward.score import score_file
+    from reward.verbs.score import score_file
 
     done = score_file(
         Path(arguments.reward_run),
@@ -149,7 +168,7 @@ def _explain(arguments: argparse.Namespace) -> None:
     rules = row_options(arguments)
     texts = {"prompt": arguments.prompt, "response": arguments.response}
     check_explain(arguments.reward_run, texts, arguments.preferences, arguments.base, rules)
-    from reward.explain import explain
+    from reward.verbs.explain import explain
 
     page = explain(
         Path(arguments.reward_run),
@@ -169,7 +188,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 def _acquire(arguments: argparse.Namespace) -> None:
     rules = row_options(arguments)
     check_acquire(arguments.reward_runs, arguments.pool, arguments.without, arguments.base, rules)
-    from reward.acquire import acquire
+    from reward.verbs.acquire import acquire
 
     chosen = acquire(
         [Path(run) for run in arguments.reward_runs],
@@ -190,7 +209,7 @@ def _curve(arguments: argparse.Namespace) -> None:
     config, _ = load_config(RewardConfig, Path(arguments.config), arguments.overrides)
     run = config.run.model_copy(update={"dir": str(Path(arguments.out) / "check"), "overwrite": True})
     check_all(check_inputs, config.model_copy(update={"run": run}))
-    from reward.curve import learning_curve
+    from reward.verbs.curve import learning_curve
 
     print(
         learning_curve(

@@ -1,18 +1,52 @@
-"""A passport as one self-contained HTML page: no script, nothing fetched, every text escaped. Knows passports only."""
+"""A passport as a file and as a page: passport.json, and passport.html, which holds no script and fetches nothing."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from reward.passport.checks import Check
-from reward.passport.content import Findings, Passport
+from reward.passport.findings import Findings
+from reward.passport.judge import Check
 from workbench.evaluate.charts import histogram_chart, interval_chart, reliability_chart
 from workbench.evaluate.figures import Figure
 from workbench.evaluate.pages import render_page
 from workbench.evaluate.statistics import Estimate
+from workbench.run.checkpoints import write_text_atomically
 
+VERSION = 1
+"""Of passport.json; raised when the meaning of a field changes."""
+NAME, PAGE = "passport.json", "passport.html"
 TEMPLATE = Path(__file__).parent / "templates/passport.html.jinja"
 BLUE, GREEN = 3, 2
 WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined", "not applicable": "not applicable"}
+
+
+@dataclass(frozen=True)
+class Passport:
+    """A reward run's examination."""
+
+    run: str
+    outcome: str
+    failed: list[str]
+    checks: list[Check]
+    findings: Findings
+    limits: dict[str, float]
+    origins: dict[str, str]
+    """Where each limit comes from: default, the run's file, the command line."""
+    files: dict[str, str]
+    """SHA-256 of the adapters and heads examined, by path within the run."""
+    facts: dict[str, Any]
+    """Pairs, members, seed, data, commit, versions."""
+    version: int = VERSION
+
+    def save(self, folder: Path) -> Path:
+        """Write passport.json, atomically."""
+        path = folder / NAME
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text_atomically(path, text + "\n")
+        return path
 
 
 def render(passport: Passport) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reward.curve_fit import Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
+from reward.verbs.curve_fit import Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
 
 SIZES = np.repeat([125, 250, 500, 1000, 2000], 3)
 

@@ -6,9 +6,9 @@ import random
 import pytest
 import torch
 
-import reward.score as scoring
+import reward.verbs.score as scoring
 from reward.__main__ import main
-from reward.score import score_file
+from reward.verbs.score import score_file
 from tests.conftest import write_jsonl
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message

@@ -1,0 +1,1 @@
+"""Commands about finished reward runs: `python -m reward passport | score | explain | acquire | curve`."""
