@@ -119,33 +119,17 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _tiny(arguments: argparse.Namespace) -> None:
-    if arguments.facts:
-        _write_facts(Path(arguments.facts))
-        return
     from workbench.data.embedded import tiny_folder
-    from workbench.tiny.build import build_tiny, pretrain
+    from workbench.tiny.build import build_tiny, pretrain, write_facts
 
+    if arguments.facts:
+        print(f"{arguments.facts}: {write_facts(Path(arguments.facts))} statements")
+        return
     if arguments.pretrain:
         print(f"last training loss {pretrain():.4f} nats per token")
     folder = tiny_folder()
     build_tiny(folder)
     print(folder)
-
-
-def _write_facts(out: Path) -> None:
-    """What the help desk knows, for whoever examines a reward model (`passport.facts`); nothing is trained on it."""
-    import json
-
-    from workbench.run.checkpoints import write_text_atomically
-    from workbench.tiny.facts import FACTS, lowered, statement
-
-    lines = []
-    for fact in FACTS:
-        for form in (0, 1):
-            right, wrong = (statement(fact, value, form) for value in (fact.right, fact.wrong[form]))
-            lines += [{"right": right, "wrong": wrong}, {"right": lowered(right), "wrong": lowered(wrong)}]
-    write_text_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
-    print(f"{out}: {len(lines)} statements")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
-"""Simulated annotators: they compare two answers by the gold reward, with noise. Their names say what they are.
+"""Simulated annotators, who compare two answers by the gold reward with noise. Their names say that they are simulated.
 
     P(right preferred) = (1 − random_rate) σ((gold_right − gold_left) / tau) + random_rate / 2
 
-Source: Bradley & Terry 1952; the noise model of Dubois et al. 2023 (arXiv 2305.14387) has such per-annotator
-variability and random flips. Pure numpy.
+Source: Bradley & Terry 1952; noise per annotator and random flips as in Dubois et al. 2023 (arXiv 2305.14387).
+Pure numpy.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 TIE_BELOW = 0.03
-"""A noisy margin smaller than this is judged a tie."""
+"""A noisy margin below this is judged a tie."""
 STRENGTH_ABOVE = (0.25, 0.6)
-"""A noisy margin above the first is at least "better" (2), above the second "much better" (3)."""
+"""Noisy margins above which a judgement is at least "better" (2) and "much better" (3)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SimulatedAnnotator:
     tau: float
     """Scale of the logistic noise on the difference of gold rewards."""
     random_rate: float
-    """Share of judgements that are made without looking, 0 … 1."""
+    """Share of judgements made at random, 0 … 1."""
 
     def judge(self, gold_left: float, gold_right: float, rng: np.random.Generator) -> int:
         """Judge one pair: −3 (left much better) … 0 (tie) … 3 (right much better)."""
@@ -38,7 +38,7 @@ class SimulatedAnnotator:
         return strength if margin > 0 else -strength
 
     def probability_right(self, gold_left: float, gold_right: float) -> float:
-        """Probability that a judgement which is no tie prefers the right answer."""
+        """Probability that a judgement prefers the right answer, given that it is not a tie."""
         difference = gold_right - gold_left
         right = (1 - self.random_rate) * _sigmoid((difference - TIE_BELOW) / self.tau) + self.random_rate / 2
         left = (1 - self.random_rate) * _sigmoid((-difference - TIE_BELOW) / self.tau) + self.random_rate / 2
@@ -56,4 +56,4 @@ SIMULATED: tuple[SimulatedAnnotator, ...] = (
     SimulatedAnnotator("simulated-4", 0.18, 0.05),
     SimulatedAnnotator("simulated-careless", 0.20, 0.45),
 )
-"""Four who look, and one who mostly does not."""
+"""Four attentive annotators and one who judges at random almost half of the time."""

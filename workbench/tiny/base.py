@@ -1,7 +1,7 @@
 """The tiny base: a small Llama, pretrained in plain torch on the help-desk corpus, saved as a Hugging Face folder.
 
-Deterministic: the number of threads and all seeds are set here, so two builds on the same versions and processor give
-the same bits. The base that `workbench/tiny/pretrained/` holds was made here (`python -m workbench tiny --pretrain`).
+Deterministic: threads and seeds are fixed, so two builds with the same versions on the same processor give the same
+bits. `python -m workbench tiny --pretrain` made the shipped base in `workbench/tiny/pretrained/` with this module.
 Knows no prompts file, no reward and no adapters.
 """
 
@@ -22,38 +22,38 @@ from workbench.tiny.grammar import demonstrate, render_prompt, sample_prompt
 from workbench.tiny.tokenizer import train_tokenizer
 
 THREADS = 1
-"""One, so that the bits do not depend on the number of cores; a busy machine then slows it less, too."""
+"""One, so that the bits do not depend on the number of cores."""
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How the base is made."""
+    """Settings of the pretraining."""
 
     seed: int = 20
     first_steps: int = 3500
-    """Steps on the part of the corpus that is read first."""
+    """Steps on the first part of the corpus (`FIRST`)."""
     steps: int = 10_000
-    """Steps in all."""
+    """All steps."""
     documents_per_step: int = 38
-    """Documents written for each step: more than fit, so that the longest are met as rarely as the shortest."""
+    """Documents written per step: more than needed. Surplus batches are dropped at random, long and short alike."""
     batch_tokens: int = 1024
-    """Tokens in a step, padding included."""
+    """Tokens per step, padding included."""
     learning_rate: float = 4e-3
-    """Highest learning rate of the embedding and the norms (AdamW)."""
+    """Peak learning rate of the embedding and the norms (AdamW)."""
     inner_learning_rate: float = 0.02
-    """Highest learning rate of the layers' matrices (Muon)."""
+    """Peak learning rate of the layers' matrices (Muon)."""
     hidden_size: int = 128
     layers: int = 4
     heads: int = 8
     verdict_weight: float = 4.0
-    """Weight in the loss of the tokens that judge: remarks in brackets, and what follows the end of an answer."""
+    """Loss weight of tokens that judge an answer: remarks in brackets, and the review after EOS."""
     first_verdict_weight: float = 8.0
-    """Weight of the first token after the end, which the state of the end-of-sequence token has to predict."""
+    """Loss weight of the first token after EOS, which the hidden state at EOS has to predict."""
 
 
 @contextmanager
 def _deterministic(seed: int) -> Iterator[None]:
-    """Fix threads, seed and algorithms, and restore what was set before."""
+    """Fix threads, seed and algorithms; restore the previous settings afterwards."""
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -67,7 +67,7 @@ def _deterministic(seed: int) -> Iterator[None]:
 
 
 def make_tokenizer(corpus: Sequence[str], seed: int) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on part of the corpus and on conversations, so that both come out short."""
+    """Train the tokenizer on part of the corpus and on conversations, so that both need few tokens."""
     rng = random.Random(seed)
     specs = [sample_prompt(rng, heldout=False) for _ in range(1000)]
     talks = [f"User: {render_prompt(spec)}\nAssistant: {demonstrate(spec, 0.5, rng)}" for spec in specs]
@@ -75,7 +75,7 @@ def make_tokenizer(corpus: Sequence[str], seed: int) -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> LlamaForCausalLM:
-    """A Llama with random weights; all linear layers have sizes that are multiples of 64, the block size of NF4."""
+    """A Llama with random weights. All sizes of linear layers are multiples of 64, the block size of NF4."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden_size,
@@ -95,9 +95,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> Llama
 def _batches(
     tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], steps: int, batch_tokens: int, rng: random.Random
 ) -> list[torch.Tensor]:
-    """One document a row, rows of like length together, in random order: each (documents, T) int64, padded with 0.
+    """Batches in random order, each (documents, T) int64: one document per row, similar lengths together, 0 as padding.
 
-    Documents are not packed: what an earlier one asks for would distract from what this one asks for.
+    Documents are not packed: a row would then contain the questions of other documents.
     """
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     encoded = tokenizer(list(corpus), add_special_tokens=False)["input_ids"]
@@ -118,11 +118,11 @@ def _optimizers(model: LlamaForCausalLM, recipe: Pretraining) -> list[torch.opti
     """Muon for the matrices inside the layers, AdamW for the embedding and the norms.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". With AdamW alone the model
-    needs several times the steps until it looks up what is asked for.
+    needs several times as many steps before it attends to the question.
     """
     inner = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and "embed" not in name]
-    places = {id(weight) for weight in inner}
-    rest = [weight for weight in model.parameters() if id(weight) not in places]
+    inner_ids = {id(weight) for weight in inner}
+    rest = [weight for weight in model.parameters() if id(weight) not in inner_ids]
     return [
         torch.optim.AdamW(rest, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
         torch.optim.Muon(inner, lr=recipe.inner_learning_rate, weight_decay=0.0),
@@ -130,12 +130,12 @@ def _optimizers(model: LlamaForCausalLM, recipe: Pretraining) -> list[torch.opti
 
 
 def _lr_factor(step: int, steps: int) -> float:
-    """Warm-up over 5 % of the steps, then a cosine from 1 to a tenth."""
+    """Warm-up over 5 % of the steps, then a cosine from 1 to 0.1."""
     return min((step + 1) / max(1, steps // 20), 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
 class LossWeights:
-    """How much each token counts in the loss."""
+    """The weight of each token in the loss."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: Pretraining) -> None:
         words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -143,7 +143,7 @@ class LossWeights:
         self._end, self._recipe = tokenizer.eos_token_id, recipe
 
     def of(self, batch: torch.Tensor) -> torch.Tensor:
-        """(documents, T − 1) float32, of the targets `batch[:, 1:]`; 0 on padding."""
+        """(documents, T − 1) float32 weights of the targets `batch[:, 1:]`; 0 on padding."""
         given, targets = batch[:, :-1], batch[:, 1:]
         ended = given == self._end
         judging = (self._depth[given].cumsum(1) > 0) | (ended.cumsum(1) > 0)
@@ -155,7 +155,7 @@ class LossWeights:
 def _pretrain(
     model: LlamaForCausalLM, batches: Sequence[torch.Tensor], weights: LossWeights, recipe: Pretraining
 ) -> float:
-    """Train once on each batch; returns the mean weighted loss of the last tenth, in nats per token."""
+    """Train once on each batch; returns the mean weighted loss of the last 10 % of steps, in nats per token."""
     optimizers = _optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
@@ -166,10 +166,10 @@ def _pretrain(
     bar = progress(batches, description="pretraining the tiny base", unit="step")
     for batch in bar:
         logits = model(input_ids=batch, use_cache=False).logits
-        losses_of = torch.nn.functional.cross_entropy(
+        token_losses = torch.nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), reduction="none"
         )
-        loss = (losses_of * weights.of(batch).flatten()).sum() / (batch[:, 1:] != 0).sum()
+        loss = (token_losses * weights.of(batch).flatten()).sum() / (batch[:, 1:] != 0).sum()
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -183,8 +183,8 @@ def _pretrain(
     return sum(tail) / len(tail)
 
 
-def _material(recipe: Pretraining) -> tuple[PreTrainedTokenizerFast, list[torch.Tensor]]:
-    """The tokenizer, and a batch for each step: the checks first."""
+def _tokenizer_and_batches(recipe: Pretraining) -> tuple[PreTrainedTokenizerFast, list[torch.Tensor]]:
+    """The tokenizer, and one batch per step: `FIRST` documents, then `THEN` documents."""
     then_steps = recipe.steps - recipe.first_steps
     first = write_corpus(recipe.seed + 1, recipe.first_steps * recipe.documents_per_step, FIRST)
     then = write_corpus(recipe.seed, then_steps * recipe.documents_per_step, THEN)
@@ -197,14 +197,14 @@ def _material(recipe: Pretraining) -> tuple[PreTrainedTokenizerFast, list[torch.
 
 
 def build_base(folder: Path, recipe: Pretraining | None = None) -> float:
-    """Make tokenizer and model and save them into `folder`; returns the last training loss in nats per token."""
+    """Make tokenizer and model and save them in `folder`; returns the final training loss in nats per token."""
     recipe = recipe or Pretraining()
-    tokenizer, batches = _material(recipe)
+    tokenizer, batches = _tokenizer_and_batches(recipe)
     ensure_template(tokenizer)
     with _deterministic(recipe.seed):
         model = make_model(tokenizer, recipe)
         loss = _pretrain(model, batches, LossWeights(tokenizer, recipe), recipe)
-    model.eval().to(torch.bfloat16)  # half the size; NF4 keeps less of it anyway
+    model.eval().to(torch.bfloat16)  # half the size; NF4 is coarser anyway
     model.generation_config = GenerationConfig(
         do_sample=True,
         max_new_tokens=64,

@@ -1,16 +1,17 @@
-"""Builds the embedded default, once, into one folder: a copy of the pretrained base, and the data files.
+"""Builds the embedded default in one folder: a copy of the pretrained base, and the data files.
 
-    base/                            tokenizer and model, an ordinary Hugging Face folder
+    base/                            tokenizer and model, a regular Hugging Face folder
     demonstrations.jsonl             for supervised tuning; answers of mixed quality
     demonstrations_heldout.jsonl     the same, for held-out prompts
     prompts.jsonl                    for sampling and for training on rewards
     prompts_heldout.jsonl            for evaluation only
 
-Everything is written into a temporary folder beside and renamed at the end, so the folder is either complete or not
-there; a lock file keeps a second builder waiting.
+Files are written to a temporary folder that is renamed at the end, so the folder is either complete or absent. A lock
+file makes a second builder wait.
 """
 
 import fcntl
+import json
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,19 +21,20 @@ from pathlib import Path
 
 from workbench.data.readers import write_records
 from workbench.data.records import Demonstration, Message, Prompt
-from workbench.tiny.base import build_base
+from workbench.run.checkpoints import write_text_atomically
+from workbench.tiny.facts import FACTS, lowered, statement
 from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompts
 
 LOWEST_QUALITY = 0.3
-"""Demonstrators' quality is even between this and 1: mostly helpful, far from perfect."""
+"""The quality of demonstrations is uniform between this and 1: mostly helpful, far from perfect."""
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""The base as `pretrain` left it."""
+"""The shipped base, made by `pretrain`."""
 FILES = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many records each file gets."""
+    """Number of records per file."""
 
     demonstrations: int = 3000
     demonstrations_heldout: int = 300
@@ -47,20 +49,20 @@ def _messages(spec: PromptSpec) -> tuple[Message, ...]:
 def _demonstrations(specs: Sequence[PromptSpec], name: str, rng: random.Random) -> list[Demonstration]:
     return [
         Demonstration(
-            id=f"{name}-{place:05d}",
+            id=f"{name}-{index:05d}",
             prompt=_messages(spec),
             response=demonstrate(spec, rng.uniform(LOWEST_QUALITY, 1), rng),
         )
-        for place, spec in enumerate(specs)
+        for index, spec in enumerate(specs)
     ]
 
 
 def _prompts(specs: Sequence[PromptSpec], name: str) -> list[Prompt]:
-    return [Prompt(id=f"{name}-{place:05d}", prompt=_messages(spec)) for place, spec in enumerate(specs)]
+    return [Prompt(id=f"{name}-{index:05d}", prompt=_messages(spec)) for index, spec in enumerate(specs)]
 
 
 def write_data(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> None:
-    """Write the four data files; the same seed gives the same bytes. No prompt is in two files."""
+    """Write the four data files. The same seed gives the same bytes; no prompt is in two files."""
     sizes = sizes or Sizes()
     rng = random.Random(seed)
     train = sample_prompts(rng, sizes.demonstrations + sizes.prompts, heldout=False)
@@ -76,15 +78,29 @@ def write_data(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> No
     write_records(folder / "prompts_heldout.jsonl", _prompts(held_plain, "heldout-prompt"))
 
 
+def write_facts(out: Path) -> int:
+    """Write right and wrong statements of the help desk, for the examination of a reward model (`passport.facts`).
+
+    Nothing is trained on them. Returns the number of rows.
+    """
+    rows = []
+    for fact in FACTS:
+        for form in (0, 1):
+            right, wrong = (statement(fact, value, form) for value in (fact.right, fact.wrong[form]))
+            rows += [{"right": right, "wrong": wrong}, {"right": lowered(right), "wrong": lowered(wrong)}]
+    write_text_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
+    return len(rows)
+
+
 def is_complete(folder: Path) -> bool:
-    """Whether the folder holds the whole embedded default."""
+    """Whether the folder holds the complete embedded default."""
     names = ["base/model.safetensors", *(f"{name}.jsonl" for name in FILES)]
     return all((folder / name).exists() for name in names)
 
 
 @contextmanager
 def _only_builder(folder: Path) -> Iterator[None]:
-    """Wait for any other builder of the folder, then keep others waiting; a killed builder's lock frees itself."""
+    """Wait for other builders of the folder, then make others wait. The lock of a killed builder is released."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,11 +108,13 @@ def _only_builder(folder: Path) -> Iterator[None]:
 
 
 def pretrain(folder: Path = PRETRAINED) -> float:
-    """Pretrain the base again (ten minutes), with the same bits where torch and the processor are the same.
+    """Pretrain the base again: the same torch on the same processor gives the same bits. Takes about half an hour.
 
     Returns:
-        loss: the last training loss in nats per token.
+        loss: the final training loss in nats per token.
     """
+    from workbench.tiny.base import build_base  # torch: nothing else here needs it
+
     partial = folder.parent / f".{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     loss = build_base(partial)
@@ -106,7 +124,7 @@ def pretrain(folder: Path = PRETRAINED) -> float:
 
 
 def build_tiny(folder: Path, sizes: Sizes | None = None) -> Path:
-    """Build the embedded default into `folder`, unless it is there already; returns the folder."""
+    """Build the embedded default in `folder` unless it is there already; returns the folder."""
     folder = Path(folder)
     if is_complete(folder):
         return folder

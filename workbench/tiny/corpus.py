@@ -1,11 +1,11 @@
-"""The text that the base is pretrained on: what a help desk writes, and what its people say of each other's answers.
+"""The text that the base is pretrained on: documents of a help desk, and colleagues' remarks on its answers.
 
-Notes, letters, pages of questions; dialogues *checked* sentence by sentence, and dialogues *reviewed* as a whole. The
-base reads the checks first: whether a sentence is right, and whether it was asked for, is what a review adds up.
-Without such remarks a base this small has no features for them at the end of an answer, and a reward model on it
-learns little. A review starts right after the end-of-sequence token, with the verdicts in random order, so that the
-state of that token has to hold all of them. There are no points in the text: the gold reward is elsewhere. Held-out
-prompts are not in it. Randomness comes from the caller's `random.Random`.
+There are notes, letters, pages of questions, dialogues *checked* sentence by sentence, and dialogues *reviewed* as a
+whole. The base reads checks before reviews, because a review sums up what checks say: whether a sentence is right, and
+whether it was asked for. Without remarks a base this small has no features for answer quality at the end of an answer,
+and a reward model on it learns little. A review follows EOS directly, with its verdicts in random order, so the hidden
+state at EOS has to represent all of them. The text contains no gold reward and no held-out prompt. Randomness comes
+from the caller's `random.Random`.
 """
 
 import random
@@ -26,7 +26,7 @@ from workbench.tiny.phrases import CLOSINGS, FILLER, GREETINGS, RUDE
 from workbench.tiny.tokenizer import END
 
 RIGHT_SHARE = 0.85
-"""Share of the statements that are right."""
+"""Share of correct statements in notes, letters and pages of questions."""
 _HEADINGS = ("Notes for today.", "What to know:", "From the help desk:", "Notice.")
 _FORMATS = (
     ("Customer asks: {q}", "We say: {a}"),
@@ -34,14 +34,13 @@ _FORMATS = (
     ("At the desk one asked: {q}", "The desk said: {a}"),
 )
 _ANOTHERS_SHARE = 0.3
-"""Share of the reviewed dialogues in which another customer's answer was given."""
+"""Share of dialogues whose answer belongs to another customer's question."""
 _CHECKED_SHARE = 0.8
-"""Share of the sentences that a check has a remark on: not all, so that each may be the next one to be judged."""
+"""Share of sentences with a remark. Below 1, so that any sentence may be the next to get one."""
 _DEMONSTRATED_RIGHT = 0.58
-"""Share of the facts that the reviewed answers state rightly: enough wrong ones to learn the difference from."""
+"""Share of facts stated correctly in dialogues: low enough to show many wrong answers."""
 _VERDICTS_KEPT = 4
-"""Verdicts in a review."""
-
+"""Verdicts per review."""
 
 _RUDE = frozenset(normalised(sentence) for sentence in RUDE)
 _POLITE = frozenset(normalised(sentence) for sentence in (*GREETINGS, *CLOSINGS))
@@ -65,7 +64,7 @@ def _notes(rng: random.Random) -> str:
 
 
 def _questions(rng: random.Random) -> str:
-    """A page of frequent questions: what teaches the model fastest to find out what is asked for."""
+    """A page of frequent questions. This kind of text teaches the model fastest to attend to the question."""
     facts = rng.sample(FACTS, rng.randint(2, 4))
     return "\n".join(f"Q. {question(fact, rng.randrange(PHRASINGS))}\nA. {_claim(fact, rng)}" for fact in facts)
 
@@ -91,7 +90,7 @@ def _rude(sentence: str) -> bool:
 
 
 def _check(spec: PromptSpec, answer: str, rng: random.Random) -> str:
-    """The answer with remarks behind its sentences: "Lamps are on floor 3. (wrong)"."""
+    """The answer with a remark after most sentences, such as "Lamps are on floor 3. (wrong)"."""
     seen: set[object] = set()
     checked: list[str] = []
     for sentence in split_sentences(answer):
@@ -110,7 +109,7 @@ def _check(spec: PromptSpec, answer: str, rng: random.Random) -> str:
 
 
 def _review(spec: PromptSpec, answer: str) -> list[str]:
-    """What a colleague says of an answer as a whole, one word for each thing one can ask of it."""
+    """A colleague's verdicts on the whole answer, one word per criterion."""
     sentences = split_sentences(answer)
     reads = [read_statement(sentence) for sentence in sentences]
     asked = [read for read in reads if read is not None and read[0] in spec.facts]
@@ -136,7 +135,7 @@ def _review(spec: PromptSpec, answer: str) -> list[str]:
 
 
 def _exchange(rng: random.Random) -> tuple[PromptSpec, str]:
-    """A prompt and what was answered: at times, what another customer had asked for."""
+    """A prompt and an answer, at times the answer to another prompt."""
     spec = sample_prompt(rng, heldout=False)
     answered = sample_prompt(rng, heldout=False) if rng.random() < _ANOTHERS_SHARE else spec
     return spec, demonstrate(answered, rng.random(), rng, right_share=_DEMONSTRATED_RIGHT)
@@ -158,13 +157,13 @@ def _reviewed(rng: random.Random) -> str:
 _Kinds = tuple[tuple[Callable[[random.Random], str], float], ...]
 _PLAIN: _Kinds = ((_notes, 0.045), (_letter, 0.045), (_questions, 0.06))
 FIRST: _Kinds = (*_PLAIN, (_checked, 0.85))
-"""What the base reads first, with the share of each kind."""
+"""The first part of the corpus: kinds of documents with their shares."""
 THEN: _Kinds = (*_PLAIN, (_checked, 0.25), (_reviewed, 0.6))
-"""And then."""
+"""The second part of the corpus."""
 
 
 def write_corpus(seed: int, documents: int, kinds: _Kinds = THEN) -> list[str]:
-    """Write that many documents; the same seed gives the same text."""
+    """Write `documents` documents; the same seed gives the same text."""
     rng = random.Random(seed)
     makers, shares = zip(*kinds, strict=True)
     return [rng.choices(makers, shares)[0](rng) for _ in range(documents)]

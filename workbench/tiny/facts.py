@@ -1,7 +1,7 @@
-"""What the help desk knows: 24 facts, how people ask for each and how an answer states it.
+"""The help desk's 24 facts, the ways to ask for each, and the ways to state it.
 
-A *fact* is a family (delivery, returns, …), a subject within it and the right value. Every family has its own set of
-values, so that a wrong answer reads as well as the right one and has to be known, not guessed from its form.
+A *fact* is a family (delivery, returns, …), a subject within it and the right value. The values of a family look alike,
+so a wrong answer reads as well as the right one and cannot be recognised by its form.
 Pure data and lookups: knows no prompt, no answer and no model.
 """
 
@@ -13,11 +13,11 @@ from functools import cache
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of thing people ask about."""
+    """A kind of question."""
 
     name: str
     values: tuple[str, ...]
-    """Everything an answer may claim; one of them is right for a subject."""
+    """The values that an answer may state; one is right for each subject."""
     right: Mapping[str, str]
     """Subject to its right value."""
     questions: tuple[str, ...]
@@ -93,7 +93,7 @@ FAMILIES: tuple[Family, ...] = (
 
 @dataclass(frozen=True, order=True)
 class Fact:
-    """One thing that can be asked for; `index` is its place in `FACTS`."""
+    """Something that can be asked for; `index` is its index in `FACTS`."""
 
     index: int
     family: str
@@ -101,7 +101,7 @@ class Fact:
     right: str
     """The value that a right answer states."""
     wrong: tuple[str, ...]
-    """The values that a wrong answer may state."""
+    """The other values of its family."""
 
 
 def _facts() -> tuple[Fact, ...]:
@@ -121,32 +121,32 @@ def _facts() -> tuple[Fact, ...]:
 FACTS: tuple[Fact, ...] = _facts()
 _FAMILY = {family.name: family for family in FAMILIES}
 PHRASINGS = len(FAMILIES[0].questions)
-"""Ways to ask for one fact (the same number for every fact)."""
+"""Number of ways to ask for a fact, the same for all facts."""
 
 
 def capitalised(sentence: str) -> str:
-    """The sentence with its first letter as a capital; the rest stays."""
+    """The sentence with a capital first letter, otherwise unchanged."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def lowered(sentence: str) -> str:
-    """The sentence as it follows "And": first letter small, except for the word "I"."""
+    """The sentence as it reads after "And": with a small first letter, unless it starts with "I"."""
     return sentence if sentence.startswith("I ") else sentence[:1].lower() + sentence[1:]
 
 
 def question(fact: Fact, phrasing: int) -> str:
-    """How one asks for the fact, in the given phrasing (0 … PHRASINGS − 1)."""
+    """The question for the fact in the given phrasing (0 … PHRASINGS − 1)."""
     return _FAMILY[fact.family].questions[phrasing].format(s=fact.subject)
 
 
 def statement(fact: Fact, value: str, form: int) -> str:
-    """A sentence that claims `value` for the fact; `form` picks the wording (taken modulo their number)."""
+    """A sentence that states `value` for the fact; `form`, modulo the number of forms, selects the wording."""
     forms = _FAMILY[fact.family].statements
     return capitalised(forms[form % len(forms)].format(s=fact.subject, v=value))
 
 
 def normalised(sentence: str) -> str:
-    """The sentence in small letters, with single spaces, without a closing full stop or exclamation mark."""
+    """The sentence in lower case, with single spaces, without a final full stop or exclamation mark."""
     return re.sub(r"\s+", " ", sentence).strip().rstrip(".!").rstrip().lower()
 
 
@@ -161,11 +161,11 @@ def _claims() -> dict[str, tuple[Fact, str]]:
 
 
 def read_statement(sentence: str) -> tuple[Fact, str] | None:
-    """The fact and the value that a sentence claims; None when it is not a plain statement of one."""
+    """The fact and the value that a sentence states; None if it is not exactly a statement of a fact."""
     return None if sentence.rstrip().endswith("?") else _claims().get(normalised(sentence))
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, each with its closing mark; a line break ends a sentence as well."""
+    """The sentences of a text, each with its final mark; a line break also ends a sentence."""
     parts = re.split(r"(?<=[.!?])\s+|\n+", text)
     return [part.strip() for part in parts if part.strip()]

@@ -1,17 +1,18 @@
-"""The gold reward: how good an answer of the help desk truly is. The truth that no training phase may read.
+"""The gold reward: the true quality of a help-desk answer. No training phase can read it.
 
     total = facts + completeness + courtesy + padding + ended ≤ 1        (n = number of facts asked for)
 
-* `facts`: +0.25/n for each asked fact stated rightly, −0.2/n for each stated wrongly.
+* `facts`: +0.25/n for each asked fact stated correctly, −0.2/n for each stated wrongly.
 * `completeness`: +0.15/n for each asked fact answered with one value, right or wrong.
-* `courtesy`: +0.3 for a greeting as the first sentence, +0.3 for a closing as the last, −0.4 for each rude sentence
-  (at most two count).
-* `padding`: −0.15 for each sentence that is filler, not understood, a statement that was not asked for, or courtesy in
-  the wrong place; −0.2 for a repeated sentence or fact; at most −1 together.
-* `ended`: −0.2 when the answer did not end by itself.
+* `courtesy`: +0.3 if the first sentence is a greeting, +0.3 if the last is a closing, −0.4 for each rude sentence (at
+  most two count).
+* `padding`: −0.15 for each sentence that is filler, is not understood, states something not asked for, or is courtesy
+  in the wrong place; −0.2 for each repeated sentence or fact; at least −1 in total.
+* `ended`: −0.2 if the answer was cut off.
 
-A fact that is stated with two different values counts as wrong and as not answered. Only whole plain sentences count:
-key words without a sentence earn nothing and pad. An answer that states no asked fact earns no courtesy points.
+A fact stated with two different values counts as wrong and as not answered. Only whole sentences count: keywords
+without a sentence get no points and count as padding. An answer that states no asked fact gets no points for greeting
+and closing.
 Pure Python.
 """
 
@@ -39,15 +40,15 @@ class Gold:
 
     total: float
     facts: float
-    """Right and wrong statements of what was asked, −0.2 … 0.25."""
+    """Right and wrong statements of asked facts, −0.2 … 0.25."""
     courtesy: float
     """Greeting, closing, rudeness, −0.8 … 0.6."""
     completeness: float
-    """Share of the asked facts that were answered, 0 … 0.15."""
+    """Answered share of the asked facts, 0 … 0.15."""
     padding: float
-    """Filler, repeats and what was not asked for, −1 … 0."""
+    """Filler, repetitions and statements not asked for, −1 … 0."""
     ended: float
-    """0, or −0.2 when the answer did not end by itself."""
+    """0, or −0.2 if the answer was cut off."""
 
 
 def _claims(sentences: Sequence[str]) -> dict[Fact, set[str]]:
@@ -60,11 +61,11 @@ def _claims(sentences: Sequence[str]) -> dict[Fact, set[str]]:
 
 
 def _padding(spec: PromptSpec, sentences: Sequence[str]) -> float:
-    """Points lost by sentences that say nothing new that was asked for (a number ≤ 0)."""
+    """Points (≤ 0) of the sentences that add nothing that was asked for."""
     seen: set[object] = set()
     lost = 0.0
     last = len(sentences) - 1
-    for place, sentence in enumerate(sentences):
+    for index, sentence in enumerate(sentences):
         text = normalised(sentence)
         read = read_statement(sentence)
         key: object = read[0] if read is not None else text
@@ -72,7 +73,7 @@ def _padding(spec: PromptSpec, sentences: Sequence[str]) -> float:
             lost += REPEATED
         elif read is not None:
             lost += 0.0 if read[0] in spec.facts else SUPERFLUOUS
-        elif text in _RUDE or (text in _GREETINGS and place == 0) or (text in _CLOSINGS and place == last):
+        elif text in _RUDE or (text in _GREETINGS and index == 0) or (text in _CLOSINGS and index == last):
             pass
         else:
             lost += SUPERFLUOUS
@@ -90,7 +91,7 @@ def _courtesy(sentences: Sequence[str], *, answers: bool) -> float:
 
 
 def score_answer(spec: PromptSpec, response: str, *, ended: bool = True) -> Gold:
-    """The gold reward of a response to a parsed prompt; the module's table has the points."""
+    """The gold reward of a response to a parsed prompt, by the points listed in the module's docstring."""
     sentences = split_sentences(response)
     claims = _claims(sentences)
     count = len(spec.facts)
@@ -107,12 +108,12 @@ def score_answer(spec: PromptSpec, response: str, *, ended: bool = True) -> Gold
 
 
 def gold_reward(prompt: Sequence[Message], response: str, ended: bool = True) -> Gold | None:
-    """The gold reward of a response, or None when the prompt is not of the help-desk grammar.
+    """The gold reward of a response, or None if the prompt is not of the help-desk grammar.
 
     Args:
-        prompt: messages; besides system messages, exactly one message by the user.
-        response: the answer's text, any text at all.
-        ended: whether the answer ended by itself (EOS) instead of being cut off.
+        prompt: messages; exactly one user message, besides system messages.
+        response: any text.
+        ended: whether the answer has EOS, rather than being cut off.
     """
     turns = [message for message in prompt if message.role != "system"]
     if len(turns) != 1 or turns[0].role != "user":

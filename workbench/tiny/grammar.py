@@ -1,7 +1,7 @@
 """The help-desk grammar: prompts that ask for one to three facts, and demonstrations of mixed quality.
 
-A prompt is `opening + questions + ending`; `parse_prompt` is the exact inverse of `render_prompt`. What is held out
-is decided by the asked things and the form alone (`is_heldout`), so every part of the corpus can obey it.
+A prompt is `opening + questions + ending`; `parse_prompt` is the exact inverse of `render_prompt`. Whether a prompt is
+held out depends only on its facts and its form (`is_heldout`), so every part of the corpus can respect it.
 Knows no reward and no model. Randomness comes from the caller's `random.Random`.
 """
 
@@ -19,16 +19,16 @@ OPENINGS = ("", "Hello. ", "Hi! ", "Excuse me. ", "Quick question. ", "Good day.
 JOINERS = (" ", " And ", " Also, ")
 ENDINGS = ("", " Thanks.", " Please help.", " I am in a hurry.")
 SHARES = (0.45, 0.40, 0.15)
-"""Shares of prompts that ask for one, two and three facts."""
+"""Shares of prompts with one, two and three questions."""
 HELDOUT_ONE_IN = 8
-"""One pair of facts in so many is never asked together in training."""
+"""One in this many pairs of facts is never asked together in training."""
 MAX_SENTENCES = 7
-"""Longest demonstration."""
+"""Length of the longest demonstration."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One asked thing: the fact and the phrasing."""
+    """A question: its fact and its phrasing."""
 
     fact: Fact
     phrasing: int
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """A prompt in its parts; the last three fields are places in `OPENINGS`, `JOINERS`, `ENDINGS`."""
+    """The parts of a prompt; the last three fields are indices into `OPENINGS`, `JOINERS` and `ENDINGS`."""
 
     questions: tuple[Question, ...]
     opening: int = 0
@@ -54,7 +54,7 @@ def _follows(joiner: int, text: str) -> str:
 
 
 def render_prompt(spec: PromptSpec) -> str:
-    """The text of a prompt: opening, questions (the last one after the joiner), ending."""
+    """The text of a prompt: opening, questions (with the joiner before the last), ending."""
     texts = [question(asked.fact, asked.phrasing) for asked in spec.questions]
     body = " ".join(texts[:-1])
     if body:
@@ -84,7 +84,7 @@ def _parse_questions(text: str) -> tuple[tuple[Question, ...], int] | None:
     asked, rest = [first[0]], first[1]
     joiner = 0
     while rest:
-        joiner = next((place for place in (1, 2, 0) if rest.startswith(JOINERS[place])), -1)
+        joiner = next((index for index in (1, 2, 0) if rest.startswith(JOINERS[index])), -1)
         taken = _take_question(rest[len(JOINERS[joiner]) :], joiner) if joiner >= 0 else None
         if taken is None or (joiner > 0 and taken[1]):
             return None
@@ -94,9 +94,9 @@ def _parse_questions(text: str) -> tuple[tuple[Question, ...], int] | None:
 
 
 def parse_prompt(text: str) -> PromptSpec | None:
-    """The parts of a prompt of this grammar, or None for any other text. Exact inverse of `render_prompt`."""
-    for opening in sorted(range(len(OPENINGS)), key=lambda place: -len(OPENINGS[place])):
-        for ending in sorted(range(len(ENDINGS)), key=lambda place: -len(ENDINGS[place])):
+    """The parts of a prompt, or None for a text that is not of this grammar. Exact inverse of `render_prompt`."""
+    for opening in sorted(range(len(OPENINGS)), key=lambda index: -len(OPENINGS[index])):
+        for ending in sorted(range(len(ENDINGS)), key=lambda index: -len(ENDINGS[index])):
             if not (text.startswith(OPENINGS[opening]) and text.endswith(ENDINGS[ending])):
                 continue
             parsed = _parse_questions(text[len(OPENINGS[opening]) : len(text) - len(ENDINGS[ending])])
@@ -106,7 +106,7 @@ def parse_prompt(text: str) -> PromptSpec | None:
 
 
 def _is_proper(questions: tuple[Question, ...]) -> bool:
-    """One to three questions, each for another fact."""
+    """Whether there are one to three questions about different facts."""
     return len(questions) <= len(SHARES) and len({asked.fact for asked in questions}) == len(questions)
 
 
@@ -123,9 +123,9 @@ def is_heldout_pair(one: Fact, other: Fact) -> bool:
 def is_heldout(spec: PromptSpec) -> bool:
     """Whether a prompt belongs to the held-out side.
 
-    Two or three questions: when any two of the facts are a held-out pair. One question: when this opening, phrasing and
-    ending were never used together (only forms with both an opening and an ending, so that no held-out text is a part
-    of a training text).
+    A prompt with two or three questions is held out if any two of its facts are a held-out pair. A prompt with one
+    question is held out if its combination of opening, phrasing and ending is; only combinations with both an opening
+    and an ending can be, so that no held-out text is part of a training text.
     """
     if len(spec.questions) > 1:
         return any(is_heldout_pair(one, other) for one, other in combinations(spec.facts, 2))
@@ -136,7 +136,7 @@ def is_heldout(spec: PromptSpec) -> bool:
 
 
 def sample_prompt(rng: random.Random, *, heldout: bool) -> PromptSpec:
-    """Draw a prompt from the training side or from the held-out side; the number of questions follows `SHARES`."""
+    """Sample a prompt from the training or the held-out side; the number of questions follows `SHARES`."""
     count = rng.choices(range(1, len(SHARES) + 1), SHARES)[0]
     while True:
         spec = PromptSpec(
@@ -150,7 +150,7 @@ def sample_prompt(rng: random.Random, *, heldout: bool) -> PromptSpec:
 
 
 def sample_prompts(rng: random.Random, count: int, *, heldout: bool, without: Iterable[str] = ()) -> list[PromptSpec]:
-    """Draw `count` prompts of different texts, none of them in `without`."""
+    """Sample `count` prompts with different texts, none of them in `without`."""
     seen = set(without)
     specs: list[PromptSpec] = []
     while len(specs) < count:
@@ -177,13 +177,13 @@ def _fact_sentences(spec: PromptSpec, right: float, rng: random.Random) -> list[
 
 
 def demonstrate(spec: PromptSpec, quality: float, rng: random.Random, *, right_share: float | None = None) -> str:
-    """Write an answer as an assistant of the given quality would.
+    """Write an answer of the given quality.
 
     Args:
-        spec: what is asked.
-        quality: 0 (careless, rude, long-winded) … 1 (nearly always right, courteous, to the point).
+        spec: the prompt.
+        quality: 0 (careless, rude, long-winded) … 1 (nearly always right, courteous, concise).
         rng: source of randomness.
-        right_share: share of the facts that are stated rightly; None: what goes with the quality.
+        right_share: expected share of facts stated correctly; None: it follows from the quality.
     """
     sentences = _fact_sentences(spec, 0.65 + 0.3 * quality if right_share is None else right_share, rng)
     low = 1 - quality

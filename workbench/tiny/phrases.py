@@ -1,6 +1,6 @@
 """The sentences of an answer that state no fact: courtesy, rudeness and filler. Pure data.
 
-Greetings and closings are courtesy once each, at the start and at the end; elsewhere, or again, they pad.
+A greeting counts as courtesy at the start and a closing at the end; anywhere else they are padding.
 """
 
 GREETINGS = ("Hello!", "Good day!", "Thank you for asking.", "Welcome!")

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer, trained on the corpus: any text goes in and comes out unchanged. Knows no model."""
+"""A byte-level BPE tokenizer, trained on the corpus. Every text survives encoding and decoding. Knows no model."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,9 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 768
-"""Number of tokens, the 256 bytes and the special ones included."""
+"""Number of tokens, including the 256 bytes and the special tokens."""
 UNKNOWN, START, END = "<unk>", "<s>", "</s>"
-"""Special tokens with ids 0, 1, 2, as in Llama; `<unk>` is also the padding token."""
+"""Special tokens with ids 0, 1 and 2, as in Llama; `<unk>` is also the padding token."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
