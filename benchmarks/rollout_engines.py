@@ -27,7 +27,7 @@ from workbench.model.rows import Rows
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
-ENGINES = ("auto", "transformers", "continuous", "merged")
+ENGINES = ("auto", "transformers", "merged")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -53,7 +53,6 @@ def main(argv: list[str]) -> int:
         [RunFolder.open(arguments.reward)],
         base=None,
         value="adapter",
-        average=False,
         activation_checkpointing=False,
     )
     records = read_prompts(resolve_data(arguments.prompts))[: arguments.responses]
@@ -80,9 +79,7 @@ def engine_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, r
         for name, engine in engines.items():
             started = time.monotonic()
             engine.refresh()
-            responses = engine.sample(
-                prompts, role="policy", max_new_tokens=max_new_tokens, temperature=1.0, seed=repeat
-            )
+            responses = engine.sample(prompts, max_new_tokens=max_new_tokens, temperature=1.0, seed=repeat)
             if repeat:
                 found[name].append(sum(map(len, responses.ids)) / (time.monotonic() - started))
     return {name: {"tokens_per_second": spread(values)} for name, values in found.items()}
@@ -91,7 +88,7 @@ def engine_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, r
 def reading_speeds(roles: Roles, prompts: list[list[int]], max_new_tokens: int, repeats: int) -> dict[str, Any]:
     """Seconds that all roles need to read the same rows: one pass a role, and one pass for all."""
     engine = open_engine("transformers", roles, dtype=roles.lm_head.dtype, url="", folder=Path(), processes=Processes())
-    responses = engine.sample(prompts, role="policy", max_new_tokens=max_new_tokens, temperature=1.0, seed=0)
+    responses = engine.sample(prompts, max_new_tokens=max_new_tokens, temperature=1.0, seed=0)
     rows = Rows.of(prompts, responses.ids, roles.tokenizer.pad_token_id, roles.device)
     names = ["policy", "reference", "value", "reward_1"]
     seconds: dict[str, list[float]] = {"one pass a role": [], "one pass for all": []}

@@ -1,38 +1,49 @@
-"""Fatal start-up checks of the roles: each guards against an error that would otherwise be silent."""
+"""Fatal checks: of the roles, each against an error that would otherwise be silent, and of a run that diverges."""
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from ppo.rollout import Rollout
+from ppo.state import State
 from workbench.model.precision import LogprobLimits
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles, adapters_equal
+from workbench.run.checkpoints import checkpoint_steps
+from workbench.run.divergence import LOWER, diverged, require_finite
 from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from ppo.rollout import Rollout
 
 EXACT_KL = 1e-7
-"""Nats a token, on average, between equal log-probabilities: a sum over the vocabulary."""
+"""Mean nats per token between equal log-probabilities: the rounding of a sum over the vocabulary."""
+MUST_BE_FINITE = ("objective/score", "objective/kl", "policy/loss", "value/loss", "heldout/score", "heldout/kl")
+CANNOT_SAMPLE = ("probability tensor contains", "device-side assert")
+"""torch's errors, on a CPU and on a GPU, when it is asked to sample from probabilities that are not finite."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """|Δ log p| between two passes over the same tokens, over all processes."""
+    """|Δ log p| between two forward passes over the same tokens, over all processes."""
 
     mean: float
     """Nats."""
     share: float
-    """Of tokens above the limit `large`."""
+    """Share of tokens above the limit `large`."""
     largest: float
     """Nats."""
 
     @classmethod
     def of(cls, differences: Tensor, limits: LogprobLimits, processes: Processes) -> "Gap":
-        """From this process's Δ log p (n,), where n may be 0."""
+        """From this process's Δ log p (n,); n may be 0."""
         nats = differences.abs().double()
         largest = float(nats.max()) if len(nats) else 0.0
-        mine = (len(nats), float(nats.sum()), int((nats > limits.large).sum()), largest)
-        counts, sums, far, most = zip(*processes.gather({processes.rank: mine}).values(), strict=True)
+        own = (len(nats), float(nats.sum()), int((nats > limits.large).sum()), largest)
+        counts, sums, far, most = zip(*processes.gather({processes.rank: own}).values(), strict=True)
         tokens = max(sum(counts), 1)
         return cls(sum(sums) / tokens, sum(far) / tokens, max(most))
 
@@ -44,8 +55,9 @@ def check_ratio(gap: Gap, limits: LogprobLimits) -> dict[str, float]:
         The gap, by metric name.
 
     Raises:
-        WorkbenchError: the policy changed after the rollout, or its forward pass in training is another one.
+        WorkbenchError: the policy changed after the rollout, or its forward pass in training differs.
     """
+    # A tolerance and not equality: other batch shapes run other kernels, which add in another order.
     if not (gap.mean <= limits.mean and gap.share <= limits.share):
         raise WorkbenchError(
             "self-check ratio = 1",
@@ -53,7 +65,7 @@ def check_ratio(gap: Gap, limits: LogprobLimits) -> dict[str, float]:
             f"{gap.share:.2%} of the tokens by more than {limits.large:.3g}, one by {gap.largest:.3g}",
             expected=f"rounding: {limits.mean:.3g} nats on average, {limits.share:.2%} of the tokens",
             remedy="causes are dropout, another temperature, another adapter, or other kernels in training than in "
-            "scoring: try model.dtype=float32; --resume goes on from the last checkpoint",
+            "scoring: try model.dtype=float32; --resume continues from the last checkpoint",
         )
     return {"policy/rollout_gap": gap.mean, "policy/rollout_gap_max": gap.largest}
 
@@ -67,22 +79,22 @@ def check_repeatable(gap: Gap, limits: LogprobLimits) -> None:
     if not gap.mean <= limits.repeated:
         raise WorkbenchError(
             "self-check repeated pass",
-            f"two passes of the policy over one batch differ by {gap.mean:.3g} nats a token on average",
+            f"two passes of the policy over one batch differ by {gap.mean:.3g} nats per token on average",
             expected=f"at most {limits.repeated:.3g}: PPO trains without dropout",
             remedy="look for a dropout in the adapter's configuration or in the base's",
         )
 
 
-def check_policy_is_reference(rollout: Rollout, limits: LogprobLimits, *, exactly: bool) -> None:
+def check_policy_is_reference(rollout: "Rollout", limits: LogprobLimits, *, exactly: bool) -> None:
     """Before the first update the policy is the reference, so every KL is 0.
 
     Args:
         rollout: the first one.
         limits: of the dtype of the passes.
-        exactly: the kernels give equal shapes equal results, as those of a CPU do in float32.
+        exactly: equal shapes give bit-identical results, as they do on a CPU in float32.
 
     Raises:
-        WorkbenchError: it is not: the two were not loaded from the same run, or batches are mixed up.
+        WorkbenchError: they differ: they were not loaded from the same run, or batches are mixed up.
     """
     real = rollout.mask
     difference = (rollout.old_logprobs - rollout.reference_logprobs)[real].abs().double()
@@ -92,7 +104,7 @@ def check_policy_is_reference(rollout: Rollout, limits: LogprobLimits, *, exactl
     if not (gap <= most and kl <= most_kl):
         raise WorkbenchError(
             "self-check KL(policy, reference)",
-            f"is {kl:.3g} nats a token before the first update (log-probabilities differ by {gap:.3g} on average)",
+            f"is {kl:.3g} nats per token before the first update (log-probabilities differ by {gap:.3g} on average)",
             expected=f"at most {most_kl:.3g} (and {most:.3g}): both start as copies of model.start",
             remedy="check that the adapter folder of model.start is not being written",
         )
@@ -115,11 +127,13 @@ def check_reference_is_not_base(roles: Roles) -> None:
 
 
 class FrozenWatch:
-    """Notices a frozen adapter that an update has changed."""
+    """Detects an update that changed a frozen adapter."""
 
     def __init__(self, roles: Roles, names: tuple[str, ...]) -> None:
         self.roles, self.names = roles, names
-        self.before = {name: _copy(roles.adapter_state(name)) for name in names}
+        self.before = {
+            name: {key: weight.detach().clone() for key, weight in roles.adapter_state(name).items()} for name in names
+        }
 
     def check(self) -> None:
         """Compare with the state at construction.
@@ -137,5 +151,39 @@ class FrozenWatch:
                 )
 
 
-def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+def stop_if_diverged(
+    folder: RunFolder, state: State, moment: str, metrics: Mapping[str, float], *, stop_kl: float
+) -> None:
+    """Stop the run if a metric is not finite, or if the KL exceeds `stop_kl` (0: no limit).
+
+    Raises:
+        WorkbenchError: the run diverged.
+    """
+    values = {name: metrics[name] for name in MUST_BE_FINITE if name in metrics}
+    require_finite(folder, moment, values)
+    for name, value in values.items():
+        if name.endswith("/kl") and 0 < stop_kl < value:
+            problem = f"{name} is {value:.1f} nats per response, above train.stop_kl={stop_kl:g}"
+            remedy = f"{LOWER}, or a larger reward.kl_coef"
+            raise diverged(folder, moment, problem, remedy=remedy, best=_best_checkpoint(folder, state))
+
+
+@contextlib.contextmanager
+def divergence_explained(folder: RunFolder, state: State, iteration: int) -> Iterator[None]:
+    """Turn errors about gradients or probabilities that are not finite into the error of a diverged run."""
+    moment = f"in iteration {iteration}"
+    try:
+        yield
+    except FloatingPointError as error:
+        raise diverged(folder, moment, str(error), best=_best_checkpoint(folder, state)) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in CANNOT_SAMPLE):
+            raise
+        problem = "the policy's probabilities are not finite"
+        raise diverged(folder, moment, problem, best=_best_checkpoint(folder, state)) from error
+
+
+def _best_checkpoint(folder: RunFolder, state: State) -> int | None:
+    """The kept checkpoint with the best held-out reward."""
+    known = [step for step in checkpoint_steps(folder.checkpoints) if step in state.heldout]
+    return max(known, key=lambda step: state.heldout[step], default=None)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from workbench.run.config import Section, read_values
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.sections import (
     CheckpointSection,
+    Names,
     NonNegativeFloat,
     NonNegativeInt,
     OptimizerSection,
@@ -29,55 +30,55 @@ METHODS = ("ppo", "dpo", "slic")
 class PolicyStartSection(StartSection):
     """The runs that PPO starts from."""
 
-    reward: Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+    reward: Names
     """The reward run (one model or an ensemble), or several on one base: the score is the mean over all models. The
-    value model starts as the first."""
+    value model starts as a copy of the first."""
     force: bool = False
-    """Go on although a reward run has no passport that passes; recorded in run.json and in the model card."""
+    """Train although a reward run has no passport that passes; recorded in run.json and in the model card."""
     value: Literal["adapter", "head"] = "adapter"
-    """`adapter`: a value model of its own on the shared base. `head`: a scalar head on the policy's hidden states, one
-    forward and backward pass less, from 0."""
+    """`adapter`: a separate value model on the shared base. `head`: a scalar head on the policy's hidden states, which
+    starts at 0 and saves one forward and backward pass."""
 
 
 class PromptSection(RowsSection):
-    """What is answered."""
+    """The prompts that the policy answers."""
 
     train: str
     """Prompts in any form of docs/data.md, or `tiny:prompts`."""
     heldout: str | None = None
-    """Prompts for held-out evaluation and samples; None holds out `heldout_share` of the training prompts."""
+    """Prompts for held-out evaluation and samples. None: hold out `heldout_share` of the training prompts."""
     heldout_share: Share = 0.05
     max_prompt_length: PositiveInt = 512
-    """Tokens; longer prompts are left out, and counted."""
+    """Tokens; longer prompts are skipped and counted."""
     demonstrations: str | None = None
-    """Demonstrations to imitate beside the reward (`train.ptx_coef`), in any form of docs/data.md."""
+    """Demonstrations for the auxiliary SFT loss (PPO-ptx, `train.ptx_coef`), in any form of docs/data.md."""
 
 
 class RolloutSection(Section):
     """Sampling of responses."""
 
     batch_size: PositiveInt = 128
-    """Responses (episodes) of one iteration."""
+    """Responses (episodes) per iteration."""
     micro_batch_size: PositiveInt = 128
-    """Responses scored at one time."""
+    """Responses per forward pass when they are scored."""
     sample_batch_size: PositiveInt | None = None
-    """Responses sampled at one time; None: `micro_batch_size`. On a GPU a step takes about as long for 128 responses as
-    for 16, so take as many as memory holds (`python -m workbench doctor`). A vLLM server gets all at once."""
+    """Responses sampled in one batch; None: `micro_batch_size`. On a GPU a step takes about as long for 128 responses
+    as for 16, so use as many as fit into memory (`python -m workbench doctor`). A vLLM server gets all at once."""
     max_new_tokens: PositiveInt = 128
     temperature: PositiveFloat = 1.0
     responses_per_prompt: PositiveInt = 1
-    """Responses to each prompt, in one iteration; `train.advantage` rloo and grpo need at least 2."""
-    engine: Literal["auto", "transformers", "continuous", "merged", "vllm"] = "auto"
-    """What samples: `transformers` in this process, its `continuous` batching, a `merged` copy of the policy, or a
-    `vllm` server at `vllm_url`. `auto`: what was measured to be fastest (docs/decisions/0007)."""
+    """Responses to each prompt per iteration; `train.advantage` rloo and grpo need at least 2."""
+    engine: Literal["auto", "transformers", "merged", "vllm"] = "auto"
+    """`transformers` in this process, a `merged` copy of the policy, or a `vllm` server at `vllm_url`. `auto`: the
+    fastest one that needs no more memory (docs/decisions/0007)."""
     vllm_url: str = "http://127.0.0.1:8000"
     importance_cap: NonNegativeFloat = 0.0
-    """Truncated importance weights for an engine that samples from slightly other probabilities than the policy's
-    (vllm): advantages are multiplied by min(π_old / π_engine, cap) per token; 0: no weights."""
+    """Truncated importance weights for an engine whose probabilities differ slightly from the policy's (vllm): each
+    token's advantage is multiplied by min(π_old / π_engine, cap). 0: no weights."""
 
     @property
     def sampled_at_once(self) -> int:
-        """`sample_batch_size`, or what it stands for."""
+        """`sample_batch_size`, or its default."""
         return self.sample_batch_size or self.micro_batch_size
 
 
@@ -87,26 +88,23 @@ class RewardSection(Section):
     kl_coef: NonNegativeFloat = 0.05
     """Weight of the per-token KL penalty against the reference."""
     kl_in: Literal["reward", "loss"] = "reward"
-    """`reward`: a penalty on each token, which advantages see. `loss`: a term of the policy's loss."""
+    """`reward`: a penalty on each token's reward, which the advantages include. `loss`: a term of the policy's loss."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
-    """Of the KL at a sampled token; see ppo/kl.py. A loss needs k2 or k3."""
+    """Estimator of the KL at a sampled token; see ppo/kl.py. `kl_in: loss` needs k2 or k3."""
     kl_target: NonNegativeFloat = 0.0
-    """KL in nats per response that an adaptive coefficient aims at; 0 keeps the coefficient fixed."""
+    """Target of the adaptive coefficient, nats per response; 0 keeps the coefficient fixed."""
     kl_horizon: PositiveFloat = 10_000.0
-    """Episodes over which the adaptive coefficient reacts."""
+    """Episodes over which the adaptive coefficient reacts: longer is slower."""
     missing_eos_score: float | None = -1.0
-    """Score of a response without an end; null leaves the model's score."""
+    """Score of a response without EOS; null keeps the model's score."""
     score_clip: NonNegativeFloat = 5.0
     """Largest magnitude of a score; 0 clips nothing."""
-    scale: Literal["reference", "running"] = "reference"
-    """`reference`: scores as the reward run normalised them. `running`: divided by their deviation so far, too."""
-    spread_coef: NonNegativeFloat = 0.0
-    """Deviations over the reward models that are taken off the mean score: caution where they disagree."""
+    std_coef: NonNegativeFloat = 0.0
+    """The score is the mean over the reward models minus `std_coef` times their standard deviation."""
     length_penalty: NonNegativeFloat = 0.0
-    """Price of a response token beyond `free_length`, in score units."""
-    free_length: NonNegativeInt = 0
+    """Score units per response token."""
     sign: Literal[1, -1] = 1
-    """−1 trains against the reward model: a negative control."""
+    """−1 minimises the score: a negative control (benchmarks/negative_controls.py)."""
     whiten: bool = False
     """Scale rewards to deviation 1, keeping their mean."""
     gamma: Share = 1.0
@@ -118,58 +116,56 @@ class PpoSection(Section):
 
     iterations: PositiveInt = 100
     advantage: Literal["gae", "rloo", "grpo"] = "gae"
-    """`gae`: with a value model. `rloo`, `grpo`: against the other responses to the prompt, without one."""
+    """`gae`: with a value model. `rloo`, `grpo`: relative to the other responses to the prompt, without one."""
     ppo_epochs: PositiveInt = 2
     """Passes over each rollout."""
     minibatch_size: PositiveInt = 64
-    """Responses of one optimizer step."""
+    """Responses per optimizer step."""
     micro_batch_size: PositiveInt = 64
-    """Responses of one forward and backward pass; must divide minibatch_size."""
+    """Responses per forward and backward pass; must divide minibatch_size."""
     lr: PositiveFloat = 1e-5
-    """Of the policy; falls linearly to 0."""
+    """Learning rate of the policy; decays linearly to 0."""
     value_lr: PositiveFloat = 5e-5
-    """Of the value model; falls linearly to 0."""
+    """Learning rate of the value model; decays linearly to 0."""
     warmup_iterations: NonNegativeInt = 0
-    """Iterations over which a learning rate rises from 0, counted from the first update of policy or value model."""
+    """Iterations in which a learning rate rises from 0, counted from the first update of the policy or value model."""
     value_only_iterations: NonNegativeInt = 0
-    """First iterations that train the value model alone: its explained variance starts far below 0."""
+    """First iterations, which train the value model only: its explained variance starts far below 0."""
     clip_range: PositiveFloat = 0.2
     value_clip_range: PositiveFloat = 0.2
     value_coef: NonNegativeFloat = 0.1
-    """With `model.value: head`: weight of the value loss in the shared trunk; 0 trains the head alone."""
+    """With `model.value: head`: weight of the value loss in the shared trunk; 0 trains only the head."""
     entropy_coef: NonNegativeFloat = 0.0
     ptx_coef: NonNegativeFloat = 0.0
-    """Weight of the likelihood of `data.demonstrations` in the policy's loss; 0: none."""
-    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of a moving average of the policy over optimizer steps, which is then evaluated and saved; 0: none."""
+    """Weight of the auxiliary SFT loss on `data.demonstrations` (PPO-ptx); 0: none."""
     target_kl: NonNegativeFloat = 0.0
-    """Stop an iteration's updates when approx_kl exceeds it; 0 never stops."""
+    """Stop an iteration's policy updates when approx_kl exceeds it; 0: no limit."""
     stop_kl: NonNegativeFloat = 200.0
-    """Stop the run when the KL to the reference exceeds it, nats per response: it diverged. 0 never stops."""
+    """Stop the run as diverged when the KL to the reference exceeds it, nats per response; 0: no limit."""
     max_grad_norm: PositiveFloat = 1.0
     adam_eps: PositiveFloat = 1e-5
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
 class PpoCheckpointSection(CheckpointSection):
-    """How often a run is saved, and what of it is kept."""
+    """How often a run is saved, and which checkpoints are kept."""
 
     keep_best: NonNegativeInt = 0
-    """Checkpoints kept for the best held-out reward (score less KL penalty), besides the last ones. Each holds the
-    policy as a plain adapter."""
+    """Checkpoints with the best held-out reward (score minus KL penalty) kept in addition to the last ones. Each holds
+    the policy as a plain adapter."""
 
 
 class EvaluationSection(Section):
     """Held-out evaluation during training."""
 
     every: NonNegativeInt = 10
-    """Iterations between two evaluations; 0: only before and after."""
+    """Iterations between two evaluations; 0: only before and after training."""
     prompts: PositiveInt = 64
-    """Held-out prompts answered each time, the same ones."""
+    """Held-out prompts per evaluation, always the same ones."""
 
 
 class PpoTrackingSection(TrackingSection):
-    """Where metrics go: an iteration is long, so each is logged unless the file says otherwise."""
+    """Where metrics go. An iteration is long, so each one is logged by default."""
 
     log_every: PositiveInt = 1
     """Iterations between two rows of metrics; the first and the last are always logged."""
@@ -196,9 +192,9 @@ class LossSection(Section):
     beta: PositiveFloat = 0.1
     """dpo: scale of the log-ratios. slic: scale of the log-probability gap, 1/δ of the paper."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """dpo: assumed rate of flipped labels (cDPO)."""
+    """dpo: assumed share of flipped labels (cDPO)."""
     sft_coef: NonNegativeFloat = 0.0
-    """Weight of the likelihood of the chosen response (RPO, Pang et al. 2024; λ of SLiC-HF), nats per token."""
+    """Weight of the SFT loss on the chosen response, nats per token (RPO, Pang et al. 2024; λ of SLiC-HF)."""
 
 
 class ContrastiveConfig(Section):

@@ -1,7 +1,8 @@
-"""One rollout: sampled responses with what policy, reference, value and reward say of them.
+"""One rollout: the prompts of an iteration, sampled responses, and what every role computes for them.
 
-Old log-probabilities come from a forward pass over the finished responses, the same one the update runs, so that the
-ratio is 1 before the first step. Shapes: B = batch, R = response tokens.
+The policy's own forward pass scores the finished responses, as the update does, and gives the old log-probabilities.
+The ratio is therefore 1 before the first step, whichever engine sampled. Shapes: B = batch, T = prompt and response
+tokens, R = response tokens, n = real response tokens of a batch, D = hidden.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ppo.config import RolloutSection
 from ppo.sampler import Engine
 from workbench.data.records import Prompt
 from workbench.data.template import end_ids
@@ -38,15 +40,15 @@ class PromptSet:
 def prompts_of_iteration(
     prompts: PromptSet, iteration: int, batch_size: int, seed: int, responses_per_prompt: int = 1
 ) -> PromptSet:
-    """The prompts that one iteration answers: a new shuffle each pass over the set, no prompt left out of a pass.
+    """The prompts of one iteration: each pass over the set is a new shuffle, and no prompt is left out of a pass.
 
-    Each is there `responses_per_prompt` times in a row. A function of its arguments alone, so a resumed run meets the
-    same prompts.
+    Each prompt is repeated `responses_per_prompt` times in a row. The result depends on the arguments alone, so a
+    resumed run draws the same prompts.
     """
     number, indices = batch_size // responses_per_prompt, []
     for position in range(iteration * number, (iteration + 1) * number):
-        epoch, place = divmod(position, len(prompts))
-        indices += [_shuffle(len(prompts), seed, epoch)[place]] * responses_per_prompt
+        epoch, offset = divmod(position, len(prompts))
+        indices += [_shuffle(len(prompts), seed, epoch)[offset]] * responses_per_prompt
     return prompts.take(indices)
 
 
@@ -66,9 +68,9 @@ class Rollout:
     ended: Tensor
     """(B,) bool: the response has an EOS."""
     scores: Tensor
-    """(B,) float, normalised scores as they are; the mean over the reward models where there are several."""
-    score_spread: Tensor
-    """(B,) float, standard deviation over the reward models; 0 where there is one."""
+    """(B,) float, normalised scores; the mean over the reward models if there are several."""
+    score_std: Tensor
+    """(B,) float, standard deviation over the reward models; 0 if there is only one."""
     old_logprobs: Tensor
     """(B, R) float, of the policy that sampled."""
     reference_logprobs: Tensor
@@ -80,7 +82,7 @@ class Rollout:
     values: Tensor
     """(B, R) float, value before each token; 0 without a value model."""
     sampling_logprobs: Tensor | None = None
-    """(B, R) float, of the distribution the engine drew from; None where it does not tell."""
+    """(B, R) float, under the distribution that the engine sampled from; None if it does not report them."""
 
     @property
     def mask(self) -> Tensor:
@@ -105,97 +107,79 @@ def collect(
     roles: Roles,
     engine: Engine,
     prompts: PromptSet,
+    section: RolloutSection,
     *,
-    role: str = "policy",
-    max_new_tokens: int,
-    temperature: float,
-    sample_batch_size: int,
-    micro_batch_size: int,
     seed: int,
     processes: Processes,
 ) -> Rollout:
-    """Sample a response to each prompt, then let every role read it.
+    """Sample a response to each prompt, then score the responses with every role.
 
-    Prompts of similar length are sampled together. A batch's seed depends on its place among all prompts, so that the
-    responses do not depend on how many processes share the work.
-
-    Args:
-        sample_batch_size: prompts of one call of an engine that works in batches; the others get their whole share.
-        micro_batch_size: rows of one scoring pass.
+    Prompts of similar length are sampled together. A batch's seed depends on its position among all prompts, so the
+    responses do not depend on the number of processes.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts.ids[i]))
-    at_once = not engine.in_batches and role == "policy"  # other roles are sampled in this process
-    size = -(-len(order) // processes.number) if at_once else sample_batch_size
+    size = section.sampled_at_once if engine.in_batches else -(-len(order) // processes.number)  # rounded up
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    found: dict[int, tuple[list[int], list[float] | None]] = {}
-    for place, batch in processes.shard(batches):
+    sampled: dict[int, tuple[list[int], list[float] | None]] = {}  # prompt index → token ids, their log-probabilities
+    for number, batch in processes.shard(batches):
         samples = engine.sample(
             [prompts.ids[i] for i in batch],
-            role=role,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed + place * size,
+            max_new_tokens=section.max_new_tokens,
+            temperature=section.temperature,
+            seed=seed + number * size,
         )
         logprobs = samples.logprobs if samples.logprobs is not None else [None] * len(batch)
-        found.update(zip(batch, zip(samples.ids, logprobs, strict=True), strict=True))
-    in_order = [answer for _, answer in sorted(processes.gather(found).items())]
+        sampled.update(zip(batch, zip(samples.ids, logprobs, strict=True), strict=True))
+    in_order = [answer for _, answer in sorted(processes.gather(sampled).items())]
     responses, sampling_logprobs = [ids for ids, _ in in_order], [logprobs for _, logprobs in in_order]
     rows = Rows.of(prompts.ids, responses, roles.tokenizer.pad_token_id, roles.device)
-    ends = end_ids(roles.tokenizer)
-    done = torch.tensor([r[-1] in ends for r in responses], device=roles.device)
-    rollout = read(
-        roles,
-        prompts,
-        rows,
-        done,
-        role=role,
-        temperature=temperature,
-        size=micro_batch_size,
-        processes=processes,
-    )
-    told = [value for logprobs in sampling_logprobs for value in logprobs or ()]
-    if not told:
+    rollout = score_rows(roles, prompts, rows, section, processes=processes)
+    reported = [value for logprobs in sampling_logprobs for value in logprobs or ()]  # (n,)
+    if not reported:
         return rollout
-    return replace(rollout, sampling_logprobs=scatter_rows(torch.tensor(told, device=roles.device), rows.response_mask))
+    sampling = scatter_rows(torch.tensor(reported, device=roles.device), rows.response_mask)
+    return replace(rollout, sampling_logprobs=sampling)
 
 
-def read(
-    roles: Roles,
-    prompts: PromptSet,
-    rows: Rows,
-    ended: Tensor,
-    *,
-    role: str = "policy",
-    temperature: float,
-    size: int,
-    processes: Processes,
+def score_rows(
+    roles: Roles, prompts: PromptSet, rows: Rows, section: RolloutSection, *, processes: Processes
 ) -> Rollout:
-    """Scores, values and log-probabilities of finished responses, `size` rows at a time."""
-    shape = rows.response_mask.shape
-    old, reference, kl, entropy, values = (torch.zeros(shape, device=roles.device) for _ in range(5))
-    judges = reward_models(roles)
-    scores = torch.zeros(len(judges), len(rows), device=roles.device)
-    for _, (index, batch) in processes.shard(list(rows.micro_batches(size))):
-        real, width = batch.response_mask, batch.response_mask.shape[1]
-        targets = batch.response_ids[real]
-        hidden = {}
-        for name in (role, "reference", *(["value"] if "value" in roles.names else [])):
-            with roles.use(name) as forward:
-                hidden[name] = forward(batch.ids, batch.mask, batch.predicting)
-        ours, uncertainty = token_logprobs(hidden[role], roles.lm_head, targets, temperature=temperature)
-        theirs, _ = token_logprobs(hidden["reference"], roles.lm_head, targets, temperature=temperature)
-        exact = token_kl(hidden[role], hidden["reference"], roles.lm_head, temperature=temperature)
-        old[index, :width] = scatter_rows(ours, real)
-        reference[index, :width] = scatter_rows(theirs, real)
-        kl[index, :width] = scatter_rows(exact, real)
-        entropy[index, :width] = scatter_rows(uncertainty, real)
-        if "value" in roles.heads:
-            trunk = hidden.get("value", hidden[role])
-            values[index, :width] = scatter_rows(roles.heads["value"](trunk).detach(), real)
-        for number, name in enumerate(judges):
+    """Scores, values and log-probabilities of finished responses, `micro_batch_size` rows at a time."""
+    shape, names = rows.response_mask.shape, reward_models(roles)
+    old, reference, kl, entropy, values = (torch.zeros(shape, device=roles.device) for _ in range(5))  # (B, R)
+    scores = torch.zeros(len(names), len(rows), device=roles.device)  # (K, B)
+    temperature = section.temperature
+    for _, (index, batch) in processes.shard(list(rows.micro_batches(section.micro_batch_size))):  # index (b,)
+        real, width = batch.response_mask, batch.response_mask.shape[1]  # (b, r), r ≤ R
+        targets = batch.response_ids[real]  # (n,)
+        hidden = {}  # role → (n, D), the states that predict the response tokens
+        for role in ("policy", "reference", *(["value"] if "value" in roles.names else [])):
+            with roles.use(role) as forward:
+                hidden[role] = forward(batch.ids, batch.mask, batch.predicting)
+        states, head = hidden["policy"], roles.lm_head
+        policy_logprobs, policy_entropy = token_logprobs(states, head, targets, temperature=temperature)  # (n,) each
+        reference_logprobs, _ = token_logprobs(hidden["reference"], head, targets, temperature=temperature)
+        exact_kl = token_kl(states, hidden["reference"], head, temperature=temperature)
+        old[index, :width] = scatter_rows(policy_logprobs, real)
+        reference[index, :width] = scatter_rows(reference_logprobs, real)
+        kl[index, :width] = scatter_rows(exact_kl, real)
+        entropy[index, :width] = scatter_rows(policy_entropy, real)
+        if "value" in roles.heads:  # on a value adapter's states, or on the policy's
+            value_states = hidden.get("value", states)
+            values[index, :width] = scatter_rows(roles.heads["value"](value_states).detach(), real)
+        for number, name in enumerate(names):
             scores[number, index] = roles.scores(name, batch.ids, batch.mask)
+    # Each process filled its own rows and left zeros elsewhere, so the sum over processes is the whole rollout.
     processes.all_reduce(old, reference, kl, entropy, values, scores)
-    return Rollout(prompts, rows, ended, scores.mean(dim=0), _spread_of(scores), old, reference, kl, entropy, values)
+    std = scores.std(dim=0, unbiased=True) if len(scores) > 1 else torch.zeros_like(scores[0])  # (B,)
+    return Rollout(prompts, rows, _ended(roles, rows), scores.mean(dim=0), std, old, reference, kl, entropy, values)
+
+
+def _ended(roles: Roles, rows: Rows) -> Tensor:
+    """(B,) bool: the last response token is an end token."""
+    last = rows.response_mask.sum(dim=1, keepdim=True) - 1  # (B, 1)
+    ends = torch.tensor(end_ids(roles.tokenizer), device=roles.device)
+    return torch.isin(rows.response_ids.gather(1, last), ends).squeeze(1)
 
 
 def reward_models(roles: Roles) -> tuple[str, ...]:
@@ -203,11 +187,6 @@ def reward_models(roles: Roles) -> tuple[str, ...]:
     return tuple(name for name in roles.names if name.startswith("reward_"))
 
 
-def _spread_of(scores: Tensor) -> Tensor:
-    """Standard deviation (B,) over the reward models' scores (K, B); 0 for one."""
-    return scores.std(dim=0, unbiased=True) if len(scores) > 1 else torch.zeros_like(scores[0])
-
-
 def scatter_rows(values: Tensor, mask: Tensor) -> Tensor:
-    """Put the values (n,) of the n real tokens back into their places (B, R); 0 on padding. Keeps gradients."""
+    """Put the values (n,) of the n real tokens back into their rows (B, R); 0 on padding. Keeps gradients."""
     return torch.zeros(mask.shape, device=mask.device, dtype=values.dtype).masked_scatter(mask, values)

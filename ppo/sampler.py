@@ -1,10 +1,13 @@
-"""Where responses come from: `Engine.sample`, behind which several engines do the work.
+"""Rollout engines: each samples responses from the policy as it is now.
 
-`auto` samples in this process, on dense weights where the model has them (on a CPU), else as `transformers` does, which
-generates with the policy's adapter; `continuous` uses its continuous batching, which refills places whose response has
-ended; `merged` generates with a merged copy of base and adapter in `dtype`, which needs no dequantisation but the
-memory of the unquantised base; `vllm` asks a vLLM server that loads the adapter by name. Whatever the engine, the
-policy's own forward pass scores the responses afterwards.
+| engine | samples with |
+|---|---|
+| `auto` | the policy's adapter in this process: dense weights if the model has them (on a CPU), else `transformers` |
+| `transformers` | transformers' `generate` and the policy's adapter |
+| `merged` | `generate` on a merged copy of base and adapter: no dequantisation, but the memory of an unquantised base |
+| `vllm` | a vLLM server that loads the adapter by name |
+
+The policy's own forward pass scores the responses afterwards, whichever engine sampled them.
 """
 
 from collections.abc import Sequence
@@ -14,16 +17,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
 from ppo.vllm import VllmClient
-from workbench.data.template import end_ids
 from workbench.model.cpu.dense import unpacked
 from workbench.model.generate import generate, generate_with
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
-from workbench.run.errors import WorkbenchError
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,22 @@ class Samples:
     """One response to each of B prompts, in their order."""
 
     ids: list[list[int]]
-    """Token ids, EOS included where a response ended."""
+    """Token ids, EOS included if the response ended."""
     logprobs: list[list[float]] | None = None
-    """Of these tokens in the distribution they were drawn from; None where the engine does not tell."""
+    """Log-probabilities of these tokens when they were drawn; None if the engine does not report them."""
 
 
 class Engine(Protocol):
     """Samples one response to each prompt from the policy as it is now."""
 
     in_batches: bool
-    """Whether the caller limits the prompts of one call; otherwise all that the policy shall answer come in one."""
+    """True: the caller limits the prompts per call. False: it passes all its prompts in one call."""
 
     def refresh(self) -> None:
-        """Take over the policy's present weights: called once before each rollout."""
+        """Take over the policy's present weights; called once before each rollout."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """Sample; equal prompts get different responses."""
 
@@ -55,7 +56,7 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
     """The engine of that name.
 
     Args:
-        name: auto, transformers, continuous, merged or vllm.
+        name: auto, transformers, merged or vllm.
         roles: with the role policy.
         dtype: of the merged copy.
         url: of the vLLM server.
@@ -64,15 +65,13 @@ def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder
     """
     if name == "transformers":
         return Transformers(roles)
-    if name == "continuous":
-        return Continuous(roles)
     if name == "merged":
         return Merged(roles, dtype)
     return Vllm(roles, url, folder, processes) if name == "vllm" else InProcess(roles)
 
 
 class InProcess:
-    """`generate`, with whatever adapter is asked for."""
+    """`generate` with the policy's adapter."""
 
     in_batches = True
 
@@ -80,107 +79,31 @@ class InProcess:
         self.roles = roles
 
     def refresh(self) -> None:
-        """The adapter is used where it is."""
+        """Nothing to do: the adapter itself is used."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """See `Engine`."""
-        responses = generate(
-            self.roles, role, prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
-        return Samples(responses.lists())
+        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        return Samples(generate(self.roles, "policy", prompts, **options).lists())
 
 
 class Transformers(InProcess):
     """transformers' `generate` with left padding."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """See `Engine`."""
         options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        with self.roles.use(role):
-            responses = generate_with(
-                self.roles.model, self.roles.tokenizer, prompts, **options, device=self.roles.device
-            )
-        return Samples(responses.lists())
-
-
-class Continuous(InProcess):
-    """transformers' continuous batching: places whose response has ended are filled with the next prompt."""
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
-    ) -> Samples:
-        """See `Engine`. The draw of a response depends on which others are in the batch."""
-        tokenizer = self.roles.tokenizer
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=True,
-            temperature=temperature,
-            top_k=0,
-            top_p=1.0,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=list(end_ids(tokenizer)),
-        )
-        devices = [self.roles.device] if self.roles.device.type == "cuda" else []
-        with self.roles.use(role), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            found: dict[str, Any] = self.roles.causal_model.generate_batch(
-                inputs=[list(prompt) for prompt in prompts], generation_config=config
-            )
-        in_order = sorted(found.items(), key=lambda item: int(item[0].rpartition("_")[2]))
-        failed = [str(response.error) for _, response in in_order if response.error or not response.generated_tokens]
-        if failed or len(in_order) != len(prompts):
-            raise WorkbenchError(
-                "rollout.engine=continuous",
-                f"gave {len(in_order) - len(failed)} responses to {len(prompts)} prompts"
-                + (f"; the first error: {failed[0]}" if failed else ""),
-                expected="a response to each prompt",
-                remedy="rollout.engine=transformers, or a smaller rollout.sample_batch_size where memory ran out",
-            )
-        return Samples([list(response.generated_tokens) for _, response in in_order])
-
-
-class MergedCopy:
-    """The merged copy of one role.
-
-    Args:
-        roles: the base with its adapters.
-        role: whose adapter is merged; `refresh` before sampling.
-        dtype: of the copy.
-    """
-
-    def __init__(self, roles: Roles, role: str, *, dtype: torch.dtype) -> None:
-        self.roles, self.role = roles, role
-        config: Any = AutoConfig.for_model(**roles.causal_model.config.to_dict())
-        config.quantization_config = None
-        with roles.device, no_init_weights():  # made where it stays, and not filled twice: no 13 GB on the host
-            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-        self.model.tie_weights()  # which is part of the initialisation that was left out
-        self.model.generation_config = roles.causal_model.generation_config
-        self.model.requires_grad_(False)
-        own: dict[str, Tensor] = {name: weight.data for name, weight in self.model.named_parameters()}
-        self._layers = [
-            (own[f"{name}.weight"], layer)
-            for name, layer in roles.causal_model.named_modules()
-            if hasattr(layer, "get_delta_weight")
-        ]
-        for name, weight in roles.causal_model.named_parameters():
-            if "lora_" not in name and not name.endswith("base_layer.weight"):  # a bias has no adapter
-                own[name.replace(".base_layer.", ".")].copy_(weight)
-
-    def refresh(self) -> None:
-        """Take over the adapter's present weights."""
-        with torch.no_grad():
-            layer: Any
-            for own, layer in self._layers:
-                own.copy_(unpacked(layer).float() + layer.get_delta_weight(self.role).float())
+        roles = self.roles
+        with roles.use("policy"):
+            return Samples(generate_with(roles.model, roles.tokenizer, prompts, **options, device=roles.device).lists())
 
 
 class Merged(InProcess):
-    """`generate` with a merged copy of the policy; other roles are sampled from their adapters."""
+    """`generate` with a merged copy of the policy."""
 
     def __init__(self, roles: Roles, dtype: torch.dtype) -> None:
         super().__init__(roles)
@@ -191,30 +114,20 @@ class Merged(InProcess):
         self.copy.refresh()
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """See `Engine`."""
-        if role != self.copy.role:
-            return super().sample(prompts, role=role, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        responses = generate_with(
-            self.copy.model,
-            self.roles.tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            device=self.roles.device,
-        )
-        return Samples(responses.lists())
+        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        roles = self.roles
+        return Samples(generate_with(self.copy.model, roles.tokenizer, prompts, **options, device=roles.device).lists())
 
 
-class Vllm(InProcess):
-    """A vLLM server in a process of its own; other roles are sampled in this process."""
+class Vllm:
+    """A vLLM server in a process of its own, which batches requests itself."""
 
     in_batches = False
 
     def __init__(self, roles: Roles, url: str, folder: Path, processes: Processes) -> None:
-        super().__init__(roles)
         self.client = VllmClient(roles, url, folder, processes)
 
     def refresh(self) -> None:
@@ -222,10 +135,47 @@ class Vllm(InProcess):
         self.client.refresh()
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, role: str, max_new_tokens: int, temperature: float, seed: int
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Samples:
         """See `Engine`."""
-        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        if role != "policy":
-            return super().sample(prompts, role=role, **options)
-        return Samples(*self.client.sample(prompts, **options))
+        return Samples(*self.client.sample(prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed))
+
+
+class MergedCopy:
+    """Base and one role's adapter merged into plain weights: no dequantisation, no adapter steps while sampling.
+
+    It takes the memory of the unquantised base on the device (13 GB for a 7B in bfloat16), none on the host. The merged
+    weights are the dequantised NF4 weights plus the adapter, so the copy is the policy up to the rounding of `dtype`.
+    The NF4 base itself is never merged into: its rounding would drift further with every merge.
+
+    Args:
+        roles: the base with its adapters.
+        role: whose adapter is merged; call `refresh` before sampling.
+        dtype: of the copy.
+    """
+
+    def __init__(self, roles: Roles, role: str, *, dtype: torch.dtype) -> None:
+        self.roles, self.role = roles, role
+        config: Any = AutoConfig.for_model(**roles.causal_model.config.to_dict())
+        config.quantization_config = None
+        with roles.device, no_init_weights():  # created on the device and not filled twice: no 13 GB on the host
+            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        self.model.tie_weights()  # no_init_weights skips it
+        self.model.generation_config = roles.causal_model.generation_config
+        self.model.requires_grad_(False)
+        own: dict[str, Tensor] = {name: weight.data for name, weight in self.model.named_parameters()}
+        self._layers = [  # (weight of the copy, LoRA layer); peft itself is known to workbench/model/ alone
+            (own[f"{name}.weight"], module)
+            for name, module in roles.causal_model.named_modules()
+            if hasattr(module, "get_delta_weight")
+        ]
+        for name, weight in roles.causal_model.named_parameters():
+            if "lora_" not in name and not name.endswith("base_layer.weight"):  # a bias has no adapter
+                own[name.replace(".base_layer.", ".")].copy_(weight)
+
+    def refresh(self) -> None:
+        """Merge the adapter's present weights."""
+        with torch.no_grad():
+            layer: Any
+            for own, layer in self._layers:
+                own.copy_(unpacked(layer).float() + layer.get_delta_weight(self.role).float())

@@ -30,7 +30,7 @@ from workbench.run.tracking import NoTracker, Tracker
 
 @dataclass(frozen=True)
 class Data:
-    """What a run reads."""
+    """The data of a run, as token ids."""
 
     prompts: PromptSet
     heldout: PromptSet
@@ -39,7 +39,7 @@ class Data:
 
 @dataclass
 class Run:
-    """What the loop works with."""
+    """Everything that the loop uses."""
 
     config: PpoConfig
     folder: RunFolder
@@ -55,14 +55,13 @@ class Run:
 
 
 def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
-    """Everything that the loop needs, in the state in which it goes on."""
+    """Open roles, optimizers and engine, and restore the checkpoint of a resumed run."""
     assert setup.start is not None
     roles = open_roles(
         setup.start,
         rewards,
         base=config.model.base,
         value=config.model.value if config.train.advantage == "gae" else "none",
-        average=config.train.average_decay > 0,
         activation_checkpointing=config.model.activation_checkpointing,
     )
     optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
@@ -105,7 +104,6 @@ def open_roles(
     *,
     base: str | None,
     value: str,
-    average: bool,
     activation_checkpointing: bool,
 ) -> Roles:
     """Load a run's roles.
@@ -113,10 +111,9 @@ def open_roles(
     Args:
         start: the run whose adapter is the reference; the policy starts as its copy.
         rewards: the reward runs, K ≥ 1.
-        base: where the base is now, when not where `start` says.
-        value: `adapter`: an adapter and head of its own, a copy of the first reward model. `head`: a scalar head on the
-            policy's trunk, from 0. `none`: no value model.
-        average: keep a moving average of the policy as the role `average`.
+        base: where the base is now; None: where `start` says.
+        value: `adapter`: its own adapter and head, a copy of the first reward model's. `head`: a scalar head on the
+            policy's hidden states, initialised to 0. `none`: no value model.
         activation_checkpointing: recompute activations in backward passes.
 
     Raises:
@@ -126,8 +123,6 @@ def open_roles(
     roles = open_runs({"reference": start.path, **{n: r.path for n, r in zip(names, rewards, strict=True)}}, base=base)
     check_reference_is_not_base(roles)
     roles.copy("reference", "policy")
-    if average:
-        roles.copy("reference", "average")
     if value == "adapter":
         roles.copy(names[0], "value")
         roles.heads["value"] = new_value_head(roles.heads[names[0]])

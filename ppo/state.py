@@ -1,6 +1,6 @@
-"""What a PPO run carries from iteration to iteration, and its checkpoints, which hold all that the next one depends on.
+"""What PPO carries from iteration to iteration, and checkpoints, which hold everything the next iteration depends on.
 
-Sampling, shuffles and minibatch orders are functions of seed and iteration, so the prompt cursor is the iteration.
+Sampling, shuffles and minibatch orders are functions of seed and iteration, so the iteration is the prompt cursor.
 """
 
 import random
@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import torch
 
-from ppo.rewards import Moments
+from ppo.config import PpoCheckpointSection
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import save_checkpoint
 from workbench.run.folder import RunFolder
@@ -25,21 +25,19 @@ class State:
     """The next one to run."""
     kl_coef: float
     episodes: int = 0
-    moments: Moments = field(default_factory=Moments)
-    """Of all scores so far."""
     heldout: dict[int, float] = field(default_factory=dict)
-    """Held-out reward (score less KL penalty) by iteration."""
+    """Held-out reward (score minus KL penalty) by iteration."""
     warned: set[str] = field(default_factory=set)
-    """Kinds of warnings that were given."""
+    """Kinds of warnings already given."""
     first: dict[str, float] = field(default_factory=dict)
     """Metrics of the first iteration."""
     recent: list[dict[str, float]] = field(default_factory=list)
-    """Metrics of the last iterations; with the first one's, what warnings are drawn from."""
+    """Metrics of the last iterations; warnings compare them with the first one's."""
 
 
 @dataclass
 class Optimizers:
-    """Adam for each trained role. The learning rates are set anew each iteration."""
+    """AdamW for each trained role. Learning rates are set anew each iteration."""
 
     policy: torch.optim.Optimizer
     value: torch.optim.Optimizer | None
@@ -47,7 +45,7 @@ class Optimizers:
 
     @classmethod
     def of(cls, roles: Roles, *, beta2: float, eps: float) -> "Optimizers":
-        """Parameter groups chosen by role name."""
+        """Parameter groups are chosen by role name: a filter on requires_grad would see the active adapter alone."""
 
         def adam(role: str) -> torch.optim.Optimizer:
             options: dict[str, Any] = {"betas": (0.9, beta2), "eps": eps, "weight_decay": 0.0, "fused": True}
@@ -68,23 +66,17 @@ class Optimizers:
         return {name: each.state_dict() for name, each in vars(self).items() if each is not None}
 
     def load_states(self, states: dict[str, Any]) -> None:
-        """Put back what `states` gave."""
+        """Restore the result of `states`."""
         for name, state in states.items():
             getattr(self, name).load_state_dict(state)
 
 
-def trained_roles(roles: Roles) -> list[str]:
-    """The adapters that change: policy, and value and moving average where they have one."""
-    return [name for name in ("policy", "value", "average") if name in roles.names]
-
-
-def save(
-    folder: RunFolder, roles: Roles, optimizers: Optimizers, state: State, *, keep_last: int, keep_best: int
-) -> None:
+def save(folder: RunFolder, roles: Roles, optimizers: Optimizers, state: State, section: PpoCheckpointSection) -> None:
     """Write `checkpoints/step-N`: state.pt to resume from, and the policy as a plain adapter."""
+    trained = [role for role in ("policy", "value") if role in roles.names]
     content: dict[str, Any] = {
         "state": vars(state),
-        "adapters": {role: roles.adapter_state(role) for role in trained_roles(roles)},
+        "adapters": {role: roles.adapter_state(role) for role in trained},
         "value_head": roles.heads["value"].state_dict() if "value" in roles.heads else None,
         "optimizers": optimizers.states(),
         "rng": {"torch": torch.get_rng_state(), "numpy": numpy.random.get_state(), "python": random.getstate()},
@@ -94,14 +86,15 @@ def save(
 
     def write(hidden: Path) -> None:
         torch.save(content, hidden / "state.pt")
-        roles.save_adapter("average" if "average" in roles.names else "policy", hidden / "adapter")
+        roles.save_adapter("policy", hidden / "adapter")
 
-    best = sorted(state.heldout, key=lambda step: state.heldout[step], reverse=True)[:keep_best]
-    save_checkpoint(folder.checkpoints, state.iteration, write, keep_last=keep_last, keep=best)
+    best = sorted(state.heldout, key=lambda step: state.heldout[step], reverse=True)[: section.keep_best]
+    save_checkpoint(folder.checkpoints, state.iteration, write, keep_last=section.keep_last, keep=best)
 
 
 def resume(checkpoint: Path, roles: Roles, optimizers: Optimizers) -> State:
-    """Put back what a checkpoint holds."""
+    """Restore adapters, heads, optimizers and random states; returns the rest."""
+    # weights_only=False: the file holds random states of numpy and Python. This package wrote it.
     content = torch.load(checkpoint / "state.pt", map_location=roles.device, weights_only=False)
     for role, weights in content["adapters"].items():
         roles.load_adapter_state(role, weights)
@@ -109,7 +102,7 @@ def resume(checkpoint: Path, roles: Roles, optimizers: Optimizers) -> State:
         roles.heads["value"].load_state_dict(content["value_head"])
     optimizers.load_states(content["optimizers"])
     rng = content["rng"]
-    torch.set_rng_state(rng["torch"].cpu())
+    torch.set_rng_state(rng["torch"].cpu())  # map_location moved it to the device, but the setter takes a CPU tensor
     numpy.random.set_state(rng["numpy"])
     random.setstate(rng["python"])
     if "cuda" in rng and torch.cuda.is_available():

@@ -1,9 +1,9 @@
 """A vLLM server as a rollout engine: adapters loaded by name, token ids in, token ids and log-probabilities out.
 
-Every sample is a request of its own with its own seed, because a server draws equal prompts of one request with equal
-seeds. All requests of a rollout are under way at one time, up to `CONCURRENT`: the server batches them itself, and its
-prefix cache shares the prompt of several samples. Source: vLLM's documentation of its OpenAI-compatible server
-(completions, run-time LoRA loading); tested against a stand-in, not yet run on a real server.
+Every sample is one request with its own seed, because a server samples equal prompts of one request with equal seeds.
+Up to `CONCURRENT` requests of a rollout run at the same time: the server batches them, and its prefix cache shares the
+prompt of several samples. Source: vLLM's documentation of its OpenAI-compatible server (completions, run-time LoRA
+loading). Tested against a stand-in, not yet against a real server.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 
 CONCURRENT = 128
-"""Requests under way at one time, per process."""
+"""Simultaneous requests per process."""
 TIMEOUT = 600
-"""Seconds for one answer of the server."""
+"""Seconds per request."""
 COMMAND = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve BASE --enable-lora --logprobs-mode processed_logprobs"
 
 
@@ -37,7 +37,7 @@ class VllmClient:
         roles: with the role policy.
         url: of the server.
         folder: where adapters are written; the server must see it under the same path.
-        processes: of this run; the first one alone writes and loads adapters.
+        processes: of this run; only the first one writes and loads adapters.
     """
 
     def __init__(self, roles: Roles, url: str, folder: Path, processes: Processes) -> None:
@@ -51,15 +51,15 @@ class VllmClient:
 
     def _load(self) -> str:
         name = f"{self.prefix}-{uuid.uuid4().hex[:8]}"
-        place = self.folder / name
-        self.roles.save_adapter("policy", place)
-        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
+        path = self.folder / name
+        self.roles.save_adapter("policy", path)
+        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
         for old in self._loaded():
-            if old.startswith(self.prefix) and old != name:  # also those that an interrupted run left behind
+            if old.startswith(self.prefix) and old != name:  # including those of an interrupted run
                 self._ask("/v1/unload_lora_adapter", {"lora_name": old})
-        for old_place in self.folder.iterdir():
-            if old_place != place:
-                shutil.rmtree(old_place)
+        for old_path in self.folder.iterdir():
+            if old_path != path:
+                shutil.rmtree(old_path)
         return name
 
     def _loaded(self) -> list[str]:
@@ -80,9 +80,9 @@ class VllmClient:
                 "max_tokens": max_new_tokens,
                 "seed": (seed + i) % (1 << 31),
                 "n": 1,
-                "logprobs": 0,  # of the sampled token alone
+                "logprobs": 0,  # the sampled token's only
                 "return_token_ids": True,
-                # The server takes what is left out from the base's generation_config.json: nothing is left out.
+                # Omitted parameters would come from the base's generation_config.json, so none is omitted.
                 "temperature": temperature,
                 "top_p": 1.0,
                 "top_k": -1,
@@ -90,7 +90,7 @@ class VllmClient:
                 "repetition_penalty": 1.0,
                 "presence_penalty": 0.0,
                 "frequency_penalty": 0.0,
-                "ignore_eos": True,  # the base's; ours follow
+                "ignore_eos": True,  # the base's EOS; stop_token_ids lists all of ours
                 "stop_token_ids": list(end_ids(self.roles.tokenizer)),
             }
             return self._checked(self._json("/v1/completions", body), max_new_tokens)
@@ -100,7 +100,7 @@ class VllmClient:
         return [ids for ids, _ in answers], [logprobs for _, logprobs in answers]
 
     def _checked(self, answer: dict[str, Any], max_new_tokens: int) -> tuple[list[int], list[float]]:
-        """The one response of an answer, with as many log-probabilities as tokens."""
+        """Token ids and log-probabilities of the single response, after checking that it is complete."""
         choices = answer.get("choices") or [{}]
         ids = choices[0].get("token_ids") or []
         logprobs = (choices[0].get("logprobs") or {}).get("token_logprobs") or []

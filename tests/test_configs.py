@@ -34,7 +34,10 @@ READERS = {
     SftConfig: ("sft",),
     AnnotateConfig: ("annotate",),
     RewardConfig: ("reward",),
-    PpoConfig: ("ppo/start.py", "ppo/train.py", "ppo/config.py"),
+    PpoConfig: (
+        *("ppo/config.py", "ppo/start.py", "ppo/train.py", "ppo/state.py", "ppo/update.py"),
+        *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py"),
+    ),
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
 }
 """Files that read each class."""

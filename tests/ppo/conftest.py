@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ppo.config import PpoConfig
-from ppo.rollout import PromptSet, Rollout, read
+from ppo.rollout import PromptSet, Rollout, score_rows
 from ppo.start import load_prompts, open_roles
 from tests.conftest import load_phase
 from workbench.model.processes import Processes
@@ -59,13 +59,12 @@ def ppo_config(tmp_path: Path, sft_run: Path, reward_run: Path, prompt_file: Pat
 def open_again(sft_run: Path, reward_run: Path) -> Callable[..., Roles]:
     """Opens policy, reference, value and reward as PPO does, the same each time."""
 
-    def opened(value: str = "adapter", average: bool = False, rewards: int = 1) -> Roles:
+    def opened(value: str = "adapter", rewards: int = 1) -> Roles:
         return open_roles(
             RunFolder(sft_run),
             [RunFolder(reward_run)] * rewards,
             base=None,
             value=value,
-            average=average,
             activation_checkpointing=False,
         )
 
@@ -97,6 +96,12 @@ def rollout(roles: Roles, prompts: PromptSet) -> Rollout:
     return read_responses(roles, prompts, random_responses(roles))
 
 
+def config_of(**sections: dict[str, Any]) -> PpoConfig:
+    """A configuration of these sections, without files: for functions that take their knobs from it."""
+    names = {"run": {"dir": "runs/x"}, "model": {"start": "a", "reward": "b"}, "data": {"train": "c"}}
+    return PpoConfig.model_validate(names | sections)
+
+
 def random_responses(roles: Roles) -> list[list[int]]:
     """Token ids of `LENGTHS`."""
     generator = torch.Generator().manual_seed(4)
@@ -106,8 +111,8 @@ def random_responses(roles: Roles) -> list[list[int]]:
 
 
 def read_responses(roles: Roles, prompts: PromptSet, responses: list[list[int]], size: int = 8) -> Rollout:
-    """A rollout of given responses to the first prompts, read `size` rows at a time."""
+    """A rollout of given responses to the first prompts, scored `size` rows at a time."""
     answered = prompts.take(list(range(len(responses))))
     rows = Rows.of(answered.ids, responses, roles.tokenizer.pad_token_id, roles.device)
-    ended = torch.tensor([ids[-1] == roles.tokenizer.eos_token_id for ids in responses])
-    return read(roles, answered, rows, ended, temperature=1.0, size=size, processes=Processes())
+    section = config_of(rollout={"micro_batch_size": size}).rollout
+    return score_rows(roles, answered, rows, section, processes=Processes())

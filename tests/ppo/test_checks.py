@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ppo.start
-import ppo.train
 from ppo.train import train
+from ppo.update import Update
 from workbench.run.errors import WorkbenchError
 
 
@@ -70,27 +70,26 @@ def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, tmp_
 
 @pytest.mark.parametrize("role", ["reference", "reward_1"])
 def test_a_frozen_adapter_that_moves(ppo_config, monkeypatch, role):
-    original = ppo.train.update
+    original = Update.run
 
-    def careless(roles, *arguments, **options):
+    def careless(self, **options):
         with torch.no_grad():
-            roles.parameters(role)[0].add_(1e-6)
-        return original(roles, *arguments, **options)
+            self.roles.parameters(role)[0].add_(1e-6)
+        return original(self, **options)
 
-    monkeypatch.setattr(ppo.train, "update", careless)
+    monkeypatch.setattr(Update, "run", careless)
     with pytest.raises(WorkbenchError, match=f"changed the frozen adapter '{role}'"):
         train(ppo_config(), resume=False)
 
 
 def test_an_update_at_another_temperature(ppo_config, monkeypatch):
-    original = ppo.train.update
-    monkeypatch.setattr(
-        ppo.train,
-        "update",
-        lambda roles, optimizers, rollout, targets, objective, **options: original(
-            roles, optimizers, rollout, targets, replace(objective, temperature=0.7), **options
-        ),
-    )
+    original = Update.run
+
+    def colder(self, **options):
+        rollout = self.config.rollout.model_copy(update={"temperature": 0.7})
+        return original(replace(self, config=self.config.model_copy(update={"rollout": rollout})), **options)
+
+    monkeypatch.setattr(Update, "run", colder)
     with pytest.raises(WorkbenchError, match="ratio"):
         train(ppo_config(), resume=False)
 
@@ -143,14 +142,14 @@ def test_runs_that_were_trained_with_dropout(ppo_config, sft_run, reward_run, tm
 
 
 def test_a_self_check_that_fires_names_causes_and_remedy(ppo_config, monkeypatch):
-    original = ppo.train.update
+    original = Update.run
 
-    def moved(roles, *arguments, **options):
+    def moved(self, **options):
         with torch.no_grad():
-            roles.parameters("policy")[1].add_(0.05)
-        return original(roles, *arguments, **options)
+            self.roles.parameters("policy")[1].add_(0.05)
+        return original(self, **options)
 
-    monkeypatch.setattr(ppo.train, "update", moved)
+    monkeypatch.setattr(Update, "run", moved)
     with pytest.raises(WorkbenchError, match="ratio = 1") as caught:
         train(ppo_config(), resume=False)
     assert "dropout" in caught.value.remedy

@@ -8,14 +8,12 @@ import torch
 from peft import get_peft_model
 from torch.nn.functional import linear
 from transformers import LlamaConfig, LlamaForCausalLM
+from workbench.model.random_base import byte_tokenizer
 
 from ppo.advantages import Targets
 from ppo.checks import Gap, check_policy_is_reference, check_ratio
 from ppo.rollout import PromptSet, Rollout, scatter_rows
-from ppo.state import Optimizers
-from ppo.update import Objective, update
-from tests.ppo.test_update import OPTIONS
-from workbench.doctor.random_base import byte_tokenizer
+from tests.ppo.test_update import run_update
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
@@ -75,19 +73,10 @@ def rollout_of(roles: Roles, rows: Rows, *, size: int, temperature: float = 1.0)
 
 
 def gap_of_update(roles: Roles, rollout: Rollout, *, size: int, **changes: float) -> dict[str, float]:
-    optimizers = Optimizers.of(roles, beta2=0.95, eps=1e-5)
     once = {"ppo_epochs": 1, "minibatch_size": len(rollout.rows), "micro_batch_size": size}
     targets = Targets(torch.zeros_like(rollout.old_logprobs), None)
-    return update(
-        roles,
-        optimizers,
-        rollout,
-        targets,
-        Objective(**(OPTIONS | once | changes)),
-        train_policy=True,
-        seed=0,
-        processes=Processes(),
-    )
+    found: dict[str, float] = run_update(roles, rollout, lr=0.0, targets=targets, **once, **changes)
+    return found
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppo.kl import kl_k1
-from ppo.rewards import Moments, effective_scores, token_rewards, whiten
+from ppo.rewards import effective_scores, token_rewards, whiten
 from tests.reference.rewards import token_rewards_by_definition, whiten_by_definition
 from tests.reference.tolerances import EXACT, RECORDED
 
@@ -27,27 +27,24 @@ def sampled():
     return scores, logprobs, reference, mask
 
 
+def effective(scores, ended, *, missing_eos_score, score_clip):
+    lengths = torch.ones_like(ended).long()
+    options = {"missing_eos_score": missing_eos_score, "score_clip": score_clip, "length_penalty": 0.0}
+    return effective_scores(scores, ended, lengths, **options).tolist()
+
+
 def test_effective_scores_by_hand():
-    # Clipped to ±5: 7 → 5, −7 → −5, .5 stays; the last one has no end: −1, whatever its score.
+    # Clipped to ±5: 7 → 5, −7 → −5, .5 stays; the last one has no EOS: −1, whatever its score.
     scores, ended = torch.tensor([7.0, -7.0, 0.5, 3.0]), torch.tensor([True, True, True, False])
-    found = effective_scores(scores, ended, torch.ones_like(ended).long(), missing_eos_score=-1.0, score_clip=5.0)
-    assert found.tolist() == [5.0, -5.0, 0.5, -1.0]
+    assert effective(scores, ended, missing_eos_score=-1.0, score_clip=5.0) == [5.0, -5.0, 0.5, -1.0]
 
 
 def test_effective_scores_leave_what_they_are_told_to_leave():
     scores, ended = torch.tensor([7.0, -7.0]), torch.tensor([True, False])
-    assert effective_scores(
-        scores, ended, torch.ones_like(ended).long(), missing_eos_score=None, score_clip=0.0
-    ).tolist() == [7.0, -7.0]
-    assert effective_scores(
-        scores, ended, torch.ones_like(ended).long(), missing_eos_score=None, score_clip=2.0
-    ).tolist() == [2.0, -2.0]
-    assert effective_scores(
-        scores, ended, torch.ones_like(ended).long(), missing_eos_score=-1.0, score_clip=0.0
-    ).tolist() == [7.0, -1.0]
-    assert effective_scores(
-        scores, ended, torch.ones_like(ended).long(), missing_eos_score=-9.0, score_clip=2.0
-    ).tolist() == [2.0, -9.0]
+    assert effective(scores, ended, missing_eos_score=None, score_clip=0.0) == [7.0, -7.0]
+    assert effective(scores, ended, missing_eos_score=None, score_clip=2.0) == [2.0, -2.0]
+    assert effective(scores, ended, missing_eos_score=-1.0, score_clip=0.0) == [7.0, -1.0]
+    assert effective(scores, ended, missing_eos_score=-9.0, score_clip=2.0) == [2.0, -9.0]
     assert scores.tolist() == [7.0, -7.0]
 
 
@@ -139,22 +136,11 @@ def test_whitening_of_equal_values_is_finite():
     assert equal.tolist() == [[0.0, 0.0, 0.0]]
 
 
-def test_length_has_a_price_beyond_the_free_tokens():
-    # .1 a token beyond 10: 12 tokens cost .2, 8 cost nothing; what did not end keeps its fixed score.
+def test_every_token_costs_the_length_penalty():
+    # .1 per token: 12 tokens cost 1.2, 8 cost .8; a response without EOS keeps its fixed score.
     scores, lengths = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([12, 8, 30])
     ended = torch.tensor([True, True, False])
-    options = {"missing_eos_score": -1.0, "score_clip": 5.0, "length_penalty": 0.1, "free_length": 10}
-    assert effective_scores(scores, ended, lengths, **options).tolist() == pytest.approx([0.8, 1.0, -1.0])
+    options = {"missing_eos_score": -1.0, "score_clip": 5.0, "length_penalty": 0.1}
+    assert effective_scores(scores, ended, lengths, **options).tolist() == pytest.approx([-0.2, 0.2, -1.0])
     unclipped = effective_scores(torch.tensor([9.0]), ended[:1], lengths[:1], **options)
-    assert unclipped.tolist() == pytest.approx([4.8]), "the price is taken off the clipped score"
-
-
-def test_moments_are_those_of_all_batches_together():
-    values = torch.randn(30, generator=torch.Generator().manual_seed(2)).double() * 3 + 7
-    moments = Moments()
-    for batch in values.split([1, 12, 17]):
-        moments = moments.merged(batch)
-    assert moments.count == 30
-    assert moments.mean == pytest.approx(float(values.mean()), rel=1e-12)
-    assert moments.std == pytest.approx(float(values.std(unbiased=False)), rel=1e-12)
-    assert Moments().merged(torch.tensor([4.0])).std == 1, "one score has no deviation"
+    assert unclipped.tolist() == pytest.approx([3.8]), "the penalty is subtracted from the clipped score"

@@ -7,20 +7,17 @@ import pytest
 import torch
 
 from ppo.advantages import targets_of
+from ppo.config import RewardSection
 from ppo.evaluate import kl_per_response, rollout_metrics
-from ppo.rewards import Moments, RewardRule, rewards_of
+from ppo.rewards import rewards_of
+from tests.ppo.conftest import config_of
 
-RULE = RewardRule(
-    kl_in="reward",
-    kl_estimator="k1",
-    missing_eos_score=None,
-    score_clip=0.0,
-    length_penalty=0.0,
-    free_length=0,
-    spread_coef=0.0,
-    sign=1,
-    whiten=False,
-)
+PLAIN = RewardSection(missing_eos_score=None, score_clip=0.0)
+"""The score on the last token and the k1 penalty on each, nothing else."""
+
+
+def changed(**values):
+    return PLAIN.model_copy(update=values)
 
 
 @pytest.fixture
@@ -30,7 +27,7 @@ def moved(rollout):
 
 
 def test_penalty_and_score_add_up_to_the_objective(moved):
-    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    rewards = rewards_of(moved, PLAIN, kl_coef=0.1)
     lengths = moved.mask.sum(dim=1)
     torch.testing.assert_close(rewards.sum(dim=1), moved.scores - 0.1 * 0.5 * lengths)
     assert kl_per_response(moved) == pytest.approx(0.5 * float(lengths.float().mean()), rel=1e-5)
@@ -39,37 +36,30 @@ def test_penalty_and_score_add_up_to_the_objective(moved):
 def test_another_estimator_is_another_penalty(moved):
     # ½·.5² and e^−.5 − 1 + .5 a token.
     for name, nats in (("k2", 0.125), ("k3", 0.10653066)):
-        rewards = rewards_of(moved, replace(RULE, kl_estimator=name), kl_coef=0.1, scale=None)
+        rewards = rewards_of(moved, changed(kl_estimator=name), kl_coef=0.1)
         expected = moved.scores - 0.1 * nats * moved.mask.sum(dim=1)
         torch.testing.assert_close(rewards.sum(dim=1), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_as_a_loss_the_kl_leaves_the_rewards_alone(moved):
-    rewards = rewards_of(moved, replace(RULE, kl_in="loss", kl_estimator="k2"), kl_coef=0.1, scale=None)
+    rewards = rewards_of(moved, changed(kl_in="loss", kl_estimator="k2"), kl_coef=0.1)
     torch.testing.assert_close(rewards.sum(dim=1), moved.scores)
 
 
-def test_the_running_scale_divides_scores(moved):
-    scale = Moments(count=4, mean=1.0, squares=16.0)
-    assert scale.std == 2
-    rewards = rewards_of(moved, RULE, kl_coef=0.0, scale=scale)
-    torch.testing.assert_close(rewards.sum(dim=1), moved.scores / 2)
-
-
 def test_disagreement_of_reward_models_is_taken_off(moved):
-    unsure = replace(moved, score_spread=torch.arange(len(moved.rows)).float())
-    rewards = rewards_of(unsure, replace(RULE, spread_coef=0.25), kl_coef=0.0, scale=None)
-    torch.testing.assert_close(rewards.sum(dim=1), moved.scores - 0.25 * unsure.score_spread)
+    unsure = replace(moved, score_std=torch.arange(len(moved.rows)).float())
+    rewards = rewards_of(unsure, changed(std_coef=0.25), kl_coef=0.0)
+    torch.testing.assert_close(rewards.sum(dim=1), moved.scores - 0.25 * unsure.score_std)
     metrics = rollout_metrics(unsure, rewards, targets(unsure, rewards), kl_coef=0.0)
     assert metrics["objective/score_spread"] == pytest.approx(3.5)
 
 
 def targets(rollout, rewards, method="gae"):
-    return targets_of(rollout, rewards, method=method, gamma=1.0, gae_lambda=0.95, responses_per_prompt=2)
+    return targets_of(rollout, rewards, config_of(train={"advantage": method}, rollout={"responses_per_prompt": 2}))
 
 
 def test_group_baselines_need_no_value_model(moved):
-    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    rewards = rewards_of(moved, PLAIN, kl_coef=0.1)
     for method in ("rloo", "grpo"):
         found = targets(moved, rewards, method)
         assert found.value_targets is None
@@ -79,7 +69,7 @@ def test_group_baselines_need_no_value_model(moved):
 
 
 def test_metrics_are_means_over_responses_or_over_real_tokens(moved):
-    rewards = rewards_of(moved, RULE, kl_coef=0.1, scale=None)
+    rewards = rewards_of(moved, PLAIN, kl_coef=0.1)
     found = targets(moved, rewards)
     metrics = rollout_metrics(moved, rewards, found, kl_coef=0.1)
     assert metrics["objective/score"] == pytest.approx(float(moved.scores.mean()))
@@ -95,12 +85,12 @@ def test_metrics_are_means_over_responses_or_over_real_tokens(moved):
 
 def test_importance_weights_scale_the_advantages_alone(rollout):
     """Twice as likely under the policy as under the engine: twice the advantage, up to the cap; value targets stay."""
-    options = {"method": "gae", "gamma": 1.0, "gae_lambda": 0.95, "responses_per_prompt": 1}
     rewards = torch.ones_like(rollout.kl) * rollout.mask
-    plain = targets_of(rollout, rewards, **options)
+    plain = targets_of(rollout, rewards, config_of())
     told = replace(rollout, sampling_logprobs=(rollout.old_logprobs - math.log(2)) * rollout.mask)
     for cap, factor in ((0.0, 1.0), (3.0, 2.0), (1.5, 1.5)):
-        found = targets_of(told, rewards, **options, importance_cap=cap)
+        found = targets_of(told, rewards, config_of(rollout={"importance_cap": cap}))
         torch.testing.assert_close(found.advantages, factor * plain.advantages)
         torch.testing.assert_close(found.value_targets, plain.value_targets)
-    assert targets_of(rollout, rewards, **options, importance_cap=3.0).advantages.equal(plain.advantages)
+    untold = targets_of(rollout, rewards, config_of(rollout={"importance_cap": 3.0}))
+    assert untold.advantages.equal(plain.advantages)

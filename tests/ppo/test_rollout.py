@@ -5,7 +5,7 @@ import torch
 
 from ppo.rollout import PromptSet, collect, scatter_rows
 from ppo.sampler import InProcess, Transformers
-from tests.ppo.conftest import LENGTHS, random_responses, read_responses
+from tests.ppo.conftest import LENGTHS, config_of, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows
 from workbench.model.processes import Processes
@@ -59,14 +59,10 @@ def test_values_start_as_the_scores_of_what_was_written_so_far(roles, prompts, r
 
 
 def test_collect_is_a_function_of_its_seed(roles, prompts):
-    options = {
-        "max_new_tokens": 6,
-        "temperature": 1.0,
-        "sample_batch_size": 4,
-        "micro_batch_size": 4,
-        "processes": Processes(),
-    }
-    one, two, other = (collect(roles, InProcess(roles), prompts, seed=seed, **options) for seed in (1, 1, 2))
+    section = config_of(rollout={"max_new_tokens": 6, "micro_batch_size": 4}).rollout
+    one, two, other = (
+        collect(roles, InProcess(roles), prompts, section, seed=seed, processes=Processes()) for seed in (1, 1, 2)
+    )
     assert torch.equal(one.rows.ids, two.rows.ids)
     assert torch.equal(one.old_logprobs, two.old_logprobs)
     assert not torch.equal(one.rows.response_ids, other.rows.response_ids)
@@ -85,15 +81,15 @@ def test_a_response_ends_with_its_first_end_token(roles, prompts):
         return sequences
 
     roles.model.generate = ends_at_once
-    options = {"max_new_tokens": 5, "temperature": 1.0, "sample_batch_size": 4, "micro_batch_size": 4, "seed": 0}
-    found = collect(roles, Transformers(roles), many, **options, processes=Processes())
+    section = config_of(rollout={"max_new_tokens": 5, "micro_batch_size": 4}).rollout
+    found = collect(roles, Transformers(roles), many, section, seed=0, processes=Processes())
     assert found.tokens == 4
     assert found.rows.response_ids.tolist() == [[end]] * 4
     assert found.ended.all()
     assert found.texts(roles) == [""] * 4
 
 
-def test_spread_puts_tokens_into_their_rows_and_keeps_gradients():
+def test_scattered_tokens_come_into_their_rows_and_keep_gradients():
     mask = torch.tensor([[True, False], [True, True]])
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     table = scatter_rows(values, mask)

@@ -4,7 +4,6 @@ import json
 import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,14 +12,15 @@ from safetensors.torch import load_file
 from ppo.advantages import Targets
 from ppo.evaluate import rollout_metrics
 from ppo.rollout import collect
-from ppo.sampler import Continuous, InProcess, Merged, MergedCopy, Transformers, Vllm, open_engine
+from ppo.sampler import InProcess, Merged, MergedCopy, Transformers, Vllm, open_engine
+from tests.ppo.conftest import config_of
 from tests.reference.tolerances import SHAPES
 from workbench.data.template import end_ids
 from workbench.model.masks import pad_rows, position_ids
 from workbench.model.processes import Processes
 from workbench.run.errors import WorkbenchError
 
-OPTIONS = {"role": "policy", "max_new_tokens": 6, "temperature": 1.0, "seed": 3}
+OPTIONS = {"max_new_tokens": 6, "temperature": 1.0, "seed": 3}
 
 
 def nudge(roles):
@@ -30,7 +30,7 @@ def nudge(roles):
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
 
 
-@pytest.mark.parametrize("name", ["auto", "transformers", "continuous", "merged"])
+@pytest.mark.parametrize("name", ["auto", "transformers", "merged"])
 def test_responses_end_once_and_are_in_the_order_of_the_prompts(roles, prompts, tmp_path, name):
     engine = open_engine(name, roles, dtype=torch.float32, url="", folder=tmp_path, processes=Processes())
     engine.refresh()
@@ -43,7 +43,7 @@ def test_responses_end_once_and_are_in_the_order_of_the_prompts(roles, prompts, 
         assert len(response) == 6 or response[-1] == end
 
 
-@pytest.mark.parametrize("name", ["auto", "transformers", "continuous", "merged"])
+@pytest.mark.parametrize("name", ["auto", "transformers", "merged"])
 def test_responses_end_at_any_end_token_of_the_base(roles, prompts, tmp_path, name, monkeypatch):
     monkeypatch.setattr(roles.tokenizer, "response_ends", (*range(3, 40), 1), raising=False)
     assert end_ids(roles.tokenizer) == (2, *range(3, 40), 1)
@@ -72,7 +72,7 @@ def test_in_process_is_a_function_of_its_seed(roles, prompts):
     assert one != other
 
 
-@pytest.mark.parametrize("engine", [InProcess, Continuous, lambda roles: Merged(roles, torch.float32)])
+@pytest.mark.parametrize("engine", [InProcess, lambda roles: Merged(roles, torch.float32)])
 def test_a_cold_policy_says_the_same_through_every_engine(roles, prompts, engine):
     """Near temperature 0 sampling is a function of the model alone, so the engines must agree."""
     nudge(roles)
@@ -287,8 +287,8 @@ def test_all_prompts_of_a_rollout_are_under_way_at_one_time(roles, vllm, server,
     server.under_way = threading.Barrier(12, timeout=20)
     engine = vllm()
     engine.refresh()
-    sizes = {"sample_batch_size": 4, "micro_batch_size": 4}
-    rollout = collect(roles, engine, many, max_new_tokens=6, temperature=1.0, **sizes, seed=1, processes=Processes())
+    section = config_of(rollout={"max_new_tokens": 6, "sample_batch_size": 4, "micro_batch_size": 4}).rollout
+    rollout = collect(roles, engine, many, section, seed=1, processes=Processes())
     assert len(rollout.rows) == 12
     assert rollout.sampling_logprobs[rollout.mask].unique().tolist() == [-1.5]
     assert not rollout.sampling_logprobs[~rollout.mask].any()
@@ -297,20 +297,6 @@ def test_all_prompts_of_a_rollout_are_under_way_at_one_time(roles, vllm, server,
     assert metrics["rollout/sampling_gap"] == pytest.approx(float(gap.abs().mean()), rel=1e-5)
     # KL(μ ‖ π) by k3 with r = π/μ: (r − 1) − log r
     assert metrics["rollout/sampling_kl"] == pytest.approx(float((gap.exp() - 1 - gap).mean()), rel=1e-4)
-
-
-def test_another_role_than_the_policy_is_sampled_in_this_process_in_batches(roles, vllm, server, prompts, monkeypatch):
-    sizes, engine = [], vllm()
-    sample = InProcess.sample
-    monkeypatch.setattr(InProcess, "sample", lambda self, some, **o: sizes.append(len(some)) or sample(self, some, **o))
-    engine.refresh()
-    options = {"sample_batch_size": 4, "micro_batch_size": 4, "max_new_tokens": 4, "temperature": 1.0, "seed": 1}
-    rollout = collect(
-        roles, engine, prompts.take([0, 1, 2, 3, 4, 5]), role="reference", **options, processes=Processes()
-    )
-    assert sizes == [4, 2]
-    assert rollout.sampling_logprobs is None
-    assert all(path != "/v1/completions" for path, _ in server.asked)
 
 
 SPOILED = {
@@ -341,15 +327,3 @@ def test_a_vllm_server_that_refuses_or_is_not_there(roles, vllm, server, prompts
         engine.sample(prompts.ids[:2], **OPTIONS)
     with pytest.raises(WorkbenchError, match="cannot be reached"):
         Vllm(roles, "http://127.0.0.1:9", tmp_path / "other", Processes()).refresh()
-
-
-def test_a_failed_generation_of_continuous_batching_is_a_clear_error(roles, prompts, monkeypatch):
-    done = SimpleNamespace(generated_tokens=[5, 2], error=None)
-    failed = SimpleNamespace(generated_tokens=[], error="no block left in the cache")
-    answers = {"req_0": done, "req_1": failed}
-    monkeypatch.setattr(roles.causal_model, "generate_batch", lambda **_: answers, raising=False)
-    with pytest.raises(WorkbenchError, match="gave 1 responses to 2 prompts; the first error: no block left"):
-        Continuous(roles).sample(prompts.ids[:2], **OPTIONS)
-    del answers["req_1"]
-    with pytest.raises(WorkbenchError, match="gave 1 responses to 2 prompts"):
-        Continuous(roles).sample(prompts.ids[:2], **OPTIONS)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 import ppo.train
 from ppo.config import PpoConfig
-from ppo.train import learning_rate_factor, train
+from ppo.train import train
+from ppo.update import learning_rate_factor
 from tests.conftest import load_phase
 from tests.ppo.conftest import ppo_values
 from workbench.__main__ import main as workbench_verbs
@@ -201,15 +202,13 @@ def test_killed_at_a_random_moment_and_resumed_is_bit_identical(ppo_config, tmp_
 
 
 def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, reward_run, monkeypatch):
-    """Moving average, running scale, adaptive KL, imitation, two reward models and a head on the policy's trunk."""
+    """Adaptive KL, demonstrations, two reward models and a head on the policy's trunk."""
     options = (
         "model.value=head",
         f"model.reward=[{reward_run},{reward_run}]",
-        "reward.scale=running",
         "reward.kl_target=0.5",
-        "reward.spread_coef=0.5",
+        "reward.std_coef=0.5",
         "reward.length_penalty=0.01",
-        "train.average_decay=0.9",
         "train.ptx_coef=0.5",
         "train.value_only_iterations=1",
         "train.target_kl=0.5",

@@ -7,29 +7,14 @@ from ppo.advantages import Targets, gae
 from ppo.kl import kl_k1
 from ppo.rewards import token_rewards, whiten
 from ppo.state import Optimizers
-from ppo.update import Demonstrations, Objective, update
-from tests.ppo.conftest import random_responses, read_responses
+from ppo.update import Demonstrations, Update
+from tests.ppo.conftest import config_of, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 
-OPTIONS = {
-    "ppo_epochs": 2,
-    "minibatch_size": 4,
-    "micro_batch_size": 4,
-    "temperature": 1.0,
-    "clip_range": 0.2,
-    "value_clip_range": 0.2,
-    "value_coef": 0.1,
-    "entropy_coef": 0.0,
-    "kl_loss_coef": 0.0,
-    "kl_estimator": "k2",
-    "ptx_coef": 0.0,
-    "target_kl": 0.0,
-    "max_grad_norm": 1.0,
-    "average_decay": 0.5,
-}
+SIZES = {"ppo_epochs": 2, "minibatch_size": 4, "micro_batch_size": 4}
 
 
 def targets_of(rollout):
@@ -49,21 +34,26 @@ def run_update(
     optimizers=None,
     train_policy=True,
     demonstrations=None,
+    temperature=1.0,
+    kl_loss_coef=None,
     **changes,
 ):
+    """One update; `changes` are keys of the section train."""
     optimizers = optimizers or Optimizers.of(roles, beta2=0.95, eps=1e-5)
     optimizers.set_learning_rates(lr, value_lr)
-    return update(
+    reward = {} if kl_loss_coef is None else {"kl_in": "loss", "kl_estimator": "k2"}
+    config = config_of(train=SIZES | changes, reward=reward, rollout={"temperature": temperature})
+    update = Update(
         roles,
         optimizers,
         rollout,
         targets or targets_of(rollout),
-        Objective(**(OPTIONS | changes)),
-        train_policy=train_policy,
-        seed=0,
-        processes=Processes(),
-        demonstrations=demonstrations,
+        config,
+        0.05 if kl_loss_coef is None else kl_loss_coef,
+        Processes(),
+        demonstrations,
     )
+    return update.run(train_policy=train_policy, seed=0)
 
 
 def snapshot(roles):
@@ -264,13 +254,3 @@ def test_imitation_raises_the_likelihood_of_demonstrations_and_0_does_nothing(op
     before = read_responses(open_again(), prompts.take([0, 1]), random_responses(roles)[5:7])
     assert likelihood[0] == pytest.approx(float(before.old_logprobs.sum()), rel=1e-5)
     assert likelihood[1] > likelihood[0] + 0.5
-
-
-def test_the_moving_average_follows_the_policy(open_again, rollout):
-    roles = open_again(average=True)
-    start = {name: weight.clone() for name, weight in roles.adapter_state("policy").items()}
-    run_update(roles, rollout, ppo_epochs=1, minibatch_size=8, micro_batch_size=8, average_decay=0.75)
-    policy, average = roles.adapter_state("policy"), roles.adapter_state("average")
-    for name, first in start.items():
-        torch.testing.assert_close(average[name], 0.75 * first + 0.25 * policy[name], rtol=1e-5, atol=1e-7)
-        assert not torch.equal(average[name], first)

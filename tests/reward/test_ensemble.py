@@ -144,7 +144,7 @@ def test_the_passport_is_issued_anew_by_the_command(ensemble):
 def test_ppo_scores_with_every_member(ensemble, sft_run, prompt_file, tmp_path):
     values = ppo_values(tmp_path / "ppo", sft_run, ensemble.path, prompt_file)
     values["train"]["iterations"] = 1
-    values["reward"] = {"spread_coef": 0.5}
+    values["reward"] = {"std_coef": 0.5}
     finished = run_ppo(load_phase(PpoConfig, tmp_path / "ppo.yaml", values), resume=False)
     parents = finished.record()["parents"]
     assert [parents[name] for name in ("reward_1", "reward_2")] == [str(m.path) for m in ensemble.members]

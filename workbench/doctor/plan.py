@@ -62,8 +62,6 @@ class Settings:
     value: str = "adapter"
     """ppo: `adapter`, `head` (on the policy's states) or `none`."""
     reward_models: int = 1
-    average: bool = False
-    """ppo: a moving average of the policy is kept, as another adapter."""
     merged: bool = False
     """ppo: a merged copy of the policy samples."""
 
@@ -274,8 +272,6 @@ def _ppo_roles(shape: Shape, s: Settings) -> dict[str, float]:
         "adapters and heads reward": weight_bytes(rewards + s.reward_models * scalar),
         "copies that prove the frozen adapters unchanged": weight_bytes(policy + rewards),
     }
-    if s.average:
-        parts["adapter average"] = weight_bytes(policy)
     if s.merged:
         parts["merged copy of the policy"] = base_bytes(shape, nf4=False, unit=s.unit) + embedding_bytes(
             shape, unit=s.unit

@@ -183,7 +183,6 @@ def settings_of(
         rollout_micro_batch=rows,
         value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
         reward_models=max(1, len(rewards_of(values))),
-        average=float(values.get("train.average_decay", 0.0)) > 0,
         merged=values.get("rollout.engine") == "merged",
     )
 

@@ -243,12 +243,6 @@ class Roles:
         """Recompute activations during backward passes in train mode."""
         self.causal_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def move_towards(self, average: str, source: str, *, decay: float) -> None:
-        """average ← decay · average + (1 − decay) · source, weight by weight (an exponential moving average)."""
-        with torch.no_grad():
-            for mine, theirs in zip(self._adapter_weights(average), self._adapter_weights(source), strict=True):
-                mine.lerp_(theirs, 1 - decay)
-
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The score (B,) float32 at the last real token of right-padded rows. No gradient.
 

@@ -62,7 +62,6 @@ def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     assert usual - resident("model.value=head") == pytest.approx(trained, rel=1e-3)
     two = "model.reward=[runs/llama-7b/reward,runs/llama-7b/other]"
     assert resident(two) - usual == pytest.approx(2 * frozen, rel=1e-3)  # the adapter, and the copy that watches it
-    assert resident("train.average_decay=0.99") - usual == frozen
     assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
 
 
