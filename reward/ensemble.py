@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from reward.config import RewardConfig
+from workbench.data.embedded import resolve_data
 from workbench.data.records import Preference
 from workbench.model.processes import Processes
 from workbench.run.card import write_card
@@ -66,7 +67,16 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
         if processes.first:
             print(f"{folder.path}: this reward ensemble is finished already")
         return folder
-    members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
+    if processes.first:
+        files = {"train": config.data.train, "heldout": config.data.heldout}
+        data = {name: resolve_data(file) for name, file in files.items() if file is not None}
+        folder.record_lineage(parents={"start": config.model.start}, data=data)
+    try:
+        members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
+    except BaseException:  # also Ctrl-C and SIGTERM: an ensemble stops with its member
+        if processes.first:
+            folder.update_record(status="stopped")
+        raise
     if processes.first:
         _publish(config, folder, members)
     processes.wait()

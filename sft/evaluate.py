@@ -1,10 +1,11 @@
-"""What a tuned adapter is measured by between its steps: loss on held-out responses, and answers to look at."""
+"""Measurements before and after training: the loss on held-out responses, and sampled answers to look at."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
 
+from sft.config import SampleSection
 from workbench.data.records import Demonstration
 from workbench.model.generate import sample
 from workbench.model.roles import Roles
@@ -12,7 +13,7 @@ from workbench.model.score import response_nll
 
 
 def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> tuple[float, int]:
-    """Mean −log π over all held-out tokens that are trained on, in nats a token; its exp is the perplexity.
+    """Mean −log π over the held-out tokens that count, in nats per token; its exp is the perplexity.
 
     Args:
         roles: the base with the adapter.
@@ -21,7 +22,7 @@ def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> tupl
         batch_size: rows in one forward pass.
 
     Returns:
-        nats a token, and the number of tokens.
+        nats per token, and the number of tokens.
     """
     prompts, responses = [], []
     for row in rows:
@@ -34,7 +35,8 @@ def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> tupl
 
 def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
     """Start and end of each stretch of ones."""
-    edges = [place for place in range(len(mask) + 1) if (mask[place - 1] if place else 0) != (*mask, 0)[place]]
+    padded = (0, *mask, 0)
+    edges = [index for index in range(len(mask) + 1) if padded[index] != padded[index + 1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
@@ -42,19 +44,18 @@ def sample_answers(
     roles: Roles,
     role: str,
     records: Sequence[Demonstration],
+    section: SampleSection,
     *,
-    max_new_tokens: int,
-    temperature: float,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows for samples.jsonl: the same prompts every time, answered by the adapter as it is now."""
+    """Rows for samples.jsonl: the prompts of these records, answered by the adapter as it is now."""
     answered = sample(
         roles,
         role,
         records,
-        temperatures=[temperature],
+        temperatures=[section.temperature],
         responses_per_prompt=1,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=section.max_new_tokens,
         batch_size=len(records),
         seed=seed,
     )

@@ -1,7 +1,4 @@
-"""Supervised tuning: demonstrations → a LoRA adapter that imitates them. Loss on response tokens only.
-
-Stands on TRL's SFTTrainer.
-"""
+"""Supervised tuning: trains a LoRA adapter on demonstrations with TRL's SFTTrainer, loss on response tokens only."""
 
 import math
 from typing import Any
@@ -11,10 +8,9 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from sft.config import SftConfig
-from sft.data import SftData, load_data
+from sft.data import SftData, load_data, prompts_to_answer
 from sft.evaluate import sample_answers, validate
 from sft.inputs import check_inputs
-from workbench.data.batching import prompts_with_room
 from workbench.data.records import Demonstration
 from workbench.data.rules import RowRules
 from workbench.model.base import compute_dtype, default_device, load_base
@@ -42,44 +38,38 @@ METRICS = {
     "mean_token_accuracy": "sft/token_accuracy",
     "num_input_tokens_seen": "sft/tokens",
 }
-"""What SFTTrainer logs → what we call it."""
+"""SFTTrainer's name of a metric → ours."""
+CHANCE_MARGIN = 1e-3
+"""Nats per token: a collapsed model reaches ln V up to rounding."""
 
 
 def train(config: SftConfig, *, resume: bool) -> RunFolder:
-    """Run the phase: read, tune, validate, save."""
+    """Run the phase: read the data, train, validate, save."""
     check_all(check_inputs, config, resume=resume)
     setup = prepare(config)
     files = setup.files({"train": config.data.train, "validation": config.data.validation})
     rules = RowRules(config.data.ignore, config.data.bad_rows)
-    data = load_data(
-        setup.tokenizer,
-        train=files["train"],
-        validation=files.get("validation"),
-        validation_share=config.data.validation_share,
-        max_length=config.data.max_length,
-        seed=config.run.seed,
-        loss_on=config.data.loss_on,
-        rules=rules,
-    )
-    _asked(config, setup.tokenizer, data)  # there are some, before any work
-    counts = {"train": len(data.train), "validation": len(data.validation), "too_long": data.too_long}
+    data = load_data(setup.tokenizer, config.data, files, seed=config.run.seed, rules=rules)
+    answered = prompts_to_answer(setup.tokenizer, config.sample, data.validation_records)
     session = open_session(
-        setup, config, "sft", resume=resume, parents={}, files=files, rules=rules, demonstrations=counts
+        setup, config, "sft", resume=resume, parents={}, files=files, rules=rules, demonstrations=data.counts
     )
     if not session.finished:
         with session.running():
-            results = _tune(config, setup, session, data)
+            results = _tune(config, setup, session, data, answered)
         perplexity, tokens = results["validation/perplexity"], results["validation/tokens"]
         session.say(f"validation perplexity {perplexity:.3f} (on {tokens:,.0f} tokens)")
     setup.processes.close()
     return session.folder
 
 
-def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> dict[str, float]:
-    """Train, measure before and after, and save."""
+def _tune(
+    config: SftConfig, setup: Setup, session: Session, data: SftData, answered: list[Demonstration]
+) -> dict[str, float]:
+    """Train the adapter, measure it before and after, and save it."""
     folder, tokenizer = session.folder, setup.tokenizer
     base = load_base(setup.spec, tokenizer)
-    if session.processes.first:  # a hub id is on this machine only now
+    if session.processes.first:  # a base from the hub has its fingerprint only once it is downloaded
         folder.update_record(base=setup.spec.identified().as_record(), opened=setup.spec.opened())
     model = start_training_adapter(base, lora_config(config.lora.r, config.lora.alpha, config.lora.dropout))
     trainer = _trainer(config, session, model, tokenizer, data)
@@ -89,41 +79,52 @@ def _tune(config: SftConfig, setup: Setup, session: Session, data: SftData) -> d
         f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} of LoRA on {len(data.train)} rows"
     )
     if session.checkpoint is None:
-        _report(config, session, roles, data, step=0)
+        _measure(config, session, roles, data, answered, step=0)
     trainer.train(resume_from_checkpoint=session.resume_from)
-    results = _report(config, session, roles, data, step=trainer.state.global_step)
+    results = _measure(config, session, roles, data, answered, step=trainer.state.global_step)
     if session.processes.first:
-        about = "Supervised tuning on demonstrations, loss on the responses only."
-        _check_not_worse(folder, results["validation/loss"], fail=config.train.fail_if_worse)
+        chance = math.log(base.config.get_text_config().vocab_size)
+        _check_not_worse(folder, results["validation/loss"], chance=chance, fail=config.train.fail_if_worse)
         save_trained_adapter(model, tokenizer, folder.adapter)
+        about = "Supervised tuning on demonstrations, loss on the responses only."
         write_card(folder, about=about, results=results)
     return results
 
 
-def _check_not_worse(folder: RunFolder, loss: float, *, fail: bool) -> None:
-    """Warn, in the terminal, run.json and the card, if the validation loss rose.
+def _check_not_worse(folder: RunFolder, loss: float, *, chance: float, fail: bool) -> None:
+    """Compare the validation loss with that before training.
+
+    A loss that rose is a warning in the terminal, in run.json and in the model card.
+
+    Args:
+        folder: of the run.
+        loss: after training, in nats per token.
+        chance: the loss of a uniform guess over the vocabulary, ln V.
+        fail: a loss that rose is an error.
 
     Raises:
-        WorkbenchError: it rose, and `fail` is set.
+        WorkbenchError: the loss rose, and `fail` is set or it is no better than chance: the model has collapsed.
     """
     before = next((row["validation/loss"] for row in folder.read_metrics() if "validation/loss" in row), None)
     if before is None or loss <= before:
         return
     found = f"the validation loss is {loss:.3f} nats per token, worse than {before:.3f} before training"
+    if loss > chance - CHANCE_MARGIN:
+        raise diverged(folder, "at its end", f"{found} and no better than a uniform guess ({chance:.3f})")
     if fail:
         raise diverged(folder, "at its end", f"{found} (train.fail_if_worse)")
     folder.warn("worse", f"{found}. Try {LOWER}.")
 
 
 class TokenTrainer(SFTTrainer):
-    """SFTTrainer whose token accuracy and entropy are means over response tokens, not of micro-batch means."""
+    """SFTTrainer that averages token accuracy and entropy over response tokens instead of micro-batch means."""
 
     def __init__(self, **options: Any) -> None:
         self._tokens: dict[str, float] = {}
         super().__init__(**options)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """TRL's loss."""
+        """TRL's loss; the metrics it adds are weighted by their number of tokens."""
         tokens = int((inputs["labels"][:, 1:] != -100).sum())
         result = super().compute_loss(model, inputs, *arguments, **options)
         metrics = self._metrics["train" if model.training else "eval"]
@@ -169,18 +170,10 @@ def _trainer(
     return trainer
 
 
-def _asked(config: SftConfig, tokenizer: PreTrainedTokenizerBase, data: SftData) -> list[Demonstration]:
-    """The held-out prompts that are answered before and after training."""
-    if not config.sample.prompts:
-        return []
-    length, key = config.sample.max_new_tokens, "sample.max_new_tokens"
-    return prompts_with_room(tokenizer, data.validation_records, max_new_tokens=length, key=key)[
-        : config.sample.prompts
-    ]
-
-
-def _report(config: SftConfig, session: Session, roles: Roles, data: SftData, *, step: int) -> dict[str, float]:
-    """Validate and sample: before the first step and after the last.
+def _measure(
+    config: SftConfig, session: Session, roles: Roles, data: SftData, answered: list[Demonstration], *, step: int
+) -> dict[str, float]:
+    """Validate and sample, before the first step and after the last.
 
     Raises:
         WorkbenchError: the validation loss is not finite.
@@ -190,14 +183,6 @@ def _report(config: SftConfig, session: Session, roles: Roles, data: SftData, *,
     session.tracker.log(results, step)
     moment, remedy = (f"in step {step}", LOWER) if step else ("before its first step", BASE)
     require_finite(session.folder, moment, {"validation/loss": loss}, remedy=remedy)
-    if config.sample.prompts:
-        rows = sample_answers(
-            roles,
-            "default",
-            _asked(config, roles.tokenizer, data),
-            max_new_tokens=config.sample.max_new_tokens,
-            temperature=config.sample.temperature,
-            seed=config.run.seed,
-        )
-        session.tracker.samples(rows, step)
+    if answered:
+        session.tracker.samples(sample_answers(roles, "default", answered, config.sample, seed=config.run.seed), step)
     return results

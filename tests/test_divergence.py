@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,25 @@ def test_a_validation_loss_that_rose_can_be_a_failure(configure, losses):
     losses(2.0, 2.5)
     error, _ = stopped(configure("sft", "train.max_steps=1", "train.fail_if_worse=true", "sample.prompts=0"))
     assert "2.500 nats per token, worse than 2.000" in error.problem
+
+
+def test_a_model_that_collapsed_to_a_uniform_guess_is_an_error(configure):
+    """At such a rate the finite loss stays at ln V: nothing is infinite, and nothing is learned either."""
+    error, _ = stopped(configure("sft", "train.lr=1e3", "sample.prompts=0"))
+    assert "the run diverged at its end" in error.problem
+    assert "no better than a uniform guess (5.704)" in error.problem  # ln 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("phase", "override"), [("sft", "train.lr=1e3"), ("ppo", "train.lr=1e6")])
+def test_a_command_that_diverges_ends_with_exit_code_2(configure, tmp_path, phase, override):
+    config = configure(phase)
+    file = Path(config.run.dir).with_suffix(".yaml")
+    command = [sys.executable, "-m", phase, str(file), override]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the run diverged" in done.stderr
+    assert "Traceback" not in done.stderr
+    folder = RunFolder.open(config.run.dir)
+    assert folder.record()["status"] == "stopped"
+    assert not folder.adapter.exists()

@@ -13,7 +13,7 @@ from ppo.config import PpoConfig
 from ppo.train import train as run_ppo
 from reward.__main__ import main
 from reward.config import RewardConfig
-from reward.ensemble import member_config, member_seed, resampled
+from reward.ensemble import member_config, member_seed, resampled, train_members
 from tests.conftest import load_phase, reward_values, user, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import sound_pairs
@@ -180,3 +180,22 @@ def test_a_member_can_be_fitted_alone_elsewhere(tmp_path, sft_run, preference_fi
     second = member_config(config, 2)
     assert (second.run.dir, second.ensemble.member) == (f"{tmp_path / 'reward'}/members/2", 2)
     assert second.data == config.data
+
+
+def test_an_ensemble_stops_with_its_member(tmp_path, sft_run, preference_file):
+    config = load_phase(
+        RewardConfig,
+        tmp_path / "reward.yaml",
+        reward_values(tmp_path / "reward", sft_run, preference_file),
+        "ensemble.members=2",
+    )
+
+    def fit(config, *, resume):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_members(config, resume=False, fit=fit)
+    record = RunFolder.open(tmp_path / "reward").record()
+    assert record["status"] == "stopped"
+    assert record["parents"] == {"start": str(sft_run)}
+    assert record["data"]["train"]["path"] == str(preference_file)

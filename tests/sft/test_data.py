@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sft.config import DataSection
 from sft.data import load_data
 from tests.conftest import GOOD, user, write_jsonl
 from workbench.data.rules import RowRules
@@ -17,8 +18,10 @@ def tokenizer(tiny_base):
 
 
 def load(tokenizer, path, **changes):
-    options = {"validation": None, "validation_share": 0.2, "max_length": 128, "seed": 0}
-    return load_data(tokenizer, train=path, **(options | changes))
+    seed, rules = changes.pop("seed", 0), changes.pop("rules", RowRules())
+    files = {"train": path} | ({"validation": changes.pop("validation")} if "validation" in changes else {})
+    section = DataSection(train=str(path), **({"validation_share": 0.2, "max_length": 128} | changes))
+    return load_data(tokenizer, section, files, seed=seed, rules=rules)
 
 
 def test_the_mask_covers_the_response_with_its_end_and_nothing_else(tokenizer, demonstration_file):

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import sft.train as phase
-from sft.config import SftConfig
+from sft.config import DataSection, SampleSection, SftConfig
 from tests.conftest import load_phase, sft_values
+from workbench.data.rules import RowRules
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import checkpoint_steps
@@ -33,6 +34,11 @@ def configure(tmp_path, tiny_base, demonstration_file):
         return load_phase(SftConfig, tmp_path / f"{n}.yaml", values, "sample.prompts=0", *overrides)
 
     return _configure
+
+
+def read_data(tokenizer, file):
+    section = DataSection(train=str(file), validation_share=0.2, max_length=128)
+    return phase.load_data(tokenizer, section, {"train": file}, seed=0, rules=RowRules())
 
 
 def weights(folder):
@@ -77,9 +83,7 @@ def test_logged_loss_is_of_response_tokens_only(sft_run, tiny_base, demonstratio
     logged = next(row["sft/loss"] for row in folder.read_metrics() if "sft/loss" in row)
     tokenizer = load_tokenizer(str(tiny_base))
     model = load_base(BaseSpec(str(tiny_base), None, "nf4", "auto"), tokenizer)
-    data = phase.load_data(
-        tokenizer, train=demonstration_file, validation=None, validation_share=0.2, max_length=128, seed=0
-    )
+    data = read_data(tokenizer, demonstration_file)
     total, tokens, everything = 0.0, 0, 0.0
     for row in data.train:
         ids = torch.tensor([row["input_ids"]])
@@ -192,10 +196,8 @@ def test_the_run_answers_like_its_samples_say(sft_run, demonstration_file):
 
     roles = open_runs({"policy": sft_run})
     folder = RunFolder(sft_run)
-    data = phase.load_data(
-        roles.tokenizer, train=demonstration_file, validation=None, validation_share=0.2, max_length=128, seed=0
-    )
-    rows = sample_answers(roles, "policy", data.validation_records[:2], max_new_tokens=8, temperature=1.0, seed=0)
+    data = read_data(roles.tokenizer, demonstration_file)
+    rows = sample_answers(roles, "policy", data.validation_records[:2], SampleSection(max_new_tokens=8), seed=0)
     written = [row for row in folder.read_samples() if row["step"] == 8]
     assert [row["response"] for row in written] == [row["response"] for row in rows]
 

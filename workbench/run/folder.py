@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workbench.run import lock
 from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_atomically
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
-from workbench.run.lineage import data_fingerprint, file_fingerprint, git_commit, package_versions
+from workbench.run.lineage import data_fingerprint, git_commit, package_versions, run_fingerprint
+from workbench.run.same_run import check_same_run
 
 FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
 """All that a folder holds in which a run was killed while it was being created."""
@@ -87,13 +86,15 @@ class RunFolder:
         Raises:
             WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
         """
-        cls.check_startable(path, phase=phase, config=config, overwrite=overwrite, resume=resume)
+        moved = cls.check_startable(path, phase=phase, config=config, overwrite=overwrite, resume=resume)
         folder = cls(Path(path))
         if folder.record_path.is_file():
             if resume and folder.finished:
                 return folder
             lock.hold(folder.path)
             if resume:
+                print("".join(f"{folder.path}: {line}\n" for line in moved), end="")
+                write_config(config, folder.config_path)
                 return folder
             shutil.rmtree(folder.path)
             folder.release()
@@ -118,8 +119,11 @@ class RunFolder:
     @classmethod
     def check_startable(
         cls, path: str | Path, *, phase: str, config: Section, overwrite: bool = False, resume: bool = False
-    ) -> None:
-        """Whether `create` would start or go on; touches nothing.
+    ) -> list[str]:
+        """Check that `create` would start or resume the run, without touching anything.
+
+        Returns:
+            On a resume, a line for each file or run that was moved since the run began.
 
         Raises:
             WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
@@ -129,8 +133,8 @@ class RunFolder:
         if folder.record_path.is_file():
             folder._check_phase((phase,))
             if resume:
-                folder._check_same_config(config)
-            elif not overwrite:
+                return check_same_run(folder.config_path, folder.record(), config)
+            if not overwrite:
                 raise WorkbenchError(
                     folder.path,
                     f"already holds a {phase} run (status {folder.record()['status']!r})",
@@ -145,6 +149,7 @@ class RunFolder:
             )
         elif folder.path.is_file():
             raise WorkbenchError(folder.path, "is a file", expected="a new or empty folder", remedy="run.dir=…")
+        return []
 
     @classmethod
     def open(cls, path: str | Path, *, phase: str | tuple[str, ...] | None = None) -> "RunFolder":
@@ -211,12 +216,8 @@ class RunFolder:
         """What finds a parent again: its place seen from this run, and the hash of its adapter."""
         return {
             "relative": os.path.relpath(parent.path.resolve(), self.path.resolve()),
-            "adapter": parent._adapter_hash(),
+            "adapter": run_fingerprint(parent.path),
         }
-
-    def _adapter_hash(self) -> str | None:
-        file = self.adapter / "adapter_model.safetensors"
-        return str(file_fingerprint(file)["sha256"]) if file.is_file() else None
 
     @property
     def parent_roles(self) -> tuple[str, ...]:
@@ -239,7 +240,7 @@ class RunFolder:
         runs = [RunFolder(Path(os.path.normpath(place))) for place in places]
         found = [run for run in dict.fromkeys(runs) if run.record_path.is_file()]
         for run in found:
-            if trace.get("adapter") in (None, run._adapter_hash()):
+            if trace.get("adapter") in (None, run_fingerprint(run.path)):
                 return run
         option = "--base says where a base is" if role == "start" else "--reward RUN names a reward model"
         raise WorkbenchError(
@@ -297,22 +298,6 @@ class RunFolder:
                 f"is a {found} run",
                 expected=f"a {wanted} run",
                 remedy=f"give the folder of a {wanted} run",
-            )
-
-    def _check_same_config(self, config: Section) -> None:
-        old = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        new = config.model_dump(mode="json")
-        for values in (old, new):
-            for section in ("tracking", "checkpoint"):
-                values.pop(section, None)
-            if "run" in values:  # the seed decides what is held out; folder and threads may change
-                values["run.seed"] = values.pop("run").get("seed")
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if changed:
-            raise WorkbenchError(
-                self.config_path,
-                f"--resume with another configuration: {', '.join(changed)} differ",
-                remedy="repeat the first command's values, or start anew with run.overwrite=true",
             )
 
 

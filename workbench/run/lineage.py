@@ -1,4 +1,4 @@
-"""What a run was made from: fingerprints of files and bases, versions, the git commit. Loads no model."""
+"""Fingerprints of files, runs and bases, package versions and the git commit, for run.json. Loads no model."""
 
 import hashlib
 import importlib.metadata
@@ -29,8 +29,17 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
+def run_fingerprint(run: Path) -> str | None:
+    """SHA-256 of a run's adapter (of all adapters, for an ensemble); None if there is none in that folder."""
+    adapter = "adapter/adapter_model.safetensors"
+    if (run / adapter).is_file():
+        return str(file_fingerprint(run / adapter)["sha256"])
+    members = [str(file_fingerprint(path)["sha256"]) for path in sorted(run.glob(f"members/*/{adapter}"))]
+    return hashlib.sha256("".join(members).encode()).hexdigest() if members else None
+
+
 def data_fingerprint(path: Path) -> dict[str, Any]:
-    """Of a file, or of every file of a folder together."""
+    """Size and SHA-256 of a file, or of all files of a folder together."""
     if path.is_file():
         return file_fingerprint(path)
     parts = [file_fingerprint(p) for p in sorted(path.rglob("*")) if p.is_file()]
@@ -43,9 +52,9 @@ def data_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def base_fingerprint(folder: Path) -> str:
-    """Tells bases apart without reading gigabytes: names, sizes, first and last MiB of the weight files.
+    """Hash of names, sizes, and first and last MiB of the weight files, so that gigabytes need not be read.
 
-    Two fine-tunes of one architecture differ in it, two copies of one base do not.
+    Two fine-tunes of one architecture have different fingerprints, two copies of one base have the same.
     """
     digest = hashlib.sha256()
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
@@ -60,7 +69,7 @@ def base_fingerprint(folder: Path) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of what training depends on, and Python's."""
+    """Versions of Python and of the packages that training depends on."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -71,22 +80,17 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout (with `+` if it has changes), or None if the workbench does not run from one."""
+    """The commit of the checkout, with `+` if it has changes; None if the workbench was installed from a wheel."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed from a wheel: a repository around it is somebody else's
+    if not (root / ".git").exists():  # a wheel: a repository around the installed package is another project's
         return None
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return _git(root, "rev-parse", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+" if changes else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

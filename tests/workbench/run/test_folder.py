@@ -94,7 +94,7 @@ def test_resume_without_a_run_starts_one(tmp_path):
 def test_resume_with_another_configuration_is_refused(tmp_path):
     create(tmp_path / "a")
     error = failure(lambda: create(tmp_path / "a", Config(train=Train(lr=0.2)), resume=True))
-    assert "train differ" in error.problem
+    assert "differ: train.lr" in error.problem
     # The seed decides which records are held out: with another one they would be trained on.
     assert "run.seed" in failure(lambda: create(tmp_path / "a", Config(run=Run(seed=1)), resume=True)).problem
 
