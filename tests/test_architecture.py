@@ -20,6 +20,7 @@ PURE = (
     "ppo/advantages.py",
     "ppo/kl.py",
     "ppo/watch.py",
+    "ppo/contrastive/losses.py",
     "ppo/loss.py",
     "ppo/rewards.py",
     "reward/loss.py",
