@@ -24,7 +24,7 @@ from workbench.run.sections import (
     TrackingSection,
 )
 
-METHODS = ("ppo", "dpo", "slic")
+METHODS = ("ppo", "dpo", "hinge", "ipo", "slic", "simpo", "orpo")
 
 
 class PolicyStartSection(StartSection):
@@ -190,17 +190,26 @@ class LossSection(Section):
     """The contrastive loss."""
 
     beta: PositiveFloat = 0.1
-    """dpo: scale of the log-ratios. slic: scale of the log-probability gap, 1/δ of the paper."""
+    """dpo, hinge, simpo: scale of the gap of log-ratios. slic: the same of log-probabilities, 1/δ of the paper.
+    ipo: the regularisation τ. orpo: weight of the odds ratio, λ of the paper."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """dpo: assumed share of flipped labels (cDPO)."""
+    """Assumed share of labels that name the wrong side (cDPO)."""
+    unbiased: bool = False
+    """Correct for that share instead of smoothing (rDPO): the loss averages to that of the true labels."""
+    soft_labels: bool = False
+    """Fit the `probability` of each pair that has one, in place of a certain label times its `weight`."""
+    margin: NonNegativeFloat = 0.0
+    """By how much the gap has to exceed 0, for each level of strength (ODPO); γ of SimPO, where strength is 1."""
+    length_coef: NonNegativeFloat = 0.0
+    """Per token by which the chosen response is longer, added to the gap: length alone earns nothing (R-DPO)."""
     sft_coef: NonNegativeFloat = 0.0
-    """Weight of the SFT loss on the chosen response, nats per token (RPO, Pang et al. 2024; λ of SLiC-HF)."""
+    """Weight of the likelihood of the chosen response per token (RPO, Pang et al. 2024; λ of SLiC-HF; 1 in ORPO)."""
 
 
 class ContrastiveConfig(Section):
-    """Everything `python -m ppo` reads when `method` is dpo or slic."""
+    """Everything `python -m ppo` reads when `method` is a contrastive one."""
 
-    method: Literal["dpo", "slic"]
+    method: Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo"]
     run: RunSection
     model: StartSection
     data: PairSection
@@ -219,6 +228,6 @@ def method_of(path: Path, overrides: Sequence[str]) -> str:
     method = str(read_values(path, overrides).get("method", "ppo"))
     if method not in METHODS:
         raise WorkbenchError(
-            "method", f"{method!r} is unknown", expected="ppo, dpo or slic", remedy=did_you_mean(method, METHODS)
+            "method", f"{method!r} is unknown", expected=", ".join(METHODS), remedy=did_you_mean(method, METHODS)
         )
     return method

@@ -106,13 +106,6 @@ LABELS = ("chosen", "rejected", "level", "probability", "weight")
 """What is known of a comparison."""
 
 
-def certainty(record: Preference, *, soft_labels: bool) -> tuple[float, float]:
-    """The probability that the chosen response is the better one, and the weight of saying so."""
-    if soft_labels and record.probability is not None:
-        return record.probability, 1.0
-    return 1.0, record.weight if record.strength > 0 else 1.0  # exports give a tie no weight
-
-
 def prompt_groups(
     rows: Sequence[dict[str, Any]], records: Sequence[Preference], levels: Sequence[float], *, soft_labels: bool
 ) -> list[dict[str, Any]]:
@@ -129,7 +122,7 @@ def prompt_groups(
                 group["ids"].append(row[f"{side}_ids"])
             group[side].append(group["ids"].index(row[f"{side}_ids"]))
         group["level"].append(level)
-        probability, weight = certainty(record, soft_labels=soft_labels)
+        probability, weight = record.certainty(soft=soft_labels)
         group["probability"].append(probability)
         group["weight"].append(weight)
     return groups

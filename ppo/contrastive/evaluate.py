@@ -1,69 +1,44 @@
-"""What a contrastive policy is measured by on held-out pairs: implicit rewards, each pair counted once."""
+"""How a contrastive policy does on held-out pairs, each pair counted once."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
+from ppo.config import ContrastiveConfig
+from ppo.contrastive.data import Row, column, logprobs_of
+from ppo.contrastive.losses import METHODS, chosen_nll, pair_losses
 from workbench.evaluate.metrics import correctness
-from workbench.evaluate.statistics import Floats, share_interval
+from workbench.evaluate.statistics import share_interval
 from workbench.model.roles import Roles
-from workbench.model.score import response_nll
 
 
 def evaluate_pairs(
-    roles: Roles,
-    rows: Sequence[dict[str, Any]],
-    groups: Sequence[str],
-    *,
-    method: str,
-    beta: float,
-    label_smoothing: float,
-    sft_coef: float,
-    batch_size: int,
+    roles: Roles, rows: Sequence[Row], groups: Sequence[str], config: ContrastiveConfig
 ) -> dict[str, float]:
     """`heldout/…`: loss, accuracy with its interval, and margin over N held-out pairs.
 
     Args:
-        roles: with the policy as `default`, and for dpo its reference as `ref`.
-        rows: N pairs with prompt_ids, chosen_ids and rejected_ids.
+        roles: with the policy as `default`.
+        rows: N pairs with their reference.
         groups: (N,) prompts, over which the interval of the accuracy is computed.
-        method: dpo or slic.
-        beta, label_smoothing, sft_coef: of the loss.
-        batch_size: rows in one forward pass.
+        config: of the phase: its method, loss and micro-batch.
     """
-    prompts = [row["prompt_ids"] for row in rows]
-    logprobs, chosen_tokens, chosen_nats = [], 0.0, 0.0
-    for side in ("chosen_ids", "rejected_ids"):
-        responses = [row[side] for row in rows]
-        nats, tokens = response_nll(roles, "default", prompts, responses, batch_size=batch_size)
-        if side == "chosen_ids":
-            chosen_nats, chosen_tokens = float(nats.sum()), float(tokens.sum())
-        if method == "dpo":
-            nats = nats - response_nll(roles, "ref", prompts, responses, batch_size=batch_size)[0]
-        logprobs.append(-nats.numpy())
-    margins = beta * (logprobs[0] - logprobs[1])
-    losses = pair_losses(margins, method=method, label_smoothing=label_smoothing)
-    right = share_interval(correctness(margins), groups)
+    section = config.loss
+    pairs = logprobs_of(roles, rows, batch_size=2 * config.train.micro_batch_size)
+    losses = pair_losses(
+        config.method,
+        pairs,
+        beta=section.beta,
+        targets=column(rows, "target").double(),
+        margins=column(rows, "margin").double(),
+        length_coef=section.length_coef,
+    )
+    losses = losses + section.sft_coef * chosen_nll(pairs)
+    gaps = METHODS[config.method][0](pairs, section.beta)
+    right = share_interval(correctness(gaps.numpy()), groups)
     return {
-        "heldout/loss": float(losses.mean()) + sft_coef * chosen_nats / chosen_tokens,
+        "heldout/loss": float(losses.mean()),
         "heldout/accuracy": right.mean,
         "heldout/accuracy_low": right.low,
         "heldout/accuracy_high": right.high,
-        "heldout/margin": float(margins.mean()),
+        "heldout/margin": float(gaps.mean()),
         "heldout/pairs": right.count,
     }
-
-
-def pair_losses(margins: Floats, *, method: str, label_smoothing: float) -> Floats:
-    """The preference part of the loss of each pair, (N,), from its margin h (implicit rewards, β included).
-
-        dpo: −(1 − ε) log σ(h) − ε log σ(−h)      slic: max(0, 1 − h)
-
-    Source: Mitchell 2023, eq. 3 (cDPO); Zhao et al. 2023, arXiv:2305.10425, eq. 4, scaled by β = 1/δ.
-    """
-    if method == "slic":
-        return np.maximum(0.0, 1.0 - margins)
-    wrong: Floats = np.logaddexp(0.0, margins)
-    right: Floats = np.logaddexp(0.0, -margins)
-    return (1 - label_smoothing) * right + label_smoothing * wrong

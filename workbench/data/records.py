@@ -113,6 +113,18 @@ class Preference(Prompt):
             raise ValueError("chosen and rejected are the same text")
         return self
 
+    def certainty(self, *, soft: bool) -> tuple[float, float]:
+        """The probability that the chosen response is the better one, and the weight of saying so.
+
+        Dawid-Skene's weight is |2 probability − 1| if nothing speaks for a tie: to use both would discount doubt twice.
+
+        Args:
+            soft: the record's `probability`, if it has one, at weight 1; else a certain label at the record's weight.
+        """
+        if soft and self.probability is not None:
+            return self.probability, 1.0
+        return 1.0, self.weight if self.strength > 0 else 1.0  # exports give a tie no weight
+
     @property
     def chosen_text(self) -> str:
         """The preferred response."""

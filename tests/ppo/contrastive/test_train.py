@@ -1,28 +1,32 @@
-"""DPO and SLiC-HF on TRL's trainers: token ids, reference, losses and dtypes are the ones we mean."""
+"""Contrastive training: token ids, reference, losses and dtypes are the ones we mean."""
 
 import json
 import math
 
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
 
-from ppo.config import ContrastiveConfig
-from ppo.contrastive.train import make_trainer, train
+from ppo.config import ContrastiveConfig, LossSection
+from ppo.contrastive.data import labelled, with_reference
+from ppo.contrastive.losses import METHODS, WITHOUT_REFERENCE
+from ppo.contrastive.train import train
+from ppo.contrastive.trainer import make_trainer
 from tests.conftest import load_phase, write_jsonl
 from tests.reference.preferences import dpo_by_definition, slic_by_definition
 from tests.reference.tolerances import SHAPES
 from workbench.data.batching import encode_pairs
+from workbench.data.records import Preference
 from workbench.data.splits import load_pairs
 from workbench.data.tokenise import encode_prompt, encode_response
 from workbench.model.base import load_base, load_tokenizer
 from workbench.model.open import base_of, open_runs
 from workbench.model.processes import Processes
-from workbench.model.roles import lora_config, start_training_adapter
+from workbench.model.roles import Roles, lora_config, start_training_adapter
 from workbench.model.score import compare_roles, response_nll
 from workbench.model.session import Session
 from workbench.model.training import RunCallback
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.tracking import NoTracker
 
@@ -60,8 +64,10 @@ def trainer_of(configure, sft_run, preference_file):
         folder = RunFolder.create(config.run.dir, phase="ppo", config=config)
         session = Session(folder, Processes(), NoTracker())
         model = start_training_adapter(load_base(spec, tokenizer), lora_config(1, 1, 0.0), start.adapter)
-        data = Dataset.from_list(rows)
-        trainer = make_trainer(config, session, model, tokenizer, data)
+        known = with_reference(
+            session, Roles(model, tokenizer), labelled(rows, pairs, config.loss), "reference", batch_size=8
+        )
+        trainer = make_trainer(config, session, model, tokenizer, known)
         return trainer, pairs
 
     return make
@@ -93,56 +99,45 @@ def own_logprobs(trainer, pairs, sft_run, tmp_path):
         sides.append(compare_roles(roles, "policy", "reference", prompts, responses))
         if text == "chosen_text":
             nll, tokens = response_nll(roles, "policy", prompts, responses)
-    return *sides, float(nll.sum() / tokens.sum())
+    return *sides, float((nll / tokens).mean())
 
 
-def test_dpo_reads_the_ids_that_every_phase_means(trainer_of):
+def test_it_reads_the_ids_that_every_phase_means(trainer_of):
     trainer, pairs = trainer_of("dpo")
     batch = first_batch(trainer)
     half = len(batch["input_ids"]) // 2
     for row in range(half):
         for offset, text in ((0, pairs[row].chosen_text), (half, pairs[row].rejected_text)):
-            ids, attended, completion = (
-                batch[name][row + offset] for name in ("input_ids", "attention_mask", "completion_mask")
-            )
+            ids, attended, labels = (batch[name][row + offset] for name in ("input_ids", "attention_mask", "labels"))
             tokenizer = trainer.processing_class
             response = encode_response(tokenizer, pairs[row].prompt, text)
             assert ids[attended.bool()].tolist() == encode_prompt(tokenizer, pairs[row].prompt) + response
-            assert ids[completion.bool()].tolist() == response
+            assert labels[labels != -100].tolist() == response
             assert response[-1] == tokenizer.eos_token_id
 
 
-def test_slic_reads_the_ids_that_every_phase_means(trainer_of):
-    trainer, pairs = trainer_of("slic")
-    batch = first_batch(trainer)
-    tokenizer = trainer.processing_class
-    for row, pair in enumerate(pairs[: len(batch["chosen_input_ids"])]):
-        for side in ("chosen", "rejected"):
-            response = encode_response(tokenizer, pair.prompt, getattr(pair, f"{side}_text"))
-            labels, attended = batch[f"{side}_labels"][row], batch[f"{side}_attention_mask"][row].bool()
-            assert labels[labels != -100].tolist() == response
-            whole = encode_prompt(tokenizer, pair.prompt) + response
-            assert batch[f"{side}_input_ids"][row][attended].tolist() == whole
-
-
-def test_dpo_starts_at_ln_2_because_its_reference_is_the_start_adapter(trainer_of):
-    trainer, _ = trainer_of("dpo")
-    adapters = {
-        name: {n.replace(f".{name}.", "."): p for n, p in trainer.model.named_parameters() if f".{name}." in n}
-        for name in ("default", "ref")
-    }
-    assert adapters["default"].keys() == adapters["ref"].keys()
-    assert all(torch.equal(weight, adapters["ref"][name]) for name, weight in adapters["default"].items())
-    assert any(weight.any() for name, weight in adapters["ref"].items() if "lora_B" in name), "not the bare base"
+@pytest.mark.parametrize(("method", "expected"), [("dpo", math.log(2)), ("hinge", 1.0), ("ipo", (0.5 / 0.3) ** 2)])
+def test_it_starts_at_the_closed_form_because_the_reference_is_the_start_adapter(trainer_of, method, expected):
+    trainer, _ = trainer_of(method)
+    start = {n: p for n, p in trainer.model.named_parameters() if ".default." in n and "lora_B" in n}
+    assert any(weight.any() for weight in start.values()), "the start is not the bare base"
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, first_batch(trainer))
-    assert float(loss) == pytest.approx(math.log(2), abs=1e-6)
+    assert float(loss) == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(trainer_of):
+    trainer, _ = trainer_of("dpo")
+    moved_away(trainer)
+    with pytest.raises(WorkbenchError, match="policy = reference"), torch.no_grad():
+        trainer.compute_loss(trainer.model, first_batch(trainer))
 
 
 @pytest.mark.parametrize(("label_smoothing", "sft_coef"), [(0.0, 0.0), (0.2, 0.0), (0.2, 0.5)])
 def test_dpo_loss_equals_the_formula(trainer_of, sft_run, tmp_path, label_smoothing, sft_coef):
     trainer, pairs = trainer_of("dpo", f"loss.label_smoothing={label_smoothing}", f"loss.sft_coef={sft_coef}")
     moved_away(trainer)
+    trainer.state.global_step = 1
     batch = first_batch(trainer)
     with torch.no_grad():
         loss = float(trainer.compute_loss(trainer.model, batch))
@@ -160,13 +155,13 @@ def test_slic_loss_equals_the_formula(trainer_of, sft_run, tmp_path, sft_coef):
     batch = first_batch(trainer)
     with torch.no_grad():
         loss = float(trainer.compute_loss(trainer.model, batch))
-    number = len(batch["chosen_input_ids"])
+    number = len(batch["input_ids"]) // 2
     chosen, rejected, nll = own_logprobs(trainer, pairs[:number], sft_run, tmp_path)
     gaps = [(c.policy, r.policy) for c, r in zip(chosen, rejected, strict=True)]
     assert loss == pytest.approx(slic_by_definition(gaps, 0.3, sft_coef, nll), rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["dpo", "slic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_adapters_are_trained_in_float32(trainer_of, method):
     trainer, _ = trainer_of(method)
     trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
@@ -175,13 +170,12 @@ def test_adapters_are_trained_in_float32(trainer_of, method):
     assert {p.dtype for p in trained.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("method", ["dpo", "slic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_phase_separates_pairs_and_saves_what_it_trained(configure, sft_run, method):
     folder = train(configure(method), resume=False)
     rows = folder.read_metrics()
     losses = [row["contrastive/loss"] for row in rows if "contrastive/loss" in row]
-    if method == "dpo":
-        assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    if method not in WITHOUT_REFERENCE:
         assert rows[-1]["heldout/accuracy"] == 1.0
     margins = [row["contrastive/margin"] for row in rows if "contrastive/margin" in row]
     assert losses[-1] < losses[0]
@@ -210,7 +204,7 @@ def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_f
     assert folder.read_metrics()[-1]["heldout/accuracy"] == 0.0
 
 
-@pytest.mark.parametrize("method", ["dpo", "slic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_resumed_is_bit_identical(configure, method, monkeypatch):
     whole = train(configure(method, "checkpoint.every=3"), resume=False)
     config = configure(method, "checkpoint.every=3", f"run.dir={whole.path}-cut")
@@ -232,14 +226,71 @@ def test_resumed_is_bit_identical(configure, method, monkeypatch):
     assert kept == expected
 
 
-def test_logprobs_of_trl_are_ours(trainer_of, sft_run, tmp_path):
-    trainer, pairs = trainer_of("slic")
+def test_its_logprobs_are_those_of_every_phase(trainer_of, sft_run, tmp_path):
+    trainer, pairs = trainer_of("dpo")
     moved_away(trainer)
     batch = first_batch(trainer)
     with torch.no_grad():
-        theirs = trainer.concatenated_forward(trainer.model, batch)[0].double()
-    chosen, _, _ = own_logprobs(trainer, pairs[: len(theirs)], sft_run, tmp_path)
-    torch.testing.assert_close(theirs, torch.tensor([c.policy for c in chosen], dtype=torch.float64), **SHAPES)
+        found = trainer.logprobs(trainer.model, batch)
+    chosen, rejected, _ = own_logprobs(trainer, pairs[: len(found.chosen)], sft_run, tmp_path)
+    for theirs, ours, role in (
+        (found.chosen, chosen, "policy"),
+        (found.rejected, rejected, "policy"),
+        (found.reference_chosen, chosen, "reference"),
+        (found.reference_rejected, rejected, "reference"),
+    ):
+        expected = torch.tensor([getattr(one, role) for one in ours], dtype=torch.float64)
+        torch.testing.assert_close(theirs.double(), expected, **SHAPES)
+    assert found.chosen_tokens.tolist() == [one.tokens for one in chosen]
+
+
+def test_micro_batches_add_up_to_the_batch_with_weights(trainer_of):
+    """The gradient of 8 weighted pairs equals that of 3 + 3 + 2 of them."""
+    trainer, _ = trainer_of("dpo", "loss.margin=0.1", "loss.sft_coef=0.2")
+    rows = [row | {"weight": 0.5 + index % 3} for index, row in enumerate(list(trainer.train_dataset)[:8])]
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+
+    def gradient(*parts):
+        trainer.model.zero_grad()
+        for part in parts:
+            trainer.compute_loss(trainer.model, trainer.data_collator(part), num_items_in_batch=8).backward()
+        return torch.cat([p.grad.flatten() for p in trained])
+
+    whole = gradient(rows)
+    torch.testing.assert_close(gradient(rows[:3], rows[3:6], rows[6:]), whole, rtol=1e-4, atol=1e-6)
+    assert whole.abs().max() > 1e-3
+    assert not torch.allclose(gradient([row | {"weight": 1.0} for row in rows]), whole, rtol=1e-2)
+
+
+def test_labels_become_targets_margins_and_weights():
+    def pair(**values):
+        message = {"role": "user", "content": "?"}
+        sides = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+        return Preference(id="1", group="1", prompt=[message], **sides, **values)
+
+    pairs = [pair(strength=2, weight=0.5), pair(strength=1, weight=1.5, probability=0.8)]
+    section = LossSection(margin=0.1, label_smoothing=0.1)
+    rows = labelled([{}, {}], pairs, section)
+    assert [row["margin"] for row in rows] == pytest.approx([0.2, 0.1])
+    assert [row["weight"] for row in rows] == pytest.approx([0.5, 1.5])
+    assert [row["target"] for row in rows] == pytest.approx([0.9, 0.9])
+    soft = labelled([{}, {}], pairs, section.model_copy(update={"soft_labels": True, "label_smoothing": 0.0}))
+    assert [row["target"] for row in soft] == pytest.approx([1.0, 0.8])
+    assert [row["weight"] for row in soft] == pytest.approx([2 / 3, 4 / 3])
+    unbiased = labelled([{}, {}], pairs, section.model_copy(update={"unbiased": True}))
+    assert [row["target"] for row in unbiased] == pytest.approx([0.9 / 0.8] * 2)
+
+
+def test_the_reference_is_computed_once_and_kept(configure, monkeypatch):
+    """The pass over the data is not made again by a resumed run."""
+    whole = train(configure("dpo", "checkpoint.every=3"), resume=False)
+    kept = load_file(whole.path / "reference.safetensors")
+    assert {name: len(column) for name, column in kept.items()} == {"chosen": 16, "rejected": 16}
+    (whole.path / "run.json").write_text(
+        (whole.path / "run.json").read_text().replace('"status": "finished"', '"status": "stopped"')
+    )
+    monkeypatch.setattr("ppo.contrastive.data._reference_logprobs", None)
+    assert train(configure("dpo", "checkpoint.every=3"), resume=True).finished
 
 
 @pytest.mark.parametrize("method", ["dpo", "slic"])
@@ -267,7 +318,7 @@ def test_heldout_figures_count_each_pair_once(configure, sft_run, preference_fil
     assert found["heldout/accuracy"] == sum(margin > 0 for margin in margins) / 11
     assert found["heldout/margin"] == pytest.approx(sum(margins) / 11, rel=1e-4)
     assert found["heldout/accuracy_low"] < found["heldout/accuracy"] < found["heldout/accuracy_high"]
-    nll = -sum(c.policy for c in sides[0]) / sum(c.tokens for c in sides[0])
+    nll = -sum(c.policy / c.tokens for c in sides[0]) / len(sides[0])
     if method == "dpo":
         expected = dpo_by_definition(quads, 0.3, 0.1, 0.5, nll)
     else:

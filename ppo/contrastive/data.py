@@ -1,0 +1,155 @@
+"""Preference pairs as rows of the contrastive trainer: token ids, labels, and the reference's log-probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ppo.config import ContrastiveConfig, LossSection
+from ppo.contrastive.losses import PairLogprobs, label_targets
+from workbench.data.batching import encode_pairs
+from workbench.data.records import Preference
+from workbench.data.rules import RowRules
+from workbench.data.splits import load_pairs
+from workbench.model.roles import Roles
+from workbench.model.score import response_nll
+from workbench.model.session import Session
+from workbench.run.progress import progress
+
+PAIRS_AT_ONCE = 512
+"""Pairs between two steps of the progress bar of the reference's pass."""
+
+Row = dict[str, Any]
+"""A pair: `prompt_ids`, `chosen_ids` and `rejected_ids` (responses alone, EOS last), `target`, `margin`, `weight`; from
+`with_reference` also `reference_chosen` and `reference_rejected`."""
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Encoded pairs."""
+
+    train: list[Row]
+    heldout: list[Row]
+    heldout_groups: list[str]
+    """The prompt of each held-out pair."""
+    counts: dict[str, int]
+    """Pairs on each side; ties and over-long pairs that are left out."""
+
+
+def load_data(
+    config: ContrastiveConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Path], rules: RowRules
+) -> PairData:
+    """Read, split by prompt and encode.
+
+    Raises:
+        WorkbenchError: from the readers and the split; or all pairs are too long.
+    """
+    section = config.data
+    split = load_pairs(
+        files["train"],
+        files.get("heldout"),
+        heldout_share=section.heldout_share,
+        seed=config.run.seed,
+        limit=section.limit,
+        rules=rules,
+    )
+    encode = partial(encode_pairs, tokenizer, max_length=section.max_length, prompt_apart=True, rules=rules)
+    encoded = encode(split.train, source=files["train"])
+    kept_out = encode(split.heldout, source=files.get("heldout", files["train"]))
+    counts = {
+        "train": len(encoded.rows),
+        "heldout": len(kept_out.rows),
+        "ties": split.ties,
+        "too_long": encoded.dropped + kept_out.dropped,
+    }
+    heldout = [split.heldout[index] for index in kept_out.kept]
+    return PairData(
+        train=labelled(encoded.rows, [split.train[index] for index in encoded.kept], config.loss),
+        heldout=labelled(kept_out.rows, heldout, config.loss),
+        heldout_groups=[pair.group for pair in heldout],
+        counts=counts,
+    )
+
+
+def labelled(rows: Sequence[Row], pairs: Sequence[Preference], section: LossSection) -> list[Row]:
+    """The rows with `target`, `margin` and `weight`; weights have mean 1, so that they leave the step size alone."""
+    certainties = [pair.certainty(soft=section.soft_labels) for pair in pairs]
+    probabilities = torch.tensor([probability for probability, _ in certainties])
+    targets = label_targets(probabilities, section.label_smoothing, unbiased=section.unbiased).tolist()
+    mean = sum(weight for _, weight in certainties) / max(len(pairs), 1) or 1.0
+    return [
+        {**row, "target": target, "margin": section.margin * pair.strength, "weight": weight / mean}
+        for row, pair, target, (_, weight) in zip(rows, pairs, targets, certainties, strict=True)
+    ]
+
+
+def with_reference(session: Session, roles: Roles, rows: list[Row], name: str, *, batch_size: int) -> list[Row]:
+    """The rows with both responses' log-probabilities under the role `default`, which is the start adapter by now.
+
+    The reference never changes, so its pass over the data is made once and kept in the run folder: a resumed run reads
+    it there.
+
+    Args:
+        session: the run; its first process computes, all of them read.
+        roles: with the start adapter as `default`.
+        rows: N pairs.
+        name: of the file in the run folder.
+        batch_size: responses in one pass, at most.
+    """
+    file = session.folder.path / f"{name}.safetensors"
+    if session.processes.first and not file.is_file():
+        found = _reference_logprobs(roles, rows, batch_size, description=name)
+        half_written = file.with_suffix(".part")
+        save_file(found, half_written)
+        half_written.replace(file)
+    session.processes.wait()
+    chosen, rejected = (load_file(file)[side].tolist() for side in ("chosen", "rejected"))
+    return [
+        {**row, "reference_chosen": c, "reference_rejected": r}
+        for row, c, r in zip(rows, chosen, rejected, strict=True)
+    ]
+
+
+def _reference_logprobs(roles: Roles, rows: list[Row], batch_size: int, *, description: str) -> dict[str, Tensor]:
+    """(N,) float32 of each side."""
+    bar = progress(total=len(rows), initial=0, description=description, unit="pair", quiet=False)
+    parts: dict[str, list[Tensor]] = {"chosen": [], "rejected": []}
+    for start in range(0, len(rows), PAIRS_AT_ONCE):
+        part = rows[start : start + PAIRS_AT_ONCE]
+        for side, found in parts.items():
+            found.append(side_logprobs(roles, part, side, batch_size=batch_size)[0])
+        bar.update(len(part))
+    bar.close()
+    return {side: torch.cat(found).float() for side, found in parts.items()}
+
+
+def side_logprobs(roles: Roles, rows: Sequence[Row], side: str, *, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Log-probability of each pair's response of a side under the role `default`, (N,) float64 nats, and its tokens."""
+    prompts, responses = ([row[name] for row in rows] for name in ("prompt_ids", f"{side}_ids"))
+    nats, tokens = response_nll(roles, "default", prompts, responses, batch_size=batch_size)
+    return -nats, tokens
+
+
+def logprobs_of(roles: Roles, rows: Sequence[Row], *, batch_size: int) -> PairLogprobs:
+    """Both roles' log-probabilities of N pairs, float64: the policy's computed now, the reference's from the rows."""
+    chosen, chosen_tokens = side_logprobs(roles, rows, "chosen", batch_size=batch_size)
+    rejected, rejected_tokens = side_logprobs(roles, rows, "rejected", batch_size=batch_size)
+    return PairLogprobs(
+        chosen,
+        rejected,
+        column(rows, "reference_chosen").double(),
+        column(rows, "reference_rejected").double(),
+        chosen_tokens.double(),
+        rejected_tokens.double(),
+    )
+
+
+def column(rows: Sequence[Row], name: str) -> Tensor:
+    """(N,) float32 of one field."""
+    return torch.tensor([row[name] for row in rows], dtype=torch.float32)
