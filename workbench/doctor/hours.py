@@ -59,13 +59,11 @@ def step_seconds(shape: Shape, settings: Settings, amounts: Amounts) -> float:
     return max(HOST_SECONDS["adapter" if copied else "merged"], device)
 
 
-def hours(
-    method: str, values: Mapping[str, Any], shape: Shape, settings: Settings, amounts: Amounts
-) -> dict[str, float]:
+def hours(kind: str, values: Mapping[str, Any], shape: Shape, settings: Settings, amounts: Amounts) -> dict[str, float]:
     """Hours by stage.
 
     Args:
-        method: `sft`, `reward`, `ppo`, `dpo` or `slic`.
+        kind: `sft`, `reward`, `ppo` or `contrastive`.
         values: the phase's resolved configuration, by dotted key.
         shape: of the base.
         settings: as `workbench.doctor.run_plan` reads them from the configuration.
@@ -77,14 +75,14 @@ def hours(
     def sampling(answers: int) -> float:
         return math.ceil(answers / settings.sample_batch) * settings.response * step / 3600
 
-    longest = settings.prompt + settings.response if method == "ppo" else settings.length
+    longest = settings.prompt + settings.response if kind == "ppo" else settings.length
     tokens = min(amounts.row_tokens, longest)
 
     def products(rows: float, flop: float) -> float:
         return rows * tokens * flop / amounts.flop_per_second / 3600
 
     read, learn = forward_flop(shape), training_flop(shape, checkpointing=settings.checkpointing)
-    if method == "ppo":
+    if kind == "ppo":
         iterations, episodes = int(values["train.iterations"]), int(values["rollout.batch_size"])
         readers = 2 + (settings.value == "adapter") + settings.reward_models
         every, asked = int(values["evaluation.every"]), int(values["evaluation.prompts"])
@@ -98,11 +96,11 @@ def hours(
             "updates": products(iterations * episodes * int(values["train.ppo_epochs"]) * learners, learn),
             "held-out evaluations": evaluations * (sampling(asked) + products(asked * (readers + 1), read)),
         }
-    rows = amounts.records * float(values["train.epochs"]) * (1 if method == "sft" else 2)
+    rows = amounts.records * float(values["train.epochs"]) * (1 if kind == "sft" else 2)
     stages = {"training": products(rows, learn)}
-    if method == "dpo":
-        stages["the reference reads the pairs"] = products(rows, read)
-    if method == "reward":
+    if kind == "contrastive":
+        stages["the reference reads the pairs once"] = products(2 * amounts.records, read)
+    if kind == "reward":
         answers = int(values["normalise.answers"])
         stages["sampling to normalise"] = sampling(answers)
         stages["scoring to normalise"] = products(answers, read)

@@ -36,7 +36,7 @@ def measured_report(run_plan: RunPlan) -> str:
     """The measured peak beside the planned one; without a GPU, that nothing was measured."""
     if not torch.cuda.is_available():
         return "not measured: this machine has no GPU that torch can use"
-    plan = plan_of(run_plan.method, run_plan.shape, run_plan.settings)
+    plan = plan_of(run_plan.kind, run_plan.shape, run_plan.settings)
     measured = rehearse(run_plan)
     assert measured.peak_gpu_bytes is not None
     ratio = plan.peak / measured.peak_gpu_bytes
@@ -158,7 +158,7 @@ def ppo_values(stage: Rehearsal, run_plan: RunPlan) -> dict[str, Any]:
 
 
 def contrastive_values(stage: Rehearsal, run_plan: RunPlan) -> dict[str, Any]:
-    """Two steps of DPO or SLiC with the configured micro batch."""
+    """Two steps of contrastive training with the configured micro batch."""
     return {
         "method": run_plan.method,
         "run": {"dir": str(stage.folder / run_plan.method)},

@@ -168,8 +168,3 @@ def chunk_bytes(shape: Shape, *, tokens: int, chunk: int, copies: int = 3) -> fl
 def fused_head_bytes(shape: Shape, *, tokens: int, unit: int, tile: tuple[int, int] = (4096, 32768)) -> float:
     """TRL's fused LM head: one tile of logits, and the float32 gradient of the hidden states."""
     return min(tokens, tile[0]) * tile[1] * unit + tokens * shape.hidden * (FLOAT32 + unit)
-
-
-def whole_logits_bytes(shape: Shape, *, tokens: int, unit: int) -> float:
-    """Logits held whole, as TRL's CPOTrainer does: as computed, in float32, their log-softmax and their gradient."""
-    return tokens * shape.vocabulary * (unit + 3 * FLOAT32)

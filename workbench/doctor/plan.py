@@ -22,7 +22,6 @@ from workbench.doctor.memory import (
     lora_parameters,
     training_bytes,
     weight_bytes,
-    whole_logits_bytes,
 )
 from workbench.model.rows import PASS_TOKENS
 
@@ -97,7 +96,7 @@ class Plan:
 
 
 def plan_of(phase: str, shape: Shape, settings: Settings) -> Plan:
-    """The plan of `sft`, `reward`, `ppo`, `dpo` or `slic`."""
+    """The plan of `sft`, `reward`, `ppo` or `contrastive`."""
     return PLANS[phase](shape, settings)
 
 
@@ -213,31 +212,16 @@ def reward(shape: Shape, s: Settings) -> Plan:
     )
 
 
-def dpo(shape: Shape, s: Settings) -> Plan:
-    """DPO by DPOTrainer: the reference is a frozen copy of the adapter."""
+def contrastive(shape: Shape, s: Settings) -> Plan:
+    """Contrastive training: both responses of a pair in one pass, after one pass of the reference over the data."""
     rows = 2 * s.micro_batch
-    parameters = lora_parameters(shape, s.r)
     head = fused_head_bytes(shape, tokens=rows * s.length, unit=s.unit)
     return Plan(
-        {
-            **_base(shape, s),
-            **_trained("policy", parameters, s),
-            "adapter reference": weight_bytes(parameters),
-        },
+        {**_base(shape, s), **_trained("policy", lora_parameters(shape, s.r), s)},
         {
             "forward and backward pass": _update(shape, s, rows, s.r, head, autocast=True),
             "reference's forward pass": forward_bytes(shape, rows=rows, length=s.length, unit=s.unit),
         },
-    )
-
-
-def slic(shape: Shape, s: Settings) -> Plan:
-    """SLiC-HF by CPOTrainer, which holds the logits whole."""
-    rows = 2 * s.micro_batch
-    head = whole_logits_bytes(shape, tokens=rows * s.length, unit=s.unit)
-    return Plan(
-        {**_base(shape, s), **_trained("policy", lora_parameters(shape, s.r), s)},
-        {"forward and backward pass": _update(shape, s, rows, s.r, head, autocast=True)},
     )
 
 
@@ -282,8 +266,7 @@ def _ppo_roles(shape: Shape, s: Settings) -> dict[str, float]:
 PLANS: dict[str, Callable[[Shape, Settings], Plan]] = {
     "sft": sft,
     "reward": reward,
-    "dpo": dpo,
-    "slic": slic,
+    "contrastive": contrastive,
     "ppo": ppo,
 }
-"""Phase or method → its plan."""
+"""Kind of training → its plan."""

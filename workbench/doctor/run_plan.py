@@ -19,7 +19,7 @@ import yaml
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.doctor.hours import Amounts, hours, step_seconds
 from workbench.doctor.memory import Shape
-from workbench.doctor.plan import Plan, Settings, largest_divisor, largest_that_fits, plan_of
+from workbench.doctor.plan import PLANS, Plan, Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.doctor.shapes import shape_named, shape_of
 from workbench.run.config import dotted
 from workbench.run.errors import Problems, WorkbenchError
@@ -30,15 +30,14 @@ TRAINED = ("micro_batch", "train.micro_batch_size", "train.batch_size")
 MICRO_BATCHES = {
     "sft": (TRAINED,),
     "reward": (TRAINED, ("sample_batch", "normalise.batch_size", "normalise.answers")),
-    "dpo": (TRAINED,),
-    "slic": (TRAINED,),
+    "contrastive": (TRAINED,),
     "ppo": (
         ("micro_batch", "train.micro_batch_size", "train.minibatch_size"),
         ("rollout_micro_batch", "rollout.micro_batch_size", "rollout.batch_size"),
         ("sample_batch", "rollout.sample_batch_size", "rollout.batch_size"),
     ),
 }
-"""Method → (field of the plan's settings, its key, the key of what it has to divide)."""
+"""Kind of training → (field of the plan's settings, its key, the key of what it has to divide)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class RunPlan:
     phase: str
     """The package that runs it."""
     method: str
-    """`sft`, `reward`, `ppo`, `dpo` or `slic`."""
+    """The phase's name, or the method of a contrastive run."""
     values: dict[str, Any]
     """By dotted key, as the phase resolves them."""
     base: str
@@ -58,6 +57,11 @@ class RunPlan:
     settings: Settings
     files: BaseFiles | None
     """Of the base, where they are on this machine."""
+
+    @property
+    def kind(self) -> str:
+        """`sft`, `reward`, `ppo` or `contrastive`: what memory and hours are planned for."""
+        return self.method if self.method in PLANS else "contrastive"
 
 
 def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> RunPlan:
@@ -195,7 +199,7 @@ def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
         gpu_memory: GiB of the card.
         amounts: records and rates that decide the hours.
     """
-    plan = plan_of(run_plan.method, run_plan.shape, run_plan.settings)
+    plan = plan_of(run_plan.kind, run_plan.shape, run_plan.settings)
     memory = gpu_memory * 2**30
     lines = [
         f"{run_plan.method} · {run_plan.config} · {run_plan.base}: {run_plan.shape.parameters:,} parameters "
@@ -230,7 +234,7 @@ def _base_lines(run_plan: RunPlan) -> list[str]:
 def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:
     """Hours by stage, with the assumptions they rest on."""
     s = run_plan.settings
-    stages = hours(run_plan.method, run_plan.values, run_plan.shape, s, amounts)
+    stages = hours(run_plan.kind, run_plan.values, run_plan.shape, s, amounts)
     assumed = [f"rows of {amounts.row_tokens} tokens on average (--row-tokens)"]
     if run_plan.method != "ppo":
         assumed.append(f"{amounts.records:,} records (--records)")
@@ -248,9 +252,9 @@ def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:
 def advice(run_plan: RunPlan, plan: Plan, memory: float) -> list[str]:
     """The largest micro batches, and what to turn where none fits."""
     lines = []
-    for field, name, whole_key in MICRO_BATCHES[run_plan.method]:
+    for field, name, whole_key in MICRO_BATCHES[run_plan.kind]:
         whole = int(run_plan.values[whole_key])
-        limit = largest_that_fits(run_plan.method, run_plan.shape, run_plan.settings, memory, field=field)
+        limit = largest_that_fits(run_plan.kind, run_plan.shape, run_plan.settings, memory, field=field)
         size = largest_divisor(whole, limit)
         lines.append(
             f"{name}={size} (limit {limit}; it divides {whole})" if size else f"no {name} at all: {_knobs(plan)}"

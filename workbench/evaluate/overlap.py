@@ -69,7 +69,7 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
             raise WorkbenchError(path, "has changed since")
     rules, seed = RowRules.of(data), int(config.get("run", {}).get("seed", 0))
     apart = files.get("heldout", files.get("validation"))
-    if record["phase"] == "reward" or record.get("method") in ("dpo", "slic"):
+    if record["phase"] == "reward" or record.get("method", "ppo") != "ppo":
         share = float(data.get("heldout_share", 0.0))
         pairs = load_pairs(
             files["train"], apart, heldout_share=share, seed=seed, limit=int(data.get("limit", 0)), rules=rules

@@ -43,10 +43,10 @@ def test_without_a_value_model_of_its_own_and_without_recomputation():
 
 def test_the_other_methods_by_hand():
     values = {"train.epochs": 2.0, "normalise.answers": 6}
-    found = {name: hours(name, values, SHAPE, SETTINGS, AMOUNTS) for name in ("sft", "reward", "dpo", "slic")}
+    found = {name: hours(name, values, SHAPE, SETTINGS, AMOUNTS) for name in ("sft", "reward", "contrastive")}
     assert found["sft"] == {"training": pytest.approx(1000 * 2 * 80 * 3 / 3600)}
-    assert found["slic"] == {"training": pytest.approx(2 * 1000 * 2 * 80 * 3 / 3600)}  # two rows a pair
-    assert found["dpo"]["the reference reads the pairs"] == pytest.approx(2 * 1000 * 2 * 80 / 3600)
+    assert found["contrastive"]["training"] == pytest.approx(2 * 1000 * 2 * 80 * 3 / 3600)  # two rows per pair
+    assert found["contrastive"]["the reference reads the pairs once"] == pytest.approx(2 * 1000 * 80 / 3600)
     assert found["reward"]["sampling to normalise"] == pytest.approx(2 * 40 * 0.9 / 3600)
     assert found["reward"]["scoring to normalise"] == pytest.approx(6 * 80 / 3600)
 

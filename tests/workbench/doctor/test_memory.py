@@ -71,7 +71,7 @@ def test_a_chunk_of_logits_does_not_grow_with_the_batch():
     assert sizes[1:] == [2 * sizes[0]] * 3
 
 
-@pytest.mark.parametrize("phase", ["sft", "reward", "ppo", "dpo", "slic"])
+@pytest.mark.parametrize("phase", ["sft", "reward", "ppo", "contrastive"])
 def test_more_rows_take_more_and_checkpointing_less(phase):
     sizes = [plan_of(phase, SEVEN, Settings(micro_batch=m, rollout_micro_batch=1)).peak for m in (1, 2, 8)]
     assert sizes == sorted(sizes)
@@ -80,7 +80,7 @@ def test_more_rows_take_more_and_checkpointing_less(phase):
     assert kept < 0.7 * sizes[2]
 
 
-@pytest.mark.parametrize("phase", ["sft", "reward", "ppo", "dpo", "slic"])
+@pytest.mark.parametrize("phase", ["sft", "reward", "ppo", "contrastive"])
 def test_the_largest_micro_batch_fits_and_the_next_does_not(phase):
     settings = Settings(checkpointing=True, rollout_micro_batch=4)
     limit = largest_that_fits(phase, SEVEN, settings, 24 * 2**30, field="micro_batch")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.workbench.model.test_random_base import config
+from tests.workbench.doctor.test_random_base import config
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.tokenise import encode_prompt
 from workbench.doctor.random_base import write_random_base
