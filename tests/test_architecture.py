@@ -5,7 +5,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("annotate", "ppo", "reward", "sft", "workbench")
@@ -279,3 +281,32 @@ def test_the_file_map_names_every_module():
         if path.stem != "__init__":
             there.setdefault(f"{path.parent.relative_to(ROOT).as_posix()}/", set()).add(path.stem)
     assert mapped == there
+
+
+def circles(graph: dict[Path, set[Path]]) -> list[list[Path]]:
+    """Groups of files that reach one another: strongly connected components of more than one file."""
+    paths = sorted(graph)
+    edges = np.array([[target in graph[path] for target in paths] for path in paths])
+    _, labels = connected_components(edges, connection="strong")
+    groups = [[path for path, label in zip(paths, labels, strict=True) if label == n] for n in range(max(labels) + 1)]
+    return sorted(group for group in groups if len(group) > 1)
+
+
+def import_graph() -> dict[Path, set[Path]]:
+    """Which files of the project each file imports, lazy imports included; imports for type checkers never run."""
+    graph = {}
+    for path in FILES:
+        targets = {file_of(module) for module in imports(path, for_types=False)}
+        graph[path] = {target for target in targets if target is not None} - {path}
+    return graph
+
+
+def test_no_file_imports_itself_through_others():
+    assert [[named(path) for path in circle] for circle in circles(import_graph())] == []
+
+
+def test_circles_of_imports_are_seen():
+    """The negative control, also of a circle that hangs on another one."""
+    a, b, c, d, e = map(Path, "abcde")
+    assert circles({a: {b}, b: {a, c}, c: {d}, d: {e}, e: {c}}) == [[a, b], [c, d, e]]
+    assert circles({a: {b, c}, b: {c}, c: set()}) == []
