@@ -47,13 +47,9 @@ class LossSection(Section):
     kind: Literal["ordinal", "bradley_terry"] = "ordinal"
     """`ordinal` reads ties and strengths as levels of one latent gap (Rao & Kupper, Agresti); with neither it is
     Bradley-Terry. `bradley_terry` reads who won, and leaves ties out."""
-    margin: NonNegativeFloat = 0.0
-    """bradley_terry: logits by which a chosen response shall win, for each level of strength."""
     soft_labels: bool = False
     """Fit the `probability` of each pair that has one, in place of a certain label times its `weight`. Dawid-Skene's
     weight is |2 probability − 1| where nothing speaks for a tie: to use both would discount doubt twice."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Assumed share of labels that name the wrong side."""
     head_first: bool = True
     """Fit the score head alone before head and adapter are trained together (LP-FT)."""
     center_coef: NonNegativeFloat = 0.0
@@ -121,8 +117,6 @@ class PassportSection(Section):
     """Mean difference of score between two askers, in deviations of the scores, at most."""
     let_through: Share = 0.05
     """Ensembles: share of texts without sense that score above the median and that no spread flags, at most."""
-    same_score: NonNegativeFloat = 0.0
-    """Largest difference that counts as the same score; 0: 0.001 in float32, 0.15 in bfloat16."""
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Preference pairs as prompt groups of token rows for the reward trainer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from reward.config import LossSection, RewardPairSection
 from reward.ensemble import resampled
 from workbench.data.batching import encode_pairs
 from workbench.data.records import Preference
@@ -24,53 +25,69 @@ class RewardData:
     """Encoded pairs."""
 
     train: Dataset
-    """One row a prompt: `ids` of its answers (prompt and response, EOS last), and of each comparison `chosen` and
-    `rejected` (places in `ids`), `level` of strength (0 tie … S), `probability` that chosen is better, and `weight`."""
+    """One row per prompt: `ids`, the token rows of its answers (prompt and response, EOS last), and one list entry per
+    comparison in `chosen` and `rejected` (indices into `ids`), `level` of strength (0 tie … S), `probability` that
+    chosen is better, and `weight`."""
     heldout: Dataset
-    """One row a pair: chosen_ids and rejected_ids."""
+    """One row per pair: chosen_ids and rejected_ids."""
     heldout_groups: list[str]
     """The prompt of each held-out row."""
     train_records: list[Preference]
     level_shares: list[float]
     """(S + 1,) share of the training pairs at each level of strength, ties first."""
     counts: dict[str, int]
-    """Pairs on each side, the ties and over-long pairs that are left out, and pairs whose prompt is `cut`."""
+    """Pairs on each side, ties and over-long pairs that are left out, and pairs whose prompt is `cut`."""
 
 
 LARGEST_GROUP = 16
-"""Answers of one prompt that are read together; a larger group is cut, so that memory stays bounded."""
+"""Answers in one group, at most; a prompt with more answers becomes several groups, so memory stays bounded."""
 
 
 def load_data(
     tokenizer: PreTrainedTokenizerBase,
+    files: Mapping[str, Path],
+    section: RewardPairSection,
+    loss: LossSection,
     *,
-    train: Path,
-    heldout: Path | None,
-    heldout_share: float,
-    limit: int,
-    shuffle_labels: bool,
-    use_ties: bool,
-    soft_labels: bool,
-    max_length: int,
-    truncate_prompt: bool,
     seed: int,
     bootstrap_seed: int | None = None,
-    rules: RowRules | None = None,
 ) -> RewardData:
-    """Read, split by prompt and encode; with `bootstrap_seed`, train on prompts drawn with replacement.
+    """Read the pairs, split them by prompt and encode them.
+
+    Args:
+        tokenizer: of the base.
+        files: paths of `train` and, if the configuration names one, `heldout`.
+        section: what is done to the pairs.
+        loss: what it reads of a label: ties, strengths, soft labels.
+        seed: of the split and of `shuffle_labels`.
+        bootstrap_seed: draw the training prompts with replacement (a member of an ensemble); None: use each once.
 
     Raises:
         WorkbenchError: from the readers and the split; or all pairs are too long.
     """
+    train, heldout = files["train"], files.get("heldout")
+    rules = RowRules(section.ignore, section.bad_rows)
     split = load_pairs(
-        train, heldout, heldout_share=heldout_share, seed=seed, keep_ties=use_ties, limit=limit, rules=rules
+        train,
+        heldout,
+        heldout_share=section.heldout_share,
+        seed=seed,
+        keep_ties=loss.kind == "ordinal",
+        limit=section.limit,
+        rules=rules,
     )
     records = split.train
-    if shuffle_labels:
+    if section.shuffle_labels:
         records = swapped_at_random(records, seed)
     if bootstrap_seed is not None:
         records = resampled(records, bootstrap_seed)
-    encode = partial(encode_pairs, tokenizer, max_length=max_length, truncate_prompt=truncate_prompt, rules=rules)
+    encode = partial(
+        encode_pairs,
+        tokenizer,
+        max_length=section.max_length,
+        truncate_prompt=section.truncate_prompt,
+        rules=rules,
+    )
     encoded, kept_out = encode(records, source=train), encode(split.heldout, source=heldout or train)
     kept = [records[i] for i in encoded.kept]
     levels, shares = strength_levels([record.strength for record in kept])
@@ -81,16 +98,17 @@ def load_data(
         "too_long": encoded.dropped + kept_out.dropped,
         "cut": encoded.cut + kept_out.cut,
     }
-    rows = prompt_groups(encoded.rows, kept, levels, soft_labels=soft_labels)
-    groups = [split.heldout[place].group for place in kept_out.kept]
+    rows = prompt_groups(encoded.rows, kept, levels, soft_labels=loss.soft_labels)
+    groups = [split.heldout[i].group for i in kept_out.kept]
     return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), groups, kept, shares, counts)
 
 
 def strength_levels(strengths: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Number the strengths that occur: 0 for ties, then 1 … S; what lies between two of them (an average) in between.
+    """Number the strengths that occur: 0 for ties, then 1 … S; an averaged strength lies between two levels.
 
     Returns:
-        levels: of each strength. shares: (S + 1,) share at each level, ties first, averages shared out.
+        levels: (N,) level of each strength. shares: (S + 1,) share of pairs at each level, ties first; an averaged
+            strength counts partly for both of its levels.
     """
     seen = sorted({float(whole) for s in strengths if s > 0 for whole in (math.floor(s), math.ceil(s))} - {0.0})
     known = [0.0, *seen]
@@ -103,13 +121,13 @@ def strength_levels(strengths: Sequence[float]) -> tuple[list[float], list[float
 
 
 LABELS = ("chosen", "rejected", "level", "probability", "weight")
-"""What is known of a comparison."""
+"""Columns of a comparison."""
 
 
 def prompt_groups(
     rows: Sequence[dict[str, Any]], records: Sequence[Preference], levels: Sequence[float], *, soft_labels: bool
 ) -> list[dict[str, Any]]:
-    """Put the comparisons of one prompt together, each of its answers once; see `RewardData.train`."""
+    """Group comparisons by prompt, with each answer stored once; see `RewardData.train`."""
     groups: list[dict[str, Any]] = []
     newest: dict[str, dict[str, Any]] = {}
     for row, record, level in zip(rows, records, levels, strict=True):
@@ -129,7 +147,7 @@ def prompt_groups(
 
 
 def swapped_at_random(records: Sequence[Preference], seed: int) -> list[Preference]:
-    """The records with chosen and rejected swapped in a random half: labels without information."""
+    """The records with chosen and rejected swapped in a random half, so labels carry no information."""
     generator = torch.Generator().manual_seed(seed)
     swap = torch.rand(len(records), generator=generator) < 0.5
     return [

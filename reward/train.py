@@ -1,7 +1,7 @@
 """Reward modelling: preference pairs → a LoRA adapter with a scalar head that scores responses.
 
-Stands on TRL's RewardTrainer. Afterwards the adapter and its head are loaded as a role on a causal base, which is how
-PPO uses them; scores are normalised over answers of the start run, and a probe batch is stored with the head.
+TRL's RewardTrainer trains both. The adapter and its head are then loaded as a role on a causal base, as PPO loads them.
+Scores are normalised over answers of the start run, and a probe batch is stored with the head.
 """
 
 import gc
@@ -58,7 +58,7 @@ METRICS = {
     "first_threshold": "reward/first_threshold",
     "num_input_tokens_seen": "reward/tokens",
 }
-"""What RewardTrainer logs → what we call it."""
+"""Names of RewardTrainer → names of our metrics."""
 LOSSES = {"ordinal": "ordinal loss over ties and strengths", "bradley_terry": "Bradley-Terry loss"}
 """For the model card."""
 
@@ -80,28 +80,16 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
 
 
 def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
-    """One model, alone or as a member: read, fit, save, normalise, measure on held-out pairs."""
+    """Fit one model, alone or as a member of an ensemble: read, fit, save, normalise, measure on held-out pairs."""
     seed = member_seed(config.run.seed, config.ensemble.member)
     setup = prepare(config, seed=seed)
     files = setup.files({"train": config.data.train, "heldout": config.data.heldout})
-    rules = RowRules(config.data.ignore, config.data.bad_rows)
+    bootstrap_seed = seed if config.ensemble.member else None
     data = load_data(
-        setup.tokenizer,
-        train=files["train"],
-        heldout=files.get("heldout"),
-        heldout_share=config.data.heldout_share,
-        limit=config.data.limit,
-        shuffle_labels=config.data.shuffle_labels,
-        use_ties=config.loss.kind == "ordinal",
-        soft_labels=config.loss.soft_labels,
-        max_length=config.data.max_length,
-        truncate_prompt=config.data.truncate_prompt,
-        seed=config.run.seed,
-        bootstrap_seed=seed if config.ensemble.member else None,
-        rules=rules,
+        setup.tokenizer, files, config.data, config.loss, seed=config.run.seed, bootstrap_seed=bootstrap_seed
     )
-    _normalising_prompts(config, setup.tokenizer, data)  # there are some, before any work
-    parents = {"start": config.model.start}
+    _normalising_prompts(config, setup.tokenizer, data)  # raises before any work if no prompt leaves room
+    rules, parents = RowRules(config.data.ignore, config.data.bad_rows), {"start": config.model.start}
     session = open_session(
         setup, config, "reward", resume=resume, parents=parents, files=files, rules=rules, seed=seed, pairs=data.counts
     )
@@ -148,12 +136,9 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
     model = start_training_adapter(base, adapter, start.adapter)
     callback = RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
-    with keep_adapters_float32(model):
+    with keep_adapters_float32(model):  # TRL casts trainable parameters to bfloat16
         trainer = ComparisonTrainer(
-            loss=config.loss.kind,
-            margin=config.loss.margin,
-            label_smoothing=config.loss.label_smoothing,
-            center_coef=config.loss.center_coef,
+            loss=config.loss,
             model=model,
             args=_arguments(config, session, compute_dtype(setup.spec.dtype, default_device())),
             train_dataset=data.train,
@@ -179,7 +164,7 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
 
     head = ScalarHead(hidden_size)
     with torch.no_grad():
-        head.weight.copy_(_score_weight(model))
+        head.weight.copy_(_score_weight(model))  # peft drops the head when PPO loads the adapter on a causal base
     scores = _raw_scores(model, probe_rows(data.heldout.to_list()), tokenizer)
     require_finite(session.folder, "at its end", {"the sum of the probe rows' scores": float(scores.sum())})
     if bool((scores == scores[0]).all()):
@@ -192,13 +177,13 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
 def finish(
     config: RewardConfig, setup: Setup, session: Session, head: ScalarHead, raw_probe: Tensor, data: RewardData
 ) -> dict[str, float]:
-    """Load the reward model as PPO will, prove that it scores the same, normalise it, measure it."""
+    """Load the reward model as PPO will, check that it scores the same, normalise its scores, and measure it."""
     folder = session.folder
     assert setup.start is not None
     roles = open_runs({"start": setup.start.path}, base=config.model.base)
     roles.add("reward", folder.adapter, head)
     size = config.normalise.batch_size
-    ids, mask = pad_rows(probe_rows(data.heldout.to_list()), roles.tokenizer.pad_token_id)
+    ids, mask = pad_rows(probe_rows(data.heldout.to_list()), roles.tokenizer.pad_token_id)  # (B, T) each
     probe = ids.to(roles.device), mask.to(roles.device)
     check_same_scores(raw_probe, roles.scores("reward", *probe).cpu(), dtype=roles.dtype, place=folder.path)
 
@@ -217,14 +202,17 @@ def finish(
 
 
 def _normalising_prompts(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, data: RewardData) -> list[Prompt]:
-    """The distinct prompts that are answered to find the scale of the scores."""
-    distinct = [*{r.group: Prompt(id=r.group, prompt=r.prompt) for r in data.train_records}.values()]
-    length, key = config.normalise.max_new_tokens, "normalise.max_new_tokens"
-    return prompts_with_room(tokenizer, distinct, max_new_tokens=length, key=key)[: config.normalise.answers]
+    """The distinct training prompts whose answers set the scale of the scores."""
+    section = config.normalise
+    by_group = {record.group: Prompt(id=record.group, prompt=record.prompt) for record in data.train_records}
+    prompts = prompts_with_room(
+        tokenizer, list(by_group.values()), max_new_tokens=section.max_new_tokens, key="normalise.max_new_tokens"
+    )
+    return prompts[: section.answers]
 
 
 def answer_rows(config: RewardConfig, roles: Roles, distinct: list[Prompt]) -> list[list[int]]:
-    """Token rows of prompts with answers sampled from the start run, as many as the normalisation wants."""
+    """Token rows of prompts with answers that the start run samples, at least `normalise.answers` of them."""
     per_prompt = -(-config.normalise.answers // len(distinct))
     sampled = sample(
         roles,
@@ -255,8 +243,8 @@ def _arguments(config: RewardConfig, session: Session, dtype: torch.dtype) -> Tr
             activation_checkpointing=config.model.activation_checkpointing,
             dtype=dtype,
         ),
-        max_length=None,  # over-long pairs were left out, counted, when the rows were encoded
-        disable_dropout=False,  # the adapter has the dropout of `lora.dropout`
+        max_length=None,  # over-long pairs were left out and counted when the rows were encoded
+        disable_dropout=False,  # the adapter keeps `lora.dropout`
     )
     return one_device(arguments)
 
@@ -264,14 +252,15 @@ def _arguments(config: RewardConfig, session: Session, dtype: torch.dtype) -> Tr
 def _score_weight(model: PeftModel) -> Tensor:
     """(D,) weight of the trained score head."""
     weights = [p for name, p in model.named_parameters() if name.endswith("score.modules_to_save.default.weight")]
-    assert len(weights) == 1, "the score head was not trained beside the adapter"
+    assert len(weights) == 1, "the score head was not trained with the adapter"
     return weights[0].detach().float().cpu().squeeze(0)
 
 
 def _raw_scores(model: PeftModel, rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    ids, mask = pad_rows(rows, tokenizer.pad_token_id)
+    """(N,) float32 scores of the trained model, not normalised, on the CPU."""
+    ids, mask = pad_rows(rows, tokenizer.pad_token_id)  # (N, T) each
     device = default_device()
-    # Accelerate leaves its autocast on the model, in which LoRA runs in bfloat16: scoring runs it in float32.
+    # Accelerate leaves its bfloat16 autocast on the model; roles run LoRA in float32, so the wrapper is taken off.
     model = extract_model_from_parallel(model, keep_fp32_wrapper=False).eval()
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits

@@ -1,7 +1,9 @@
-"""TRL's RewardTrainer, given whole prompt groups, and a loss that reads strengths, ties and weights.
+"""TRL's RewardTrainer over whole prompt groups, with a loss that reads strengths, ties and weights.
 
 One element of a batch is a prompt with all its answers and the comparisons between them (Ouyang et al. 2022,
-arXiv:2203.02155, section 3.5): each answer is read once however many pairs it is in.
+arXiv:2203.02155, section 3.5), so each answer has one forward pass, however many pairs it is in.
+
+Shapes: A = answers of a batch, T = tokens of the longest row, N = comparisons of a batch.
 """
 
 from collections.abc import Sequence
@@ -14,32 +16,31 @@ from torch import Tensor, nn
 from transformers.tokenization_utils_base import BatchEncoding
 from trl import RewardTrainer
 
+from reward.config import LossSection
 from reward.data import LABELS
 from reward.head import ScoreHead
-from reward.loss import bradley_terry_log_likelihood, ordinal_log_likelihood, smoothed
+from reward.loss import bradley_terry_log_likelihood, ordinal_log_likelihood
 from workbench.model.masks import pad_rows
 from workbench.model.training import weigh_last
 
 THRESHOLD_LR = 0.01
-"""Learning rate of the thresholds, about logits a step: they start from how often each level occurs."""
-
-
+"""Learning rate of the thresholds: about 0.01 logits per step, from a start that explains how often levels occur."""
 SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Collates prompt groups: the rows of all their answers, and which were compared."""
+    """Collates prompt groups: the rows of all their answers, and which of them were compared."""
 
     pad_token_id: int
 
     def __call__(self, groups: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` (answers, T); `chosen`, `rejected` (N,) rows; (N,) each of the other labels."""
+        """`input_ids`, `attention_mask` (A, T); `chosen`, `rejected` (N,) indices of rows; the other labels (N,)."""
         rows: list[list[int]] = []
         pairs: dict[str, list[float]] = {name: [] for name in LABELS}
         for group in groups:
             for name in LABELS:
-                first = len(rows) if name in SIDES else 0
+                first = len(rows) if name in SIDES else 0  # indices within a group become indices of the batch's rows
                 pairs[name] += [first + value for value in group[name]]
             rows += group["ids"]
         ids, mask = pad_rows(rows, self.pad_token_id)
@@ -52,21 +53,17 @@ class ComparisonTrainer(RewardTrainer):
     """RewardTrainer over prompt groups.
 
     Args:
-        loss: `ordinal` or `bradley_terry`.
-        margin: of the Bradley-Terry loss, in logits for each level of strength.
-        label_smoothing: assumed share of labels that name the wrong side.
-        center_coef: weight of (r_chosen + r_rejected)², which keeps raw scores near 0 (Eisenstein et al. 2023,
-            arXiv:2312.09244).
+        loss: which likelihood is maximised, and the weight of centring (Eisenstein et al. 2023, arXiv:2312.09244).
         options: RewardTrainer's.
     """
 
     loss_is_scaled_for_ga = True  # `compute_loss` divides by the weight of the whole batch
 
-    def __init__(self, *, loss: str, margin: float, label_smoothing: float, center_coef: float, **options: Any) -> None:
-        self.loss, self.margin, self.label_smoothing, self.center_coef = loss, margin, label_smoothing, center_coef
+    def __init__(self, *, loss: LossSection, **options: Any) -> None:
+        self.loss = loss
         self._items: dict[str, float] = {}
         super().__init__(**options)
-        self.model_accepts_loss_kwargs = True  # what earlier releases of transformers read instead
+        self.model_accepts_loss_kwargs = True  # earlier releases of transformers read this attribute instead
 
     @property
     def _trained(self) -> nn.Module:
@@ -92,10 +89,10 @@ class ComparisonTrainer(RewardTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Give the thresholds a learning rate of their own."""
         raw = self.head.raw_thresholds
-        raw.requires_grad_(False)
+        raw.requires_grad_(False)  # RewardTrainer puts every trainable parameter into its own groups
         optimizer = super().create_optimizer(model)
         raw.requires_grad_(True)
-        if self.loss == "ordinal" and raw.numel():
+        if self.loss.kind == "ordinal" and raw.numel():
             optimizer.add_param_group({"params": [raw], "lr": THRESHOLD_LR, "weight_decay": 0.0})
         return optimizer
 
@@ -114,26 +111,27 @@ class ComparisonTrainer(RewardTrainer):
     ) -> Any:
         """Σ w · loss / (weight of the whole batch), so that accumulating micro-batches equals one large batch."""
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        scores = outputs.logits.squeeze(-1)
-        chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]
-        gaps, level, weight = (chosen - rejected).float(), inputs["level"], inputs["weight"]
-        targets = smoothed(inputs["probability"], self.label_smoothing)
-        if self.loss == "ordinal":
-            losses = -ordinal_log_likelihood(gaps, level, self.head.thresholds, targets=targets)
+        scores = outputs.logits.squeeze(-1)  # (A, 1) → (A,)
+        chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]  # (N,) each
+        gaps, weight, targets = (chosen - rejected).float(), inputs["weight"], inputs["probability"]  # (N,) each
+        if self.loss.kind == "ordinal":
+            thresholds = self.head.thresholds  # (S,)
+            losses = -ordinal_log_likelihood(gaps, inputs["level"], thresholds, targets=targets)  # (N,)
         else:
-            losses = -bradley_terry_log_likelihood(gaps, margins=self.margin * level, targets=targets)
-        if self.center_coef:
-            losses = losses + self.center_coef * (chosen + rejected) ** 2
+            losses = -bradley_terry_log_likelihood(gaps, targets=targets)
+        if self.loss.center_coef:
+            losses = losses + self.loss.center_coef * (chosen + rejected) ** 2
         self._note(inputs, gaps.detach(), scores.detach())
-        whole = weight.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = (weight * losses).sum() / whole * self.accelerator.num_processes
+        total = weight.sum() if num_items_in_batch is None else num_items_in_batch
+        # DDP averages gradients over processes; `total` already counts the weights of all of them.
+        loss = (weight * losses).sum() / total * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
     def _note(self, inputs: dict[str, Tensor] | BatchEncoding, gaps: Tensor, scores: Tensor) -> None:
-        """TRL's running metrics between two rows of the log: means over pairs, or answers, of all processes."""
+        """Add this batch to TRL's running metrics: means over the pairs or answers of all processes."""
         metrics = self._metrics["train" if self._trained.training else "eval"]
-        decided = gaps[inputs["level"] > 0]
-        here = torch.stack(
+        decided = gaps[inputs["level"] > 0]  # a tie has no right order
+        sums = torch.stack(
             (
                 (decided > 0).float().sum(),
                 decided.sum(),
@@ -142,12 +140,12 @@ class ComparisonTrainer(RewardTrainer):
                 gaps.new_tensor(len(scores)),
             )
         )
-        right, margins, pairs, raw, answers = self.accelerator.gather(here).view(-1, 5).sum(dim=0).tolist()
-        found = {"mean_reward": (raw, answers)}
+        right, margins, pairs, raw, answers = self.accelerator.gather(sums).view(-1, 5).sum(dim=0).tolist()
+        totals = {"mean_reward": (raw, answers)}
         if pairs:
-            found |= {"accuracy": (right, pairs), "margin": (margins, pairs)}
-        for name, (total, count) in found.items():
+            totals |= {"accuracy": (right, pairs), "margin": (margins, pairs)}
+        for name, (total, count) in totals.items():
             metrics[name].append(total / count)
-        weigh_last(metrics, self._items, {name: count for name, (_, count) in found.items()})
-        if self.loss == "ordinal":
+        weigh_last(metrics, self._items, {name: count for name, (_, count) in totals.items()})
+        if self.loss.kind == "ordinal":
             metrics["first_threshold"] = [float(self.head.thresholds[0].detach())]

@@ -15,6 +15,8 @@ from workbench.model.score import pass_tokens
 
 ROWS = 16
 """Pairs whose rows are asked again, at most."""
+HEAD_TOLERANCE = 1e-3
+"""Largest difference of a weight, over the largest weight."""
 PADDING = "largest difference between a row alone and the same row padded, in deviations of the scores"
 BATCH = "largest difference between rows read together and one by one, in deviations of the scores"
 POSITION = "largest difference when chosen and rejected change places in the batch, in deviations of the scores"
@@ -22,18 +24,15 @@ RELOAD = "largest difference from the scores recorded when the model was saved, 
 HEAD = "largest difference between the head's weight and the one trained beside the adapter, over its largest weight"
 
 
-def integrity(
-    roles: Roles, role: str, chosen: Sequence[list[int]], rejected: Sequence[list[int]], *, same_score: float
-) -> list[Check]:
-    """Padding, batch and position.
+def integrity(roles: Roles, role: str, chosen: Sequence[list[int]], rejected: Sequence[list[int]]) -> list[Check]:
+    """Whether padding, batch neighbours and position change the score of a row.
 
     Args:
         roles: with the reward role and its head.
         role: the reward role.
-        chosen, rejected: token rows of held-out pairs; the first ones are asked.
-        same_score: largest difference that counts as the same; 0: by the precision of the base.
+        chosen, rejected: token rows of held-out pairs; the first ones are scored.
     """
-    limit = same_score or tolerance(roles)
+    limit = SCORE_TOLERANCE[roles.dtype]
     number = _pairs_in_a_pass(chosen, rejected, pass_tokens(roles.device))
     first, second = [list(row) for row in chosen[:number]], [list(row) for row in rejected[:number]]
     rows = [*first, *second]
@@ -61,18 +60,12 @@ def _pairs_in_a_pass(chosen: Sequence[list[int]], rejected: Sequence[list[int]],
     return number
 
 
-def tolerance(roles: Roles) -> float:
-    """What counts as the same score, by the precision of the base."""
-    return SCORE_TOLERANCE[roles.dtype]
-
-
-def reload_check(roles: Roles, members: dict[str, Probe | None], *, same_score: float) -> Check:
-    """Each member's stored probe batch scored again.
+def reload_check(roles: Roles, members: dict[str, Probe | None]) -> Check:
+    """Each member's stored probe batch is scored as it was when the member was saved.
 
     Args:
         roles: as loaded from the files.
         members: role → the probe batch stored with its head.
-        same_score: as in `integrity`.
     """
     worst, count = None, 0
     for role, probe in members.items():
@@ -81,7 +74,7 @@ def reload_check(roles: Roles, members: dict[str, Probe | None], *, same_score: 
             difference = float((scores - probe.scores).abs().max())
             worst = difference if worst is None or not difference <= worst else worst
             count += len(scores)
-    return exactly("reload", worst, same_score or tolerance(roles), RELOAD, count=count)
+    return exactly("reload", worst, SCORE_TOLERANCE[roles.dtype], RELOAD, count=count)
 
 
 def head_check(roles: Roles, members: dict[str, Path]) -> Check:
@@ -97,7 +90,7 @@ def head_check(roles: Roles, members: dict[str, Path]) -> Check:
             difference = float((weight - used).abs().max() / weight.abs().max()) if same else float("inf")
             worst = difference if worst is None or not difference <= worst else worst
             count += 1
-    return exactly("head", worst, 1e-3, HEAD, count=count)
+    return exactly("head", worst, HEAD_TOLERANCE, HEAD, count=count)
 
 
 def _scores(roles: Roles, role: str, rows: list[list[int]], *, extra: int = 0) -> torch.Tensor:

@@ -58,12 +58,8 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
     sides = ([rows[index] for index in kept] for rows in (chosen, rejected))
     checks = [
         *judge(findings, limits),
-        *integrity(roles, next(iter(members)), *sides, same_score=limits.same_score),
-        reload_check(
-            roles,
-            {role: load_head(member.head_path)[1] for role, member in members.items()},
-            same_score=limits.same_score,
-        ),
+        *integrity(roles, next(iter(members)), *sides),
+        reload_check(roles, {role: load_head(member.head_path)[1] for role, member in members.items()}),
         head_check(roles, {role: member.adapter for role, member in members.items()}),
     ]
     passport = Passport(

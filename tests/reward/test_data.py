@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from reward.config import LossSection, RewardPairSection
 from reward.data import LARGEST_GROUP, load_data, prompt_groups, strength_levels, swapped_at_random
 from tests.conftest import user, write_jsonl
 from workbench.data.readers import read_preferences
@@ -17,9 +18,12 @@ def tokenizer(tiny_base):
 
 
 def load(tokenizer, path, **changes):
-    options = {"heldout": None, "heldout_share": 0.2, "limit": 0, "shuffle_labels": False, "use_ties": False}
-    options |= {"soft_labels": False, "max_length": 128, "truncate_prompt": False, "seed": 0}
-    return load_data(tokenizer, train=path, **(options | changes))
+    kind = "ordinal" if changes.pop("use_ties", False) else "bradley_terry"
+    loss = LossSection(kind=kind, soft_labels=changes.pop("soft_labels", False))
+    files = {name: file for name, file in (("train", path), ("heldout", changes.pop("heldout", None))) if file}
+    seeds = {"seed": changes.pop("seed", 0), "bootstrap_seed": changes.pop("bootstrap_seed", None)}
+    section = RewardPairSection(train=str(path), **({"heldout_share": 0.2, "max_length": 128} | changes))
+    return load_data(tokenizer, files, section, loss, **seeds)
 
 
 def pairs(count, *, long=()):

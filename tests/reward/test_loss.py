@@ -12,7 +12,6 @@ from reward.loss import (
     bradley_terry_log_likelihood,
     first_thresholds,
     ordinal_log_likelihood,
-    smoothed,
     thresholds_of,
 )
 from tests.reference.preferences import bradley_terry_by_definition, ordinal_by_definition, soft_by_definition
@@ -36,9 +35,6 @@ def test_bradley_terry_by_hand():
     gap = double(0, math.log(3), -math.log(3))
     hand = [math.log(1 / 2), math.log(3 / 4), math.log(1 / 4)]
     assert bradley_terry_log_likelihood(gap).tolist() == pytest.approx(hand, rel=1e-12)
-    # A margin of ln 3 takes the lead away; smoothing by ¼ mixes both outcomes.
-    assert float(bradley_terry_log_likelihood(gap[1:2], margins=gap[1:2])) == pytest.approx(hand[0], rel=1e-12)
-    assert float(bradley_terry_log_likelihood(gap[1:2], margins=math.log(9))) == pytest.approx(hand[2], rel=1e-12)
     # A soft label of ¾ mixes both outcomes.
     mixed = 0.75 * hand[1] + 0.25 * hand[2]
     assert float(bradley_terry_log_likelihood(gap[1:2], targets=0.75)) == pytest.approx(mixed, rel=1e-12)
@@ -48,12 +44,6 @@ def test_bradley_terry_matches_the_definition_and_scikit_learn(gaps):
     ours = -float(bradley_terry_log_likelihood(gaps).mean())
     assert ours == pytest.approx(bradley_terry_by_definition(gaps.tolist(), [0.0] * 9), rel=1e-12)
     assert ours == pytest.approx(log_loss([1] * 9, torch.sigmoid(gaps).numpy(), labels=[0, 1]), rel=1e-10)
-
-
-def test_smoothing_by_hand():
-    # Every fifth label exchanged: a certain one is right with .8, one of ¾ with .8·.75 + .2·.25, a coin stays a coin.
-    assert smoothed(double(1, 0.75, 0.5, 0), 0.2).tolist() == pytest.approx([0.8, 0.65, 0.5, 0.2], rel=1e-12)
-    assert smoothed(double(1, 0.75), 0.0).tolist() == [1, 0.75]
 
 
 def test_soft_bradley_terry_matches_the_definition_torch_and_scikit_learn(gaps):

@@ -75,19 +75,7 @@ def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start
     config = load_phase(
         RewardConfig, tmp_path / "again.yaml", reward_values(reward_run, sft_run, preferences_of(folder))
     )
-    data = phase.load_data(
-        tokenizer,
-        train=preferences_of(folder),
-        heldout=None,
-        heldout_share=0.1,
-        limit=0,
-        shuffle_labels=False,
-        use_ties=True,
-        soft_labels=False,
-        truncate_prompt=False,
-        max_length=128,
-        seed=0,
-    )
+    data = phase.load_data(tokenizer, {"train": preferences_of(folder)}, config.data, config.loss, seed=0)
     rows = phase.answer_rows(config, roles, phase._normalising_prompts(config, roles.tokenizer, data))
     assert len(rows) >= 32
     scores = score_rows(roles, "reward", rows, batch_size=32)

@@ -93,18 +93,14 @@ def test_the_saved_adapter_holds_no_thresholds(fit):
 
 
 def test_the_loss_is_the_one_of_trl_where_trl_has_it(fit, monkeypatch):
-    """Bradley-Terry without weights on TRL's batch, margin included: the same number."""
-    trainer, _ = fit("loss.kind=bradley_terry", "loss.margin=0.7", "train.max_steps=1")
+    """Bradley-Terry without weights on TRL's batch: the same number."""
+    trainer, _ = fit("loss.kind=bradley_terry", "train.max_steps=1")
     trainer.model.eval()
     groups = list(trainer.train_dataset)
     pairs = [
-        {
-            "chosen_ids": group["ids"][chosen],
-            "rejected_ids": group["ids"][rejected],
-            "margin": 0.7 * level,
-        }
+        {"chosen_ids": group["ids"][chosen], "rejected_ids": group["ids"][rejected]}
         for group in groups
-        for chosen, rejected, level in zip(group["chosen"], group["rejected"], group["level"], strict=True)
+        for chosen, rejected in zip(group["chosen"], group["rejected"], strict=True)
     ]
     theirs = DataCollatorForPreference(trainer.processing_class.pad_token_id)(pairs)
     ours = Comparisons(trainer.processing_class.pad_token_id)(groups)
@@ -140,22 +136,17 @@ def test_a_soft_label_is_the_loss_of_trl_on_pairs_in_both_directions(fit):
     torch.testing.assert_close(found, expected, **SHAPES)
 
 
-def test_smoothing_and_soft_labels_reach_the_loss(fit, graded_file):
+def test_soft_labels_reach_the_loss(fit, graded_file):
     records = [json.loads(line) for line in graded_file.read_text().splitlines()]
     write_jsonl(graded_file, [record | {"probability": 0.9} for record in records])
     trainer, _ = fit("loss.soft_labels=true", "train.max_steps=1")
     batch = Comparisons(0)(list(trainer.train_dataset))
     assert batch["probability"].tolist() == pytest.approx([0.9] * len(batch["weight"]))
     assert batch["weight"].tolist() == [1.0] * len(batch["weight"])
-    smoothing, _ = fit("loss.label_smoothing=0.1", "train.max_steps=1")
-    smoothing.model.eval()
+    trainer.model.eval()
     hard = batch | {"probability": torch.ones_like(batch["probability"])}
     with torch.no_grad():
-        smooth = float(smoothing.compute_loss(smoothing.model, hard))
-        smoothing.label_smoothing = 0.0
-        soft = float(smoothing.compute_loss(smoothing.model, batch))
-        assert float(smoothing.compute_loss(smoothing.model, hard)) != soft
-    assert smooth == pytest.approx(soft, rel=1e-6)
+        assert trainer.compute_loss(trainer.model, hard) != trainer.compute_loss(trainer.model, batch)
 
 
 def test_answers_shared_by_pairs_get_the_gradient_of_all_of_them(fit):
