@@ -24,8 +24,10 @@ from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt, prompt_id
 from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
+from workbench.run.out_of_memory import memory_hint
 
 
+@memory_hint("while sampling pairs", "a smaller pairs.batch_size or pairs.max_new_tokens")
 def sample_pairs(config: AnnotateConfig) -> None:
     """Write pairs to label to `pairs.out`."""
     section = config.pairs
@@ -93,6 +95,7 @@ def campaign(config: AnnotateConfig, words: Sequence[str], *, as_json: bool) -> 
         )
 
 
+@memory_hint("while sampling answers", "a smaller campaign.batch_size or campaign.max_new_tokens")
 def start_campaign(config: AnnotateConfig) -> None:
     """Answer held-out prompts with every run, and put the comparisons into the store."""
     section = config.campaign

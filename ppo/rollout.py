@@ -20,6 +20,7 @@ from workbench.model.logprobs import token_kl, token_logprobs
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
+from workbench.run.out_of_memory import DOCTOR, memory_hint
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Rollout:
         return [decode_response(roles.tokenizer, ids) for ids in self.ids()]
 
 
+@memory_hint("while sampling", f"a smaller rollout.sample_batch_size or rollout.max_new_tokens. {DOCTOR}")
 def collect(
     roles: Roles,
     engine: Engine,
@@ -141,6 +143,7 @@ def collect(
     return replace(rollout, sampling_logprobs=sampling)
 
 
+@memory_hint("while scoring the responses", "a smaller rollout.micro_batch_size")
 def score_rows(
     roles: Roles, prompts: PromptSet, rows: Rows, section: RolloutSection, *, processes: Processes
 ) -> Rollout:

@@ -25,6 +25,7 @@ from workbench.model.cpu.dense import unpacked
 from workbench.model.generate import generate, generate_with
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
+from workbench.run.out_of_memory import memory_hint
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Engine(Protocol):
         """Sample; equal prompts get different responses."""
 
 
+@memory_hint("while copying the policy for sampling", "rollout.engine=transformers, which needs no merged copy")
 def open_engine(name: str, roles: Roles, *, dtype: torch.dtype, url: str, folder: Path, processes: Processes) -> Engine:
     """The engine of that name.
 

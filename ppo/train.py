@@ -27,6 +27,7 @@ from workbench.model.session import open_session, prepare
 from workbench.run.card import write_card
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import DOCTOR, SAME_STEP, memory_hint
 from workbench.run.progress import progress
 
 
@@ -124,6 +125,10 @@ def _check_start(run: Run, rollout: Rollout) -> None:
     check_policy_is_reference(rollout, LOGPROB_LIMITS[dtype], exactly=exactly)
 
 
+@memory_hint(
+    "in a PPO update",
+    f"a smaller train.micro_batch_size ({SAME_STEP}); model.activation_checkpointing=true. {DOCTOR}",
+)
 def _update(run: Run, rollout: Rollout, targets: Targets, iteration: int) -> dict[str, float]:
     """The epochs over one rollout, at this iteration's learning rates."""
     section = run.config.train

@@ -47,6 +47,7 @@ from workbench.run.card import write_card
 from workbench.run.divergence import BASE, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import DOCTOR, SMALLER_STEP, memory_hint
 
 METRICS = {
     "loss": "reward/loss",
@@ -117,6 +118,7 @@ def train_one(config: RewardConfig, *, resume: bool) -> RunFolder:
     return session.folder
 
 
+@memory_hint("in a training step", f"{SMALLER_STEP}. {DOCTOR}")
 def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) -> tuple[ScalarHead, Tensor]:
     """Train adapter and score head, and save the adapter.
 
@@ -174,6 +176,7 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
     return head, scores
 
 
+@memory_hint("while scoring", "a smaller normalise.batch_size")
 def finish(
     config: RewardConfig, setup: Setup, session: Session, head: ScalarHead, raw_probe: Tensor, data: RewardData
 ) -> dict[str, float]:
@@ -211,6 +214,7 @@ def _normalising_prompts(config: RewardConfig, tokenizer: PreTrainedTokenizerBas
     return prompts[: section.answers]
 
 
+@memory_hint("while sampling answers", "a smaller normalise.batch_size or normalise.max_new_tokens")
 def answer_rows(config: RewardConfig, roles: Roles, distinct: list[Prompt]) -> list[list[int]]:
     """Token rows of prompts with answers that the start run samples, at least `normalise.answers` of them."""
     per_prompt = -(-config.normalise.answers // len(distinct))

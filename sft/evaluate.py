@@ -10,8 +10,10 @@ from workbench.data.records import Demonstration
 from workbench.model.generate import sample
 from workbench.model.roles import Roles
 from workbench.model.score import response_nll
+from workbench.run.out_of_memory import memory_hint
 
 
+@memory_hint("while validating", "a smaller train.micro_batch_size")
 def validate(roles: Roles, role: str, rows: Dataset, *, batch_size: int) -> tuple[float, int]:
     """Mean −log π over the held-out tokens that count, in nats per token; its exp is the perplexity.
 
@@ -40,6 +42,7 @@ def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
+@memory_hint("while sampling answers", "a smaller sample.prompts or sample.max_new_tokens")
 def sample_answers(
     roles: Roles,
     role: str,

@@ -29,6 +29,7 @@ from workbench.run.card import write_card
 from workbench.run.divergence import BASE, LOWER, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import DOCTOR, SMALLER_STEP, memory_hint
 
 METRICS = {
     "loss": "sft/loss",
@@ -63,6 +64,7 @@ def train(config: SftConfig, *, resume: bool) -> RunFolder:
     return session.folder
 
 
+@memory_hint("in a training step", f"{SMALLER_STEP}. {DOCTOR}")
 def _tune(
     config: SftConfig, setup: Setup, session: Session, data: SftData, answered: list[Demonstration]
 ) -> dict[str, float]:

@@ -8,8 +8,10 @@ from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
 from workbench.data.rules import RowRules
+from workbench.run.out_of_memory import memory_hint
 
 
+@memory_hint("while loading a file", "split the file (or the request) and load one part after another")
 def load_file(
     store: Store,
     path: str | Path,

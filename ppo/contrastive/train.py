@@ -17,6 +17,7 @@ from workbench.run.card import write_card
 from workbench.run.divergence import require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import DOCTOR, SMALLER_STEP, memory_hint
 
 
 def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
@@ -46,6 +47,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
     return session.folder
 
 
+@memory_hint("in a training step", f"{SMALLER_STEP}. {DOCTOR}")
 def _train(config: ContrastiveConfig, setup: Setup, session: Session, data: PairData) -> dict[str, float]:
     """Train, measure and save."""
     assert setup.start is not None

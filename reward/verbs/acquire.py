@@ -25,6 +25,7 @@ from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import memory_hint
 
 _log = logging.getLogger(__name__)
 Strategy = Literal["uncertainty", "disagreement", "bald", "random", "length-balanced"]
@@ -43,6 +44,7 @@ class Pair:
     ended: tuple[bool, bool]
 
 
+@memory_hint("while scoring the pool", "a smaller --batch-size")
 def acquire(
     runs: Sequence[Path],
     pool: Path,

@@ -30,6 +30,7 @@ from workbench.model.score import batches_by_length, distinct_rows, pass_tokens
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import memory_hint
 from workbench.run.progress import progress
 
 RELABEL_PRIORITY = 3.0
@@ -60,6 +61,7 @@ class Tint:
     """0 … 1, the size of the share relative to the largest one."""
 
 
+@memory_hint("while explaining", "a smaller --batch-size")
 def explain(
     run: Path,
     prompt: str,

@@ -29,6 +29,7 @@ from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
+from workbench.run.out_of_memory import memory_hint
 from workbench.run.progress import progress
 
 WINDOW = 1024
@@ -48,6 +49,7 @@ class Scored:
     """Rows without a score in this attempt: an empty answer, or two answers that are the same."""
 
 
+@memory_hint("while scoring", "a smaller --batch-tokens or --batch-size")
 def score_file(
     run: Path,
     file: Path,

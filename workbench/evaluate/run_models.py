@@ -20,8 +20,10 @@ from workbench.evaluate.role_models import RolePolicy, RoleScore, reward_roles
 from workbench.evaluate.statistics import share_interval
 from workbench.model.open import open_runs
 from workbench.run.folder import RunFolder
+from workbench.run.out_of_memory import memory_hint
 
 
+@memory_hint("while evaluating", "a smaller --batch-size or --max-new-tokens")
 def evaluate_run(run: Path, inputs: EvaluationInputs, *, gold: Gold | None, sampling: Sampling) -> Evaluation:
     """Evaluate a finished run of any phase, and write its evaluation.json."""
     measure = evaluate_reward_run if RunFolder.open(run).record()["phase"] == "reward" else evaluate_policy_run

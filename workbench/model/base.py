@@ -33,6 +33,7 @@ from workbench.data.template import end_ids, ensure_template
 from workbench.model.weights import check_complete, check_finite, check_logits, fold_logit_scale
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import base_fingerprint
+from workbench.run.out_of_memory import memory_hint
 
 Quantisation = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -169,6 +170,10 @@ def _introduce(files: BaseFiles, tokenizer: PreTrainedTokenizerBase) -> None:
         print(f"base {files.name}: {line}", file=sys.stderr)
 
 
+@memory_hint(
+    "while loading the base",
+    "a device with more free memory; or an sft run with model.quantise=nf4, whose base takes a quarter of the memory",
+)
 def load_base(
     spec: BaseSpec, tokenizer: PreTrainedTokenizerBase, *, head: Literal["causal", "score"] = "causal"
 ) -> PreTrainedModel:

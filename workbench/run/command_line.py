@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Generic, NoReturn
 
 from workbench.run.config import ConfigT, describe, load_config
-from workbench.run.errors import Problems, Terminated, WorkbenchError, out_of_memory_explained
+from workbench.run.errors import Problems, Terminated, WorkbenchError
+from workbench.run.out_of_memory import is_out_of_memory, out_of_memory
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,9 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
         )
         code = 2
     except Exception as error:
-        explained = out_of_memory_explained(error)
-        if explained is None:
+        if not is_out_of_memory(error):
             raise
-        print(f"error: {explained}", file=sys.stderr)
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)
 

@@ -1,7 +1,6 @@
 """Errors that a user can act on: the place, the problem, what was expected, and the remedy."""
 
 import difflib
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -125,56 +124,6 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     names = list(candidates)
     close = nearest(name, names)
     return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
-
-
-SMALLER = "the optimizer step stays the same, since train.batch_size (ppo: train.minibatch_size) does"
-KNOBS = (
-    ("annotate/intake/load.py", "while loading a file", "split the file, and load one part after another"),
-    ("annotate/web/manage.py", "while loading items", "send fewer items in one request"),
-    ("workbench/model/base.py", "while loading the base", "model.quantise=nf4, or a device with more free memory"),
-    (
-        "workbench/model/generate.py",
-        "while sampling",
-        "fewer answers at one time: a smaller rollout.micro_batch_size (ppo), normalise.batch_size (reward), "
-        "sample.prompts (sft) or --batch-size (evaluate); or fewer max_new_tokens",
-    ),
-    ("ppo/sampler.py", "while sampling", "a smaller rollout.micro_batch_size, or rollout.engine=transformers"),
-    ("ppo/rollout.py", "while the roles read the answers", "a smaller rollout.micro_batch_size"),
-    (
-        "ppo/update.py",
-        "in a PPO update",
-        f"a smaller train.micro_batch_size ({SMALLER}); model.activation_checkpointing=true",
-    ),
-    ("workbench/model/score.py", "while scoring", "a smaller normalise.batch_size (reward) or --batch-size (evaluate)"),
-    (
-        "transformers/trainer.py",
-        "in a training step",
-        f"a smaller train.micro_batch_size ({SMALLER}); model.activation_checkpointing=true; a smaller data.max_length",
-    ),
-)
-"""Source file → what happens in it, and what to turn when memory ends there; the innermost one counts."""
-
-
-def out_of_memory_explained(error: BaseException) -> WorkbenchError | None:
-    """The error to show where torch or Python ran out of memory, naming what to turn; None for any other error."""
-    torch_says = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    cpu_says = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if not (torch_says or cpu_says or isinstance(error, MemoryError)):
-        return None
-    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
-    place, moment, knob = next(
-        (known for file in reversed(files) for known in KNOBS if file.endswith(known[0])),
-        ("", "", "a smaller train.micro_batch_size or rollout.micro_batch_size; model.activation_checkpointing=true"),
-    )
-    first_line = (str(error).splitlines() or [""])[0][:200]
-    return WorkbenchError(
-        "memory",
-        " ".join(["is used up", moment]).strip() + (f": {first_line}" if first_line else ""),
-        # The doctor knows models; in `annotate` it is the user's file that is too large.
-        remedy=knob
-        if place.startswith("annotate/")
-        else f"{knob}. `python -m workbench doctor CONFIG` shows what takes how much and what fits",
-    )
 
 
 class Terminated(KeyboardInterrupt):

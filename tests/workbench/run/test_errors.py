@@ -1,14 +1,25 @@
-"""How scripts end: what a person can mend is a few lines and code 2, a defect keeps its traceback."""
+"""How scripts end: an error that the user can fix is a few lines and code 2, a defect keeps its traceback."""
 
 import errno
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from annotate.config import AnnotateConfig
+from ppo.config import ContrastiveConfig, PpoConfig
+from reward.config import RewardConfig
+from sft.config import SftConfig
 from workbench.run.command_line import run_main
+from workbench.run.config import known_keys
 from workbench.run.errors import Problems, SeveralErrors, Terminated, WorkbenchError, did_you_mean, nearest
+from workbench.run.out_of_memory import SMALLER_STEP, memory_hint
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("workbench", "sft", "reward", "ppo", "annotate")
 
 
 def end(main, capsys):
@@ -180,54 +191,36 @@ def test_names_outside_ascii_work_or_are_one_clear_error(tmp_path, environment, 
     assert ("read" in said) if code == 0 else (said.count("error: ") == 1 and "remedy:" in said)
 
 
-def in_file(path, error):
-    """Raise an error from code whose file has this path, as a traceback shows it."""
-
-    def main(argv):
-        exec(compile("raise error", str(path), "exec"), {"error": error})
-
-    return main
-
-
-@pytest.mark.parametrize(
-    ("file", "knob"),
-    [
-        ("/x/workbench/model/base.py", "model.quantise=nf4"),
-        ("/x/workbench/model/generate.py", "rollout.micro_batch_size"),
-        ("/x/ppo/update.py", "model.activation_checkpointing=true"),
-        ("/x/site-packages/transformers/trainer.py", "train.micro_batch_size"),
-        ("/x/anything.py", "train.micro_batch_size"),
-    ],
-)
-def test_out_of_memory_names_the_knob(capsys, file, knob):
+def test_out_of_memory_names_the_setting_to_lower(capsys):
     torch = pytest.importorskip("torch")
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-    code, text = end(in_file(file, error), capsys)
+    code, text = end(memory_hint("while sampling", "a smaller rollout.micro_batch_size")(raising(error)), capsys)
     assert code == 2
-    assert text.splitlines()[0].startswith("error: memory: is used up")
-    assert "Tried to allocate 2.00 GiB." in text
-    assert knob in text.splitlines()[1]
-    assert "workbench doctor" in text
-    assert "Traceback" not in text
+    first, second = text.splitlines()
+    assert first.startswith("error: memory: is used up while sampling: CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert second == "  remedy:   a smaller rollout.micro_batch_size"
 
 
-@pytest.mark.parametrize(
-    ("file", "knob"),
-    [("/x/annotate/intake/load.py", "split the file"), ("/x/annotate/web/manage.py", "fewer items in one request")],
-)
-def test_where_no_model_is_open_the_remedy_names_none(capsys, file, knob):
-    code, text = end(in_file(file, MemoryError()), capsys)
-    assert (code, knob in text) == (2, True)
-    assert "train." not in text
-    assert "doctor" not in text
+def test_the_innermost_hint_counts_and_without_one_the_remedy_is_general(capsys):
+    inner = memory_hint("while loading the base", "more memory")(raising(MemoryError()))
+    assert "while loading the base" in end(memory_hint("in a training step", "smaller steps")(inner), capsys)[1]
+    code, text = end(raising(MemoryError()), capsys)
+    assert (code, "remedy:   less data at one time" in text) == (2, True)
 
 
-def test_the_innermost_place_counts(capsys):
-    def outer(argv):
-        exec(compile("inner([])", "/x/transformers/trainer.py", "exec"), {"inner": inner})
-
-    inner = in_file("/x/workbench/model/base.py", MemoryError())
-    assert "while loading the base" in end(outer, capsys)[1]
+def test_every_setting_that_a_hint_names_exists():
+    keys = {
+        key
+        for config in (SftConfig, RewardConfig, PpoConfig, ContrastiveConfig, AnnotateConfig)
+        for key in known_keys(config)
+    }
+    named = []
+    for path in sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")):
+        for hint in re.findall(r"@memory_hint\((.*?)\)\ndef ", path.read_text(encoding="utf-8"), re.DOTALL):
+            named += re.findall(r"\b[a-z]+\.[a-z_]{2,}\b", hint)
+    named += re.findall(r"\b[a-z]+\.[a-z_]{2,}\b", SMALLER_STEP)
+    assert len(set(named)) > 8
+    assert set(named) <= keys
 
 
 def test_memory_of_the_cpu_counts_too_and_other_errors_do_not(capsys):
