@@ -8,7 +8,6 @@ phase runs once in each dtype from the same seeds. Reports seconds, memory, loss
 """
 
 import argparse
-import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,15 +19,14 @@ from benchmarks.record import RESULTS, write_result
 from workbench.doctor.measure import llama_config
 from workbench.doctor.memory import Shape
 from workbench.doctor.random_base import write_random_base
-from workbench.doctor.rehearsal import Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.rehearsal import Records, deep_merge, reward_values, run_phase, sft_values, write_records
 from workbench.doctor.shapes import KNOWN
-from workbench.model.cpu.dense import MODULES_ONLY
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
 OUT = RESULTS / "full_width.json"
 TINY = Shape(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_heads=2, head_dim=32, tied=False)
-CHECKPOINTING = {"model": {"activation_checkpointing": True}}
+GPU_PATH = {"model": {"activation_checkpointing": True, "kernels": "modules"}}
 SHOWN = {
     "sft": ("sft/loss", "validation/loss"),
     "reward": ("reward/loss", "heldout/loss", "normalise/raw_std"),
@@ -80,15 +78,14 @@ def main(argv: list[str]) -> int:
 
 def phases(folder: Path, base: Path, records: Records, sizes: Sizes, dtype: str) -> dict[str, Any]:
     """Phase → seconds, GiB and metrics, each as a user starts it."""
-    os.environ[MODULES_ONLY] = "1"  # the phases inherit it
     length = sizes.prompt + sizes.response
     sft = sft_values(folder / "sft", base, records, max_length=length)
     reward = reward_values(folder / "reward", folder / "sft", records, max_length=length)
     started = {
-        "sft": ("sft", merged(merged(sft, CHECKPOINTING), {"model": {"dtype": dtype}})),
+        "sft": ("sft", deep_merge(deep_merge(sft, GPU_PATH), {"model": {"dtype": dtype}})),
         "reward": (
             "reward",
-            merged(merged(reward, CHECKPOINTING), {"normalise": {"max_new_tokens": 2, "batch_size": 16}}),
+            deep_merge(deep_merge(reward, GPU_PATH), {"normalise": {"max_new_tokens": 2, "batch_size": 16}}),
         ),
         "ppo": ("ppo", ppo_values(folder, records, sizes)),
         "dpo": ("ppo", dpo_values(folder, records, length)),
@@ -114,7 +111,7 @@ def ppo_values(folder: Path, records: Records, sizes: Sizes) -> dict[str, Any]:
             "start": str(folder / "sft"),
             "reward": str(folder / "reward"),
             "force": True,  # of two steps: nothing to examine
-            "activation_checkpointing": True,
+            **GPU_PATH["model"],
         },
         "data": {"train": str(records.prompts), "heldout_share": 0.1, "max_prompt_length": sizes.prompt},
         "rollout": {
@@ -138,7 +135,7 @@ def dpo_values(folder: Path, records: Records, length: int) -> dict[str, Any]:
     return {
         "method": "dpo",
         "run": {"dir": str(folder / "dpo")},
-        "model": {"start": str(folder / "sft"), "activation_checkpointing": True},
+        "model": {"start": str(folder / "sft"), **GPU_PATH["model"]},
         "data": {"train": str(records.preferences), "max_length": length},
         "train": {"lr": 1e-4, "max_steps": 2, "batch_size": 1, "micro_batch_size": 1},
         "tracking": {"wandb": "disabled", "log_every": 1},

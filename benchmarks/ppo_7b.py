@@ -6,7 +6,7 @@ fraction of the card's measured bfloat16 rate. With --trl, TRL 1.12's PPOTrainer
 
     python -m benchmarks.ppo_7b [--trl] [--engine merged] [--folder /scratch]
     python -m benchmarks.ppo_7b --tiny         (a small Llama, also without a GPU: shows that the script runs)
-    python -m benchmarks.ppo_7b --layers 2 --dtype bfloat16 --modules --episodes 8 --prompt 32 --response 8
+    python -m benchmarks.ppo_7b --layers 2 --dtype bfloat16 --kernels modules --episodes 8 --prompt 32 --response 8
                                                (two layers of full width, without a GPU, on the path that a GPU runs)
 """
 
@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from workbench.doctor.random_base import write_random_base
 from workbench.doctor.rehearsal import (
     Measured,
     Records,
-    merged,
+    deep_merge,
     reward_values,
     run_module,
     run_phase,
@@ -41,7 +40,6 @@ from workbench.doctor.rehearsal import (
     write_records,
 )
 from workbench.doctor.shapes import KNOWN, read_shape
-from workbench.model.cpu.dense import MODULES_ONLY
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
 
@@ -67,6 +65,8 @@ class Sizes:
     checkpointing: bool = True
     engine: str = "transformers"
     dtype: str = "auto"
+    kernels: str = "auto"
+    """`modules` keeps a CPU on the path that a GPU runs."""
 
 
 CLAIMED_GIB = 16.0
@@ -82,7 +82,6 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
     parser.add_argument("--trl", action="store_true", help=f"TRL {VERSION} afterwards, on the same sizes")
     parser.add_argument("--layers", type=int, help="fewer layers of full width (default: 32)")
-    parser.add_argument("--modules", action="store_true", help="keep a CPU on the modules' path, which a GPU runs")
     for field in fields(Sizes):
         if field.name != "checkpointing":
             kind = type(field.default)
@@ -99,8 +98,6 @@ def main(argv: list[str]) -> int:
     shape = replace(shape, layers=arguments.layers or shape.layers)
     given = {field.name: getattr(arguments, field.name, None) for field in fields(Sizes)}
     sizes = consistent(replace(sizes, **{name: value for name, value in given.items() if value is not None}))
-    if arguments.modules:
-        os.environ[MODULES_ONLY] = "1"
     with contextlib.nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         records = prepare(folder, shape, sizes)
@@ -155,14 +152,14 @@ def prepare(folder: Path, shape: Shape, sizes: Sizes) -> Records:
         number=2 * sizes.episodes + 8,
     )
     length = sizes.prompt + sizes.response
-    model = {"activation_checkpointing": sizes.checkpointing}
+    model = {"activation_checkpointing": sizes.checkpointing, "kernels": sizes.kernels}
     form = {**model, "dtype": sizes.dtype}
-    sft = merged(sft_values(folder / "sft", base, records, max_length=length), {"model": form})
+    sft = deep_merge(sft_values(folder / "sft", base, records, max_length=length), {"model": form})
     done = [run.exists() and RunFolder.open(run).finished for run in (folder / "sft", folder / "reward")]
     if all(done):
         return records
     run_phase("sft", sft, folder)
-    reward = merged(reward_values(folder / "reward", folder / "sft", records, max_length=length), {"model": model})
+    reward = deep_merge(reward_values(folder / "reward", folder / "sft", records, max_length=length), {"model": model})
     run_phase("reward", reward, folder)
     return records
 
@@ -221,6 +218,7 @@ def ppo_values(run: Path, folder: Path, records: Records, sizes: Sizes) -> dict[
             "reward": str(folder / "reward"),
             "force": True,  # of two steps: nothing to examine
             "activation_checkpointing": sizes.checkpointing,
+            "kernels": sizes.kernels,
         },
         "data": {"train": str(records.prompts), "heldout_share": 0.1, "max_prompt_length": sizes.prompt},
         "rollout": {

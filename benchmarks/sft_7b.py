@@ -18,7 +18,7 @@ from benchmarks.ppo_7b import TINY, memory_of, random_base
 from benchmarks.rate import matmul_rate
 from benchmarks.record import RESULTS, spread, write_result
 from workbench.doctor.hours import training_flop
-from workbench.doctor.rehearsal import Measured, Records, merged, run_module, run_phase, sft_values, write_records
+from workbench.doctor.rehearsal import Measured, Records, deep_merge, run_module, run_phase, sft_values, write_records
 from workbench.doctor.shapes import KNOWN
 from workbench.run.command_line import run_main
 from workbench.run.folder import RunFolder
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
 def our_run(folder: Path, base: Path, records: Records, sizes: Sizes) -> dict[str, Any]:
     """`python -m sft` with packing; times and tokens from its metrics."""
     run = RunFolder(folder / "sft")
-    values = merged(
+    values = deep_merge(
         sft_values(run.path, base, records, max_length=sizes.length),
         {
             "model": {"activation_checkpointing": sizes.checkpointing},

@@ -25,6 +25,7 @@ from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.session import Session, Setup
 from workbench.run.folder import RunFolder
+from workbench.run.sections import Kernels
 from workbench.run.tracking import NoTracker, Tracker
 
 
@@ -61,9 +62,11 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
         setup.start,
         rewards,
         base=config.model.base,
+        kernels=config.model.kernels,
         value=config.model.value if config.train.advantage == "gae" else "none",
         activation_checkpointing=config.model.activation_checkpointing,
     )
+    session.base_loaded(setup, roles, config.model)
     optimizers = Optimizers.of(roles, beta2=config.train.adam_beta2, eps=config.train.adam_eps)
     state = State(iteration=0, kl_coef=config.reward.kl_coef)
     if session.checkpoint is not None:
@@ -103,6 +106,7 @@ def open_roles(
     rewards: Sequence[RunFolder],
     *,
     base: str | None,
+    kernels: Kernels = "auto",
     value: str,
     activation_checkpointing: bool,
 ) -> Roles:
@@ -112,6 +116,7 @@ def open_roles(
         start: the run whose adapter is the reference; the policy starts as its copy.
         rewards: the reward runs, K ≥ 1.
         base: where the base is now; None: where `start` says.
+        kernels: as in `model.kernels`.
         value: `adapter`: its own adapter and head, a copy of the first reward model's. `head`: a scalar head on the
             policy's hidden states, initialised to 0. `none`: no value model.
         activation_checkpointing: recompute activations in backward passes.
@@ -120,7 +125,8 @@ def open_roles(
         WorkbenchError: from `open_runs`; the reference is the bare base.
     """
     names = reward_names(len(rewards))
-    roles = open_runs({"reference": start.path, **{n: r.path for n, r in zip(names, rewards, strict=True)}}, base=base)
+    runs = {"reference": start.path, **{n: r.path for n, r in zip(names, rewards, strict=True)}}
+    roles = open_runs(runs, base=base, kernels=kernels)
     check_reference_is_not_base(roles)
     roles.copy("reference", "policy")
     if value == "adapter":

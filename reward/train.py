@@ -161,7 +161,9 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
             largest = float(fitted.abs().max())
             require_finite(session.folder, "before its first step", {"the first head's weight": largest}, remedy=BASE)
             trainer.head.weight.copy_(fitted.unsqueeze(0))
-    with Roles(model, tokenizer).one_thread_per_op():
+    roles = Roles(model, tokenizer)
+    session.base_loaded(setup, roles, config.model)
+    with roles.one_thread_per_op():
         trainer.train(resume_from_checkpoint=session.resume_from)
 
     head = ScalarHead(hidden_size)
@@ -183,7 +185,7 @@ def finish(
     """Load the reward model as PPO will, check that it scores the same, normalise its scores, and measure it."""
     folder = session.folder
     assert setup.start is not None
-    roles = open_runs({"start": setup.start.path}, base=config.model.base)
+    roles = open_runs({"start": setup.start.path}, base=config.model.base, kernels=config.model.kernels)
     roles.add("reward", folder.adapter, head)
     size = config.normalise.batch_size
     ids, mask = pad_rows(probe_rows(data.heldout.to_list()), roles.tokenizer.pad_token_id)  # (B, T) each

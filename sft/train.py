@@ -71,8 +71,6 @@ def _tune(
     """Train the adapter, measure it before and after, and save it."""
     folder, tokenizer = session.folder, setup.tokenizer
     base = load_base(setup.spec, tokenizer)
-    if session.processes.first:  # a base from the hub has its fingerprint only once it is downloaded
-        folder.update_record(base=setup.spec.identified().as_record(), opened=setup.spec.opened())
     model = start_training_adapter(base, lora_config(config.lora.r, config.lora.alpha, config.lora.dropout))
     trainer = _trainer(config, session, model, tokenizer, data)
     roles = Roles(model, tokenizer)
@@ -80,6 +78,7 @@ def _tune(
     session.say(
         f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} of LoRA on {len(data.train)} rows"
     )
+    session.base_loaded(setup, roles, config.model)
     if session.checkpoint is None:
         _measure(config, session, roles, data, answered, step=0)
     trainer.train(resume_from_checkpoint=session.resume_from)

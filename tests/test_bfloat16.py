@@ -19,7 +19,6 @@ from sft.train import train as train_sft
 from tests.conftest import load_phase, reward_values, sft_values
 from tests.ppo.conftest import ppo_values
 from tests.ppo.test_checks import edited_copy
-from workbench.model.cpu.dense import dense_of
 from workbench.model.open import open_runs
 from workbench.run.errors import WorkbenchError
 
@@ -53,7 +52,7 @@ def reward(tmp_path_factory, start, preference_file, compared):
 def test_the_pass_is_the_modules_in_bfloat16(start):
     roles = open_runs({"policy": start})
     assert roles.dtype == torch.bfloat16
-    assert dense_of(roles.causal_model.model) is None
+    assert roles.cpu_kernels is None
 
 
 def test_a_reward_run_ends_and_its_passport_finds_it_whole(reward):

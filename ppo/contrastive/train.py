@@ -53,6 +53,7 @@ def _train(config: ContrastiveConfig, setup: Setup, session: Session, data: Pair
     assert setup.start is not None
     model = start_training_adapter(load_base(setup.spec, setup.tokenizer), lora_config(1, 1, 0.0), setup.start.adapter)
     roles, size = Roles(model, setup.tokenizer), config.train.micro_batch_size
+    session.base_loaded(setup, roles, config.model)
     pairs = with_reference(session, roles, data.train, "reference", batch_size=2 * size)
     heldout = with_reference(session, roles, data.heldout, "reference_heldout", batch_size=2 * size)
     trainer = make_trainer(config, session, model, setup.tokenizer, pairs)

@@ -74,8 +74,13 @@ def test_the_memory_that_ppo_7b_claims_is_what_the_plan_says_of_its_sizes():
 
 def test_switches_of_ppo_7b():
     arguments = ppo_7b.argument_parser().parse_args(
-        ["--layers", "2", "--dtype", "bfloat16", "--modules", "--episodes", "8", "--sample-batch", "4"]
+        ["--layers", "2", "--dtype", "bfloat16", "--kernels", "modules", "--episodes", "8", "--sample-batch", "4"]
     )
-    assert (arguments.layers, arguments.dtype, arguments.modules, arguments.sample_batch) == (2, "bfloat16", True, 4)
+    assert (arguments.layers, arguments.dtype, arguments.kernels, arguments.sample_batch) == (
+        2,
+        "bfloat16",
+        "modules",
+        4,
+    )
     small = ppo_7b.consistent(ppo_7b.Sizes(episodes=4, minibatch=64, micro_batch=8))
     assert (small.minibatch, small.micro_batch) == (4, 4)

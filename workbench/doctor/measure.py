@@ -15,7 +15,15 @@ from transformers import LlamaConfig
 from workbench.doctor.memory import Shape
 from workbench.doctor.plan import plan_of
 from workbench.doctor.random_base import write_random_base
-from workbench.doctor.rehearsal import Measured, Records, merged, reward_values, run_phase, sft_values, write_records
+from workbench.doctor.rehearsal import (
+    Measured,
+    Records,
+    deep_merge,
+    reward_values,
+    run_phase,
+    sft_values,
+    write_records,
+)
 from workbench.doctor.run_plan import RunPlan
 
 TOLERANCE = 0.10
@@ -102,10 +110,10 @@ def _model(run_plan: RunPlan) -> dict[str, Any]:
 def _sft(stage: Rehearsal, run_plan: RunPlan) -> Measured:
     """Supervised tuning: with the configured memory settings where it is what is measured."""
     values = sft_values(stage.folder / "sft", stage.base, stage.records, max_length=stage.length)
-    values = merged(values, {"lora": {"r": run_plan.settings.r}, "model": _form(run_plan)})
+    values = deep_merge(values, {"lora": {"r": run_plan.settings.r}, "model": _form(run_plan)})
     if run_plan.method == "sft":
         sample = {"prompts": run_plan.settings.sample_batch, "max_new_tokens": run_plan.settings.response}
-        values = merged(values, {"train": _train(run_plan), "model": _model(run_plan), "sample": sample})
+        values = deep_merge(values, {"train": _train(run_plan), "model": _model(run_plan), "sample": sample})
     return run_phase("sft", values, stage.folder)
 
 
@@ -121,7 +129,7 @@ def _reward(stage: Rehearsal, run_plan: RunPlan, *, as_configured: bool) -> Meas
     if as_configured:
         size, response = run_plan.settings.sample_batch, run_plan.settings.response
         normalise = {"answers": max(16, size), "batch_size": size, "max_new_tokens": response}
-        values = merged(values, {"train": _train(run_plan), "model": _model(run_plan), "normalise": normalise})
+        values = deep_merge(values, {"train": _train(run_plan), "model": _model(run_plan), "normalise": normalise})
     return run_phase("reward", values, stage.folder)
 
 

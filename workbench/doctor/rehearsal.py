@@ -146,7 +146,7 @@ def sft_values(run: Path, base: Path, records: Records, *, max_length: int, **ch
         "sample": {"prompts": 0},
         "tracking": {"wandb": "disabled", "log_every": 1},
     }
-    return merged(values, changes)
+    return deep_merge(values, changes)
 
 
 def reward_values(run: Path, start: Path, records: Records, *, max_length: int, **changes: Any) -> dict[str, Any]:
@@ -167,10 +167,10 @@ def reward_values(run: Path, start: Path, records: Records, *, max_length: int, 
         "passport": {"at_end": False},
         "tracking": {"wandb": "disabled", "log_every": 1},
     }
-    return merged(values, changes)
+    return deep_merge(values, changes)
 
 
-def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def deep_merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Sections of `values` with the keys of `changes` put into them."""
     result = {name: dict(section) if isinstance(section, dict) else section for name, section in values.items()}
     for name, section in changes.items():

@@ -34,6 +34,7 @@ from workbench.model.weights import check_complete, check_finite, check_logits, 
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import base_fingerprint
 from workbench.run.out_of_memory import memory_hint
+from workbench.run.sections import Kernels
 
 Quantisation = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -51,7 +52,9 @@ class BaseSpec:
     fingerprint: str = ""
     """Of the weight files; empty until `identified` has read them."""
     pad_token: str | None = None
-    """To pad with, where the user names one."""
+    """To pad with, if the user names one."""
+    kernels: Kernels = "auto"
+    """As asked for; run.json's `opened` holds which were used."""
 
     def as_record(self) -> dict[str, Any]:
         """For run.json."""
@@ -229,6 +232,7 @@ def load_base(
         keep_cpu_weights_in_place(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = False
+    model.model.kernels = spec.kernels  # read by workbench.model.cpu.entrance
     if head == "causal":
         # A new one: the base's would add its own sampling settings, and the sampled policy would not be the scored one.
         model.generation_config = GenerationConfig(

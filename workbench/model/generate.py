@@ -16,7 +16,6 @@ from workbench.data.records import Prompt
 from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response, encode_prompt
 from workbench.model.cpu.decode import decode
-from workbench.model.cpu.dense import dense_of
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
 from workbench.model.roles import Roles, check_row
 
@@ -70,7 +69,7 @@ def generate(
     options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     check_row(max(map(len, prompts), default=0) + max_new_tokens, roles.positions)
     with roles.use(role):
-        dense = dense_of(roles.causal_model.model)
+        dense = roles.cpu_kernels
         if dense is None:
             return generate_with(roles.model, roles.tokenizer, prompts, **options, device=roles.device)
         tokenizer = roles.tokenizer

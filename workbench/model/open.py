@@ -14,6 +14,7 @@ from workbench.model.precision import SCORE_TOLERANCE
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.sections import Kernels
 
 
 def base_of(folder: RunFolder, override: str | None = None) -> BaseSpec:
@@ -45,12 +46,19 @@ def base_of(folder: RunFolder, override: str | None = None) -> BaseSpec:
     return spec
 
 
-def open_runs(runs: Mapping[str, str | Path], *, base: str | None = None, check_probes: bool = True) -> Roles:
+def open_runs(
+    runs: Mapping[str, str | Path],
+    *,
+    base: str | None = None,
+    kernels: Kernels | None = None,
+    check_probes: bool = True,
+) -> Roles:
     """Load several runs as roles of one base.
 
     Args:
         runs: role name → run folder (finished). A reward run brings its head.
         base: where the base is now, when not where the first run says.
+        kernels: as in `model.kernels`; None: as the first run was configured, `cpu` being `auto` on this machine.
         check_probes: prove for each reward run that it scores its stored probe batch as it did when it was trained.
 
     Raises:
@@ -68,7 +76,9 @@ def open_runs(runs: Mapping[str, str | Path], *, base: str | None = None, check_
                 expected="runs on one base: adapters share it",
             )
     tokenizer = load_tokenizer(first_spec.name, first_spec.revision, first_spec.pad_token)
-    model = load_base(first_spec, tokenizer)
+    if kernels is None:
+        kernels = "modules" if first_spec.kernels == "modules" else "auto"
+    model = load_base(replace(first_spec, kernels=kernels), tokenizer)
     without_dropout(model)
     roles = Roles.of(model, tokenizer, first_role, folders[first_role].adapter)
     for role, folder in folders.items():

@@ -28,8 +28,8 @@ from workbench.data.base_files import positions_of
 from workbench.data.template import end_ids
 from workbench.model.base import full_size, keep_cpu_weights_in_place
 from workbench.model.cpu.blocks import one_thread_per_op
-from workbench.model.cpu.dense import dense_of
-from workbench.model.cpu.dense import install as install_dense
+from workbench.model.cpu.dense import Dense
+from workbench.model.cpu.entrance import accelerate, cpu_kernels, reason_for_modules
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import is_end, last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
@@ -135,10 +135,20 @@ class Roles:
             weight.data = weight.data.float()
             weight.requires_grad_(False)
 
+    @property
+    def cpu_kernels(self) -> Dense | None:
+        """The CPU kernels of this base, if they apply at this moment; None: the modules run."""
+        return cpu_kernels(self.causal_model.model)
+
+    def reason_for_modules(self, *, activation_checkpointing: bool) -> str | None:
+        """Why training runs on the modules; None if it runs on the CPU kernels."""
+        return reason_for_modules(self.causal_model.model, recomputes=activation_checkpointing)
+
     def one_thread_per_op(self) -> contextlib.AbstractContextManager[None]:
-        """For a loop over passes: where they are dense and share rows between the cores, all else keeps to one core."""
-        dense = dense_of(self.causal_model.model)
-        return one_thread_per_op() if dense is not None and dense.trains() else contextlib.nullcontext()
+        """Wrap a training loop in this: it avoids thread contention with the CPU kernels and does nothing elsewhere."""
+        recomputes = self.causal_model.model.gradient_checkpointing
+        on_cpu = self.cpu_kernels is not None and self.reason_for_modules(activation_checkpointing=recomputes) is None
+        return one_thread_per_op() if on_cpu else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def use(self, role: str, *, train: bool = False) -> Iterator[Forward]:
@@ -184,12 +194,11 @@ class Roles:
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """See `Forward`; of the active role."""
         check_row(input_ids.shape[1], self.positions)
-        decoder = self.causal_model.model
-        dense = dense_of(decoder)
+        dense = self.cpu_kernels
         if dense is not None:
             hidden = dense(input_ids, attention_mask.bool(), at)
         else:
-            hidden = decoder(
+            hidden = self.causal_model.model(
                 input_ids=input_ids,
                 attention_mask=attention_mask.long(),
                 position_ids=position_ids(attention_mask),
@@ -309,7 +318,7 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
         _load_lora(model, "default", _read_lora(start), place=start)
     keep_cpu_weights_in_place(model)
     causal: Any = model.base_model.model
-    install_dense(causal.model)
+    accelerate(causal.model)
     return model
 
 

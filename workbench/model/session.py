@@ -14,7 +14,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,11 +27,12 @@ from workbench.data.template import template_hash
 from workbench.model.base import BaseSpec, load_tokenizer
 from workbench.model.open import base_of
 from workbench.model.processes import Processes
+from workbench.model.roles import Roles
 from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
 from workbench.run.config import Section
 from workbench.run.errors import Terminated, WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.sections import BaseSection, RunSection, StartSection, TrackingSection
+from workbench.run.sections import BaseSection, ModelSection, RunSection, StartSection, TrackingSection
 from workbench.run.tracking import NoTracker, Tracker
 
 
@@ -93,6 +94,26 @@ class Session:
         if self.processes.first:
             print(f"{self.folder.path}: {text}", flush=True)
 
+    def base_loaded(self, setup: Setup, roles: Roles, section: ModelSection) -> None:
+        """Say and record which kernels train, and what the base is; a hub id is on this machine only now.
+
+        Raises:
+            WorkbenchError: `model.kernels=cpu`, and they do not apply.
+        """
+        reason = roles.reason_for_modules(activation_checkpointing=section.activation_checkpointing)
+        if section.kernels == "cpu" and reason is not None:
+            raise WorkbenchError(
+                "model.kernels",
+                f"the CPU kernels do not apply to this run: {reason}",
+                expected="a Llama in float32 on a CPU, without dropout and activation checkpointing",
+                remedy="model.kernels=auto",
+            )
+        self.say("kernels: cpu" if reason is None else f"kernels: modules ({reason})")
+        if self.processes.first:
+            spec = setup.spec if setup.spec.fingerprint else setup.spec.identified()
+            opened = spec.opened() | {"kernels": "cpu" if reason is None else "modules"}
+            self.folder.update_record(base=spec.as_record(), opened=opened)
+
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """The body trains. Its end, good or bad, is the run's status; SIGTERM stops it as Ctrl-C does."""
@@ -135,13 +156,18 @@ def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
     start = None
     if isinstance(config.model, StartSection):
         start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-        spec = base_of(start, config.model.base)
+        spec = replace(base_of(start, config.model.base), kernels=config.model.kernels)
     elif config.model.base is None:
         raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
     else:
         section = config.model
         spec = BaseSpec(
-            config.model.base, section.revision, section.quantise, section.dtype, pad_token=section.pad_token
+            config.model.base,
+            section.revision,
+            section.quantise,
+            section.dtype,
+            pad_token=section.pad_token,
+            kernels=section.kernels,
         )
     if torch.cuda.device_count() > 1 and processes.number == 1:
         print(f"{torch.cuda.device_count()} GPUs are visible, one is used; `accelerate launch` uses all (README)")

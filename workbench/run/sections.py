@@ -72,7 +72,20 @@ class CheckpointSection(Section):
     """Newest checkpoints to keep; older ones are deleted."""
 
 
-class BaseSection(Section):
+Kernels = Literal["auto", "modules", "cpu"]
+
+
+class ModelSection(Section):
+    """How the model is computed, whatever it starts from."""
+
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    kernels: Kernels = "auto"
+    """`modules`: the forward pass of transformers, peft and bitsandbytes. `cpu`: our kernels for a Llama in float32 on
+    a CPU; an error if they do not apply. `auto`: the CPU kernels if they apply, else the modules."""
+
+
+class BaseSection(ModelSection):
     """The frozen base that adapters are trained on."""
 
     base: str | None = None
@@ -85,17 +98,13 @@ class BaseSection(Section):
     """Data type of unquantised weights and of computation. `auto`: bfloat16 on a GPU, float32 on a CPU."""
     pad_token: str | None = None
     """Padding token. None: the base's own, or another special token that does not end an answer."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
 
 
-class StartSection(Section):
+class StartSection(ModelSection):
     """The run that a phase starts from. Its record also says how the base is loaded."""
 
     base: str | None = None
     """Where the start run's base is now: `tiny`, a local folder, or a hub id. None: where it was then."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
     start: str
     """The sft run (or a later policy) whose adapter is copied."""
 

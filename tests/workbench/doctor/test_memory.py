@@ -121,17 +121,10 @@ def test_the_loaded_nf4_base_has_the_estimated_bytes(small):
     assert bytes_of([*parameters, *scales]) == pytest.approx(estimate, rel=0.02)
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """No dense weights, which the plan, being for GPUs, does not know."""
-    monkeypatch.setattr("workbench.model.cpu.dense.can_be_dense", lambda decoder: False)
-
-
 def trained_roles(small: Path, dtype, *, checkpointing: bool) -> Roles:
     tokenizer = load_tokenizer(str(small))
-    model = start_training_adapter(
-        load_base(BaseSpec(str(small), None, "nf4", dtype), tokenizer), lora_config(16, 32, 0.0)
-    )
+    spec = BaseSpec(str(small), None, "nf4", dtype, kernels="modules")  # the plan is for GPUs
+    model = start_training_adapter(load_base(spec, tokenizer), lora_config(16, 32, 0.0))
     roles = Roles(model, tokenizer)
     for weight in roles.parameters("default"):
         weight.data = weight.data.float()
@@ -140,7 +133,6 @@ def trained_roles(small: Path, dtype, *, checkpointing: bool) -> Roles:
     return roles
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_peak_of_an_update_is_the_estimated_one(small, dtype, checkpointing):
@@ -163,7 +155,6 @@ def test_the_peak_of_an_update_is_the_estimated_one(small, dtype, checkpointing)
     assert peak_of(step) == pytest.approx(estimate, rel=0.10)
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
 def test_the_peak_of_a_reading_pass_is_the_estimated_one(small):
     roles = trained_roles(small, "float32", checkpointing=False)
     ids = torch.randint(3, SMALL.vocabulary, (8, 128))

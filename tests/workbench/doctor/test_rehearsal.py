@@ -7,7 +7,7 @@ from tests.workbench.doctor.test_random_base import config
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts
 from workbench.data.tokenise import encode_prompt
 from workbench.doctor.random_base import write_random_base
-from workbench.doctor.rehearsal import merged, run_phase, write_records
+from workbench.doctor.rehearsal import deep_merge, run_phase, write_records
 from workbench.model.base import load_tokenizer
 from workbench.run.errors import WorkbenchError
 
@@ -48,5 +48,5 @@ def test_a_phase_that_fails_shows_why(tmp_path):
 
 def test_merged_changes_keys_within_sections():
     values = {"a": {"x": 1, "y": 2}, "b": 3}
-    assert merged(values, {"a": {"y": 5}, "c": {"z": 1}}) == {"a": {"x": 1, "y": 5}, "b": 3, "c": {"z": 1}}
+    assert deep_merge(values, {"a": {"y": 5}, "c": {"z": 1}}) == {"a": {"x": 1, "y": 5}, "b": 3, "c": {"z": 1}}
     assert values["a"]["y"] == 2

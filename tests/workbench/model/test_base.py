@@ -23,7 +23,7 @@ def quantised(model):
     return {n: m for n, m in model.named_modules() if isinstance(m, bitsandbytes.nn.Linear4bit)}
 
 
-def with_dtype(spec, **changes):
+def with_changes(spec, **changes):
     return BaseSpec(**{**spec.as_record(), **changes})
 
 
@@ -39,7 +39,7 @@ def test_every_linear_layer_is_nf4_with_double_quantisation(spec, tokenizer):
 
 
 def test_computation_follows_the_asked_dtype(spec, tokenizer):
-    model = load_base(with_dtype(spec, dtype="bfloat16"), tokenizer)
+    model = load_base(with_changes(spec, dtype="bfloat16"), tokenizer)
     assert {layer.compute_dtype for layer in quantised(model).values()} == {torch.bfloat16}
     assert model.get_output_embeddings().weight.dtype == torch.bfloat16
 
@@ -51,7 +51,7 @@ def test_auto_dtype():
 
 
 def test_unquantised_base_has_its_weights_as_they_are(spec, tokenizer):
-    model = load_base(with_dtype(spec, quantise="none"), tokenizer)
+    model = load_base(with_changes(spec, quantise="none"), tokenizer)
     assert not quantised(model)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
@@ -72,7 +72,7 @@ def test_nf4_model_is_near_the_unquantised_one(spec, tokenizer, batch):
     with torch.no_grad():
         exact, nf4 = (
             load_base(s, tokenizer)(input_ids=ids, attention_mask=mask.long()).logits[mask]
-            for s in (with_dtype(spec, quantise="none"), spec)
+            for s in (with_changes(spec, quantise="none"), spec)
         )
     similarity = torch.cosine_similarity(exact.flatten(), nf4.flatten(), dim=0)
     assert 0.9 < similarity < 0.99999
@@ -108,10 +108,10 @@ def lora_gradient(model, batch, *, evaluate_first):
     torch.cuda.is_available() or not CPU_FLAGS.exists() or "avx512_bf16" not in CPU_FLAGS.read_text(),
     reason="re-packing happens on CPUs with AVX512-BF16 only",
 )
-def test_gradients_after_an_evaluation_are_those_before_it(spec, tokenizer, batch, monkeypatch):
-    monkeypatch.setattr("workbench.model.cpu.dense.can_be_dense", lambda decoder: False)  # which calls no Linear4bit
+def test_gradients_after_an_evaluation_are_those_before_it(spec, tokenizer, batch):
     torch.manual_seed(0)
-    model = start_training_adapter(load_base(spec, tokenizer), lora_config(4, 8, 0.0))
+    on_modules = with_changes(spec, kernels="modules")  # the CPU kernels call no Linear4bit
+    model = start_training_adapter(load_base(on_modules, tokenizer), lora_config(4, 8, 0.0))
     before = lora_gradient(model, batch, evaluate_first=False)
     torch.testing.assert_close(lora_gradient(model, batch, evaluate_first=True), before, **FLOAT32)
     # The guarded fault is real here: with the flag on, the same gradient points elsewhere.

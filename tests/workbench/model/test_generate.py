@@ -23,15 +23,15 @@ def texts(responses):
 
 
 @pytest.fixture
-def by_transformers(monkeypatch):
-    """No dense weights, as on a GPU."""
-    monkeypatch.setattr("workbench.model.generate.dense_of", lambda decoder: None)
+def by_transformers(roles):
+    """As on a GPU."""
+    roles.causal_model.model.kernels = "modules"
 
 
-@pytest.fixture(params=["dense", "transformers"])
+@pytest.fixture(params=["cpu", "modules"])
 def either_way(request):
     """Both ways to sample."""
-    if request.param == "transformers":
+    if request.param == "modules":
         request.getfixturevalue("by_transformers")
 
 

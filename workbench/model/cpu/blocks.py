@@ -1,7 +1,7 @@
-"""Rows in blocks, each on a core of its own: forward and backward pass of a block meet no other block but in sums.
+"""Blocks of rows that run forward and backward independently, one thread each; only their gradients are summed.
 
-Where many small steps make up a pass, threads that share each step wait for one another after each; threads that share
-the rows wait once. Rows of similar length come together, so that a block is as wide as its own longest row.
+If a pass consists of many small operations, threads that share each operation wait for one another after every one of
+them; threads that share the rows wait once. Rows of similar length share a block, which is as wide as its longest row.
 """
 
 import os
@@ -19,30 +19,32 @@ Result = TypeVar("Result")
 
 
 def blocks_of(mask: Tensor, number: int) -> list[tuple[Tensor, int]]:
-    """Up to `number` blocks of about equally many tokens, the shortest rows first.
+    """Up to `number` blocks with about the same number of tokens, the shortest rows first.
 
     Args:
-        mask: (B, T) bool, True on the tokens that count; columns after a block's last one are cut off.
-        number: of blocks.
+        mask: (B, T) bool, True on the tokens that count; columns after a block's last such token are cut off.
+        number: blocks, at most.
 
     Returns:
-        (index (b,) of the rows, width) of each block; every row is in one.
+        (index (b,) of the rows, width) of each block; every row is in exactly one.
     """
-    ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1).clamp(min=1)
+    ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1).clamp(min=1)  # (B,) an empty row counts as 1 token
     order = ends.argsort(stable=True)
     total = ends[order].cumsum(0)
+    # The row that ends with token t (counted from 1) belongs to block ⌊(t · number − 1) / all tokens⌋: without the −1
+    # the last row would get a block of its own, numbered `number`.
     block = ((total * number - 1) // total[-1]).tolist()
     counts = [block.count(which) for which in sorted(set(block))]
     return [(rows, int(ends[rows].max())) for rows in order.split(counts)]
 
 
 def in_blocks(run: Callable[[Item], Tensor], blocks: Sequence[Item], weights: Sequence[Tensor]) -> Tensor:
-    """The results (n, D) of all blocks, one below the other; gradients flow into the weights and nowhere else.
+    """Run all blocks at the same time and concatenate their results (n, D). Gradients reach `weights` and nothing else.
 
     Args:
         run: from a block to its (n_i, D).
-        blocks: what is run, at the same time.
-        weights: that need gradients.
+        blocks: arguments of `run`.
+        weights: tensors that need gradients.
     """
     if not torch.is_grad_enabled() or not weights or len(blocks) == 1:
         grad = torch.is_grad_enabled()
@@ -52,11 +54,13 @@ def in_blocks(run: Callable[[Item], Tensor], blocks: Sequence[Item], weights: Se
 
 
 def _run(run: Callable[[Item], Tensor], block: Item, *, grad: bool) -> Tensor:
-    with torch.set_grad_enabled(grad):  # each thread has a mode of its own
+    with torch.set_grad_enabled(grad):  # gradient mode is per thread
         return run(block)
 
 
 class _InBlocks(torch.autograd.Function):
+    """Each block has an autograd graph of its own, so that the backward passes can run in separate threads."""
+
     @staticmethod
     def forward(ctx: Any, run: Callable[[Item], Tensor], blocks: Sequence[Item], *weights: Tensor) -> Tensor:
         ctx.weights = weights
@@ -76,30 +80,31 @@ class _InBlocks(torch.autograd.Function):
 
 @contextmanager
 def one_thread_per_op() -> Iterator[None]:
-    """In the body, `on_each_core` has the cores, as many as torch has been given; torch itself keeps to one."""
-    cores = torch.get_num_threads()
-    if cores == 1:
+    """Inside, torch runs single-threaded and `on_each_core` uses torch's threads instead."""
+    threads = torch.get_num_threads()
+    if threads == 1:
         yield
         return
     torch.set_num_threads(1)
-    _apart.append(cores)
+    _reserved.append(threads)
     try:
         yield
     finally:
-        _apart.pop()
-        torch.set_num_threads(cores)
+        _reserved.pop()
+        torch.set_num_threads(threads)
 
 
-_apart: list[int] = []
+_reserved: list[int] = []
+"""Threads taken from torch by each `one_thread_per_op` that is open."""
 
 
 def cores() -> int:
-    """How many items run at the same time."""
-    return _apart[-1] if _apart else torch.get_num_threads()
+    """How many items `on_each_core` runs at the same time."""
+    return _reserved[-1] if _reserved else torch.get_num_threads()
 
 
 def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """[work(item) for item in items], shared by threads of one core each."""
+    """[work(item) for item in items], shared by `cores()` threads; torch is single-threaded in each."""
     number = min(cores(), len(items))
     if number <= 1:
         return [work(item) for item in items]
@@ -110,7 +115,7 @@ def on_each_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     with one_thread_per_op():
         others = [_pool(cores() - 1).submit(share, core) for core in range(1, number)]
         shares = [share(0), *(other.result() for other in others)]
-    return [shares[place % number][place // number] for place in range(len(items))]
+    return [shares[index % number][index // number] for index in range(len(items))]
 
 
 @cache
@@ -118,4 +123,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="block")
 
 
+# A forked process inherits the cached pool but none of its threads, and would wait for them for ever.
 os.register_at_fork(after_in_child=_pool.cache_clear)

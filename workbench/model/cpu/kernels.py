@@ -1,4 +1,4 @@
-"""The parts of a Llama layer in few steps, with their gradients written out.
+"""Fused Llama layer operations with hand-written backward passes.
 
 A linear layer with a LoRA adapter is one product with the merged weight, forward and backward; only the adapter gets a
 gradient. Shapes: N = tokens of all rows, B = rows, T = tokens of a row, D = input and O = output features, r = rank.
@@ -14,15 +14,15 @@ Adapter = tuple[Tensor, Tensor, float]
 """LoRA weights A (r, D) and B (O, r), and the scale s of their product: W' = W + s·B·A."""
 
 
-def merged(weight: Tensor, adapters: Sequence[Adapter]) -> Tensor:
-    """W' = W + s·B·A of linear layers that read the same input, one below the other.
+def merge_adapters(weight: Tensor, adapters: Sequence[Adapter]) -> Tensor:
+    """W' = W + s·B·A of linear layers that read the same input, stacked.
 
     Args:
         weight: (ΣO, D) of the frozen layers.
-        adapters: one a layer, in the same order; r = 0 where a layer has none.
+        adapters: one per layer, in the same order; r = 0 for a layer without one.
 
     Returns:
-        (ΣO, D), a new tensor without gradient.
+        (ΣO, D), a new tensor without a gradient.
     """
     parts = weight.split([b.shape[0] for _, b, _ in adapters])
     whole = torch.empty_like(weight)
@@ -32,7 +32,7 @@ def merged(weight: Tensor, adapters: Sequence[Adapter]) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, adapters: Sequence[Adapter], residual: Tensor | None = None) -> Tensor:
-    r"""Linear layers that read the same input, side by side, in one product; gradients as of adapters beside them.
+    r"""Linear layers that read the same input, in one product; gradients as if the adapters had not been merged.
 
         y = x W'ᵀ (+ residual)
         ∂L/∂x = G W',  ∂L/∂A = s (G B)ᵀ x,  ∂L/∂B = s Gᵀ (x Aᵀ),  G = ∂L/∂y
@@ -41,9 +41,9 @@ def linear(x: Tensor, weight: Tensor, adapters: Sequence[Adapter], residual: Ten
 
     Args:
         x: (N, D).
-        weight: (ΣO, D) from `merged`.
-        adapters: those that were merged.
-        residual: (N, ΣO), added to the result.
+        weight: (ΣO, D) from `merge_adapters`.
+        adapters: the merged ones.
+        residual: (N, ΣO), added to the product; None for none.
 
     Returns:
         (N, ΣO).
@@ -116,17 +116,18 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    r"""What each token reads from itself and those before it, in a few products of all rows and heads.
+    r"""Causal attention in a few products over all rows and heads; every token attends to itself and those before it.
 
         y = P v,  P = softmax(q kᵀ / √d + mask)
         ∂L/∂v = Pᵀ G,  ∂L/∂s = P ⊙ (G vᵀ − Σ (G vᵀ) ⊙ P),  ∂L/∂q = ∂L/∂s k / √d,  ∂L/∂k = (∂L/∂s)ᵀ q / √d
 
-    Quicker than a kernel that goes from head to head where rows are short, in memory that grows with T².
-    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; each key head is read by H / H_kv query heads.
+    Faster for short rows than a kernel that goes from head to head; memory grows with T².
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; each key head serves H / H_kv query heads.
 
     Args:
         q: (B, H, T, d).
-        k: (B, H_kv, T, d). v: likewise.
+        k: (B, H_kv, T, d).
+        v: (B, H_kv, T, d).
 
     Returns:
         (B, H, T, d).
@@ -143,20 +144,20 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
         scores = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[2] ** -0.5)
-        read = torch.softmax(scores, dim=-1)
-        ctx.save_for_backward(q, k, v, read)
-        return read @ v
+        probabilities = torch.softmax(scores, dim=-1)
+        ctx.save_for_backward(q, k, v, probabilities)
+        return probabilities @ v
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, read = ctx.saved_tensors
-        of_scores = torch.ops.aten._softmax_backward_data(gradient @ v.mT, read, -1, read.dtype)
+        q, k, v, probabilities = ctx.saved_tensors
+        of_scores = torch.ops.aten._softmax_backward_data(gradient @ v.mT, probabilities, -1, probabilities.dtype)
         of_scores.mul_(q.shape[2] ** -0.5)
-        return of_scores @ k, of_scores.mT @ q, read.mT @ gradient, None
+        return of_scores @ k, of_scores.mT @ q, probabilities.mT @ gradient, None
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    r"""The gated activation of both halves of one product.
+    r"""The gated activation, from gate and up projection in one tensor.
 
         y = silu(g) ⊙ u,  (g | u) = gate_up
 
@@ -192,16 +193,19 @@ class _Swiglu(torch.autograd.Function):
 
 
 def rotary(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Queries and keys turned by their positions, and values, each in a tensor of its own.
+    r"""Rotary position embedding: queries and keys rotated by position, values unchanged, each in its own tensor.
 
         (x₁ | x₂) ↦ (x₁ cos − x₂ sin | x₂ cos + x₁ sin),  both halves of a head
 
-    Source: Su et al. 2021, arXiv:2104.09864, eq. 34, with halves for neighbours as in Llama's published weights.
+    Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Differs: pairs are (i, i + d/2), not neighbours, as in Llama's
+    published weights.
 
     Args:
         qkv: (B, T, (heads + 2 kv_heads) · d): query, key and value heads side by side.
-        cos: (B or 1, T, d) of the positions. sin: likewise.
-        heads: query heads. kv_heads: key heads, and value heads.
+        cos: (B or 1, T, d) of the positions.
+        sin: (B or 1, T, d).
+        heads: number of query heads.
+        kv_heads: number of key heads, and of value heads.
 
     Returns:
         q: (B, heads, T, d). k: (B, kv_heads, T, d). v: (B, kv_heads, T, d). All contiguous.

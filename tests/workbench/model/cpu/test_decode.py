@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.workbench.model.test_dense import decoder_of, small
+from tests.workbench.model.cpu.test_dense import decoder_of, small
 from workbench.model.cpu.decode import decode
 from workbench.model.cpu.dense import Dense
 from workbench.model.generate import generate_with

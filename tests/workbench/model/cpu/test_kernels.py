@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from tests.reference.tolerances import EXACT
-from workbench.model.cpu.kernels import causal_attention, linear, merged, rms_norm, rotary, swiglu
+from workbench.model.cpu.kernels import causal_attention, linear, merge_adapters, rms_norm, rotary, swiglu
 
 
 def random(*shape, seed=0, grad=True):
@@ -31,17 +31,17 @@ def plain_linear(x, weight, adapters):
 def test_merging_by_hand():
     # One output: w = (1, 2), a = (3, 4), b = 5, s = 0.1: w + 0.1 · 5 · a = (1 + 1.5, 2 + 2).
     weight, a, b = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([[5.0]])
-    whole = merged(weight, [(a, b, 0.1)])
+    whole = merge_adapters(weight, [(a, b, 0.1)])
     torch.testing.assert_close(whole, torch.tensor([[2.5, 4.0]]))
     assert weight.tolist() == [[1.0, 2.0]]
-    assert not merged(weight, [(a.requires_grad_(), b, 0.1)]).requires_grad
+    assert not merge_adapters(weight, [(a.requires_grad_(), b, 0.1)]).requires_grad
 
 
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_linear_layers_with_adapters_and_their_gradients(with_residual):
     x, weight, loras = random(6, 5), random(9, 5, grad=False), adapters()
     residual = random(6, 9, seed=7) if with_residual else None
-    y = linear(x, merged(weight, loras), loras, residual)
+    y = linear(x, merge_adapters(weight, loras), loras, residual)
     expected = plain_linear(x, weight, loras) + (residual if with_residual else 0)
     torch.testing.assert_close(y, expected, **EXACT)
     leaves = [x, *(w for a, b, _ in loras for w in (a, b) if w.requires_grad), *([residual] if with_residual else [])]
@@ -55,7 +55,7 @@ def test_linear_layers_with_adapters_and_their_gradients(with_residual):
 def test_a_frozen_adapter_gets_no_gradient_and_passes_one_on():
     x, weight = random(3, 5), random(9, 5, grad=False)
     loras = [(a.detach(), b.detach(), s) for a, b, s in adapters()]
-    whole = merged(weight, loras)
+    whole = merge_adapters(weight, loras)
     (of_x,) = torch.autograd.grad(linear(x, whole, loras).sum(), x)
     torch.testing.assert_close(of_x, whole.sum(dim=0).expand(3, 5), **EXACT)
     assert not linear(x.detach(), whole, loras).requires_grad
