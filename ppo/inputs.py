@@ -1,4 +1,4 @@
-"""What a run of post-training reads and writes, opened and checked before any model library is loaded."""
+"""Checks of configuration, files, parent runs and passports, before any model library is loaded."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ PASSPORT_VERSION = 1
 
 
 def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) -> list[str]:
-    """Collect all that is wrong with values, runs, passports, files and folder; returns what was found, a line each."""
+    """Collect every problem of values, runs, passports, files and folder; returns one line per thing that was found."""
     check_values(config, problems)
     lengths = {
         "data.max_prompt_length": config.data.max_prompt_length,
@@ -91,7 +91,7 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
 def read_sides(
     train: Path, heldout: Path | None, *, share: float, seed: int, rules: RowRules | None = None
 ) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to train on and held-out prompts: of two files, or of one that is split by prompt.
+    """Prompts to train on and held-out prompts, from two files or from one file that is split by prompt.
 
     Raises:
         WorkbenchError: from the readers, of both files; one side is empty; a held-out prompt is also a training prompt.
@@ -121,7 +121,7 @@ def read_sides(
 
 
 def check_values(config: PpoConfig, problems: Problems) -> None:
-    """Collect what is wrong with values that have to fit one another."""
+    """Collect problems of values that must fit each other."""
     rollout, section = config.rollout, config.train
     for key, small, large_key, large in (
         ("train.minibatch_size", section.minibatch_size, "rollout.batch_size", rollout.batch_size),
@@ -139,54 +139,54 @@ def check_values(config: PpoConfig, problems: Problems) -> None:
     if rollout.importance_cap > 0 and rollout.engine != "vllm":
         problems.add(
             "rollout.importance_cap",
-            f"needs the probabilities that the engine sampled from, which {rollout.engine} does not tell",
+            f"needs the probabilities that the engine sampled from, which {rollout.engine} does not report",
             expected="0, or rollout.engine=vllm",
             remedy="rollout.importance_cap=0",
         )
     if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
         problems.add(
             "reward.kl_estimator",
-            "k1 has no gradient on average, so as a loss it would hold nothing back",
+            "k1 has no gradient on average, so as a loss it would not hold the policy back",
             expected="k2 or k3 with reward.kl_in=loss",
             remedy="reward.kl_estimator=k2",
         )
     if section.ptx_coef > 0 and config.data.demonstrations is None:
         problems.add(
             "data.demonstrations",
-            "is missing, but train.ptx_coef asks for demonstrations to imitate",
+            "is missing, but train.ptx_coef > 0 needs demonstrations",
             expected="a file of demonstrations",
             remedy="data.demonstrations=FILE, or train.ptx_coef=0",
         )
 
 
 def check_passports(rewards: Sequence[RunFolder], *, force: bool) -> dict[str, list[str]]:
-    """Every reward run has passed its examination, as it is now.
+    """Check that every reward run, with its present files, has a passport that passes.
 
     Args:
         rewards: the reward runs, as named in `model.reward`.
-        force: go on all the same.
+        force: train anyway.
 
     Returns:
-        Run → what is wrong with its passport; empty unless forced.
+        Run → objections to its passport; empty unless forced.
 
     Raises:
-        WorkbenchError: a passport is missing, fails, or is of other weights, and `force` is not set.
+        WorkbenchError: a passport is missing, fails, or belongs to other weights, and `force` is not set.
     """
-    problems = {str(reward.path): objections(reward) for reward in rewards}
-    problems = {run: found for run, found in problems.items() if found}
-    if problems and not force:
-        run, found = next(iter(problems.items()))
+    every = {str(reward.path): objections(reward) for reward in rewards}
+    refused = {run: reasons for run, reasons in every.items() if reasons}
+    if refused and not force:
+        run, reasons = next(iter(refused.items()))
         raise WorkbenchError(
             run,
-            f"PPO is refused against this reward model: {', '.join(found)}",
+            f"PPO is refused against this reward model: {', '.join(reasons)}",
             expected=f"a passport that passes (see {Path(run) / 'passport.html'})",
-            remedy=f"python -m reward passport {run} examines it; --force (model.force=true) goes on, on the record",
+            remedy=f"python -m reward passport {run} examines it; --force (model.force=true) overrides it",
         )
-    return problems
+    return refused
 
 
 def objections(reward: RunFolder) -> list[str]:
-    """What is wrong with a run's passport: the checks that fail, or one sentence; nothing where it passes.
+    """Objections to a run's passport: the checks that fail, or one sentence; empty if it passes.
 
     Raises:
         WorkbenchError: the file is broken.
@@ -200,13 +200,13 @@ def objections(reward: RunFolder) -> list[str]:
         failed, files = list(passport["failed"]), dict(passport["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise WorkbenchError(
-            path, f"is no passport ({error})", remedy=f"python -m reward passport {reward.path}"
+            path, f"is not a passport ({error})", remedy=f"python -m reward passport {reward.path}"
         ) from None
     if version != PASSPORT_VERSION:
-        return [f"its passport is of version {version}, not {PASSPORT_VERSION}"]
+        return [f"its passport has version {version}, not {PASSPORT_VERSION}"]
     changed = [name for name, digest in files.items() if _digest(reward.path / name) != digest]
     if changed or not files:
-        return [f"its passport is of other weights ({', '.join(changed) or 'none'})"]
+        return [f"its passport belongs to other weights ({', '.join(changed) or 'none'})"]
     if outcome == "pass":
         return []
     return [f"check {name} fails" for name in failed] or ["its passport fails"]
@@ -214,7 +214,7 @@ def objections(reward: RunFolder) -> list[str]:
 
 def forced_text(forced: dict[str, list[str]]) -> str:
     """For the model card."""
-    return "; ".join(f"`{run}`: {', '.join(found)}" for run, found in forced.items())
+    return "; ".join(f"`{run}`: {', '.join(reasons)}" for run, reasons in forced.items())
 
 
 def _digest(path: Path) -> str | None:

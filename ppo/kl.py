@@ -2,9 +2,9 @@
 
 With r = ρ/π at a token sampled from π:   k1 = −log r,   k2 = ½ (log r)²,   k3 = (r − 1) − log r
 
-In the reward, k1 is the default: what its dropped gradient would add has mean 0, and that of k3 has not. As a loss,
-k2 is: its gradient, (log π − log ρ) ∇log π, is that of the KL itself; k1's gradient is 0 on average, k3's is that of
-the KL in the other direction.
+In the reward, k1 is the default: the gradient that a reward drops has mean 0 for k1, but not for k3. As a loss, k2 is
+the one to use: its gradient, (log π − log ρ) ∇log π, is that of the KL itself. k1's gradient is 0 on average, and k3's
+is that of KL(reference ‖ policy).
 
 Source: Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html.
 """
@@ -36,7 +36,7 @@ ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": kl_k1, "k2": 
 
 
 def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, episodes: int) -> float:
-    """The next KL coefficient of a controller that holds the KL near a target.
+    """The next KL coefficient of a controller that keeps the KL near a target.
 
         β ← β · (1 + clip(kl/target − 1, ±0.2) · episodes/horizon)
 
@@ -45,8 +45,8 @@ def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float,
     Args:
         kl_coef: β now.
         kl: mean KL of the last rollout, nats per response.
-        target: wished KL, nats per response.
-        horizon: episodes over which a persistent error of 20 % changes β by 20 %.
+        target: desired KL, nats per response.
+        horizon: episodes in which a persistent error of 20 % or more changes β by 20 %.
         episodes: responses in the last rollout.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)

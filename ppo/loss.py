@@ -1,7 +1,7 @@
 """The losses of PPO, as sums over real tokens divided by a given count. Pure.
 
 Shapes: b = rows of a micro-batch, R = response tokens. `tokens` is the number of real tokens of the whole minibatch, so
-that accumulating micro-batches of different lengths equals one large batch.
+accumulated micro-batches of different lengths equal one large batch.
 """
 
 import torch
@@ -31,10 +31,11 @@ def policy_loss(
         loss: scalar. stats: sums over real tokens, detached: `approx_kl` (½(Δ log p)²), `clip_fraction`, `ratio`.
     """
     assert new_logprobs.shape == old_logprobs.shape == advantages.shape == mask.shape
-    difference = (new_logprobs - old_logprobs) * mask
+    difference = (new_logprobs - old_logprobs) * mask  # (b, R); 0 on padding, so its ratio is 1 and stays finite
     ratio = difference.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    # The larger of the two losses: moving past the range gains nothing, but moving back from a bad step still does.
     loss = (torch.maximum(unclipped, clipped) * mask).sum() / tokens
     with torch.no_grad():
         stats = {
@@ -48,12 +49,12 @@ def policy_loss(
 def truncated_importance_weights(
     old_logprobs: Tensor, sampling_logprobs: Tensor, mask: Tensor, *, cap: float
 ) -> Tensor:
-    """Weights for responses that another distribution than the policy's was asked for.
+    """Truncated importance weights of tokens that were sampled from a distribution other than the policy's.
 
         w = min(exp(log π_old − log μ), cap)
 
-    μ is what an engine with other numerics drew from. With E_μ in place of E_π, w makes the gradient unbiased up to the
-    truncation, which bounds its variance.
+    μ is the distribution of an engine with other numerics. Without truncation, w makes the gradient under μ unbiased;
+    truncation bounds its variance.
 
     Source: Ionides 2008, "Truncated importance sampling", eq. 3; on a token's ratio as in Espeholt et al. 2018,
     arXiv:1802.01561, eq. 1 (ρ̄), and Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
@@ -101,7 +102,7 @@ def value_loss(
 
 
 def kl_loss(new_logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, *, estimator: str, tokens: int) -> Tensor:
-    """KL to the reference as a loss of its own, instead of a penalty in the reward.
+    """KL to the reference as a term of the loss instead of a penalty in the reward.
 
         L = Σ k(log π_new, log ρ) / tokens
 

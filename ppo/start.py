@@ -1,14 +1,13 @@
-"""What starts a run: its roles on one base, its data, its optimizers and state, new or from a checkpoint."""
+"""The start of a run: data, roles on one base, optimizers and state, new or from a checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from ppo.checks import check_reference_is_not_base
-from ppo.config import PpoConfig
+from ppo.config import PpoConfig, PromptSection
 from ppo.inputs import read_sides
 from ppo.rollout import PromptSet
 from ppo.sampler import Engine, open_engine
@@ -48,9 +47,7 @@ class Run:
     engine: Engine
     optimizers: Optimizers
     state: State
-    prompts: PromptSet
-    heldout: PromptSet
-    demonstrations: Demonstrations | None
+    data: Data
     tracker: Tracker | NoTracker
     processes: Processes
 
@@ -88,9 +85,7 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
         engine,
         optimizers,
         state,
-        data.prompts,
-        data.heldout,
-        data.demonstrations,
+        data,
         session.tracker,
         session.processes,
     )
@@ -144,34 +139,19 @@ def open_roles(
 def load_data(config: PpoConfig, tokenizer: PreTrainedTokenizerBase, files: dict[str, Path], rules: RowRules) -> Data:
     """Prompts, held-out prompts, and demonstrations if `train.ptx_coef` > 0, as token ids."""
     prompts, heldout = load_prompts(
-        tokenizer,
-        train=files["train"],
-        heldout=files.get("heldout"),
-        heldout_share=config.data.heldout_share,
-        max_prompt_length=config.data.max_prompt_length,
-        seed=config.run.seed,
-        rules=rules,
+        tokenizer, files["train"], files.get("heldout"), config.data, seed=config.run.seed, rules=rules
     )
-    demonstrations = None
-    if config.train.ptx_coef > 0:
-        demonstrations = load_demonstrations(
-            tokenizer,
-            files["demonstrations"],
-            max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
-            number=config.train.minibatch_size,
-            device=default_device(),
-            rules=rules,
-        )
+    wanted = config.train.ptx_coef > 0
+    demonstrations = load_demonstrations(tokenizer, files["demonstrations"], config, rules) if wanted else None
     return Data(prompts, heldout, demonstrations)
 
 
 def load_prompts(
     tokenizer: PreTrainedTokenizerBase,
-    *,
     train: Path,
     heldout: Path | None,
-    heldout_share: float,
-    max_prompt_length: int,
+    section: PromptSection,
+    *,
     seed: int,
     rules: RowRules | None = None,
 ) -> tuple[PromptSet, PromptSet]:
@@ -180,30 +160,19 @@ def load_prompts(
     Raises:
         WorkbenchError: from the readers; nothing is left on one side; a held-out prompt is also a training prompt.
     """
-    records, held_out = read_sides(train, heldout, share=heldout_share, seed=seed, rules=rules)
-    return tuple(  # type: ignore[return-value]
-        _encode(tokenizer, side, max_prompt_length, place, rules)
-        for side, place in ((records, train), (held_out, heldout or train))
-    )
+    records, held_out = read_sides(train, heldout, share=section.heldout_share, seed=seed, rules=rules)
 
+    def encoded(records: list[Prompt], path: Path) -> PromptSet:
+        prompts = encode_prompts(tokenizer, records, max_length=section.max_prompt_length, source=path, rules=rules)
+        return PromptSet([records[i] for i in prompts.kept], [row["prompt_ids"] for row in prompts.rows])
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, records: list[Prompt], limit: int, place: Path, rules: RowRules | None
-) -> PromptSet:
-    encoded = encode_prompts(tokenizer, records, max_length=limit, source=place, rules=rules)
-    return PromptSet([records[i] for i in encoded.kept], [row["prompt_ids"] for row in encoded.rows])
+    return encoded(records, train), encoded(held_out, heldout or train)
 
 
 def load_demonstrations(
-    tokenizer: PreTrainedTokenizerBase,
-    path: Path,
-    *,
-    max_length: int,
-    number: int,
-    device: torch.device,
-    rules: RowRules | None = None,
+    tokenizer: PreTrainedTokenizerBase, path: Path, config: PpoConfig, rules: RowRules
 ) -> Demonstrations:
-    """Read and encode them; those longer than `max_length` tokens are left out, and counted.
+    """Demonstrations for the auxiliary SFT loss; those longer than prompt and response may be are skipped and counted.
 
     Raises:
         WorkbenchError: from the readers; all are too long.
@@ -211,16 +180,16 @@ def load_demonstrations(
     rows = encode_demonstrations(
         tokenizer,
         read_demonstrations(path, rules),
-        max_length=max_length,
+        max_length=config.data.max_prompt_length + config.rollout.max_new_tokens,
         source=path,
         rules=rules,
         limit_name="data.max_prompt_length + rollout.max_new_tokens",
     ).rows
-    split = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
+    prompt_lengths = [len(row["completion_mask"]) - sum(row["completion_mask"]) for row in rows]
     return Demonstrations(
-        [row["input_ids"][:n] for row, n in zip(rows, split, strict=True)],
-        [row["input_ids"][n:] for row, n in zip(rows, split, strict=True)],
-        number,
+        [row["input_ids"][:n] for row, n in zip(rows, prompt_lengths, strict=True)],
+        [row["input_ids"][n:] for row, n in zip(rows, prompt_lengths, strict=True)],
+        config.train.minibatch_size,
         tokenizer.pad_token_id,
-        device,
+        default_device(),
     )

@@ -109,7 +109,7 @@ def _collect(run: Run, iteration: int) -> Rollout:
     """Sample and score responses to this iteration's prompts."""
     section = run.config.rollout
     prompts = prompts_of_iteration(
-        run.prompts, iteration, section.batch_size, run.config.run.seed, section.responses_per_prompt
+        run.data.prompts, iteration, section.batch_size, run.config.run.seed, section.responses_per_prompt
     )
     with divergence_explained(run.folder, run.state, iteration):
         run.engine.refresh()
@@ -142,7 +142,7 @@ def _update(run: Run, rollout: Rollout, targets: Targets, iteration: int) -> dic
         run.config,
         run.state.kl_coef,
         run.processes,
-        run.demonstrations,
+        run.data.demonstrations,
     )
     with divergence_explained(run.folder, run.state, iteration):
         metrics = update.run(
@@ -182,7 +182,7 @@ def _warn(run: Run, metrics: dict[str, float], iteration: int) -> None:
 
 def _evaluate(run: Run, step: int) -> dict[str, float]:
     """Answer the held-out prompts, log metrics and samples, and note the held-out reward."""
-    config, prompts = run.config, run.heldout
+    config, prompts = run.config, run.data.heldout
     prompts = prompts.take(list(range(min(config.evaluation.prompts, len(prompts)))))
     with divergence_explained(run.folder, run.state, step):
         run.engine.refresh()

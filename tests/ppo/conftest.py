@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ppo.config import PpoConfig
+from ppo.config import PpoConfig, PromptSection
 from ppo.rollout import PromptSet, Rollout, score_rows
 from ppo.start import load_prompts, open_roles
 from tests.conftest import load_phase
@@ -80,9 +80,8 @@ def roles(open_again: Callable[..., Roles]) -> Roles:
 @pytest.fixture
 def prompts(roles: Roles, prompt_file: Path) -> PromptSet:
     """Training prompts, 8 to 16 of them."""
-    train, _ = load_prompts(
-        roles.tokenizer, train=prompt_file, heldout=None, heldout_share=0.25, max_prompt_length=64, seed=0
-    )
+    section = PromptSection(train="", heldout_share=0.25, max_prompt_length=64)
+    train, _ = load_prompts(roles.tokenizer, prompt_file, None, section, seed=0)
     return train
 
 

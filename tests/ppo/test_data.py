@@ -2,6 +2,7 @@
 
 import pytest
 
+from ppo.config import PromptSection
 from ppo.rollout import PromptSet, prompts_of_iteration
 from ppo.start import load_prompts
 from tests.conftest import user, write_jsonl
@@ -67,6 +68,5 @@ def test_one_file_for_both_is_split(tiny_base, prompt_file):
 
 
 def load(base, train, heldout):
-    return load_prompts(
-        load_tokenizer(str(base)), train=train, heldout=heldout, heldout_share=0.25, max_prompt_length=64, seed=0
-    )
+    section = PromptSection(train="", heldout_share=0.25, max_prompt_length=64)
+    return load_prompts(load_tokenizer(str(base)), train, heldout, section, seed=0)

@@ -35,8 +35,8 @@ def test_a_passport_that_passes_is_enough(tmp_path):
     [
         ({"outcome": "fail", "failed": ["brier", "probe/pad"]}, "check brier fails, check probe/pad fails"),
         ({"outcome": "fail"}, "its passport fails"),
-        ({"version": 2}, "its passport is of version 2, not 1"),
-        ({"weights": b"others"}, "its passport is of other weights (head.safetensors)"),
+        ({"version": 2}, "its passport has version 2, not 1"),
+        ({"weights": b"others"}, "its passport belongs to other weights (head.safetensors)"),
     ],
 )
 def test_any_other_is_refused_with_its_reason(tmp_path, given, objection):
@@ -53,7 +53,7 @@ def test_a_missing_one_and_a_broken_one(tmp_path):
     (tmp_path / "none").mkdir()
     assert objections(RunFolder(tmp_path / "none")) == ["it has no passport"]
     (tmp_path / "none/passport.json").write_text("{", encoding="utf-8")
-    with pytest.raises(WorkbenchError, match="is no passport"):
+    with pytest.raises(WorkbenchError, match="is not a passport"):
         objections(RunFolder(tmp_path / "none"))
 
 
