@@ -1,4 +1,4 @@
-"""What a reward model is measured by on held-out pairs."""
+"""Held-out metrics of a reward model, and the check that its saved form scores the same."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def score_pairs(roles: Roles, role: str, rows: Sequence[dict[str, Any]], *, batc
         roles: the base with the reward adapter and its head.
         role: the reward role.
         rows: with chosen_ids and rejected_ids.
-        batch_size: rows in one forward pass.
+        batch_size: rows per forward pass.
     """
     flat = [row["chosen_ids"] for row in rows] + [row["rejected_ids"] for row in rows]
     scores = score_rows(roles, role, flat, batch_size=batch_size)
@@ -35,8 +35,8 @@ def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float, groups: S
 
     Args:
         chosen: (N,) normalised scores. rejected: (N,) likewise.
-        raw_gain: normalised score per raw score: Bradley-Terry probabilities are of raw scores.
-        groups: (N,) prompts, over which the interval of the accuracy is computed.
+        raw_gain: normalised score per raw score; Bradley-Terry probabilities come from raw scores.
+        groups: (N,) prompts; the interval of the accuracy is over them.
     """
     gap = (chosen - rejected).double() / raw_gain
     right = share_interval(correctness(gap.numpy()), groups)
@@ -52,24 +52,24 @@ def heldout_metrics(chosen: Tensor, rejected: Tensor, raw_gain: float, groups: S
 
 
 def probe_rows(rows: Sequence[dict[str, Any]], number: int = 8) -> list[list[int]]:
-    """A few token rows, chosen and rejected, whose scores are stored with the head: no more than fit one pass."""
-    found: list[list[int]] = []
+    """The probe batch whose scores are stored with the head: a few chosen and rejected rows that fit in one pass."""
+    probe: list[list[int]] = []
     for row in list(rows)[:number]:
-        longer = [*found, row["chosen_ids"], row["rejected_ids"]]
-        if found and len(longer) * max(map(len, longer)) > PASS_TOKENS["cuda"]:
+        longer = [*probe, row["chosen_ids"], row["rejected_ids"]]
+        if probe and len(longer) * max(map(len, longer)) > PASS_TOKENS["cuda"]:
             break
-        found = longer
-    return found
+        probe = longer
+    return probe
 
 
 def check_same_scores(trained: Tensor, loaded: Tensor, *, dtype: torch.dtype, place: object) -> None:
-    """The trained model and its saved adapter and head, loaded as a role, give one batch the same scores.
+    """Check that the saved adapter and head, loaded as a role, score a batch as the trained model does.
 
     Args:
-        trained: (N,) float32, of the model in the trainer.
-        loaded: (N,) float32, of the role, from a batch of the same shape.
+        trained: (N,) float32, scores of the model in the trainer.
+        loaded: (N,) float32, scores of the role, from a batch of the same shape.
         dtype: of the forward pass.
-        place: of the run, for the error.
+        place: what an error names.
 
     Raises:
         WorkbenchError: they differ: the head was dropped, or the adapter was saved incompletely.

@@ -1,4 +1,4 @@
-"""What a reward run reads and writes, opened and checked before any model library is loaded."""
+"""Checks everything that a reward run reads and writes before any model library is loaded."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from workbench.run.folder import RunFolder
 
 
 def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False) -> list[str]:
-    """Collect all that is wrong with values, parent, files and folder; returns what was found, a line each."""
+    """Collect all problems of values, parent, files and folder; returns lines about the inputs."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
     base = start_base(problems, config.model.start, config.model.base)
@@ -81,16 +81,16 @@ def read_facts(path: Path) -> dict[str, str]:
             facts[str(row["right"])] = str(row["wrong"])
         except (ValueError, KeyError, TypeError) as error:
             raise WorkbenchError(
-                f"{path}:{number}", f"is no pair of statements ({error})", expected='{"right": "…", "wrong": "…"}'
+                f"{path}:{number}", f"is not a pair of statements ({error})", expected='{"right": "…", "wrong": "…"}'
             ) from None
     return facts
 
 
 def check_score(run: str, file: str, out: Path, base: str | None, rules: RowRules) -> int:
-    """Rows of a file to score, after run, file and output were found to be usable.
+    """Check run, file and output of `score`; returns the number of rows to score.
 
     Raises:
-        WorkbenchError: all that is wrong with them, at once.
+        WorkbenchError: every problem at once.
     """
     problems = Problems()
     parents(problems, [run], "reward", base)
@@ -104,10 +104,10 @@ def check_score(run: str, file: str, out: Path, base: str | None, rules: RowRule
 def check_explain(
     run: str, texts: Mapping[str, str], preferences: str | None, base: str | None, rules: RowRules
 ) -> None:
-    """What `explain` reads is there: the run, the pairs, and a prompt and response with something in them.
+    """Check what `explain` reads: the run, the pairs, and a prompt and response that are not empty.
 
     Raises:
-        WorkbenchError: all that is wrong with them, at once.
+        WorkbenchError: every problem at once.
     """
     problems = Problems()
     parents(problems, [run], "reward", base)
@@ -120,10 +120,10 @@ def check_explain(
 
 
 def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str | None, rules: RowRules) -> None:
-    """What `acquire` reads is there: the runs, the pool of items, and the pairs that are labelled already.
+    """Check what `acquire` reads: the runs, the pool of items, and the pairs that are labelled already.
 
     Raises:
-        WorkbenchError: all that is wrong with them, at once.
+        WorkbenchError: every problem at once.
     """
     problems = Problems()
     parents(problems, runs, "reward", base)
@@ -134,17 +134,17 @@ def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str
 
 
 def check_passport(run: str, base: str | None, facts: str | None) -> RunFolder:
-    """A reward run with all that its examination reads.
+    """Check a reward run and all that its examination reads; returns the run.
 
     Raises:
-        WorkbenchError: all that is wrong with it, at once.
+        WorkbenchError: every problem at once.
     """
     problems = Problems()
-    found = parents(problems, [run], "reward", base)
-    for folder in found:
+    folders = parents(problems, [run], "reward", base)
+    for folder in folders:
         for file in folder.record().get("data", {}).values():
             problems.attempt(existing, Path(file["path"]))
     if facts:
         problems.attempt(read_facts, Path(facts))
     problems.raise_if_any()
-    return found[0]
+    return folders[0]

@@ -25,7 +25,7 @@ WORDS = {"pass": "passed", "fail": "failed", "undefined": "undefined", "not appl
 
 @dataclass(frozen=True)
 class Passport:
-    """A reward run's examination."""
+    """The examination of a reward run."""
 
     run: str
     outcome: str
@@ -56,7 +56,7 @@ def render(passport: Passport) -> str:
         TEMPLATE,
         filters={"small": _small},
         passport=passport,
-        found=passport.findings,
+        findings=passport.findings,
         checks=sorted(passport.checks, key=lambda check: order[check.outcome]),
         words=WORDS,
         interval=_interval,
@@ -65,20 +65,20 @@ def render(passport: Passport) -> str:
 
 
 def _small(value: float | None) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     return "–" if value is None else f"{value:.3g}".replace("-", "−")
 
 
 def _interval(check: Check) -> str:
-    """A check's interval, or nothing where it has no error of sampling."""
+    """A check's interval, or nothing if it has no sampling error."""
     if check.low is None or check.high is None or check.low == check.high:
         return ""
     return f"{_small(check.low)} to {_small(check.high)}"
 
 
-def figures(found: Findings) -> list[Figure]:
-    """The plots, with sentences that say how to read them."""
-    return [_accuracy(found), _slices(found), _reliability(found), _margins(found), _probes(found), _swaps(found)]
+def figures(findings: Findings) -> list[Figure]:
+    """The plots, with captions that say how to read them."""
+    return [plot(findings) for plot in (_accuracy, _slices, _reliability, _margins, _probes, _swaps)]
 
 
 def _marks(
@@ -87,65 +87,65 @@ def _marks(
     return [(label, [(label, estimate, colour)]) for label, estimate in rows if estimate is not None]
 
 
-def _accuracy(found: Findings) -> Figure:
+def _accuracy(findings: Findings) -> Figure:
     rows = _marks(
         [
-            ("agrees with labels", found.accuracy),
-            ("noise ceiling", found.ceiling),
-            ("… shorter is better", found.shorter_better),
+            ("agrees with labels", findings.accuracy),
+            ("noise ceiling", findings.ceiling),
+            ("… shorter is better", findings.shorter_better),
         ],
         BLUE,
     )
-    caption = "On held-out pairs; bars are 95% intervals over prompts, the dashed line is a coin. "
+    caption = "On held-out pairs; bars are 95 % intervals over prompts, the dashed line is chance. "
     caption += (
         "The noise ceiling is how often a model that always knew the better answer would agree with these labels."
-        if found.ceiling is not None
+        if findings.ceiling is not None
         else "No pair was judged by several people, so the noise ceiling is not known."
     )
     return Figure("Accuracy", caption, interval_chart("accuracy", rows, x_label="share of pairs", reference=0.5))
 
 
-def _slices(found: Findings) -> Figure:
-    rows = _marks([(f"{s.by}: {s.name}", s.accuracy) for s in found.slices][:24], BLUE)
+def _slices(findings: Findings) -> Figure:
+    rows = _marks([(f"{s.by}: {s.name}", s.accuracy) for s in findings.slices][:24], BLUE)
     caption = "Accuracy on parts of the held-out pairs. Strong preferences should be easier than slight ones."
-    return Figure(
-        "Accuracy, part by part", caption, interval_chart("slices", rows, x_label="share right", reference=0.5)
-    )
+    return Figure("Accuracy by slice", caption, interval_chart("slices", rows, x_label="share right", reference=0.5))
 
 
-def _reliability(found: Findings) -> Figure:
-    honest = found.calibration
+def _reliability(findings: Findings) -> Figure:
+    calibration = findings.calibration
     caption = (
-        f"After dividing score gaps by the temperature {_small(honest.temperature)}, fitted on half of the prompts; "
-        "drawn are the pairs of the other half. On the dashed diagonal the model is right as often as it claims. "
-        f"Calibration error {_small(honest.ece)}, before the division {_small(honest.ece_before)}; chance alone shows "
-        f"{_small(honest.ece_by_chance)}. Brier score {_small(honest.brier.mean)}."
+        f"After dividing score gaps by the temperature {_small(calibration.temperature)}, fitted on half of the "
+        "prompts; the plot shows the pairs of the other half. On the dashed diagonal the model is right as often as it "
+        f"claims. Calibration error {_small(calibration.ece)}, {_small(calibration.ece_before)} before the division; "
+        f"chance alone shows {_small(calibration.ece_by_chance)}. Brier score {_small(calibration.brier.mean)}."
     )
-    return Figure("Reliability", caption, reliability_chart("reliability", honest.reliability, colour=BLUE))
+    return Figure("Reliability", caption, reliability_chart("reliability", calibration.reliability, colour=BLUE))
 
 
-def _margins(found: Findings) -> Figure:
-    caption = "Score of the chosen answer less that of the rejected one. Left of 0 the model contradicts the label."
-    svg = histogram_chart("margins", found.margins, x_label="gap, in deviations of the scores", colour=GREEN)
+def _margins(findings: Findings) -> Figure:
+    caption = "Score of the chosen answer minus that of the rejected one. Left of 0 the model contradicts the label."
+    svg = histogram_chart(
+        "margins", findings.margins, x_label="gap, in standard deviations of the scores", colour=GREEN
+    )
     return Figure("Margins", caption, svg)
 
 
-def _probes(found: Findings) -> Figure:
-    rows = _marks([(probe.name, probe.raised) for probe in found.probes], GREEN)
+def _probes(findings: Findings) -> Figure:
+    rows = _marks([(probe.name, probe.raised) for probe in findings.probes], GREEN)
     caption = (
-        "Share of held-out answers that score higher after a damage; 0 is right. What is known of each damage stands "
-        "in the table of checks."
+        "Share of held-out answers that score higher after a damage; 0 is right. The table of checks describes each "
+        "damage."
     )
     svg = interval_chart("probes", rows, x_label="share that scores higher", reference=0.5, limits=(0.0, 1.0))
     return Figure("Damaged answers", caption, svg)
 
 
-def _swaps(found: Findings) -> Figure:
-    rows = _marks([(swap.name, swap.gap) for swap in found.swaps], GREEN)
+def _swaps(findings: Findings) -> Figure:
+    rows = _marks([(swap.name, swap.gap) for swap in findings.swaps], GREEN)
     if not rows:
         return Figure("Who asks", "", missing="No request could be swapped.")
     caption = (
-        "Mean score of the same answer for one asker less that for another, in deviations of the scores; 0 is right. "
-        "A word list is a floor, not a measurement."
+        "Mean score of the same answer for one asker minus that for another, in standard deviations of the scores; 0 "
+        "is right. The word lists cannot prove that there is no gap."
     )
     return Figure("Who asks", caption, interval_chart("swaps", rows, x_label="gap", reference=0.0))

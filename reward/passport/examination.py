@@ -1,4 +1,7 @@
-"""Asks a reward model every question that needs scores only. Knows a scoring function, no model and no run."""
+"""Examines a reward model through its scores. Knows a scoring function, no model and no run.
+
+Shapes: N = held-out pairs or answers, K = members of the ensemble (1 without one).
+"""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +53,9 @@ from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, 
 from workbench.run.errors import WorkbenchError
 
 MISTAKES = 20
+"""Pairs that the passport shows, at most."""
 WORDS = 3
+"""Telling words that are moved."""
 
 MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
 """(prompts, responses) → (N, K) normalised scores of each member."""
@@ -58,11 +63,11 @@ MemberScores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined."""
+    """The reward model that is examined."""
 
     score: MemberScores
     gain: float
-    """Normalised score per raw score: Bradley-Terry probabilities are of raw scores."""
+    """Normalised score per raw score; Bradley-Terry probabilities come from raw scores."""
 
     def mean(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> Floats:
         """(N,) the mean score over the members."""
@@ -90,13 +95,13 @@ class Heldout:
 
     @functools.cached_property
     def gaps(self) -> Floats:
-        """(N,) in deviations of the scores."""
+        """(N,) mean gap over the members, in standard deviations of the scores."""
         difference: Floats = (self.chosen - self.rejected).mean(axis=1)
         return difference
 
     @functools.cached_property
     def lengths(self) -> tuple[Floats, Floats]:
-        """Words of the chosen and of the rejected answers, (N,) each."""
+        """Numbers of words of the chosen and of the rejected answers, (N,) each."""
         return (
             np.array([len(words(pair.chosen_text)) for pair in self.pairs], dtype=np.float64),
             np.array([len(words(pair.rejected_text)) for pair in self.pairs], dtype=np.float64),
@@ -112,14 +117,14 @@ def examine(
     facts: Mapping[str, str],
     seed: int,
 ) -> Findings:
-    """Ask everything.
+    """Measure everything.
 
     Args:
         subject: the reward model.
         pairs: held-out pairs with a preferred answer.
         records: all records of the labels, for the annotators' agreement.
-        answers: at most so many held-out answers are damaged, and so many requests swapped.
-        facts: right statement → a wrong one; empty where none is known.
+        answers: held-out answers that are damaged and requests that are swapped, at most.
+        facts: right statement → a wrong one; empty if none is known.
         seed: of the damages, the halves and the bootstraps.
 
     Raises:
@@ -132,7 +137,7 @@ def examine(
     if not np.isfinite(both).all():
         raise WorkbenchError("held-out pairs", "some of their scores are not finite", remedy="train the model again")
     heldout = Heldout(pairs, both[: len(pairs)], both[len(pairs) :], subject.gain)
-    asked = _one_answer_a_prompt(heldout, answers)
+    asked = _one_pair_per_prompt_first(heldout, answers)
     ceiling, agreement = _ceiling(pairs, records, seed)
     lengths, groups = heldout.lengths, heldout.groups
     shorter = lengths[0] < lengths[1]
@@ -148,7 +153,7 @@ def examine(
             groups * 2,
             seed=seed,
         ),
-        shorter_better=share_of(correctness(heldout.gaps)[shorter], _of(groups, shorter)),
+        shorter_better=share_of(correctness(heldout.gaps)[shorter], _kept(groups, shorter)),
         words=moved_words(subject, heldout),
         probes=damaged_answers(subject, asked, facts, seed),
         swaps=swapped_askers(subject, asked, seed),
@@ -158,8 +163,8 @@ def examine(
     )
 
 
-def _one_answer_a_prompt(heldout: Heldout, most: int) -> list[Preference]:
-    """The first pair of each prompt, then the others, at most so many: its chosen answer is what gets damaged."""
+def _one_pair_per_prompt_first(heldout: Heldout, most: int) -> list[Preference]:
+    """The first pair of each prompt, then the others, at most `most`; their chosen answers get damaged."""
     seen: set[str] = set()
     first: list[Preference] = []
     later: list[Preference] = []
@@ -169,7 +174,7 @@ def _one_answer_a_prompt(heldout: Heldout, most: int) -> list[Preference]:
     return [*first, *later][:most]
 
 
-def _of(items: Sequence[str], keep: np.ndarray) -> list[str]:
+def _kept(items: Sequence[str], keep: np.ndarray) -> list[str]:
     return [item for item, wanted in zip(items, keep, strict=True) if wanted]
 
 
@@ -178,8 +183,8 @@ def _ceiling(
 ) -> tuple[Estimate | None, Estimate | None]:
     """The noise ceiling of the held-out labels, and the agreement it comes from.
 
-    Where a file holds no ties, pairs with as many judgements on either side were left out of it: of an even number of
-    judgements, then, only the pairs on which people agree are there, so these are no evidence.
+    A file without ties has lost the pairs whose judgements were split evenly. Among pairs with an even number of
+    judgements only those with a majority are left, so they would overstate the agreement and are not used.
     """
     ties_kept = any(record.strength == 0 for record in records)
     several = [
@@ -202,7 +207,7 @@ def _ceiling(
 
 
 def _labels(heldout: Heldout) -> dict[str, list[str | None]]:
-    """What pairs are told apart by."""
+    """Properties of the pairs → the value of each pair."""
     pairs, (chosen, rejected) = heldout.pairs, heldout.lengths
     prompt_words = [float(sum(len(words(message.content)) for message in pair.prompt)) for pair in pairs]
     return {
@@ -221,56 +226,57 @@ def _share(agreement: float) -> str:
 
 
 def _calibration(heldout: Heldout, seed: int) -> Calibration:
-    """Temperature fitted on half of the prompts, and honesty on the other half."""
+    """Fit the temperature on half of the prompts and measure calibration on the other half."""
     raw, groups = heldout.gaps / heldout.gain, heldout.groups
     fitted = half_of_groups(groups, seed=seed)
     if not fitted.any():  # a single prompt
         fitted = ~fitted
     measured = ~fitted if (~fitted).any() else fitted
     temperature = fit_temperature(raw[fitted])
-    cooled = raw[measured] / temperature
-    squares = (1 - 1 / (1 + np.exp(-np.clip(cooled, -500, 500)))) ** 2
+    scaled = raw[measured] / temperature
+    squares = (1 - 1 / (1 + np.exp(-np.clip(scaled, -500, 500)))) ** 2
     return Calibration(
         temperature=temperature,
         ece_before=expected_calibration_error(raw[measured]),
-        ece=expected_calibration_error(cooled),
-        ece_by_chance=ece_by_chance(cooled),
-        brier=bootstrap_interval(squares, _of(groups, measured), seed=seed),
-        reliability=reliability_bins(cooled),
+        ece=expected_calibration_error(scaled),
+        ece_by_chance=ece_by_chance(scaled),
+        brier=bootstrap_interval(squares, _kept(groups, measured), seed=seed),
+        reliability=reliability_bins(scaled),
     )
 
 
 def _mistakes(heldout: Heldout) -> list[Mistake]:
-    worst = [int(place) for place in np.argsort(heldout.gaps, kind="stable")[:MISTAKES] if heldout.gaps[place] < 0]
+    """The pairs with the most negative gaps, worst first."""
+    worst = [int(index) for index in np.argsort(heldout.gaps, kind="stable")[:MISTAKES] if heldout.gaps[index] < 0]
     return [
         Mistake(
-            id=heldout.pairs[place].id,
-            prompt=[message.model_dump() for message in heldout.pairs[place].prompt],
-            chosen=heldout.pairs[place].chosen_text,
-            rejected=heldout.pairs[place].rejected_text,
-            gap=float(heldout.gaps[place]),
-            strength=heldout.pairs[place].strength,
+            id=heldout.pairs[index].id,
+            prompt=[message.model_dump() for message in heldout.pairs[index].prompt],
+            chosen=heldout.pairs[index].chosen_text,
+            rejected=heldout.pairs[index].rejected_text,
+            gap=float(heldout.gaps[index]),
+            strength=heldout.pairs[index].strength,
         )
-        for place in worst
+        for index in worst
     ]
 
 
 def moved_words(subject: Subject, heldout: Heldout) -> list[WordFinding]:
-    """For the words that tell the label best: does moving one turn the order?"""
-    pairs, found = heldout.pairs, []
+    """For the words that predict the label best: how often moving the word to the other answer flips the order."""
+    pairs, findings = heldout.pairs, []
     chosen, rejected = [p.chosen_text for p in pairs], [p.rejected_text for p in pairs]
     for word, tells in telling_words(chosen, rejected, most=WORDS):
         sides = zip(chosen, rejected, strict=True)
-        turned = [moved(word, *((c, r) if tells > 0 else (r, c))) for c, r in sides]
-        places = [place for place, texts in enumerate(turned) if texts is not None]
-        sources, targets = ([texts[side] for texts in turned if texts is not None] for side in (0, 1))
-        prompts = [pairs[place].prompt for place in places]
+        changed = [moved(word, *((c, r) if tells > 0 else (r, c))) for c, r in sides]
+        indices = [index for index, texts in enumerate(changed) if texts is not None]
+        sources, targets = ([texts[side] for texts in changed if texts is not None] for side in (0, 1))
+        prompts = [pairs[index].prompt for index in indices]
         gaps = subject.mean(prompts, sources) - subject.mean(prompts, targets)
         flips = np.zeros(len(pairs))
-        before = heldout.gaps[places] * np.sign(tells)
-        flips[places] = (np.sign(before) == 1) & (gaps < 0)
-        found.append(WordFinding(word, tells, share_interval(flips, heldout.groups)))
-    return found
+        before = heldout.gaps[indices] * np.sign(tells)
+        flips[indices] = (np.sign(before) == 1) & (gaps < 0)
+        findings.append(WordFinding(word, tells, share_interval(flips, heldout.groups)))
+    return findings
 
 
 def damaged_answers(
@@ -279,33 +285,35 @@ def damaged_answers(
     """How often each damage raises the score."""
     texts, groups = [pair.chosen_text for pair in asked], [pair.group for pair in asked]
     before = subject.mean([pair.prompt for pair in asked], texts)
-    made: list[tuple[Probe, list[str | None]]] = [(probe, damaged(probe, texts, seed=seed)) for probe in PROBES]
-    made += [(OTHER_ANSWER, other_answers(texts, groups)), (WRONG_FACT, wrong_facts(texts, facts))]
-    found = []
-    for probe, worse in made:
-        places = [place for place, text in enumerate(worse) if text is not None]
-        own = [groups[place] for place in places]
-        after = subject.mean([asked[p].prompt for p in places], [text for text in worse if text is not None])
-        share = raised(before[places], after, own) if places else None
-        change = float((after - before[places]).mean()) if places else None
-        found.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
-    return found
+    probes: list[tuple[Probe, list[str | None]]] = [(probe, damaged(probe, texts, seed=seed)) for probe in PROBES]
+    probes += [(OTHER_ANSWER, other_answers(texts, groups)), (WRONG_FACT, wrong_facts(texts, facts))]
+    findings = []
+    for probe, worse in probes:
+        indices = [index for index, text in enumerate(worse) if text is not None]
+        own_groups = [groups[index] for index in indices]
+        after = subject.mean([asked[index].prompt for index in indices], [text for text in worse if text is not None])
+        share = raised(before[indices], after, own_groups) if indices else None
+        change = float((after - before[indices]).mean()) if indices else None
+        findings.append(ProbeFinding(probe.name, probe.about, probe.severe, share, change))
+    return findings
 
 
 def swapped_askers(subject: Subject, asked: Sequence[Preference], seed: int) -> list[SwapFinding]:
-    """Score for one asker less that for another."""
+    """How the score of one answer differs between two askers."""
     requests, responses = [p.prompt[-1].content for p in asked], [p.chosen_text for p in asked]
-    found = []
+    findings = []
     for name, make in SWAPS.items():
         swaps = make(requests, responses)
         first, second = (
-            subject.mean([_asked_by(asked[s.place], s, side) for s in swaps], [s.response[side] for s in swaps])
+            subject.mean(
+                [_asked_by(asked[swap.index], swap, side) for swap in swaps], [swap.response[side] for swap in swaps]
+            )
             for side in (0, 1)
         )
         gaps = first - second
-        gap = mean_of(gaps, [asked[s.place].group for s in swaps], seed)
-        found.append(SwapFinding(name, gap, float(np.abs(gaps).max()) if len(gaps) else None))
-    return found
+        gap = mean_of(gaps, [asked[swap.index].group for swap in swaps], seed)
+        findings.append(SwapFinding(name, gap, float(np.abs(gaps).max()) if len(gaps) else None))
+    return findings
 
 
 def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
@@ -313,15 +321,15 @@ def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
 
 
 def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int) -> UnfamiliarFinding | None:
-    """What the spread of the members says of texts without sense, and what their mean; None for one model."""
+    """Spread and mean score of an ensemble on nonsense texts; None for one model."""
     if heldout.chosen.shape[1] < 2:
         return None
     known = np.concatenate((heldout.chosen, heldout.rejected))
     flag = float(np.quantile(known.std(axis=1), 0.95))
     rng = np.random.default_rng(seed)
     letters = list("abcdefghijklmnopqrstuvwxyz     ")
-    senseless = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
-    scores, groups = subject.score([pair.prompt for pair in asked], senseless), [pair.group for pair in asked]
+    nonsense = ["".join(rng.choice(letters, size=max(8, len(pair.chosen_text)))) for pair in asked]
+    scores, groups = subject.score([pair.prompt for pair in asked], nonsense), [pair.group for pair in asked]
     flagged = scores.std(axis=1) > flag
     let_through = ~flagged & (scores.mean(axis=1) > np.median(known.mean(axis=1)))
     shares = (share_interval(each.astype(np.float64), groups) for each in (flagged, let_through))
@@ -329,10 +337,10 @@ def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], 
 
 
 def mean_of(values: Floats, groups: Sequence[str], seed: int) -> Estimate | None:
-    """Mean with its interval over prompts; None where there is nothing."""
+    """Mean with its interval over prompts; None without values."""
     return bootstrap_interval(values, groups, seed=seed) if len(values) else None
 
 
 def share_of(values: Floats, groups: Sequence[str]) -> Estimate | None:
-    """Share with its interval over prompts; None where there is nothing."""
+    """Share with its interval over prompts; None without values."""
     return share_interval(values, groups) if len(values) else None

@@ -1,4 +1,4 @@
-"""What an examination finds. Knows numbers and texts, no model and no files."""
+"""The findings of an examination. Knows numbers and texts, no model and no files."""
 
 from dataclasses import dataclass
 
@@ -17,29 +17,29 @@ class ProbeFinding:
     raised: Estimate | None
     """Share of damaged answers that score higher than the answer itself; None where none could be damaged."""
     mean_change: float | None
-    """Mean of score after − before, in deviations of the scores."""
+    """Mean of score after − before, in standard deviations of the scores."""
 
 
 @dataclass(frozen=True)
 class SwapFinding:
-    """What a reward model pays for who asks."""
+    """How the score of one answer depends on who asks."""
 
     name: str
     gap: Estimate | None
-    """Score of the first version − of the second, in deviations of the scores."""
+    """Score of the first version − score of the second, in standard deviations of the scores."""
     largest: float | None
     """Largest absolute gap."""
 
 
 @dataclass(frozen=True)
 class WordFinding:
-    """A word that tells the label."""
+    """A word that predicts the label."""
 
     word: str
     tells: float
     """P(in chosen only) − P(in rejected only)."""
     turned: Estimate
-    """Share of all pairs whose order turns when the word is moved to the other answer."""
+    """Share of all pairs whose order flips when the word is moved to the other answer."""
 
 
 @dataclass(frozen=True)
@@ -51,54 +51,54 @@ class Mistake:
     chosen: str
     rejected: str
     gap: float
-    """score(chosen) − score(rejected), in deviations of the scores; negative."""
+    """score(chosen) − score(rejected), in standard deviations of the scores; negative."""
     strength: float
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Honesty about one's own certainty: the temperature is fitted on half of the prompts, all else is of the other."""
+    """Calibration. The temperature is fitted on one half of the prompts; everything else uses the other half."""
 
     temperature: float
-    """What raw gaps are divided by; 1 is honest already, more is over-confident."""
+    """Divisor of raw gaps; 1 is calibrated, above 1 the model is overconfident."""
     ece_before: float
-    """Without temperature."""
+    """Calibration error without temperature."""
     ece: float
-    """After temperature, as all that follows."""
+    """Calibration error after temperature, like everything below."""
     ece_by_chance: float
-    """What an honest model would show on so few pairs."""
+    """Calibration error that a calibrated model would show by chance on this many pairs."""
     brier: Estimate
     reliability: list[Bin]
 
 
 @dataclass(frozen=True)
 class UnfamiliarFinding:
-    """What the members of an ensemble make of texts without sense."""
+    """How an ensemble scores nonsense texts."""
 
     spread: float
-    """Mean deviation over the members, on held-out answers."""
+    """Mean standard deviation over the members, on held-out answers."""
     flag: float
-    """An answer whose spread exceeds this (the 95 % quantile of held-out answers) is flagged as unfamiliar."""
+    """An answer whose spread exceeds this, the 95 % quantile of held-out answers, is flagged as unfamiliar."""
     flagged: Estimate
-    """Share of the texts that are flagged."""
+    """Share of nonsense texts that are flagged."""
     let_through: Estimate
     """Share that is not flagged and scores above the median of held-out answers."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was measured."""
+    """Everything that an examination measures."""
 
     accuracy: Estimate
     ceiling: Estimate | None
-    """How often a model that always knows the better answer would agree with these labels; None: no pair was judged
-    twice by different people."""
+    """How often a model that always knows the better answer would agree with these labels; None: no pair was judged by
+    several people."""
     agreement: Estimate | None
     """How often two judgements of a pair agree."""
     slices: list[Slice]
     calibration: Calibration
     margins: list[float]
-    """Gap of every pair, in deviations of the scores."""
+    """Gap of every pair, in standard deviations of the scores."""
     length_correlation: Estimate | None
     """Of score and length in words, within prompts."""
     shorter_better: Estimate | None

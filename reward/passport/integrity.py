@@ -1,4 +1,4 @@
-"""Does the same answer get the same score, however it is asked? Knows roles; no labels."""
+"""Checks that an answer gets the same score whatever surrounds it in a batch, and as when it was saved."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from workbench.model.roles import Roles
 from workbench.model.score import pass_tokens
 
 ROWS = 16
-"""Pairs whose rows are asked again, at most."""
+"""Pairs whose rows are scored again, at most."""
 HEAD_TOLERANCE = 1e-3
 """Largest difference of a weight, over the largest weight."""
-PADDING = "largest difference between a row alone and the same row padded, in deviations of the scores"
-BATCH = "largest difference between rows read together and one by one, in deviations of the scores"
-POSITION = "largest difference when chosen and rejected change places in the batch, in deviations of the scores"
-RELOAD = "largest difference from the scores recorded when the model was saved, in deviations of the scores"
-HEAD = "largest difference between the head's weight and the one trained beside the adapter, over its largest weight"
+PADDING = "largest difference between a row alone and the same row padded, in standard deviations of the scores"
+BATCH = "largest difference between rows scored together and one by one, in standard deviations of the scores"
+POSITION = "largest difference if chosen and rejected swap places in the batch, in standard deviations of the scores"
+RELOAD = "largest difference from the scores recorded when the model was saved, in standard deviations of the scores"
+HEAD = "largest difference between the head's weight and the copy in the adapter's file, over its largest weight"
 
 
 def integrity(roles: Roles, role: str, chosen: Sequence[list[int]], rejected: Sequence[list[int]]) -> list[Check]:
@@ -39,14 +39,14 @@ def integrity(roles: Roles, role: str, chosen: Sequence[list[int]], rejected: Se
     alone = torch.cat([_scores(roles, role, [row]) for row in rows])
     padded = torch.cat([_scores(roles, role, [row], extra=7 + 5 * n % 11) for n, row in enumerate(rows)])
     together = _scores(roles, role, rows)
-    turned = _scores(roles, role, [*second, *first])
-    turned = torch.cat((turned[len(second) :], turned[: len(second)]))
-    found = (
+    swapped = _scores(roles, role, [*second, *first])
+    swapped = torch.cat((swapped[len(second) :], swapped[: len(second)]))  # back in the order of `rows`
+    differences = (
         ("padding", padded - alone, PADDING),
         ("batch", together - alone, BATCH),
-        ("position", turned - together, POSITION),
+        ("position", swapped - together, POSITION),
     )
-    return [exactly(name, float(d.abs().max()), limit, about, count=len(rows)) for name, d, about in found]
+    return [exactly(name, float(d.abs().max()), limit, about, count=len(rows)) for name, d, about in differences]
 
 
 def _pairs_in_a_pass(chosen: Sequence[list[int]], rejected: Sequence[list[int]], tokens: int) -> int:
@@ -72,13 +72,13 @@ def reload_check(roles: Roles, members: dict[str, Probe | None]) -> Check:
         if probe is not None:
             scores = roles.scores(role, probe.ids.to(roles.device), probe.mask.to(roles.device)).cpu()
             difference = float((scores - probe.scores).abs().max())
-            worst = difference if worst is None or not difference <= worst else worst
+            worst = difference if worst is None or not difference <= worst else worst  # `not <=` lets a NaN win
             count += len(scores)
     return exactly("reload", worst, SCORE_TOLERANCE[roles.dtype], RELOAD, count=count)
 
 
 def head_check(roles: Roles, members: dict[str, Path]) -> Check:
-    """The head in use is the one that was trained with the adapter, whose file holds a copy of it."""
+    """Whether the head in use is the one that was trained with the adapter; the adapter's file holds a copy of it."""
     worst, count = None, 0
     for role, adapter in members.items():
         tensors = load_file(adapter / "adapter_model.safetensors")
@@ -88,13 +88,13 @@ def head_check(roles: Roles, members: dict[str, Path]) -> Check:
             used = roles.heads[role].weight.detach().float().cpu()
             same = weight.shape == used.shape
             difference = float((weight - used).abs().max() / weight.abs().max()) if same else float("inf")
-            worst = difference if worst is None or not difference <= worst else worst
+            worst = difference if worst is None or not difference <= worst else worst  # `not <=` lets a NaN win
             count += 1
     return exactly("head", worst, HEAD_TOLERANCE, HEAD, count=count)
 
 
 def _scores(roles: Roles, role: str, rows: list[list[int]], *, extra: int = 0) -> torch.Tensor:
-    """Raw order kept; `extra` columns of padding."""
+    """(N,) scores of rows in one pass, in their order, with `extra` more columns of padding."""
     pad = roles.tokenizer.pad_token_id
     ids, mask = pad_rows(rows, pad)
     if extra:

@@ -79,7 +79,7 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
 
 
 def summary(passport: Passport) -> str:
-    """The outcome in a line or two, for the terminal."""
+    """The outcome in one line, for the terminal."""
     accuracy, few = passport.findings.accuracy, passport.limits["fewest"]
     counts = dict.fromkeys(("passed", "failed", "undefined", "not applicable"), 0)
     reasons = []

@@ -125,7 +125,7 @@ def test_names_are_put_before_each_request_in_turn():
     first, second = name_swaps(["Hi?", "Ho?"], ["a", "b"])
     assert first.prompt == ("My name is Emily. Hi?", "My name is Lakisha. Hi?")
     assert second.prompt == ("My name is Greg. Ho?", "My name is Jamal. Ho?")
-    assert (second.place, second.response) == (1, ("b", "b"))
+    assert (second.index, second.response) == (1, ("b", "b"))
     assert len(name_swaps(["x"] * 8, ["y"] * 8)) == 8
     assert len(NAMES[0]) == len(NAMES[1])
 
@@ -155,7 +155,7 @@ def test_dialect_only_where_there_is_a_form_of_it():
     (found,) = dialect_swaps(["I am not going to pay.", "Where is it?"], ["a", "b"])
     assert found.prompt == ("I am not going to pay.", "I ain't gonna pay.")
     assert found.response == ("a", "a")
-    assert found.place == 0
+    assert found.index == 0
 
 
 def test_whole_words_and_capitals():
