@@ -1,4 +1,4 @@
-"""What a base's files say before anything is loaded: architecture, positions, end tokens, quantisation.
+"""The description of a base from its small files: architecture, positions, end tokens, quantisation.
 
 Reads JSON and the headers of safetensors files; knows neither torch nor transformers.
 """
@@ -16,7 +16,7 @@ from workbench.data.embedded import resolve_base
 from workbench.run.errors import WorkbenchError
 
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-"""Names of the number of positions, by architecture."""
+"""Keys of config.json that hold the number of positions; architectures differ."""
 
 SAMPLING_KEYS = {
     "temperature": 1.0,
@@ -46,21 +46,21 @@ SAMPLING_KEYS = {
     "num_beams": 1,
     "penalty_alpha": None,
 }
-"""Keys of generation_config.json that change what is sampled, and the value that changes nothing."""
+"""Keys of generation_config.json that change sampling, each with its neutral value."""
 
 PACKED = ("absmax", "quant_map", "quant_state", "nested_absmax", "nested_quant_map", "weight_format", "SCB")
-"""Last parts of the names that bitsandbytes stores beside a packed weight."""
+"""Last parts of the names of tensors that bitsandbytes stores with a packed weight."""
 
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """The small files of a base's folder."""
+    """The small files of a base."""
 
     name: str
     """As the user wrote it."""
     folder: Path
     config: Mapping[str, Any]
-    """config.json; of a multimodal model, its text part over the rest."""
+    """config.json; for a multimodal model, its text part overrides the rest."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """generation_config.json, or empty."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
@@ -68,13 +68,13 @@ class BaseFiles:
 
     @property
     def architecture(self) -> str:
-        """Such as `Llama`."""
+        """For example `Llama`."""
         named = self.config.get("architectures") or [self.config.get("model_type", "unknown")]
         return str(named[0]).removesuffix("ForCausalLM").removesuffix("LMHeadModel")
 
     @property
     def positions(self) -> int | None:
-        """The longest sequence in tokens, rope scaling included; None where the architecture has no limit."""
+        """The longest sequence in tokens, including rope scaling; None if the architecture has no limit."""
         return positions_of(self.config)
 
     @property
@@ -85,7 +85,7 @@ class BaseFiles:
 
     @property
     def stated_ends(self) -> tuple[int, ...]:
-        """Every end token id of generation_config.json and config.json, in this order."""
+        """The end token ids of generation_config.json, then of config.json."""
         stated: list[int] = []
         for source in (self.generation, self.config):
             given = source.get("eos_token_id")
@@ -94,7 +94,7 @@ class BaseFiles:
 
     @property
     def ignored_sampling(self) -> dict[str, Any]:
-        """Settings of generation_config.json that would change what is sampled."""
+        """Settings of generation_config.json that would change sampling."""
         return {
             key: self.generation[key]
             for key, neutral in SAMPLING_KEYS.items()
@@ -103,13 +103,13 @@ class BaseFiles:
 
     @property
     def quantisation(self) -> Mapping[str, Any] | None:
-        """The folder's own quantization_config, where its weights are quantised already."""
+        """The quantization_config of config.json, if the weights are already quantised."""
         own = self.config.get("quantization_config")
         return own if isinstance(own, dict) and own else None
 
     @property
     def has_template(self) -> bool:
-        """Whether the base brings a chat template."""
+        """Whether the base has a chat template."""
         files = ("chat_template.jinja", "chat_template.json")
         return bool(self.tokenizer.get("chat_template")) or any((self.folder / file).is_file() for file in files)
 
@@ -121,7 +121,7 @@ class BaseFiles:
 
     @cached_property
     def special_ids(self) -> dict[int, str]:
-        """Id → text of the special tokens in tokenizer.json and tokenizer_config.json."""
+        """Id → text, for the special tokens of tokenizer.json and tokenizer_config.json."""
         added = _json_object(self.folder / "tokenizer.json").get("added_tokens") or []
         special = {int(token["id"]): str(token["content"]) for token in added if token.get("special")}
         for number, token in (self.tokenizer.get("added_tokens_decoder") or {}).items():
@@ -131,7 +131,7 @@ class BaseFiles:
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """The end tokens as far as the files tell: the tokenizer's EOS first, then `stated_ends` that are special."""
+        """The tokenizer's EOS, then those of `stated_ends` that are special tokens."""
         eos = self.tokenizer.get("eos_token")
         text = eos.get("content") if isinstance(eos, dict) else eos
         own = [number for number, content in self.special_ids.items() if content == text]
@@ -139,7 +139,7 @@ class BaseFiles:
         return tuple(dict.fromkeys([*own, *stated]))
 
     def describe(self) -> str:
-        """Such as `Llama, 6.74 B, 4096 positions, EOS 2; template: the base's own`."""
+        """For example `Llama, 6.74 B, 4096 positions, EOS 2; template: the base's own`."""
         size = [] if self.parameters is None else [in_words(self.parameters)]
         quantised = [quantisation_name(self.quantisation)] if self.quantisation else []
         positions = f"{self.positions} positions" if self.positions else "no limit of positions"
@@ -149,7 +149,7 @@ class BaseFiles:
 
 
 def base_folder(name: str, revision: str | None = None) -> Path | None:
-    """The local folder of a base's files, or None for a hub id that has never been fetched.
+    """The local folder of a base's files; None for a hub id that is not cached.
 
     Raises:
         WorkbenchError: from `resolve_base`.
@@ -164,10 +164,10 @@ def base_folder(name: str, revision: str | None = None) -> Path | None:
 
 
 def read_base_files(name: str, revision: str | None = None) -> BaseFiles | None:
-    """Read a base's small files; None for a hub id that has never been fetched.
+    """Read a base's small files; None for a hub id that is not cached.
 
     Raises:
-        WorkbenchError: no such base, or a file of it is not JSON.
+        WorkbenchError: no such base, or one of its files is not JSON.
     """
     folder = base_folder(name, revision)
     if folder is None:
@@ -184,10 +184,10 @@ def read_base_files(name: str, revision: str | None = None) -> BaseFiles | None:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """The longest sequence that a config.json allows, in tokens; None where it names no limit.
+    """The longest sequence that a config.json allows, in tokens; None if it names no limit.
 
     `linear` and `dynamic` rope scaling multiply the stated positions; `yarn` multiplies the original ones; `llama3` and
-    `longrope` state the extended length. Source: transformers' modeling_rope_utils, and vLLM's reading of them.
+    `longrope` state the extended length. Source: transformers' modeling_rope_utils, and vLLM's handling of it.
     """
     stated = next((config[key] for key in POSITION_KEYS if isinstance(config.get(key), int) and config[key] > 0), None)
     if stated is None:
@@ -203,24 +203,15 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
     return int(stated)
 
 
-def check_positions(files: BaseFiles | None, lengths: Mapping[str, int]) -> None:
-    """`fit_positions` for a base; nothing is checked where its files are not on this machine yet.
-
-    Raises:
-        WorkbenchError: from `fit_positions`.
-    """
-    fit_positions(files.positions if files is not None else None, lengths)
-
-
 def fit_positions(positions: int | None, lengths: Mapping[str, int]) -> None:
-    """Refuse a configuration whose rows may be longer than the base's positions.
+    """Check that rows of a configured length fit into the base's positions.
 
     Args:
-        positions: of the base; None: it has no limit.
-        lengths: configuration key → tokens. The keys add up to one row, such as a prompt and its response.
+        positions: of the base; None: no limit.
+        lengths: configuration key → tokens; together they are one row, such as a prompt and its response.
 
     Raises:
-        WorkbenchError: the sum is larger than the positions; it names the keys and a value that fits.
+        WorkbenchError: they are longer; the remedy is a value that fits.
     """
     total = sum(lengths.values())
     if positions is None or total <= positions:
@@ -238,7 +229,7 @@ def fit_positions(positions: int | None, lengths: Mapping[str, int]) -> None:
 
 
 def quantisation_name(own: Mapping[str, Any]) -> str:
-    """Such as `nf4 (bitsandbytes)`, `int8 (bitsandbytes)` or `gptq`."""
+    """For example `nf4 (bitsandbytes)`, `int8 (bitsandbytes)` or `gptq`."""
     method = str(own.get("quant_method") or "bitsandbytes")
     if method != "bitsandbytes":
         return method
@@ -248,10 +239,10 @@ def quantisation_name(own: Mapping[str, Any]) -> str:
 
 
 def check_quantisation(files: BaseFiles | None, quantise: str) -> None:
-    """Refuse a folder whose own quantisation is unsupported or contradicts `model.quantise`.
+    """Check that the base's own quantisation is supported and agrees with `model.quantise`.
 
     Raises:
-        WorkbenchError: it does.
+        WorkbenchError: it is not, or does not.
     """
     if files is None or files.quantisation is None:
         return
@@ -261,7 +252,7 @@ def check_quantisation(files: BaseFiles | None, quantise: str) -> None:
             f"base {files.name}",
             f"its weights are quantised already: {name}",
             expected="unquantised weights, or NF4 of bitsandbytes",
-            remedy="model.base=the unquantised original: model.quantise=nf4 quantises it while it is loaded",
+            remedy="model.base=the unquantised original: model.quantise=nf4 quantises it while loading",
         )
     if quantise == "none":
         raise WorkbenchError(
@@ -273,7 +264,7 @@ def check_quantisation(files: BaseFiles | None, quantise: str) -> None:
 
 
 def in_words(count: int) -> str:
-    """A number of parameters: `6.74 B`, `260 K`."""
+    """A number of parameters, for example `6.74 B` or `260 K`."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -281,7 +272,7 @@ def in_words(count: int) -> str:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where there is no such file."""
+    """The object in a JSON file; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -289,15 +280,15 @@ def _json_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise WorkbenchError(path, f"is not JSON: {error}", remedy="fetch the file again") from None
     if not isinstance(content, dict):
-        raise WorkbenchError(path, "holds no JSON object", remedy="fetch the file again")
+        raise WorkbenchError(path, "is not a JSON object", remedy="fetch the file again")
     return content
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files that transformers loads: safetensors before .bin, the parts of an index before one whole file.
+    """The weight files that transformers loads: safetensors before .bin, the parts of an index before one file.
 
     Raises:
-        WorkbenchError: an index names a file that is not there.
+        WorkbenchError: an index names a missing file.
     """
     for whole in ("model.safetensors", "pytorch_model.bin"):
         parts = _json_object(folder / f"{whole}.index.json").get("weight_map") or {}
@@ -306,7 +297,7 @@ def weight_files(folder: Path) -> list[Path]:
         if parts and missing:
             raise WorkbenchError(
                 folder,
-                f"{len(missing)} of its {len(files)} weight files are not there: {', '.join(missing[:3])}",
+                f"{len(missing)} of its {len(files)} weight files are missing: {', '.join(missing[:3])}",
                 remedy="fetch them again",
             )
         if not missing:
@@ -315,10 +306,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """Name → dtype and shape of the tensors in a safetensors file.
+    """Name → dtype and shape, for the tensors of a safetensors file.
 
     Raises:
-        WorkbenchError: the file is cut or is no safetensors file.
+        WorkbenchError: the file is cut off, or not a safetensors file.
     """
     try:
         with path.open("rb") as file:
@@ -333,7 +324,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def _parameters_in(path: Path) -> int:
-    """A packed 4-bit weight holds two parameters in a byte; its scales are not counted."""
+    """The parameters of a file; a packed 4-bit weight has two per byte, and its scales do not count."""
     count = 0
     for name, tensor in header_of(path).items():
         if not any(part in PACKED for part in name.split(".")[-2:]):

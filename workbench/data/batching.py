@@ -1,7 +1,7 @@
-"""Tokenised rows for trainers; what is left out or damaged is counted. Knows token ids, no model and no trainer.
+"""Tokenised rows for trainers. Knows token ids, no model and no trainer.
 
-TRL's RewardTrainer drops long pairs without a word, and its SFTTrainer and DPOTrainer cut them; here a row is
-whole, or it is dropped, counted and reported. Characters that become `<unk>` are counted and reported as well.
+TRL's RewardTrainer drops long pairs silently, and its SFTTrainer and DPOTrainer cut them. Here a row is whole, or it is
+dropped, counted and reported. Characters that become `<unk>` are counted and reported too.
 """
 
 import logging
@@ -30,28 +30,28 @@ from workbench.run.errors import WorkbenchError
 _log = logging.getLogger(__name__)
 LossOn = Literal["last", "all"]
 MOST_UNKNOWN = 0.05
-"""Share of a file's tokens that may be `<unk>`: with more, a sentence of twenty words has a hole. A vocabulary that
-lacks only line breaks stays below it; one that lacks the text's script is far above."""
+"""Share of a file's tokens that may be `<unk>`: more is a hole in each sentence of twenty words. A vocabulary that
+lacks only line breaks stays below it; one that lacks the script of the text is far above."""
 MANY = 0.1
-"""Share of rows left out as too long from which the message says how to keep them."""
+"""Share of dropped rows from which the warning names a limit that would keep them."""
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows for a trainer, in the order of the records."""
+    """Rows for a trainer, in the order of their records."""
 
     rows: list[dict[str, list[int]]]
     """Token ids and masks, unpadded."""
     kept: list[int]
-    """Index of each row's record, to look up its id, group or weight."""
+    """Index of the record of each row, to look up its id, group or weight."""
     dropped: int
-    """Records that were longer than the limit; those that the template refused are not among them."""
+    """Records longer than the limit, without those that the template refused."""
     longest: int
-    """Tokens of the longest record, dropped ones included."""
+    """Tokens of the longest record, including dropped ones."""
     cut: int = 0
-    """Records of which a part of the prompt was cut off to keep the limit."""
+    """Records whose prompt was cut to keep the limit."""
     unknown: int = 0
-    """Tokens of the rows that are `<unk>`, or characters that were left out where the vocabulary has no `<unk>`."""
+    """`<unk>` tokens of the rows; for a vocabulary without `<unk>`, characters that were left out."""
 
 
 def encode_demonstrations(
@@ -64,18 +64,18 @@ def encode_demonstrations(
     rules: RowRules | None = None,
     limit_name: str = "data.max_length",
 ) -> EncodedRows:
-    """Rows `{"input_ids", "completion_mask"}` for SFTTrainer, prompt and response in one.
+    """Rows `{"input_ids", "completion_mask"}` for SFTTrainer, with prompt and response joined.
 
     SFTTrainer reads the mask only with `completion_only_loss=True`.
 
     Args:
         tokenizer: with a frozen template (`ensure_template`).
-        demonstrations: what to imitate.
-        max_length: tokens of prompt and response together, at most.
+        demonstrations: prompts with the responses to imitate.
+        max_length: most tokens of prompt and response together.
         source: the file, for messages.
         loss_on: `last`: the mask is 1 on the response. `all`: also on the assistant's earlier turns; see `turn_mask`.
-        rules: how many rows may be left out because the template refuses them.
-        limit_name: the config key of the limit, for messages.
+        rules: how many rows the template may refuse.
+        limit_name: the config key of `max_length`, for messages.
 
     Raises:
         WorkbenchError: every record is too long; the template refuses too many; too many characters have no token.
@@ -88,21 +88,20 @@ def encode_demonstrations(
         mask = before + [1] * len(response)
         return {"input_ids": prompt + response, "completion_mask": mask}, len(mask)
 
-    return _encoded(
-        tokenizer, demonstrations, encode, max_length, source, "demonstrations", limit_name=limit_name, rules=rules
-    )
+    limit = _Limit(max_length, limit_name, source, "demonstrations")
+    return _encoded(tokenizer, demonstrations, encode, limit, rules)
 
 
 def turn_mask(tokenizer: Any, prompt: Sequence[Message], ids: Sequence[int]) -> list[int]:
-    """1 on the assistant's turns within a prompt, each with the end token that the template writes after it.
+    """1 on the assistant's turns within a prompt, including the end token that the template writes after each.
 
-    A turn's tokens are those of `encode_response` after the turns before it. Where the template writes an earlier turn
-    in another way than a last one (some leave out its reasoning), its tokens are not found there, and it stays 0.
+    The tokens of a turn are those that `encode_response` gives after the turns before it. Some templates write an
+    earlier turn differently from a last one (without its reasoning); such a turn is not found and stays 0.
 
     Args:
         tokenizer: with a frozen template.
         prompt: messages.
-        ids: (P,) their tokens, from `encode_prompt`.
+        ids: (P,) their tokens from `encode_prompt`.
 
     Returns:
         mask: (P,) 0 or 1.
@@ -113,16 +112,16 @@ def turn_mask(tokenizer: Any, prompt: Sequence[Message], ids: Sequence[int]) -> 
         if message.role != "assistant" or not message.content.strip() or not turn:
             continue
         start = len(encode_prompt(tokenizer, prompt[:turn]))
-        said = encode_response(tokenizer, prompt[:turn], message.content)[:-1]
-        end = start + len(said)
-        if list(ids[start:end]) == said:
+        response = encode_response(tokenizer, prompt[:turn], message.content)[:-1]
+        end = start + len(response)
+        if list(ids[start:end]) == response:
             end += end < len(ids) and ids[end] in ends
             mask[start:end] = [1] * (end - start)
     return mask
 
 
 def earlier_turns(demonstrations: Sequence[Demonstration]) -> tuple[int, int]:
-    """The assistant's turns before the last one, and the conversations that have some."""
+    """The number of assistant turns before the last, and of conversations that have any."""
     counts = [sum(message.role == "assistant" for message in record.prompt) for record in demonstrations]
     return sum(counts), sum(count > 0 for count in counts)
 
@@ -138,22 +137,21 @@ def encode_pairs(
     rules: RowRules | None = None,
     limit_name: str = "data.max_length",
 ) -> EncodedRows:
-    """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, the prompt in both.
+    """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, each with the prompt.
 
-    With `prompt_apart`, rows `{"prompt_ids", "chosen_ids", "rejected_ids"}` as DPOTrainer's collator reads
-    them, the responses alone in the latter two. (DPOTrainer 1.16 tokenises whatever it is given: keep it from
-    doing so by overriding its `_prepare_dataset`.)
+    With `prompt_apart`, rows `{"prompt_ids", "chosen_ids", "rejected_ids"}` as DPOTrainer's collator reads them; the
+    latter two hold only the responses. DPOTrainer 1.16 tokenises whatever it gets: override its `_prepare_dataset`.
 
     Args:
         tokenizer: with a frozen template (`ensure_template`).
         preferences: chosen and rejected responses.
-        max_length: tokens of the prompt with either response, at most.
+        max_length: most tokens of the prompt with either response.
         source: the file, for messages.
-        prompt_apart: keep the prompt's ids in a field of their own.
-        truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), in both
-            rows alike; where two tokens of it do not fit either, the pair is dropped.
-        rules: how many rows may be left out because the template refuses them.
-        limit_name: the config key of the limit, for messages.
+        prompt_apart: keep the prompt's ids in a separate field.
+        truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), equally
+            in both rows; if not even two of its tokens fit, the pair is dropped.
+        rules: how many rows the template may refuse.
+        limit_name: the config key of `max_length`, for messages.
 
     Raises:
         WorkbenchError: every pair is too long; the template refuses too many; too many characters have no token.
@@ -174,15 +172,11 @@ def encode_pairs(
             return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}, length
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}, length
 
-    encoded = _encoded(tokenizer, preferences, encode, max_length, source, "pairs", limit_name=limit_name, rules=rules)
+    encoded = _encoded(tokenizer, preferences, encode, _Limit(max_length, limit_name, source, "pairs"), rules)
     if cut:
         _log.warning(
             "%s: cut the prompts of %d of %d pairs to %s=%d tokens",
-            source,
-            cut,
-            len(preferences),
-            limit_name,
-            max_length,
+            *(source, cut, len(preferences), limit_name, max_length),
         )
     return replace(encoded, cut=cut)
 
@@ -200,11 +194,11 @@ def encode_prompts(
 
     Args:
         tokenizer: with a frozen template (`ensure_template`).
-        prompts: what to answer.
-        max_length: tokens of a prompt, at most.
+        prompts: to be answered.
+        max_length: most tokens of a prompt.
         source: the file, for messages.
-        limit_name: the config key of the limit, for messages.
-        rules: how many rows may be left out because the template refuses them.
+        limit_name: the config key of `max_length`, for messages.
+        rules: how many rows the template may refuse.
 
     Raises:
         WorkbenchError: every prompt is too long; the template refuses too many; too many characters have no token.
@@ -214,17 +208,17 @@ def encode_prompts(
         ids = encode_prompt(tokenizer, record.prompt)
         return {"prompt_ids": ids}, len(ids)
 
-    return _encoded(tokenizer, prompts, encode, max_length, source, "prompts", limit_name=limit_name, rules=rules)
+    return _encoded(tokenizer, prompts, encode, _Limit(max_length, limit_name, source, "prompts"), rules)
 
 
 PromptT = TypeVar("PromptT", Prompt, Demonstration)
 
 
 def prompts_with_room(tokenizer: Any, prompts: Sequence[PromptT], *, max_new_tokens: int, key: str) -> list[PromptT]:
-    """Of prompts of which any will do: those that an answer can follow within the base's positions.
+    """The prompts whose answer fits into the base's positions.
 
     Raises:
-        WorkbenchError: there is none; see `check_prompts`.
+        WorkbenchError: there are none; see `check_prompts`.
     """
     room = tokenizer.model_max_length - max_new_tokens
     kept = [prompt for prompt in prompts if len(encode_prompt(tokenizer, prompt.prompt)) <= room]
@@ -234,20 +228,20 @@ def prompts_with_room(tokenizer: Any, prompts: Sequence[PromptT], *, max_new_tok
 
 
 def check_prompts(tokenizer: Any, prompts: Sequence[Prompt | Demonstration], *, max_new_tokens: int, key: str) -> None:
-    """Refuse to sample answers that would go beyond the base's positions.
+    """Check that every prompt with its answer fits into the base's positions.
 
     Args:
-        tokenizer: whose `model_max_length` is the base's positions.
-        prompts: what is answered.
-        max_new_tokens: tokens of an answer, at most.
-        key: what sets `max_new_tokens`, for the message.
+        tokenizer: its `model_max_length` is the base's number of positions.
+        prompts: to be answered.
+        max_new_tokens: most tokens of an answer.
+        key: the option that sets `max_new_tokens`, for the message.
 
     Raises:
-        WorkbenchError: names the longest prompt, the positions, and a value that fits.
+        WorkbenchError: the longest prompt does not fit; the remedy is a value that does.
     """
     lengths = {prompt.id: len(encode_prompt(tokenizer, prompt.prompt)) for prompt in prompts}
     positions = tokenizer.model_max_length
-    name = max(lengths, key=lambda one: lengths[one], default="")
+    name = max(lengths, key=lengths.__getitem__, default="")
     if not lengths or lengths[name] + max_new_tokens <= positions:
         return
     room = positions - lengths[name]
@@ -260,62 +254,75 @@ def check_prompts(tokenizer: Any, prompts: Sequence[Prompt | Demonstration], *, 
     )
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """The length limit of one file's rows, and the words for messages about it."""
+
+    tokens: int
+    name: str
+    """The config key."""
+    source: object
+    """The file."""
+    kind: str
+    """The plural of its records."""
+
+
 def _encoded(
     tokenizer: Any,
     records: Sequence[Any],
     encode: Callable[[Any], tuple[dict[str, list[int]], int]],
-    limit: int,
-    source: object,
-    kind: str,
-    *,
-    limit_name: str,
+    limit: _Limit,
     rules: RowRules | None,
 ) -> EncodedRows:
-    """Rows of the records that the template takes and that are not longer than the limit."""
+    """The rows of the records that the template accepts and the limit allows.
+
+    Args:
+        tokenizer: with a frozen template.
+        records: demonstrations, preferences or prompts.
+        encode: record → its row, and the tokens to compare with the limit.
+        limit: of the tokens.
+        rules: how many rows the template may refuse.
+    """
     if not records:
-        raise WorkbenchError(source, f"it has no {kind}", expected="at least one")
+        raise WorkbenchError(limit.source, f"it has no {limit.kind}", expected="at least one")
     positions = tokenizer.model_max_length
-    fit_positions(positions, {limit_name: limit})
-    taken = accepted(partial(render, tokenizer), records, source=source, rules=rules)
+    fit_positions(positions, {limit.name: limit.tokens})
+    taken = accepted(partial(render, tokenizer), records, source=limit.source, rules=rules)
     encoded = [encode(records[index]) for index in taken]
     lengths = [length for _, length in encoded]
-    fits = [length <= limit for length in lengths]
-    _report_lengths(lengths, limit, source, kind, limit_name, positions)
+    fits = [length <= limit.tokens for length in lengths]
+    _report_lengths(lengths, limit, positions)
     rows, kept = [row for row, _ in compress(encoded, fits)], list(compress(taken, fits))
-    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], source, kind)
+    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], limit)
     return EncodedRows(rows, kept, len(taken) - len(kept), max(lengths), unknown=unknown)
 
 
-def _report_lengths(
-    lengths: Sequence[int], limit: int, source: object, kind: str, limit_name: str, positions: int
-) -> None:
-    """Say how many are too long, or fail where all are."""
-    shortest, longest, dropped = min(lengths), max(lengths), sum(length > limit for length in lengths)
+def _report_lengths(lengths: Sequence[int], limit: _Limit, positions: int) -> None:
+    """Warn if rows are too long, or fail if all are; the remedy is a limit that keeps them."""
+    shortest, longest, dropped = min(lengths), max(lengths), sum(length > limit.tokens for length in lengths)
     if dropped == len(lengths):
         most = min(longest, positions)
         raise WorkbenchError(
-            source,
-            f"all {len(lengths)} {kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
-            expected=f"at most {limit} tokens ({limit_name}); the base has {positions} positions",
-            remedy=f"{limit_name}={most} keeps {'them all' if most == longest else 'those that the base can read'}"
+            limit.source,
+            f"all {len(lengths)} {limit.kind} are too long: the shortest has {shortest} tokens, the longest {longest}",
+            expected=f"at most {limit.tokens} tokens ({limit.name}); the base has {positions} positions",
+            remedy=f"{limit.name}={most} keeps {'them all' if most == longest else 'those that the base can read'}"
             if shortest <= positions
             else "shorten them, or use a base with more positions",
         )
     if dropped:
         most = min(positions, sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1])
         share = sum(length <= most for length in lengths) / len(lengths)
-        helps = dropped > MANY * len(lengths) and most > limit
-        advice = f"; {limit_name}={most} would keep {share:.0%} of them" if helps else ""
+        helps = dropped > MANY * len(lengths) and most > limit.tokens
+        advice = f"; {limit.name}={most} would keep {share:.0%} of them" if helps else ""
         _log.warning(
             "%s: dropped %d of %d %s, longer than %s=%d tokens (the longest has %d)%s",
-            *(source, dropped, len(lengths), kind, limit_name, limit, longest, advice),
+            *(limit.source, dropped, len(lengths), limit.kind, limit.name, limit.tokens, longest, advice),
         )
 
 
-def _report_unknown(
-    tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], source: object, kind: str
-) -> int:
-    """Say how many tokens stand for characters that the vocabulary lacks, or fail where they are too many."""
+def _report_unknown(tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], limit: _Limit) -> int:
+    """The tokens that stand for characters without one; a warning names the characters, too many are an error."""
     if knows_all_characters(tokenizer):
         return 0
     unknown = unknown_id(tokenizer)
@@ -329,17 +336,18 @@ def _report_unknown(
         return 0
     becomes = f"become {tokenizer.unk_token}" if unknown is not None else "are left out"
     problem = (
-        f"characters of {len(affected):,} of {len(rows):,} {kind} have no token in the base's vocabulary: {count:,} of "
-        f"{tokens:,} tokens ({count / tokens:.1%}) {becomes}: {' '.join(map(repr, list(characters)[:20]))}"
+        f"characters of {len(affected):,} of {len(rows):,} {limit.kind} have no token in the base's vocabulary: "
+        f"{count:,} of {tokens:,} tokens ({count / tokens:.1%}) {becomes}: "
+        f"{' '.join(map(repr, list(characters)[:20]))}"
     )
     if count > MOST_UNKNOWN * tokens:
         raise WorkbenchError(
-            source,
+            limit.source,
             problem,
             expected=f"at most {MOST_UNKNOWN:.0%} of the tokens",
             remedy="a base whose tokenizer knows these characters (byte-level, or with byte fallback), or replace them",
         )
-    _log.warning("%s: %s", source, problem)
+    _log.warning("%s: %s", limit.source, problem)
     return count
 
 

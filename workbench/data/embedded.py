@@ -1,7 +1,7 @@
-"""Where the embedded default's files are, and where a base is. Knows names and paths, no generator and no model.
+"""From the name of a data file or a base to its path. Knows the embedded default's names, not how it is made.
 
-The embedded default is made by a process of its own (`python -m workbench tiny`), so that no training code can reach
-the truth it is measured against.
+A separate process makes the embedded default (`python -m workbench tiny`), so that no training code can reach the
+truth it is measured against.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ TINY_DATA = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_hel
 
 
 def tiny_folder() -> Path:
-    """The cache folder of the embedded default, named by the sources that make it; it may not exist yet.
+    """The cache folder of the embedded default, named after a hash of its sources; it may not exist yet.
 
-    `$WORKBENCH_CACHE`, or `~/.cache/alignment-workbench`, holds it: `base/` and one JSONL file for each of `TINY_DATA`.
+    It is in `$WORKBENCH_CACHE` or `~/.cache/alignment-workbench`, and holds `base/` and a JSONL file per `TINY_DATA`.
     """
     digest = hashlib.sha256()
     for source in sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("pretrained/*")]):
@@ -31,7 +31,7 @@ def tiny_folder() -> Path:
 
 
 def resolve_data(name: str) -> Path:
-    """The path of a data file: `tiny:NAME` in the embedded default, which is made if missing; any other name is a path.
+    """The path of a data file. `tiny:NAME` is in the embedded default, which is made if missing; others are paths.
 
     Raises:
         WorkbenchError: no such file in the embedded default, or it could not be made.
@@ -46,10 +46,10 @@ def resolve_data(name: str) -> Path:
 
 
 def resolve_base(name: str) -> str:
-    """What to load a base from: `tiny` becomes its folder (made if missing), a folder and a hub id stay as they are.
+    """The name to load a base by. `tiny` becomes its folder, made if missing; folders and hub ids stay as they are.
 
     Raises:
-        WorkbenchError: no such folder, a folder that holds no model, or a hub id that is not cached while offline.
+        WorkbenchError: no such folder, a folder without a model, or a hub id that is not cached while offline.
     """
     if name == TINY_BASE:
         return str(_made("base"))
@@ -62,7 +62,7 @@ def resolve_base(name: str) -> str:
 
 
 def _made(entry: str) -> Path:
-    """A file or folder of the embedded default; makes the whole where it is missing."""
+    """A file or folder of the embedded default, which is made if missing."""
     folder = tiny_folder()
     if not (folder / entry).exists():
         _make(folder)
@@ -82,7 +82,7 @@ def _make(folder: Path) -> None:
         raise WorkbenchError(
             folder,
             f"the embedded default could not be made: `python -m workbench tiny` ended with code {code}",
-            remedy="run that command by itself to see why; WORKBENCH_CACHE=FOLDER puts it elsewhere",
+            remedy="run that command to see why; WORKBENCH_CACHE=FOLDER changes the folder",
         )
 
 
@@ -91,36 +91,29 @@ def _model_folder(path: Path) -> str:
         raise WorkbenchError(path, "it is a file", expected="a folder with config.json, weights and tokenizer")
     if (path / "config.json").exists():
         return str(path)
-    remedy: str | None
-    if (path / "adapter_config.json").exists():
-        problem, remedy = (
-            "it holds an adapter, not a base",
-            "name the base here, and the adapter's run where a run is asked for",
-        )
-    else:
+    problem, remedy = "it holds an adapter, not a base", "name the base here, and the adapter's run as the run"
+    if not (path / "adapter_config.json").exists():
         held = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "nothing"
         within = sorted(entry.parent.name for entry in path.glob("*/config.json"))
-        problem, remedy = (
-            f"it has no config.json; it holds {held}",
-            f"did you mean {str(path / within[0])!r}?" if within else None,
-        )
+        problem = f"it has no config.json; it holds {held}"
+        remedy = f"did you mean {str(path / within[0])!r}?" if within else ""
     raise WorkbenchError(path, problem, expected="a folder with config.json, weights and tokenizer", remedy=remedy)
 
 
 def _is_local(name: str, path: Path) -> bool:
-    """Whether a name that does not exist can only mean a folder here: hub ids are `NAME` or `OWNER/NAME`."""
+    """Whether a name that does not exist can only mean a local folder; hub ids are `NAME` or `OWNER/NAME`."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or ("/" in name and path.parent.is_dir())
 
 
 def _no_folder(path: Path) -> WorkbenchError:
-    beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-    close = nearest(path.name, beside)
-    remedy = f"did you mean {str(path.parent / close)!r}?" if close else "mend the path; `tiny` is the embedded default"
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    close = nearest(path.name, siblings)
+    remedy = f"did you mean {str(path.parent / close)!r}?" if close else "fix the path; `tiny` is the embedded default"
     return WorkbenchError(path, "no such base folder", expected="a folder with config.json", remedy=remedy)
 
 
 def _hub_base(name: str) -> str:
-    """A hub id as it is; while offline only if its config is in the local cache. Touches no network."""
+    """The hub id; while offline, only if its config is in the local cache. Uses no network."""
     if not _offline():
         return name
     from huggingface_hub import try_to_load_from_cache
@@ -135,7 +128,7 @@ def _hub_base(name: str) -> str:
     close = nearest(name, [TINY_BASE])
     raise WorkbenchError(
         f"base {name}",
-        "no such folder, and not in the local hub cache, while offline (HF_HUB_OFFLINE)",
+        "no such folder, and not in the local hub cache while offline (HF_HUB_OFFLINE)",
         expected="`tiny`, a folder with config.json, or a hub id that is cached or can be reached",
         remedy=f"did you mean {close!r}?"
         if close

@@ -1,4 +1,4 @@
-"""What a command will read and write, checked before a model library is loaded. Knows files and run folders, no model.
+"""Checks of a command's inputs before a model library is loaded. Knows files and run folders, no model.
 
 Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects those of a whole command.
 """
@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workbench.data.base_files import BaseFiles, check_positions, check_quantisation, read_base_files
+from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
@@ -25,10 +25,11 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
-    """A finished run of one of these phases, with all that later phases load from it.
+    """A finished run of one of these phases, with every file that later phases load.
 
     Raises:
-        WorkbenchError: it is missing, of another phase, unfinished, or its adapter or score head is gone or not finite.
+        WorkbenchError: it is missing, of another phase, or unfinished; or its adapter or score head is missing, or
+            holds a number that is not finite.
     """
     folder = RunFolder.open(path, phase=phase).require_finished()
     for member in folder.members:
@@ -50,7 +51,7 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
 
 
 def usable_base(name: str | None, revision: str | None = None) -> BaseFiles | None:
-    """The files of a base, which holds a configuration, a tokenizer and weights; None for a hub id not fetched yet.
+    """The files of a base with a configuration, a tokenizer and weights; None for a hub id that is not cached.
 
     Raises:
         WorkbenchError: no name, no such folder, or a part is missing or unreadable.
@@ -71,10 +72,10 @@ def usable_base(name: str | None, revision: str | None = None) -> BaseFiles | No
 
 
 def base_of_run(folder: RunFolder, given: str | None) -> BaseFiles | None:
-    """The files of the base that a run was trained on, or of the one given in its place; None for a hub id.
+    """The files of the base `given`, or else of the base that a run was trained on; None for a hub id.
 
     Raises:
-        WorkbenchError: it is not there; the remedy says how to name its new place.
+        WorkbenchError: it is not there; the remedy says how to name its new location.
     """
     recorded = folder.record().get("base", {})
     name = given or recorded.get("name")
@@ -94,46 +95,48 @@ def base_of_run(folder: RunFolder, given: str | None) -> BaseFiles | None:
 def check_base(
     problems: Problems, files: BaseFiles | None, lengths: Mapping[str, int], *, quantise: str | None = None
 ) -> list[str]:
-    """A line that describes a base; that it has positions for such rows, and may be quantised so, is checked.
+    """Check that a base fits the configuration; returns a line that describes it.
 
     Args:
-        problems: what is wrong is added.
-        files: of the base.
-        lengths: configuration key → tokens; together one row.
-        quantise: how its weights are to be loaded; None: as the run that it comes from did.
+        problems: collects the errors.
+        files: of the base; None: not on this machine yet, and nothing is checked.
+        lengths: configuration key → tokens; together they are one row.
+        quantise: `model.quantise`; None: the run that the base comes from decided.
     """
-    problems.attempt(check_positions, files, lengths)
+    if files is None:
+        return []
+    problems.attempt(fit_positions, files.positions, lengths)
     if quantise is not None:
         problems.attempt(check_quantisation, files, quantise)
-    return [f"base: {files.name}: {files.describe()}"] if files is not None else []
+    return [f"base: {files.name}: {files.describe()}"]
 
 
 def check_run_folder(run: RunSection, phase: str, config: Section, *, resume: bool) -> None:
-    """The folder that a run is to be written to can be written to.
+    """Check that a run can be written to its folder.
 
-    Of processes that were launched together, only the first looks: it may have begun to write already.
+    With several processes, only the first checks: it may have started to write before the others look.
 
     Raises:
-        WorkbenchError: it holds another run, or is no folder.
+        WorkbenchError: it holds another run, or is not a folder.
     """
     if int(os.environ.get("RANK", "0")) == 0:
         RunFolder.check_startable(run.dir, phase=phase, config=config, overwrite=run.overwrite, resume=resume)
 
 
 def check_micro_batch(optimizer: OptimizerSection) -> None:
-    """Micro-batches add up to a batch.
+    """Check that the micro-batch size divides the batch size.
 
     Raises:
-        WorkbenchError: the micro-batch size does not divide the batch size.
+        WorkbenchError: it does not.
     """
     check_divides("train.micro_batch_size", optimizer.micro_batch_size, "train.batch_size", optimizer.batch_size)
 
 
 def check_divides(key: str, small: int, large_key: str, large: int) -> None:
-    """One size divides another.
+    """Check that `small` divides `large`.
 
     Raises:
-        WorkbenchError: it does not; the remedy is the largest size below that does.
+        WorkbenchError: it does not; the remedy is the largest smaller size that does.
     """
     if large % small:
         fits = next(size for size in range(min(small, large), 0, -1) if large % size == 0)
@@ -143,7 +146,7 @@ def check_divides(key: str, small: int, large_key: str, large: int) -> None:
 def parents(
     problems: Problems, runs: Sequence[str | Path], phase: str | tuple[str, ...], base: str | None
 ) -> list[RunFolder]:
-    """Those of the runs that are usable; what is wrong with the others, or with their base, is collected."""
+    """The runs that are usable; errors of the others and of the bases are collected."""
     found = [folder for run in runs if (folder := problems.attempt(usable_run, run, phase)) is not None]
     for folder in found:
         problems.attempt(base_of_run, folder, base)
@@ -151,7 +154,7 @@ def parents(
 
 
 def start_base(problems: Problems, run: str, base: str | None) -> BaseFiles | None:
-    """The base of the run that a phase starts from; what is wrong with either is collected."""
+    """The base of the run that a phase starts from; errors of either are collected."""
     found = parents(problems, [run], ("sft", "ppo"), base)
     return problems.attempt(base_of_run, found[0], base) if found else None
 
@@ -162,23 +165,22 @@ def check_sides(
     sides: Sequence[tuple[Path, Sequence[Prompt]]],
     rules: RowRules,
 ) -> None:
-    """The base's own template takes the conversations to train on and those held out; what it refuses is collected."""
-    for place, records in sides:
-        problems.attempt(check_template, files, records, source=place, rules=rules)
+    """Check that the base's own template accepts the conversations of each file; errors are collected."""
+    for path, records in sides:
+        problems.attempt(check_template, files, records, source=path, rules=rules)
 
 
 def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:
-    """The files by key; None where one of them cannot be had. The embedded default is made if missing."""
+    """The files by key, or None if one is not available; the embedded default is made if missing."""
     found = {key: problems.attempt(resolve_data, name) for key, name in names.items() if name is not None}
     return {key: path for key, path in found.items() if path is not None} if None not in found.values() else None
 
 
 def left_out_line(rules: RowRules) -> list[str]:
-    """How many rows the readers left out, where they did, and the first."""
+    """A line with the number of rows that were left out, and the first; nothing if there are none."""
     rows = rules.left_out
-    if not rows:
-        return []
-    return [f"left out {len(rows):,} bad rows (data.bad_rows); the first: {rows[0]['place']}: {rows[0]['problem']}"]
+    counted = f"left out {len(rows):,} bad rows (data.bad_rows); the first: "
+    return [f"{counted}{rows[0]['place']}: {rows[0]['problem']}"] if rows else []
 
 
 def check_pairs(
@@ -196,7 +198,8 @@ def check_pairs(
     """Read, split and check preference pairs, for reward and contrastive training.
 
     Returns:
-        split: the pairs, or None where they cannot be had. found: what was found, a line each.
+        split: the pairs, or None if they cannot be read.
+        found: a line per finding.
     """
     files = data_files({"train": train, "heldout": heldout}, problems)
     if files is None:
@@ -213,10 +216,10 @@ def check_pairs(
     )
     if split is None:
         return None, []
-    places = files["train"], files.get("heldout", files["train"])
-    check_sides(problems, base, list(zip(places, (split.train, split.heldout), strict=True)), rules)
+    kept_out = files.get("heldout", files["train"])
+    check_sides(problems, base, [(files["train"], split.train), (kept_out, split.heldout)], rules)
     return split, [
-        f"data.train: {places[0]}: {len(split.train):,} pairs to train on",
-        f"data.heldout: {places[1]}: {len(split.heldout):,} pairs held out",
+        f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
+        f"data.heldout: {kept_out}: {len(split.heldout):,} pairs held out",
         *left_out_line(rules),
     ]

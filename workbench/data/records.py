@@ -1,7 +1,4 @@
-"""The records that the phases exchange, one pydantic model a kind. Knows no file format and no model.
-
-The schema version is written into every run; a change of a field's meaning raises it.
-"""
+"""The records that the phases exchange. Knows no file format and no model."""
 
 import hashlib
 import json
@@ -9,8 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-SCHEMA_VERSION = 1
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -27,7 +22,7 @@ class Message(_Record):
 
 
 def prompt_id(prompt: Sequence[Message]) -> str:
-    """The id of a prompt, from its text: the same text has the same id in every file."""
+    """The id of a prompt: the same messages have the same id in every file."""
     return content_id([[message.role, message.content] for message in prompt])
 
 
@@ -37,7 +32,7 @@ def content_id(content: object) -> str:
 
 
 class Prompt(_Record):
-    """What a response answers: messages that end with the user's turn."""
+    """Messages that end with a turn of the user."""
 
     id: NonEmpty
     prompt: Annotated[tuple[Message, ...], Field(min_length=1)]
@@ -50,13 +45,13 @@ class Prompt(_Record):
 
 
 class Demonstration(Prompt):
-    """A prompt with a response to imitate (supervised tuning)."""
+    """A prompt with a response to imitate (supervised fine-tuning)."""
 
     response: NonEmpty
 
 
 class Response(_Record):
-    """One sampled answer: `run` it came from, sampling `temperature`, whether it `ended` by itself (EOS)."""
+    """One sampled answer: its `run`, its sampling `temperature`, and whether it `ended` with EOS."""
 
     id: NonEmpty
     text: str
@@ -66,15 +61,15 @@ class Response(_Record):
 
 
 class Item(Prompt):
-    """Something to label: a prompt and two (or more) responses; `group` is the prompt's id."""
+    """A prompt with two or more responses to label; `group` is the prompt's id."""
 
     group: NonEmpty
     responses: Annotated[tuple[Response, ...], Field(min_length=2)]
     round: int = 0
     priority: float | None = None
-    """Higher ones are labelled first; None: as all others of their file."""
+    """Items with a higher priority are labelled first; None: no priority of its own."""
     known_strength: Annotated[int, Field(ge=-3, le=3)] | None = None
-    """The right answer of an item that tests annotators: -3 (first response much better) … 3. None: not known."""
+    """The right answer of an item that tests annotators, from -3 (the first response is much better) to 3."""
 
     @model_validator(mode="after")
     def _known_of_two(self) -> "Item":
@@ -93,19 +88,19 @@ class Preference(Prompt):
     """0 tie, 1 slightly better, 2 better, 3 much better."""
     annotators: tuple[str, ...] = ()
     agreement: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the judgements (ties ½) on the side of `chosen`; None where there was only one."""
+    """Share of the judgements for `chosen`, a tie counting ½; None: only one judgement."""
     weight: Annotated[float, Field(ge=0)] = 1.0
     probability: Annotated[float, Field(ge=0, le=1)] | None = None
-    """That `chosen` is the better one (ties ½): the target of a soft label; None where nobody said."""
+    """Probability that `chosen` is the better one, a tie counting ½: the target of a soft label. None: unknown."""
     resolution: str = ""
-    """How several judgements became this record: majority, dawid-skene, single, adjudicated, edited."""
+    """How the judgements were resolved: majority, dawid-skene, single, adjudicated, edited."""
     category: str = ""
-    """What kind of pair it is, where the file says so: accuracy is then also told apart by it."""
+    """The kind of pair, if the file names it: accuracy is then also reported per category."""
     chosen_run: str = ""
     rejected_run: str = ""
     round: int = 0
     split: Literal["train", "heldout"] | None = None
-    """None where the file does not say: the reward phase then splits by group."""
+    """None: the file does not say, and the phase splits by group."""
 
     @model_validator(mode="after")
     def _differ(self) -> "Preference":

@@ -1,7 +1,7 @@
-"""Conversations that a base's chat template refuses: Mistral's wants turns that alternate, Gemma's no system message.
+"""Conversations that a base's chat template refuses. Mistral's requires alternating turns, Gemma's no system message.
 
-They are bad rows like others: named, counted, and left out or an error by `data.bad_rows`. The template is rendered
-here without a tokenizer, so that a refusal is known before a model library is loaded.
+Such a row is a bad row: `data.bad_rows` decides whether it is left out. The template is rendered here without a
+tokenizer, so that a refusal is reported before a model library is loaded.
 """
 
 import json
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 Render = Callable[[list[dict[str, str]]], object]
 """Renders a conversation, or raises jinja2's TemplateError."""
 _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-"""A tag of transformers alone; it changes no text."""
+"""A tag that only transformers knows; it changes no text."""
 
 
 def check_template(files: BaseFiles | None, records: Sequence[Prompt], *, source: Path, rules: RowRules) -> None:
-    """The base's own template takes the conversations of a file, but for as many as may be left out.
+    """Check that the base's own template accepts the conversations of a file.
 
     Raises:
-        WorkbenchError: it refuses more.
+        WorkbenchError: it refuses more than the rules leave out.
     """
     render = own_template(files) if files is not None else None
     if render is not None:
@@ -41,7 +41,7 @@ def check_template(files: BaseFiles | None, records: Sequence[Prompt], *, source
 
 
 def own_template(files: BaseFiles) -> Render | None:
-    """The template that a base brings, as transformers renders it; None for a base without, or one that is odd."""
+    """The base's own template, rendered as transformers does; None if there is none, or jinja2 cannot parse it."""
     text = _template_text(files)
     if text is None:
         return None
@@ -51,7 +51,7 @@ def own_template(files: BaseFiles) -> Render | None:
     try:
         template = environment.from_string(_GENERATION.sub("", text))
     except TemplateError:
-        return None  # the tokenizer will say what is wrong with it
+        return None  # the tokenizer reports the error
     tokens = {key: _token(files.tokenizer.get(key)) for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
 
     def render(turns: list[dict[str, str]]) -> str:
@@ -84,43 +84,44 @@ def _template_text(files: BaseFiles) -> str | None:
 def accepted(
     render: Render, records: Sequence[Prompt], *, source: object, rules: RowRules | None = None, quiet: bool = False
 ) -> list[int]:
-    """Indices of the records whose conversation a template takes; the others are left out as bad rows.
+    """The indices of the records whose conversation a template accepts; the others are bad rows.
 
     Args:
         render: the template.
-        records: demonstrations and preferences with their answer, or prompts.
+        records: demonstrations or preferences with their answer, or prompts.
         source: their file.
-        rules: how many may be left out; those that were are added to its list.
+        rules: how many may be left out; they are added to its list.
         quiet: no warning.
 
     Raises:
-        WorkbenchError: more are refused than may be left out; it names the first row and what the template said.
+        WorkbenchError: it refuses more; the message has the first row and the template's reason.
     """
-    said = refusals(render, records)
-    if not said:
+    reasons = refusals(render, records)
+    if not reasons:
         return list(range(len(records)))
     rules = rules or RowRules()
-    first, where = min(said), places_of(str(source), [records[index] for index in said])
+    first, places = min(reasons), places_of(str(source), [records[index] for index in reasons])
     roles = ", ".join(message.role for message in conversation(records[first]))
-    problem = f"the chat template of the base refuses this conversation ({roles}): {said[first]}"
-    if not rules.drops(len(said), len(records)) or len(said) == len(records):
-        more = f" (so are {len(said):,} of {len(records):,} rows)" if len(said) > 1 else ""
-        raise WorkbenchError(where[0], problem + more, remedy=_remedy(records[first]))
+    problem = f"the chat template of the base refuses this conversation ({roles}): {reasons[first]}"
+    if not rules.drops(len(reasons), len(records)) or len(reasons) == len(records):
+        more = f" (so are {len(reasons):,} of {len(records):,} rows)" if len(reasons) > 1 else ""
+        raise WorkbenchError(places[0], problem + more, remedy=_remedy(records[first]))
     rules.left_out.extend(
-        {"place": row, "problem": f"refused by the chat template: {said[i]}"}
-        for row, i in zip(where, said, strict=True)
+        {"place": place, "problem": f"refused by the chat template: {reason}"}
+        for place, reason in zip(places, reasons.values(), strict=True)
     )
     if not quiet:
         _log.warning(
-            "%s: left out %d of %d rows; the first: %s", source, len(said), len(records), f"{where[0]}: {problem}"
+            "%s: left out %d of %d rows; the first: %s: %s",
+            *(source, len(reasons), len(records), places[0], problem),
         )
-    return [index for index in range(len(records)) if index not in said]
+    return [index for index in range(len(records)) if index not in reasons]
 
 
 def refusals(render: Render, records: Sequence[Prompt]) -> dict[int, str]:
-    """Index of a refused record → what the template said.
+    """Index of a refused record → the template's reason.
 
-    A template looks at roles, their order, and whether a message is empty: one conversation of each kind is rendered.
+    A template only looks at roles, their order, and empty messages, so one conversation of each kind is rendered.
     """
     known: dict[tuple[tuple[str, bool], ...], str | None] = {}
     found: dict[int, str] = {}
@@ -128,21 +129,21 @@ def refusals(render: Render, records: Sequence[Prompt]) -> dict[int, str]:
         turns = conversation(record)
         kind = tuple((str(turn.role), bool(turn.content.strip())) for turn in turns)
         if kind not in known:
-            known[kind] = _said(render, turns)
+            known[kind] = _reason(render, turns)
         if (reason := known[kind]) is not None:
             found[index] = reason
     return found
 
 
 def conversation(record: Prompt) -> list[Message]:
-    """A record's messages, with its answer where it has one."""
+    """A record's messages, with its answer if it has one."""
     answer = record.response if isinstance(record, Demonstration) else None
     if isinstance(record, Preference):
         answer = record.chosen_text
     return [*record.prompt, *([] if answer is None else [Message(role="assistant", content=answer)])]
 
 
-def _said(render: Render, turns: Sequence[Message]) -> str | None:
+def _reason(render: Render, turns: Sequence[Message]) -> str | None:
     try:
         render([turn.model_dump() for turn in turns])
     except TemplateError as error:
@@ -155,7 +156,7 @@ def _remedy(record: Prompt) -> str:
     spoken = [role for role in roles if role != "system"]
     ways = []
     if any(a == b for a, b in pairwise(spoken)) or spoken[0] != "user":
-        ways.append("begin with the user, and join turns of one speaker in a row into one")
+        ways.append("begin with the user, and join consecutive turns of one speaker")
     if "system" in roles:
         ways.append("put the text of the system message in front of the first user turn")
-    return "; ".join([*ways, "data.bad_rows=skip leaves such rows out"])
+    return "; ".join([*ways, "data.bad_rows=skip leaves out such rows"])

@@ -1,4 +1,4 @@
-"""How rows of a file are taken: columns to ignore, what a bad row does, and the list of those that were left out."""
+"""The rules for reading rows: ignored columns, bad rows, and the list of rows that were left out."""
 
 import argparse
 import json
@@ -15,38 +15,38 @@ from workbench.run.errors import WorkbenchError
 
 BadRows = Literal["auto", "error", "skip"]
 RARE = 1 / 100
-"""`auto`: up to this share of a file's rows may be bad and left out; more is an error."""
+"""`auto` leaves out bad rows up to this share of a file; more is an error."""
 LEFT_OUT = "bad_rows.jsonl"
-"""Name of the list in a run folder."""
+"""The list's file name in a run folder."""
 
 
 @dataclass(frozen=True)
 class RowRules:
-    """How the rows of a phase's files are read (`data.ignore`, `data.bad_rows`), and which were left out."""
+    """How a phase reads rows (`data.ignore`, `data.bad_rows`), and the rows it left out."""
 
     ignore: tuple[str, ...] = ()
-    """Columns that are read as if the file did not have them."""
+    """Columns to read as if the file did not have them."""
     bad_rows: BadRows = "auto"
-    """`error`: the first bad row stops the reading; `skip`: bad rows are left out; `auto`: left out while rare."""
+    """`error`: the first bad row stops the reading; `skip`: bad rows are left out; `auto`: left out if rare."""
     left_out: list[dict[str, str]] = field(default_factory=list, compare=False)
-    """`place` and `problem` of each row that was left out; the readers add to it."""
+    """`place` and `problem` per row that was left out; readers add to it."""
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> "RowRules":
-        """From the `data` section of a run's configuration, also of a run made before there were rules."""
+        """The rules of a run, from the `data` section of its configuration, which may lack them."""
         return cls(tuple(section.get("ignore") or ()), section.get("bad_rows", "auto"))
 
     @classmethod
     def of_run(cls, config_path: Path) -> "RowRules":
-        """As a run read its files, from its `config.yaml`."""
+        """The rules of a run, from its `config.yaml`."""
         return cls.of(yaml.safe_load(config_path.read_text(encoding="utf-8"))["data"])
 
     def drops(self, bad: int, rows: int) -> bool:
-        """Whether so many bad rows of a file are left out rather than an error."""
+        """Whether this number of bad rows is left out, and not an error."""
         return self.bad_rows == "skip" or (self.bad_rows == "auto" and bad <= RARE * rows)
 
     def write_left_out(self, folder: Path) -> None:
-        """List the rows that were left out in a run folder; without any, no file."""
+        """Write the list of rows that were left out; if there are none, remove it."""
         path = folder / LEFT_OUT
         if self.left_out:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.left_out)
@@ -56,18 +56,18 @@ class RowRules:
 
 
 def kind_of(error: WorkbenchError) -> str:
-    """A bad row's problem without the value that was found, so that like rows are counted together."""
+    """A problem without the value that was found, to count rows with the same problem together."""
     return re.split(r"[:;]| is (?=['\"\d\[{])", error.problem, maxsplit=1)[0]
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:
-    """`--ignore` and `--bad-rows` for a verb that reads a file without a configuration."""
+    """Add `--ignore` and `--bad-rows` to a command that has no configuration file."""
     parser.add_argument(
         "--ignore",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="column of the file to leave unread (repeatable)",
+        help="column of the file to skip (repeatable)",
     )
     parser.add_argument(
         "--bad-rows",
@@ -78,5 +78,5 @@ def add_row_options(parser: argparse.ArgumentParser) -> None:
 
 
 def row_options(arguments: argparse.Namespace) -> RowRules:
-    """The rules that `add_row_options` read."""
+    """The rules from the options of `add_row_options`."""
     return RowRules(tuple(arguments.ignore), arguments.bad_rows)

@@ -18,7 +18,7 @@ RecordT = TypeVar("RecordT", bound=Prompt)
 
 
 def group_of(record: Prompt) -> str:
-    """The group of a record: its own where it has one, else the id of its prompt's text."""
+    """The group of a record, or else the id of its prompt's text."""
     return str(getattr(record, "group", None) or prompt_id(record.prompt))
 
 
@@ -35,8 +35,8 @@ def split_by_group(
     Args:
         records: in any order; each side keeps it.
         heldout_share: in [0, 1], the expected share of groups that are held out.
-        seed: another seed, another split.
-        group: what must stay together, as a string.
+        seed: changes the split.
+        group: record → its group, which stays together.
 
     Raises:
         ValueError: `heldout_share` outside [0, 1].
@@ -53,12 +53,12 @@ def split_by_group(
 
 @dataclass(frozen=True)
 class PairSplit:
-    """Preferences to train on and preferences kept out; no prompt is on both sides."""
+    """Preferences to train on and held-out preferences; no prompt is on both sides."""
 
     train: list[Preference]
     heldout: list[Preference]
     ties: int
-    """Ties (strength 0) left out of the training side, where they are: they prefer nothing."""
+    """Ties (strength 0) that were left out of the training side."""
 
 
 def load_pairs(
@@ -71,14 +71,13 @@ def load_pairs(
     limit: int = 0,
     rules: RowRules | None = None,
 ) -> PairSplit:
-    """Read and split.
+    """Read preferences and split them: by a held-out file, or the records' `split` marks, or a hash of the group.
 
-    Ties stay out of the held-out side, and out of the training side unless `keep_ties`. A held-out file decides; else
-    the records' own `split` marks, where there are any; else a hash of the group. With `limit`, the first so many are
-    trained on.
+    Ties are left out of the held-out side, and out of the training side unless `keep_ties`. `limit` keeps only the
+    first pairs of the training side; 0: all.
 
     Raises:
-        WorkbenchError: from the readers; one side is empty; a held-out prompt is also trained on.
+        WorkbenchError: from the readers; one side is empty; or a held-out prompt is also trained on.
     """
     records = read_preferences(train, rules)
     if heldout is not None:
@@ -89,7 +88,7 @@ def load_pairs(
                 heldout,
                 f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
                 expected="held-out prompts that are never trained on",
-                remedy="leave data.heldout out to split by prompt",
+                remedy="remove data.heldout to split by prompt",
             )
     elif any(record.split for record in records):
         kept_out = [record for record in records if record.split == "heldout"]
@@ -101,7 +100,7 @@ def load_pairs(
     if not decided or not judged:
         raise WorkbenchError(
             train,
-            f"{len(decided)} pairs to train on and {len(judged)} held out, ties left aside",
+            f"{len(decided)} pairs to train on and {len(judged)} held out, without ties",
             expected="at least one of each",
             remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
         )

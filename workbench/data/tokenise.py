@@ -1,11 +1,11 @@
-"""The only place that decides which token ids a prompt and a response have. Knows tokenizers, no model.
+"""The token ids of prompts and responses: the only place that decides them. Knows tokenizers, no model.
 
-    prompt ids   = the template's text up to and with the generation prompt, BOS first
-    response ids = what follows in the templated conversation, EOS last and once; a sampled response may end with
+    prompt ids   = BOS and the template's text, up to and including the generation prompt
+    response ids = the rest of the templated conversation, with EOS once at the end; a sampled response may end with
                    another of the base's end tokens
 
-Whoever samples, trains, scores or serves uses these ids, so a response means the same everywhere. A text that
-looks like a special token (`</s>` typed by a person or written by a model) stays text.
+Sampling, training, scoring and serving all use these ids, so a response means the same everywhere. Text that looks
+like a special token (`</s>` typed by a person or written by a model) stays text.
 """
 
 import re
@@ -22,13 +22,13 @@ from workbench.data.template import end_ids
 from workbench.run.errors import WorkbenchError
 
 _HIDDEN = "\ue000special:{}\ue001"
-"""Stands in the rendered text for something in a message that only looks like a special token."""
+"""Placeholder in the rendered text for text of a message that looks like a special token."""
 
 _RARE = "\ue003"
-"""A character that no vocabulary has a token of its own for."""
+"""A character that has no token of its own in any vocabulary."""
 
 UNKNOWN = "⟨unk⟩"
-"""Shown in an answer where the model wrote the token of unknown characters."""
+"""Shown in an answer in place of the token for unknown characters."""
 
 
 def encode_prompt(tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
@@ -41,8 +41,8 @@ def encode_prompt(tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
 def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) -> list[int]:
     """Token ids of a response after its prompt: the text as the template continues it, then EOS once.
 
-    Where no token spans prompt and response, prompt ids + response ids are exactly the ids of the whole
-    templated conversation. Only the roles of `prompt` matter, not its texts.
+    If no token spans prompt and response, prompt ids + response ids are exactly the ids of the whole templated
+    conversation. Only the roles of `prompt` matter, not its texts.
     """
     opening, lead = _frame(tokenizer, tokenizer.chat_template, tuple(message.role for message in prompt))
     hidden: list[str] = []
@@ -56,9 +56,9 @@ def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) ->
 
 
 def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of response ids: all before the first end token, without the template's one leading space.
+    """The text of response ids up to the first end token, without the template's leading space.
 
-    A token that stands for an unknown character is shown as `UNKNOWN`; the ids alone say what was sampled.
+    The token for unknown characters is shown as `UNKNOWN`, so the text does not determine the ids.
     """
     ends = end_ids(tokenizer)
     ids = list(takewhile(lambda token: token not in ends, map(int, ids)))
@@ -67,32 +67,32 @@ def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
     start = len(_decode(tokenizer, before))
     text = _decode(tokenizer, [*before, *ids])
     unknown = unknown_id(tokenizer)
-    holes = [place for place, token in enumerate(ids) if token == unknown]
-    for place in reversed(holes):  # decoding leaves unknown tokens out: each belongs behind the text before it
-        behind = len(_decode(tokenizer, [*before, *ids[:place]]))
-        text = text[:behind] + UNKNOWN + text[behind:]
+    holes = [index for index, token in enumerate(ids) if token == unknown]
+    for index in reversed(holes):  # decoding skips unknown tokens: insert each after the text before it
+        end = len(_decode(tokenizer, [*before, *ids[:index]]))
+        text = text[:end] + UNKNOWN + text[end:]
     return text[start:].removeprefix(lead)
 
 
 def unknown_id(tokenizer: Any) -> int | None:
-    """The token that stands for characters without one; None where the vocabulary has none.
+    """The id of the token for unknown characters, or None.
 
-    Byte-level tokenizers know every character, and some name their end token as `<unk>`: that one is none.
+    Byte-level tokenizers know every character, and some declare their end token as `<unk>`, which does not count.
     """
     unknown = tokenizer.unk_token_id
     return None if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else int(unknown)
 
 
 def knows_all_characters(tokenizer: Any) -> bool:
-    """Whether every character has tokens: byte-level vocabularies, and those with byte fallback."""
+    """Whether every character has tokens, as in byte-level vocabularies and those with byte fallback."""
     ids = _ids(tokenizer, _RARE)
     return bool(ids) and unknown_id(tokenizer) not in ids
 
 
 def unknown_characters(tokenizer: Any, texts: Iterable[str]) -> dict[str, int]:
-    """Characters of these texts that have no token, each with its count, the most frequent first.
+    """Character → count, for the characters of these texts without a token, the most frequent first.
 
-    A vocabulary with `<unk>` writes it in their place; one without leaves them out.
+    A vocabulary with `<unk>` puts it in their place; one without leaves them out.
     """
     specials, unknown = _specials(tokenizer, len(tokenizer)), unknown_id(tokenizer)
     counts = Counter(character for text in texts for character in specials.sub("", text))
@@ -109,13 +109,13 @@ def _decode(tokenizer: Any, ids: list[int]) -> str:
 
 
 def render(tokenizer: Any, turns: list[dict[str, str]]) -> str:
-    """A conversation as its template writes it; with the generation prompt where it does not end with the assistant.
+    """A conversation as the template writes it, with the generation prompt unless it ends with the assistant.
 
     Raises:
         jinja2.TemplateError: the template refuses it.
     """
-    asks = turns[-1]["role"] != "assistant"
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asks))
+    unanswered = turns[-1]["role"] != "assistant"
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=unanswered))
 
 
 def _render(tokenizer: Any, messages: list[tuple[str, str]]) -> str:
@@ -131,7 +131,7 @@ def _render(tokenizer: Any, messages: list[tuple[str, str]]) -> str:
 
 @lru_cache(maxsize=32)
 def _frame(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, str]:
-    """What the template writes before a response: a short prompt, and the lead (mostly one space)."""
+    """A short prompt of these roles, and the text between a prompt and its response (mostly one space)."""
     mark = "\ue002"
     messages = [(role, "x") for role in roles]
     opening = _render(tokenizer, messages)
@@ -142,14 +142,14 @@ def _frame(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, 
 
 @lru_cache(maxsize=32)
 def _specials(tokenizer: Any, count: int) -> re.Pattern[str]:
-    """Matches the text of every special token; another `count` (vocabulary size) makes it anew."""
+    """Matches the text of any special token; `count`, the vocabulary size, keeps the cache current."""
     tokens = {str(token) for token in tokenizer.all_special_tokens}
     tokens |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
 def _hide(tokenizer: Any, content: str, hidden: list[str]) -> str:
-    """Replace what looks like a special token by a placeholder, and note in `hidden` what it stands for."""
+    """Replace text that looks like a special token by a placeholder, and append the text to `hidden`."""
 
     def note(match: re.Match[str]) -> str:
         hidden.append(match.group())
@@ -159,7 +159,7 @@ def _hide(tokenizer: Any, content: str, hidden: list[str]) -> str:
 
 
 def _encode(tokenizer: Any, text: str, hidden: list[str]) -> list[int]:
-    """Ids of rendered text: the template's special tokens become ids, the hidden texts stay texts."""
+    """Ids of rendered text: the template's special tokens become their ids, hidden text is tokenised as text."""
     if not hidden:
         return _ids(tokenizer, text)
     ids: list[int] = []
@@ -178,10 +178,10 @@ def _encode(tokenizer: Any, text: str, hidden: list[str]) -> list[int]:
 
 
 def _encode_plain(tokenizer: Any, text: str, *, first: bool) -> list[int]:
-    """Ids of text without special tokens, as at its place in a longer text.
+    """Ids of text without special tokens, as part of a longer text.
 
-    Some tokenizers put a space before the first word of a text only, others before each stretch between
-    special tokens: a leading newline keeps the first kind from doing so in the middle.
+    Some tokenizers put a space before the first word of a text, others before the first word after each special
+    token. A leading newline keeps the first kind from adding a space in the middle of a text.
     """
     if first or _starts_afresh(tokenizer):
         return _ids(tokenizer, text, split_special_tokens=True)
@@ -195,5 +195,5 @@ def _starts_afresh(tokenizer: Any) -> bool:
 
 
 def _ids(tokenizer: Any, text: str, **options: bool) -> list[int]:
-    """The tokenizer's ids of a text and nothing more; too long ones are counted elsewhere, not warned of."""
+    """The tokenizer's ids of a text, without added tokens and without its warning about long texts."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False, **options)["input_ids"])

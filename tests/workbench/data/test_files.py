@@ -92,7 +92,7 @@ def test_other_encodings_are_detected_and_said(
 def test_an_encoding_that_cannot_be_told_is_an_error_with_its_readings(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_bytes("prompt,response\na,Zażółć gęślą jaźń\n".encode("iso8859-2"))
     message = refused(tmp_path / "r.csv")
-    assert "r.csv, line 2: not UTF-8, and its encoding cannot be told: as " in message
+    assert "r.csv, line 2: not UTF-8, and its encoding is uncertain: as " in message
     assert "iconv -f ENCODING -t utf-8" in message
 
 
@@ -184,7 +184,7 @@ def test_json_that_is_refused_says_why(tmp_path: Path, text: str, reason: str) -
     [
         ('{"prompt": "b"},', "a trailing comma after the object"),
         ('{"prompt": "b",}', "a trailing comma before '}'"),
-        ('{"prompt": "b", "prompt": "c"}', "the key 'prompt' stands twice in one object"),
+        ('{"prompt": "b", "prompt": "c"}', "the key 'prompt' appears twice in one object"),
         ('{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is refused, and whether the message lets a person mend it."""
+"""What is refused, and whether the message lets a person fix it."""
 
 import json
 import logging
@@ -71,7 +71,7 @@ def test_an_empty_list_and_a_bare_header_are_empty_too(tmp_path: Path) -> None:
 
 def test_broken_json_names_the_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "p.jsonl", PAIR, '{"prompt": "Hi", "chosen": "Yes" "rejected": "No"}', PAIR)
-    says(refused(read_preferences, path), "p.jsonl, line 2: broken JSON", "column 34", "one JSON object a line")
+    says(refused(read_preferences, path), "p.jsonl, line 2: broken JSON", "column 34", "one JSON object per line")
     path = lines(tmp_path / "p.json", "[", json.dumps(PAIR) + ",", '{"prompt": }', "]")
     says(refused(read_preferences, path), "p.json, line 3: broken JSON")
 

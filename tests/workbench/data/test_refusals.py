@@ -48,7 +48,7 @@ def rows(bad: int, good: int, *roles: str) -> list[dict[str, Any]]:
 
 REFUSED = [
     (GEMMA, ("system", "user", "assistant"), "System role not supported", "in front of the first user turn"),
-    (MISTRAL, ("user", "user", "assistant"), "must alternate", "join turns of one speaker"),
+    (MISTRAL, ("user", "user", "assistant"), "must alternate", "join consecutive turns of one speaker"),
     (MISTRAL, ("system", "user", "assistant"), "must alternate", "in front of the first user turn"),
     (MISTRAL, ("assistant", "user", "assistant"), "must alternate", "begin with the user"),
 ]

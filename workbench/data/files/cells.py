@@ -1,4 +1,4 @@
-"""Lists that were written as text into a cell: JSON, Python's own notation, numpy's without commas. Pure."""
+"""Lists that were written as text into a cell, as JSON, Python or numpy print them."""
 
 import ast
 import io
@@ -13,16 +13,14 @@ _MESSAGE_KEYS = ({"role", "content"}, {"from", "value"})
 
 
 class CellError(ValueError):
-    """A cell looks like a list and cannot be read as one."""
+    """A cell looks like a list but cannot be parsed."""
 
 
 def cell_value(cell: str) -> Any:
-    """A cell's text, or the list that was written into it.
-
-    A list of texts or objects is read back; `[1]`, `[x]` or `[INST]` are text.
+    """A cell's text, or the list of texts or objects that it holds; `[1]`, `[x]` or `[INST]` are text.
 
     Raises:
-        CellError: it begins like such a list and is none.
+        CellError: it looks like such a list but cannot be parsed.
     """
     if _MESSAGES.match(cell) or (_TEXTS.match(cell) and re.search(r"\]\s*(?:,\s*dtype=\w+\s*)?\)?\s*\Z", cell)):
         return list_of(cell)
@@ -30,7 +28,7 @@ def cell_value(cell: str) -> Any:
 
 
 def messages_in(text: str) -> Any:
-    """The list of messages that a text is as a whole, in JSON or Python's notation; else the text."""
+    """The list of messages that a text consists of, or else the text."""
     if not _MESSAGES.match(text):
         return text
     try:
@@ -42,10 +40,10 @@ def messages_in(text: str) -> Any:
 
 
 def list_of(text: str) -> list[Any]:
-    """The list that a text is.
+    """The list that a text holds.
 
     Raises:
-        CellError: it is none.
+        CellError: it holds none.
     """
     try:
         value = json.loads(text)
@@ -57,7 +55,7 @@ def list_of(text: str) -> list[Any]:
 
 
 def _printed(text: str) -> Any:
-    """What Python or numpy printed. numpy leaves the commas out, and two texts side by side would become one."""
+    """The value that Python or numpy printed. numpy omits commas, without which adjacent texts would be joined."""
     tokens: list[tuple[int, str]] = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline):
@@ -75,7 +73,7 @@ def _printed(text: str) -> Any:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value holds what JSON can hold: numpy's `...` for entries left out is none."""
+    """Whether JSON could hold a value; numpy's `...` for omitted entries is an example of one that it could not."""
     if isinstance(value, list):
         return all(map(_plain, value))
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: the delimiter from the header, lists that were written as text into cells."""
+"""Rows of CSV and TSV. The header decides the delimiter; lists written as text into cells are parsed."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
     """Rows of a file with a header line.
 
     Raises:
-        WorkbenchError: the quotes do not pair, or a line is not UTF-8 in a file that otherwise is.
+        WorkbenchError: quotes are not in pairs, or a line of a UTF-8 file is not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
     text = text_of_file(path)
@@ -48,12 +48,12 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [name.strip() for name in cells]
     twice = next((name for name in names if names.count(name) > 1 and name), None)
     if twice is not None:
-        raise WorkbenchError(path, f"the header names {twice!r} twice", expected="a name for each column of its own")
+        raise WorkbenchError(path, f"the header names {twice!r} twice", expected="a different name for each column")
     return names
 
 
 def _delimiter(header: str, usual: str) -> str:
-    """The delimiter that makes the most columns of the header; `usual` where it makes as many."""
+    """The delimiter with which the header has the most columns; `usual` if several have."""
 
     def columns(delimiter: str) -> int:
         try:
@@ -68,7 +68,7 @@ def _delimiter(header: str, usual: str) -> str:
 def _csv_row(place: str, header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
         problem = f"it has {len(cells)} cells, the header {len(header)}"
-        return Row(place, error=WorkbenchError(place, problem, expected=f"one cell for each of: {', '.join(header)}"))
+        return Row(place, error=WorkbenchError(place, problem, expected=f"one cell per column: {', '.join(header)}"))
     fields = {}
     for name, cell in zip(header, cells, strict=True):
         try:
@@ -78,7 +78,7 @@ def _csv_row(place: str, header: list[str], cells: list[str]) -> Row:
                 place,
                 error=WorkbenchError(
                     place,
-                    f"{name!r} holds a list that was written as text and cannot be read back: {error}",
+                    f"{name!r} holds a list that was written as text and cannot be parsed: {error}",
                     expected="a list as JSON, or as Python prints it",
                     remedy="write the data as JSON lines or Parquet, which keep lists",
                 ),

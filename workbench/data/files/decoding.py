@@ -1,7 +1,7 @@
-"""Bytes of a file as text: compression by its first bytes, and the encoding. Knows no format.
+"""From a file's bytes to text: compression, then encoding. Knows no format.
 
-A file is decompressed whatever it is called. Text is UTF-8, or what its byte-order mark says; else the encoding is
-detected, and a detection that another reading contradicts is an error, never a guess.
+A file is decompressed by its first bytes, whatever its name. Text is UTF-8, or what its byte-order mark says; otherwise
+the encoding is detected, and an uncertain detection is an error, not a guess.
 """
 
 import bz2
@@ -23,8 +23,8 @@ COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _HEAD = 4096
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 16
-"""Bytes of lines that are not UTF-8, from which the encoding is detected."""
-_BOMS = (  # the longer mark first: UTF-32's begins with UTF-16's
+"""Bytes from which an encoding is detected, of lines that are not UTF-8."""
+_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),
     (b"\x00\x00\xfe\xff", "utf-32"),
@@ -34,7 +34,7 @@ _BOMS = (  # the longer mark first: UTF-32's begins with UTF-16's
 
 
 def inner_suffix(path: Path) -> str:
-    """The suffix that says the format, lower case: `.csv` of `a.csv.gz`."""
+    """The suffix of the format in lower case, such as `.csv` for `a.csv.gz`."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
@@ -43,7 +43,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     """A file's content, decompressed.
 
     Raises:
-        WorkbenchError: what the first bytes announce holds no rows (an archive, a Git LFS pointer, a web page).
+        WorkbenchError: by its first bytes it is an archive, a Git LFS pointer or a web page.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -62,7 +62,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 class _Stream(io.RawIOBase):
-    """A pyarrow stream as a raw Python file, which knows lines."""
+    """A pyarrow stream as a raw Python file."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -84,7 +84,7 @@ def _refuse(path: Path, head: bytes) -> None:
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         raise WorkbenchError(
             path,
-            "not the file, a Git LFS pointer to it",
+            "a Git LFS pointer, not the file itself",
             expected="the data itself",
             remedy="run `git lfs pull` in its repository, or download the file",
         )
@@ -104,7 +104,7 @@ class Text:
     encoding: str
 
     def lines(self) -> Iterator[str | UnicodeDecodeError]:
-        """Lines with their ends; of a UTF-8 file, a line that is not UTF-8 as its error."""
+        """Lines with their ends. In a UTF-8 file, a line that is not UTF-8 comes as its error."""
         if not self.encoding.startswith("utf-8"):
             with self.open() as file:
                 yield from file
@@ -117,7 +117,7 @@ class Text:
                     yield error
 
     def open(self) -> io.TextIOWrapper:
-        """The text as a file; line ends stay as they are, lines end with a newline."""
+        """The text as a file that keeps line ends as they are."""
         return io.TextIOWrapper(open_bytes(self.path), encoding=self.encoding, newline="")
 
     def read(self) -> str:
@@ -135,10 +135,10 @@ class Text:
 
 
 def text_of_file(path: Path) -> Text:
-    """A file as text, its encoding found; an encoding that was detected is said once.
+    """A file as text in its encoding; a warning names an encoding that was detected.
 
     Raises:
-        WorkbenchError: the encoding cannot be told for certain; the message names a line and the likely readings.
+        WorkbenchError: the encoding is uncertain; the message has a line and the likely readings.
     """
     with open_bytes(path) as file:
         head = file.read(_HEAD)
@@ -156,18 +156,18 @@ def text_of_file(path: Path) -> Text:
         listed = "; ".join(f"as {name} it reads {example!r}" for name, example in readings.items())
         raise WorkbenchError(
             f"{path}, line {number}",
-            f"not UTF-8, and its encoding cannot be told: {listed or 'no encoding fits'}",
+            f"not UTF-8, and its encoding is uncertain: {listed or 'no encoding fits'}",
             expected="text in UTF-8",
             remedy="convert the file from the encoding it was written in: iconv -f ENCODING -t utf-8 OLD > NEW",
         )
-    _said(str(path), detected, readings[detected])
+    _warn(str(path), detected, readings[detected])
     return Text(path, detected)
 
 
 @lru_cache(maxsize=64)
-def _said(path: str, encoding: str, example: str) -> None:
+def _warn(path: str, encoding: str, example: str) -> None:
     _log.warning(
-        "%s: not UTF-8; read as %s, which was detected: %r. If that is wrong, convert the file to UTF-8 first",
+        "%s: not UTF-8; read as %s, which was detected: %r. If that is wrong, convert the file to UTF-8",
         path,
         encoding,
         example,
@@ -175,20 +175,17 @@ def _said(path: str, encoding: str, example: str) -> None:
 
 
 def not_utf8(error: UnicodeDecodeError) -> dict[str, str]:
-    """What to say about a line that is not UTF-8 in a file that otherwise is."""
+    """The arguments of the error for a line that is not UTF-8 in a UTF-8 file."""
+    before = error.object[max(0, error.start - 20) : error.start].decode("utf-8", errors="replace")
     return {
-        "problem": f"not UTF-8: byte 0x{error.object[error.start]:02x} after {_before(error)!r}",
+        "problem": f"not UTF-8: byte 0x{error.object[error.start]:02x} after {before!r}",
         "expected": "text in UTF-8, as in the other lines",
-        "remedy": "mend or delete the line",
+        "remedy": "fix or delete the line",
     }
 
 
-def _before(error: UnicodeDecodeError) -> str:
-    return error.object[max(0, error.start - 20) : error.start].decode("utf-8", errors="replace")
-
-
 def _wide(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: a file of records begins with an ASCII character, padded with NULs."""
+    """UTF-16 or UTF-32 without a mark: records begin with an ASCII character, padded with NUL bytes."""
     zeros = tuple(byte == 0 for byte in head[:4])
     known: dict[tuple[bool, ...], str] = {
         (False, True, True, True): "utf-32-le",
@@ -202,9 +199,9 @@ def _wide(head: bytes) -> str | None:
 
 
 def _lines_not_utf8(path: Path) -> tuple[bytes, int]:
-    """Lines to detect an encoding from, and the number of the first; nothing for a UTF-8 file with a few bad lines.
+    """Lines that are not UTF-8 and the number of the first; nothing for a UTF-8 file with a few bad lines.
 
-    A line whose characters are mostly UTF-8 counts as UTF-8: one broken byte must not turn the others into mojibake.
+    A line of mostly valid characters counts as UTF-8: one broken byte must not turn the others into mojibake.
     """
     sample, first, good = b"", 0, 0
     with open_bytes(path) as file:

@@ -1,7 +1,7 @@
-"""Which encoding bytes are in that are not UTF-8. A reading that another one contradicts is no answer. Pure.
+"""Detection of an encoding other than UTF-8; an uncertain detection gives no answer.
 
 charset-normalizer proposes readings. For short texts its first one is often wrong (Latin text as Mac Latin 2, Cyrillic
-as half-width Katakana), so each must also have the letters that texts of its script are full of.
+as half-width Katakana), so a reading must also have the letters that are common in its script.
 """
 
 import re
@@ -17,7 +17,7 @@ _COMMON = {
     "Russian": "оеаинтсрвлкмдпуяыьзбгчй",
     "Greek": "αιοετσνηυρπκμλςάίόέή",
 }
-"""Letters that a real text of a script is full of; a wrong decoding gives rare ones."""
+"""Letters that are common in a script; a wrong decoding gives rare ones."""
 _WESTERN = "àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿœßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞŒŸ‘’“”‚„–—…•€™‹›«»¡¿°§£©®·\xa0"
 _LATIN = ("cp1250", "iso8859_2", "cp1254", "cp1257")
 _SCRIPTS = (("Japanese", "[\u3040-\u30ff]"), ("Korean", "[\uac00-\ud7a3]"), ("Chinese", "[\u4e00-\u9fff]"))
@@ -25,7 +25,7 @@ _ALPHABETS = (("Russian", "[\u0400-\u04ff]"), ("Greek", "[\u0370-\u03ff]"))
 
 
 def detect(sample: bytes) -> tuple[str | None, dict[str, str]]:
-    """The encoding of a sample, None where it is not certain; and the likely readings, as encoding → excerpt."""
+    """The encoding of a sample, or None if uncertain; and the likely readings, encoding → excerpt."""
     from charset_normalizer import from_bytes
 
     matches = [match for match in from_bytes(sample) if not match.encoding.startswith("utf")]
@@ -36,7 +36,7 @@ def detect(sample: bytes) -> tuple[str | None, dict[str, str]]:
 
 
 def _chosen(sample: bytes, good: Sequence[Any]) -> str | None:
-    """The encoding, where one is certain: of another script than Latin, or Western, or the only one that fits."""
+    """The encoding if certain: its script is not Latin, or it is Western, or no other fits."""
     if good and _script(str(good[0])):
         return str(good[0].encoding)
     western = sample.decode("cp1252", errors="replace")
@@ -46,14 +46,14 @@ def _chosen(sample: bytes, good: Sequence[Any]) -> str | None:
 
 
 def _example(text: str) -> str:
-    """The surroundings of the first character beyond ASCII."""
+    """The text around the first character beyond ASCII."""
     found = re.search(r"[^\x00-\x7f]", text)
     start = found.start() if found else 0
     return text[max(0, start - 15) : start + 15].strip()
 
 
 def _script(text: str) -> str | None:
-    """The script other than Latin in which the text is written, where there is one."""
+    """The script of a text, or None if it is Latin."""
     letters = [letter for letter in text if not letter.isascii() and letter.isalpha()]
     for script, pattern in (*_SCRIPTS, *_ALPHABETS):
         share = sum(bool(re.match(pattern, letter)) for letter in letters) / max(1, len(letters))
@@ -63,7 +63,7 @@ def _script(text: str) -> str | None:
 
 
 def _reads_well(text: str) -> bool:
-    """Whether a decoded text has the letters that its script is full of; Latin ones stand among ASCII letters."""
+    """Whether the common letters of its script are common in a text; Latin ones must be among ASCII letters."""
     beyond = [letter for letter in text if not letter.isascii()]
     letters = [letter.lower() for letter in beyond if letter.isalpha()]
     script = _script(text)

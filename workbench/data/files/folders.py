@@ -1,7 +1,8 @@
-"""Rows of more than one file: a folder of shards, a folder saved by `datasets`, a hub data set."""
+"""Rows of several files: a folder of shards, a folder saved by `datasets`, or a data set of the hub."""
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from workbench.run.errors import WorkbenchError
 
 HUB = "hub:"
 _SHARD = re.compile(r"[-_.]?(?:part[-_]?)?\d+(?:[-_]of[-_]\d+)?(?:[-_.][0-9a-f-]{8,})?$")
-"""Ends the name of a shard: `train-00000-of-00002`, `part-0001`, `data_3`."""
+"""The end of a shard's name: `train-00000-of-00002`, `part-0001`, `data_3`."""
 
 
 def folder_rows(path: Path, suffixes: tuple[str, ...], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
     """Rows of a folder saved by `datasets`, or of the shards of one data set.
 
     Raises:
-        WorkbenchError: it holds several data sets (the message names them), or none.
+        WorkbenchError: it holds several data sets, which the message names, or none.
     """
     if (path / "dataset_dict.json").exists():
         splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
@@ -31,26 +32,19 @@ def folder_rows(path: Path, suffixes: tuple[str, ...], read: Callable[[Path], It
         import datasets
 
         return _dataset_rows(str(path), datasets.load_from_disk(str(path)))
-    return _shard_rows(shards_of(path, suffixes), read)
-
-
-def _shard_rows(shards: list[Path], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
-    for shard in shards:
-        yield from read(shard)
+    return chain.from_iterable(map(read, shards_of(path, suffixes)))
 
 
 def shards_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of one data set in a folder, or in the one folder inside it that holds any, ordered by name.
+    """The files of one data set, by name, in a folder or in the only folder inside it that has any.
 
     Raises:
         WorkbenchError: files of several data sets or formats, or none.
     """
     found = _data_files(path, suffixes)
     if not found:
-        inner = [
-            files for entry in sorted(path.iterdir()) if entry.is_dir() for files in [_data_files(entry, suffixes)]
-        ]
-        inner = [files for files in inner if files]
+        folders = (_data_files(entry, suffixes) for entry in sorted(path.iterdir()) if entry.is_dir())
+        inner = [files for files in folders if files]
         found = inner[0] if len(inner) == 1 else []
     names = {(_SHARD.sub("", _stem(file)), inner_suffix(file)) for file in found}
     if len(names) != 1:
@@ -75,7 +69,7 @@ def _data_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _about(file: Path) -> bool:
-    """Whether a file describes the data set and is none of its shards."""
+    """Whether a file describes the data set, and is not a shard of it."""
     return file.name in ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
 
 
@@ -85,7 +79,7 @@ def _stem(file: Path) -> str:
 
 
 def hub_rows(name: str) -> Iterator[Row]:
-    """Rows of `hub:OWNER/NAME` or `hub:OWNER/NAME:SPLIT` (`train` where none is named)."""
+    """Rows of `hub:OWNER/NAME:SPLIT`; without a split, of `train`."""
     import datasets
     import httpx
 
@@ -96,7 +90,7 @@ def hub_rows(name: str) -> Iterator[Row]:
         raise WorkbenchError(
             name,
             f"it could not be loaded from the hub: {(str(error) or type(error).__name__).splitlines()[0]}",
-            expected="a data set that can be reached, or is in the local cache",
+            expected="a data set that is online or in the local cache",
             remedy="go online (and unset HF_HUB_OFFLINE), or name a local file instead",
         ) from error
     return _dataset_rows(name, dataset)

@@ -1,4 +1,4 @@
-"""Rows of JSON: lines, a list, objects one after another, a list under a key, columns. Told apart by content."""
+"""Rows of JSON by content: lines, a list, consecutive objects, a list under a key, or columns."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,18 +11,18 @@ from workbench.data.files.row import Row, row_of
 from workbench.run.errors import WorkbenchError
 
 WRAPPERS = ("data", "rows", "items", "examples", "records", "instances", "samples", "entries", "dataset")
-"""Keys under which a file keeps the list of its rows."""
+"""Keys under which a file may hold the list of its rows."""
 SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
 NESTED = "nested too deeply to be read"
-_A_LINE = "one JSON object a line"
+_A_LINE = "one JSON object per line"
 Line = tuple[int, str | UnicodeDecodeError]
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """Rows of a JSON file: by what it holds, whatever its suffix.
+    """Rows of a JSON file; a bad line of JSON lines is a row with its error.
 
     Raises:
-        WorkbenchError: the file as a whole is not JSON (a bad line of JSON lines is a row with its error).
+        WorkbenchError: the file as a whole is not JSON.
     """
     text = text_of_file(path)
     opening = list(islice(_not_blank(text), 2))
@@ -42,7 +42,7 @@ def _not_blank(text: Text) -> Iterator[Line]:
 
 
 def _are_lines(opening: list[Line]) -> bool:
-    """Whether a file is JSON lines, from its first two: one of them is a whole object (or neither is text)."""
+    """Whether a file is JSON lines: one of its first two lines is a whole object, or cannot be decoded."""
     texts = [line for _, line in opening if isinstance(line, str)]
     if len(texts) < 2 or not texts[0].lstrip().startswith("{"):
         return len(opening) == 2
@@ -83,7 +83,7 @@ def _rows(path: Path, values: list[Any]) -> Iterator[Row]:
 
 
 def _object_rows(path: Path, text: str) -> Iterator[Row]:
-    """Objects one after another, over any number of lines; a single one may hold the rows."""
+    """Rows of consecutive objects, each over any number of lines; a single object may hold the rows."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     values: list[Any] = []
     position = _after_blanks(text, 0)
@@ -104,7 +104,7 @@ def _after_blanks(text: str, position: int) -> int:
 
 
 def _unfolded(path: Path, value: Any) -> Iterator[Row]:
-    """The rows of a file that is one object: those under a key, those of its columns, or the object itself."""
+    """The rows of one object: the list under a key, its columns, or the object itself."""
     if isinstance(value, Mapping):
         held = [key for key in (*WRAPPERS, *SPLITS) if _is_list_of_objects(value.get(key))]
         if len(held) > 1:
@@ -112,7 +112,7 @@ def _unfolded(path: Path, value: Any) -> Iterator[Row]:
                 path,
                 f"it holds several lists of rows: {', '.join(held)}",
                 expected="one list",
-                remedy="put each list into a file of its own",
+                remedy="put each list into its own file",
             )
         if held:
             return _rows(path, value[held[0]])
@@ -128,7 +128,7 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _columns(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Lists of cells by column, where the object is that: lists of one length, or pandas' index → cell."""
+    """Column → cells, if the object has columns: lists of equal length, or pandas' index → cell."""
     cells = list(value.values())
     if cells and all(isinstance(column, Mapping) for column in cells):
         index = list(cells[0])
@@ -145,17 +145,17 @@ def _columns(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python would keep the last of two values under one key, without a word."""
+    """A JSON object; a repeated key is an error, since Python would silently keep only its last value."""
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {twice!r} appears twice in one object")
     return value
 
 
 def _why(text: str, error: ValueError | RecursionError) -> str:
-    """What is wrong with a JSON text, and where."""
+    """The problem of a JSON text, with its position."""
     if isinstance(error, RecursionError):
         return NESTED
     if not isinstance(error, json.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Memory that this process may still take. Knows no file."""
+"""The memory that this process may still allocate."""
 
 import resource
 from pathlib import Path
@@ -7,7 +7,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int:
-    """Bytes: the least of what the machine has, and what the limits of a container or a shell leave."""
+    """Bytes: the least that the machine, the container's limit or the shell's limit leaves."""
     import psutil
 
     free = [int(psutil.virtual_memory().available)]

@@ -1,4 +1,4 @@
-"""Rows of Parquet, in batches that stay small when they unfold."""
+"""Rows of Parquet, in batches that stay small in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,10 @@ from workbench.run.errors import WorkbenchError
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 64 << 20
-"""A batch in memory, at most: its rows are counted by the width of the first ones."""
+"""Most bytes of a batch in memory; the first rows of a group tell how many rows that is."""
 _FIRST_ROWS = 4
 _UNFOLDS = 1000
-"""Times its size on disk that a row group may unfold to, once it is larger than `_UNSUSPICIOUS` bytes."""
+"""A row group of more than `_UNSUSPICIOUS` bytes may unfold to this multiple of its size on disk."""
 _UNSUSPICIOUS = 1 << 30
 
 
@@ -21,7 +21,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file.
 
     Raises:
-        WorkbenchError: no Parquet, or a row group that unfolds to more than the free memory.
+        WorkbenchError: not Parquet, or a row group unfolds to more than the free memory.
     """
     import pyarrow
     import pyarrow.parquet
@@ -37,14 +37,14 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                     for fields in batch.to_pylist():
                         number += 1
                         yield row_of(f"{path}, row {number}", fields)
-    except MemoryError:  # pyarrow's own is an ArrowException, too
+    except MemoryError:  # pyarrow's is also an ArrowException
         raise
     except pyarrow.ArrowException as error:
         raise WorkbenchError(path, f"not a Parquet file, or a broken one: {error}", expected="Parquet") from None
 
 
 def _row_bytes(file: Any, group: int) -> float:
-    """Memory of a row: a text that is stored once and repeated unfolds to more than the file's own sizes say."""
+    """Bytes of a row in memory. A repeated text is stored once, so the sizes in the file are too small."""
     first = next(file.iter_batches(batch_size=_FIRST_ROWS, row_groups=[group]), None)
     if first is None or not len(first):
         return 1.0
@@ -53,7 +53,7 @@ def _row_bytes(file: Any, group: int) -> float:
 
 
 def _check_size(path: Path, group: Any, width: float) -> None:
-    """A row group fits into memory, and is no small file that unfolds to gigabytes."""
+    """Check that a row group fits into memory, and that a small file does not unfold to gigabytes."""
     unfolded, stored, free = max(group.total_byte_size, width * group.num_rows), path.stat().st_size, free_memory()
     if unfolded <= free and unfolded <= max(_UNSUSPICIOUS, _UNFOLDS * stored):
         return
@@ -62,5 +62,5 @@ def _check_size(path: Path, group: Any, width: float) -> None:
         f"a row group of {unfolded / 2**30:.1f} GiB when unfolded ({stored / 2**20:.3f} MiB on disk), and "
         f"{free / 2**30:.1f} GiB of memory are free",
         expected=f"row groups that fit into memory and unfold to at most {_UNFOLDS} times the file",
-        remedy="write the file again with smaller row groups, or fewer rows",
+        remedy="write the file with smaller row groups, or fewer rows",
     )

@@ -1,4 +1,4 @@
-"""One row of a file, with the place it came from. Knows no file format and no record."""
+"""One row of a file, with its place. Knows no file format and no record."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,12 @@ class Row:
     """One row of a file, or the `error` that kept it from being read."""
 
     place: str
+    """File and position, such as `data.jsonl, line 3`."""
     fields: dict[str, Any] = field(default_factory=dict)
-    """Columns with a value; a column whose value is null is in `nulls`."""
+    """The columns that have a value."""
     error: WorkbenchError | None = None
     nulls: frozenset[str] = frozenset()
+    """The columns whose value is null or NaN."""
 
     def fail(self, problem: str, *, expected: str | None = None, remedy: str | None = None) -> WorkbenchError:
         """An error at this row's place."""
@@ -24,7 +26,7 @@ class Row:
 
 
 def row_of(place: str, value: object) -> Row:
-    """The row of a JSON object; null and NaN (a missing cell in pandas) are no value."""
+    """The row of a JSON object; null and NaN (pandas' missing cell) do not count as values."""
     if not isinstance(value, Mapping):
         problem = f"a JSON {type(value).__name__}, not an object: {str(value)[:60]}"
         return Row(place, error=WorkbenchError(place, problem, expected='an object, such as {"prompt": …}'))

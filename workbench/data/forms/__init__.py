@@ -1,1 +1,1 @@
-"""The forms of records that people have: each reads a row as an `Example`, or is none of its business."""
+"""The forms in which people write records. `table.py` lists them; each reads a row as an `Example`."""

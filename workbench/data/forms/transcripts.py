@@ -1,7 +1,7 @@
-"""Transcripts: a whole conversation in one text, each turn behind the mark of its speaker. Pure.
+"""Transcripts: a conversation in one text, with the mark of the speaker before each turn.
 
-A mark stands at the start of a line (`Human:`, `User:`, `Assistant:`, `AI:` …) or is a heading (`### Human:`). A text
-is a transcript only where its marks say so together; a text that merely mentions a speaker stays whole.
+A mark is at the start of a line (`Human:`, `User:`, `Assistant:`, `AI:` …) or a heading (`### Human:`). One mark does
+not make a transcript: a text that only mentions a speaker stays whole.
 """
 
 import re
@@ -20,35 +20,35 @@ _LEFT_OVER = re.compile(
     r"(?:^|### )(?:Human|User|Assistant|HUMAN|USER|ASSISTANT):|<\|im_start\|>|\[/INST\]", re.MULTILINE
 )
 _OF_HH = "\n\nHuman:"
-"""A text that begins so is meant as a transcript, whatever follows."""
+"""A text that begins with this is a transcript, whatever follows."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """A text cut at its marks."""
+    """A text that was cut at its marks."""
 
     preface: str
-    """What stands before the first turn."""
+    """The text before the first turn."""
     turns: tuple[Message, ...]
-    """Turns of one speaker in a row are one message; one that is open at the end is left off."""
+    """Consecutive turns of one speaker are one message; an open turn at the end is left out."""
     spaced: bool
-    """Whether a blank line stands before each mark."""
+    """Whether there is a blank line before each mark."""
     answered: bool
     """Whether the assistant has a mark."""
     open: bool
-    """Whether it ends with a mark of the assistant and nothing behind it."""
+    """Whether it ends with a mark of the assistant and nothing after it."""
 
 
 def has_marks(text: str) -> bool:
-    """Whether a text holds a mark of a speaker, or of a chat template."""
+    """Whether a text contains a mark of a speaker or of a chat template."""
     return (":" in text or "<|" in text or "[/" in text) and bool(_LEFT_OVER.search(text))
 
 
 def prompt_turns(text: str) -> tuple[Message, ...] | None:
     """The messages of a prompt that is a transcript, or None.
 
-    It begins with a human's mark and ends with the human or an open mark of the assistant. A preface becomes a system
-    message where blank lines stand before the marks and the end is open.
+    It begins with a human's mark and ends with the human's turn or an open mark of the assistant. A preface becomes a
+    system message, but only if blank lines separate the turns and the end is open.
     """
     found = _cut(text)
     if found is None or not (found.answered or text.startswith(_OF_HH)):
@@ -72,7 +72,7 @@ def _with_preface(found: Transcript) -> tuple[Message, ...]:
 
 
 def _cut(text: str) -> Transcript | None:
-    """The transcript in a text that has a human's mark: cut at the first two speakers' marks, and at no other's."""
+    """A text cut at the marks of one human and one assistant; None if the first mark is not the human's."""
     marks = list(_MARK.finditer(text))
     apart = [mark for mark in marks if _blank_before(text, mark.start()) or mark["mark"].startswith("###")]
     spaced = {_role(mark["mark"]) for mark in apart} == {"user", "assistant"} or len(marks) == len(apart)
@@ -83,25 +83,25 @@ def _cut(text: str) -> Transcript | None:
         return None
     turns: list[tuple[Literal["user", "assistant"], str]] = []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        said = text[mark.end() : following.start() if following else None].removeprefix(" ")
+        content = text[mark.end() : following.start() if following else None].removeprefix(" ")
         if following is not None and mark["mark"].startswith("###"):
-            said = said.rstrip()
+            content = content.rstrip()
         elif following is not None:
-            said = re.sub(r"(?:\r?\n){1,2}\Z" if spaced else r"\r?\n\Z", "", said)
+            content = re.sub(r"(?:\r?\n){1,2}\Z" if spaced else r"\r?\n\Z", "", content)
         role = _role(mark["mark"])
         if turns and turns[-1][0] == role:
-            said = "\n\n".join(part for part in (turns.pop()[1], said) if part.strip())
-        turns.append((role, said))
+            content = "\n\n".join(part for part in (turns.pop()[1], content) if part.strip())
+        turns.append((role, content))
     if not turns:
         return None
     is_open = turns[-1][0] == "assistant" and not turns[-1][1].strip()
-    messages = tuple(Message(role=role, content=said) for role, said in (turns[:-1] if is_open else turns))
+    messages = tuple(Message(role=role, content=content) for role, content in (turns[:-1] if is_open else turns))
     preface = text[: marks[0].start()].strip()
     return Transcript(preface, messages, spaced, assistant is not None, is_open)
 
 
 def _speaker(marks: Sequence[re.Match[str]], role: str) -> str | None:
-    """The mark that a transcript uses for a role: the usual word where it occurs, else the first."""
+    """The mark that a transcript uses for a role: the usual word if it occurs, else the first."""
     words = [mark["mark"] for mark in marks if _role(mark["mark"]) == role]
     usual = [word for word in words if word.removeprefix("### ").lower() in ("human", "user", "assistant")]
     return next(iter(usual or words), None)
