@@ -61,6 +61,23 @@ def _shuffle(size: int, seed: int, epoch: int) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Demonstrations:
+    """Demonstrations for the auxiliary SFT loss (`train.ptx_coef`)."""
+
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    number: int
+    """Drawn for each optimizer step."""
+    pad_id: int
+    device: torch.device
+
+    def take(self, generator: torch.Generator) -> Rows:
+        """`number` random ones."""
+        index = torch.randint(len(self.prompts), (self.number,), generator=generator).tolist()
+        return Rows.of([self.prompts[i] for i in index], [self.responses[i] for i in index], self.pad_id, self.device)
+
+
+@dataclass(frozen=True)
 class Rollout:
     """What one iteration learns from. Everything is detached; (B, R) tensors are 0 on padding."""
 

@@ -9,10 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from ppo.checks import check_reference_is_not_base
 from ppo.config import PpoConfig, PromptSection
 from ppo.inputs import read_sides
-from ppo.rollout import PromptSet
+from ppo.rollout import Demonstrations, PromptSet
 from ppo.sampler import Engine, open_engine
 from ppo.state import Optimizers, State, resume
-from ppo.update import Demonstrations
 from workbench.data.batching import encode_demonstrations, encode_prompts
 from workbench.data.readers import read_demonstrations
 from workbench.data.records import Prompt

@@ -16,30 +16,13 @@ from ppo.advantages import Targets
 from ppo.checks import Gap, check_ratio, check_repeatable
 from ppo.config import PpoConfig, PpoSection
 from ppo.loss import kl_loss, policy_loss, value_loss
-from ppo.rollout import Rollout, scatter_rows
+from ppo.rollout import Demonstrations, Rollout, scatter_rows
 from ppo.state import Optimizers
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
 from workbench.model.rows import Rows
-
-
-@dataclass(frozen=True)
-class Demonstrations:
-    """Demonstrations for the auxiliary SFT loss (`train.ptx_coef`)."""
-
-    prompts: list[list[int]]
-    responses: list[list[int]]
-    number: int
-    """Drawn for each optimizer step."""
-    pad_id: int
-    device: torch.device
-
-    def take(self, generator: torch.Generator) -> Rows:
-        """`number` random ones."""
-        index = torch.randint(len(self.prompts), (self.number,), generator=generator).tolist()
-        return Rows.of([self.prompts[i] for i in index], [self.responses[i] for i in index], self.pad_id, self.device)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import torch
 from ppo.advantages import Targets, gae
 from ppo.kl import kl_k1
 from ppo.rewards import token_rewards, whiten
+from ppo.rollout import Demonstrations
 from ppo.state import Optimizers
-from ppo.update import Demonstrations, Update
+from ppo.update import Update
 from tests.ppo.conftest import config_of, random_responses, read_responses
 from tests.reference.tolerances import SHAPES
 from workbench.model.processes import Processes
