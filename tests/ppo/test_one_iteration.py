@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/one-iteration.md"
 PACKAGES = ("ppo/", "workbench/")
 REPLACED = "workbench/model/cpu/"
-"""Optional on a CPU; the page follows the path without it."""
+"""Computes the decoder's passes with `model.kernels: cpu`; with `modules` it only shares loops between cores."""
 
 Calls = dict[str, set[str]]
 """File → functions."""
@@ -74,8 +74,8 @@ def calls_recorded(calls: list[Calls]) -> Iterator[None]:
         threading.setprofile(None)
 
 
-@pytest.fixture
-def traced(ppo_config, tmp_path, monkeypatch) -> tuple[Calls, Calls]:
+@pytest.fixture(params=["modules", "cpu"])
+def traced(request, ppo_config, tmp_path, monkeypatch) -> tuple[Calls, Calls]:
     """The project's calls of a command up to `iterate`, and from there until policy and value model step."""
     calls: list[Calls] = [defaultdict(set)]
     iterate, steps = ppo.train.iterate, []
@@ -94,7 +94,7 @@ def traced(ppo_config, tmp_path, monkeypatch) -> tuple[Calls, Calls]:
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     ppo_config()  # writes ppo.yaml
     with pytest.raises(Reached), calls_recorded(calls):
-        main([str(tmp_path / "ppo.yaml")])
+        main([str(tmp_path / "ppo.yaml"), f"model.kernels={request.param}"])
     before, loop, _ = calls
     return before, loop
 
