@@ -172,18 +172,16 @@ def brier(gaps: ArrayLike) -> float:
     return float(brier_score_loss(np.ones(probability.size), probability, pos_label=1))
 
 
-def accuracy_by_margin(gaps: ArrayLike, margins: ArrayLike | None = None, *, bins: int = 4) -> list[Bin]:
-    """Accuracy in bins of equal mass by margin.
+def accuracy_by_margin(gaps: ArrayLike, *, bins: int = 4) -> list[Bin]:
+    """Accuracy in bins of equal mass by |gap|.
 
     Args:
         gaps: (N,) float.
-        margins: (N,) float ≥ 0, for example the label's strength; None: |gap|.
         bins: number of bins.
     Returns:
-        K bins; `confidence` holds the mean margin.
+        K bins; `confidence` holds the mean |gap|.
     """
-    measure = np.abs(np.asarray(gaps, dtype=np.float64)) if margins is None else margins
-    return equal_mass_bins(measure, correctness(gaps), bins=bins)
+    return equal_mass_bins(np.abs(np.asarray(gaps, dtype=np.float64)), correctness(gaps), bins=bins)
 
 
 def correlation(left: ArrayLike, right: ArrayLike) -> float | None:

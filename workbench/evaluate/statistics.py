@@ -81,10 +81,8 @@ def cluster_sums(values: ArrayLike, clusters: Sequence[object] | None) -> tuple[
     return sums, np.bincount(index).astype(np.float64)
 
 
-def share_interval(
-    values: ArrayLike, clusters: Sequence[object] | None = None, *, confidence: float = 0.95
-) -> Estimate:
-    r"""A share with Wilson's interval on the effective number of trials.
+def share_interval(values: ArrayLike, clusters: Sequence[object] | None = None) -> Estimate:
+    r"""A share with Wilson's 95 % interval on the effective number of trials.
 
         n* = p(1−p) / SE²,   SE² = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − p))² / N²;   n* = G where SE = 0;   never more than N
 
@@ -94,13 +92,12 @@ def share_interval(
     Args:
         values: (N,) float in [0, 1]: 1 success, 0 failure, ½ a tie.
         clusters: (N,) hashable, the prompt each value belongs to; None for independent values.
-        confidence: two-sided coverage.
     """
     sums, counts = cluster_sums(values, clusters)
     total, groups = counts.sum(), len(sums)
     share, error = float(sums.sum() / total), _clustered_error(sums, counts)
     trials = min(share * (1 - share) / error**2, total) if 0 < error < math.inf else float(groups)
-    low, high = wilson_interval(share * trials, trials, confidence=confidence)
+    low, high = wilson_interval(share * trials, trials)
     return Estimate(share, low, high, int(total), groups)
 
 

@@ -37,17 +37,6 @@ class SimulatedAnnotator:
         strength = 1 + sum(size > threshold for threshold in STRENGTH_ABOVE)
         return strength if margin > 0 else -strength
 
-    def probability_right(self, gold_left: float, gold_right: float) -> float:
-        """Probability that a judgement prefers the right answer, given that it is not a tie."""
-        difference = gold_right - gold_left
-        right = (1 - self.random_rate) * _sigmoid((difference - TIE_BELOW) / self.tau) + self.random_rate / 2
-        left = (1 - self.random_rate) * _sigmoid((-difference - TIE_BELOW) / self.tau) + self.random_rate / 2
-        return right / (right + left)
-
-
-def _sigmoid(value: float) -> float:
-    return float(1 / (1 + np.exp(-value)))
-
 
 SIMULATED: tuple[SimulatedAnnotator, ...] = (
     SimulatedAnnotator("simulated-1", 0.12, 0.02),

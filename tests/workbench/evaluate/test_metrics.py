@@ -16,6 +16,7 @@ from workbench.evaluate.metrics import (
     correlation_within,
     distinct_n,
     ece_by_chance,
+    equal_mass_bins,
     expected_calibration_error,
     kl_limit,
     reliability_bins,
@@ -138,7 +139,7 @@ def test_brier_by_hand_and_by_flipping():
 def test_accuracy_by_margin_by_hand():
     easy = accuracy_by_margin([3.0, -0.1, 2.0, 0.2], bins=2)
     assert [(b.accuracy, b.count) for b in easy] == [(0.5, 2), (1.0, 2)]
-    by_label = accuracy_by_margin([3.0, -0.1, 2.0, 0.2], margins=[0, 3, 0, 3], bins=2)
+    by_label = equal_mass_bins([0, 3, 0, 3], correctness([3.0, -0.1, 2.0, 0.2]), bins=2)
     assert [(b.accuracy, b.low, b.high) for b in by_label] == [(1.0, 0, 0), (0.5, 3, 3)]
 
 
