@@ -206,6 +206,16 @@ class LossSection(Section):
     """Weight of the likelihood of the chosen response per token (RPO, Pang et al. 2024; λ of SLiC-HF; 1 in ORPO)."""
 
 
+class CurriculumSection(Section):
+    """The order in which pairs are drawn (Xu et al. 2023, arXiv:2310.02263)."""
+
+    schedule: Literal["mixed", "linear", "step", "reversed", "hard"] = "mixed"
+    """Hard pairs: as often as they are in the data; ever more often (`linear`); from half-way on (`step`); ever less
+    often (`reversed`); always (`hard`). A pair is hard if its `difficulty` is above the median."""
+    power: PositiveFloat = 1.0
+    """linear, reversed: exponent of the progress; above 1 the hard pairs come later."""
+
+
 class ContrastiveConfig(Section):
     """Everything `python -m ppo` reads when `method` is a contrastive one."""
 
@@ -214,6 +224,7 @@ class ContrastiveConfig(Section):
     model: StartSection
     data: PairSection
     loss: LossSection = LossSection()
+    curriculum: CurriculumSection = CurriculumSection()
     train: OptimizerSection = OptimizerSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()

@@ -22,6 +22,7 @@ PURE = (
     "ppo/advantages.py",
     "ppo/kl.py",
     "ppo/watch.py",
+    "ppo/contrastive/curriculum.py",
     "ppo/contrastive/losses.py",
     "ppo/loss.py",
     "ppo/rewards.py",

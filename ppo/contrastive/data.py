@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ppo.config import ContrastiveConfig, LossSection
+from ppo.contrastive.curriculum import draw_order
 from ppo.contrastive.losses import PairLogprobs, label_targets
 from workbench.data.batching import encode_pairs
 from workbench.data.records import Preference
@@ -20,14 +21,15 @@ from workbench.data.splits import load_pairs
 from workbench.model.roles import Roles
 from workbench.model.score import response_nll
 from workbench.model.session import Session
+from workbench.run.errors import WorkbenchError
 from workbench.run.progress import progress
 
 PAIRS_AT_ONCE = 512
 """Pairs between two steps of the progress bar of the reference's pass."""
 
 Row = dict[str, Any]
-"""A pair: `prompt_ids`, `chosen_ids` and `rejected_ids` (responses alone, EOS last), `target`, `margin`, `weight`; from
-`with_reference` also `reference_chosen` and `reference_rejected`."""
+"""A pair: `prompt_ids`, `chosen_ids` and `rejected_ids` (responses alone, EOS last), `target`, `margin`, `weight`,
+`difficulty`; from `with_reference` also `reference_chosen` and `reference_rejected`."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,46 @@ def load_data(
 
 
 def labelled(rows: Sequence[Row], pairs: Sequence[Preference], section: LossSection) -> list[Row]:
-    """The rows with `target`, `margin` and `weight`; weights have mean 1, so that they leave the step size alone."""
+    """The rows with what their records say; weights have mean 1, so that they leave the step size alone."""
     certainties = [pair.certainty(soft=section.soft_labels) for pair in pairs]
     probabilities = torch.tensor([probability for probability, _ in certainties])
     targets = label_targets(probabilities, section.label_smoothing, unbiased=section.unbiased).tolist()
     mean = sum(weight for _, weight in certainties) / max(len(pairs), 1) or 1.0
     return [
-        {**row, "target": target, "margin": section.margin * pair.strength, "weight": weight / mean}
+        {
+            **row,
+            "target": target,
+            "margin": section.margin * pair.strength,
+            "weight": weight / mean,
+            "difficulty": difficulty_of(pair),
+        }
         for row, pair, target, (_, weight) in zip(rows, pairs, targets, certainties, strict=True)
     ]
+
+
+def difficulty_of(pair: Preference) -> float:
+    """The record's `difficulty`; without one, how little people saw between the responses: 1 − strength / 3."""
+    return pair.difficulty if pair.difficulty is not None else 1 - pair.strength / 3
+
+
+def in_order(rows: list[Row], config: ContrastiveConfig) -> list[Row]:
+    """The rows as training reads them, one after the other, each as often as the curriculum draws it.
+
+    Raises:
+        WorkbenchError: all pairs are equally hard.
+    """
+    section, train = config.curriculum, config.train
+    difficulties = [row["difficulty"] for row in rows]
+    if min(difficulties) == max(difficulties):
+        raise WorkbenchError(
+            "curriculum.schedule",
+            f"is {section.schedule}, but all {len(rows)} pairs have difficulty {difficulties[0]:.3g}",
+            expected="pairs with `difficulty`, or with several strengths",
+            remedy="make pairs with `python -m ppo pairs`, or curriculum.schedule=mixed",
+        )
+    draws = train.max_steps * train.batch_size or round(len(rows) * train.epochs)
+    order = draw_order(difficulties, draws, schedule=section.schedule, power=section.power, seed=config.run.seed)
+    return [rows[index] for index in order]
 
 
 def with_reference(session: Session, roles: Roles, rows: list[Row], name: str, *, batch_size: int) -> list[Row]:

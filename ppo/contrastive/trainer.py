@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from ppo.config import ContrastiveConfig
-from ppo.contrastive.data import Row, column
+from ppo.contrastive.data import Row, column, in_order
 from ppo.contrastive.losses import METHODS, WITHOUT_REFERENCE, PairLogprobs, chosen_nll, pair_losses
 from workbench.model.masks import pad_rows
 from workbench.model.precision import LOGPROB_LIMITS
@@ -26,8 +27,8 @@ from workbench.model.session import Session
 from workbench.model.training import RunCallback, keep_adapters_float32, one_device, trainer_arguments
 from workbench.run.errors import WorkbenchError
 
-LABELS = ("target", "margin", "weight", "reference_chosen", "reference_rejected")
-"""Numbers of a pair that the loss reads."""
+LABELS = ("target", "margin", "weight", "difficulty", "reference_chosen", "reference_rejected")
+"""Numbers of a pair."""
 
 METRICS = {
     "loss": "contrastive/loss",
@@ -37,6 +38,7 @@ METRICS = {
     "gap": "contrastive/margin",
     "chosen_logprob": "contrastive/chosen_logprob",
     "rejected_logprob": "contrastive/rejected_logprob",
+    "difficulty": "contrastive/difficulty",
 }
 """What the trainer logs → what we call it."""
 
@@ -70,6 +72,7 @@ class PairTrainer(Trainer):
 
     def __init__(self, config: ContrastiveConfig, model: PeftModel, **options: Any) -> None:
         self.method, self.section = config.method, config.loss
+        self.ordered = config.curriculum.schedule != "mixed"
         self._sums: Counter[str] = Counter()
         super().__init__(model=model, **options)
         self.model_accepts_loss_kwargs = True  # what earlier releases of transformers read instead
@@ -80,6 +83,10 @@ class PairTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         pairs = torch.tensor(sum(len(batch["weight"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(pairs).sum() if batch_samples else None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(rows) if self.ordered else super()._get_train_sampler(rows)
 
     def logprobs(self, model: nn.Module, inputs: Any) -> PairLogprobs:
         """One forward pass over both responses of each pair."""
@@ -112,7 +119,7 @@ class PairTrainer(Trainer):
         )
         if section.sft_coef:
             losses = losses + section.sft_coef * chosen_nll(pairs)
-        self._note(pairs)
+        self._note(pairs, inputs["difficulty"])
         whole = len(losses) if num_items_in_batch is None else num_items_in_batch
         loss = (inputs["weight"] * losses).sum() / whole * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
@@ -134,7 +141,7 @@ class PairTrainer(Trainer):
                 remedy="look for a dropout in the base's configuration; or try model.dtype=float32",
             )
 
-    def _note(self, pairs: PairLogprobs) -> None:
+    def _note(self, pairs: PairLogprobs, difficulty: Tensor) -> None:
         """Add this micro-batch of all processes to the sums between two rows of the log."""
         gaps = METHODS[self.method][0](pairs, self.section.beta).detach()
         sums = {
@@ -143,6 +150,7 @@ class PairTrainer(Trainer):
             "gap": gaps.sum(),
             "chosen_logprob": pairs.chosen.detach().sum(),
             "rejected_logprob": pairs.rejected.detach().sum(),
+            "difficulty": difficulty.sum(),
         }
         here = self.accelerator.gather(torch.stack(list(sums.values()))).view(-1, len(sums)).sum(dim=0)
         self._sums.update(dict(zip(sums, here.tolist(), strict=True)))
@@ -163,19 +171,19 @@ def make_trainer(
     rows: Sequence[Row],
 ) -> PairTrainer:
     """The trainer on rows with their reference, its adapter in float32."""
-    arguments = TrainingArguments(
-        **trainer_arguments(
-            session.folder,
-            config.train,
-            config.checkpoint,
-            session.processes,
-            seed=config.run.seed,
-            log_every=config.tracking.log_every,
-            activation_checkpointing=config.model.activation_checkpointing,
-            dtype=model.get_input_embeddings().weight.dtype,
-        ),
-        remove_unused_columns=False,
+    arguments = trainer_arguments(
+        session.folder,
+        config.train,
+        config.checkpoint,
+        session.processes,
+        seed=config.run.seed,
+        log_every=config.tracking.log_every,
+        activation_checkpointing=config.model.activation_checkpointing,
+        dtype=model.get_input_embeddings().weight.dtype,
     )
+    if config.curriculum.schedule != "mixed":
+        rows = in_order(list(rows), config)
+        arguments["num_train_epochs"] = 1  # the rows are all draws of the run
     if config.model.activation_checkpointing:
         model.enable_input_require_grads()  # the frozen embeddings would end the graph at the first checkpoint
     callback = RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description=config.method)
@@ -183,7 +191,7 @@ def make_trainer(
         trainer = PairTrainer(
             config,
             model,
-            args=one_device(arguments),
+            args=one_device(TrainingArguments(**arguments, remove_unused_columns=False)),
             train_dataset=Dataset.from_list(list(rows)),
             data_collator=PairCollator(tokenizer.pad_token_id),
             processing_class=tokenizer,

@@ -99,6 +99,8 @@ class Preference(Prompt):
     chosen_run: str = ""
     rejected_run: str = ""
     round: int = 0
+    difficulty: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How hard the pair is to tell apart, 0 easy; None where nobody measured it."""
     split: Literal["train", "heldout"] | None = None
     """None: the file does not say, and the phase splits by group."""
 

@@ -2,13 +2,14 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ppo.config import ContrastiveConfig, LossSection
-from ppo.contrastive.data import labelled, with_reference
+from ppo.contrastive.data import difficulty_of, labelled, with_reference
 from ppo.contrastive.losses import METHODS, WITHOUT_REFERENCE
 from ppo.contrastive.train import train
 from ppo.contrastive.trainer import make_trainer
@@ -337,3 +338,44 @@ def test_logged_means_count_each_pair_once(configure, method):
         assert small != large or name == "contrastive/accuracy"
         logged = [row[name] for row in both if name in row][-1]
         assert logged == pytest.approx((3 * small + 8 * large) / 11, rel=1e-5), name
+
+
+@pytest.fixture
+def graded(preference_file, tmp_path):
+    """The pairs with difficulties 0, 1/15 … 1 on the training side."""
+    rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
+    trained = [row for row in rows if row["split"] == "train"]
+    for index, row in enumerate(trained):
+        row["difficulty"] = index / (len(trained) - 1)
+    return write_jsonl(tmp_path / "graded.jsonl", rows)
+
+
+def test_a_curriculum_begins_with_easy_pairs_and_resumes_where_it_was(configure, graded, monkeypatch):
+    options = (f"data.train={graded}", "curriculum.schedule=step", "checkpoint.every=3")
+    whole = train(configure("dpo", *options), resume=False)
+    drawn = [row["contrastive/difficulty"] for row in whole.read_metrics() if "contrastive/difficulty" in row]
+    assert all(mean < 0.5 for mean in drawn[:3])
+    assert all(mean > 0.5 for mean in drawn[3:])
+    config = configure("dpo", *options, f"run.dir={whole.path}-cut")
+
+    def dies(self, args, state, control, **_):
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCallback, "on_step_end", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, resume=False)
+    cut = train(config, resume=True)
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (cut, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_curriculum_over_equal_pairs_is_refused(configure):
+    with pytest.raises(WorkbenchError, match=r"curriculum\.schedule.*all 16 pairs have difficulty"):
+        train(configure("dpo", "curriculum.schedule=linear"), resume=False)
+
+
+def test_without_a_measured_difficulty_the_strength_tells_it():
+    assert [difficulty_of(SimpleNamespace(difficulty=None, strength=s)) for s in (3, 1.5)] == [0.0, 0.5]
+    assert difficulty_of(SimpleNamespace(difficulty=0.2, strength=3)) == 0.2
