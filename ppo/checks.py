@@ -1,6 +1,7 @@
 """Fatal checks: of the roles, each against an error that would otherwise be silent, and of a run that diverges."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from workbench.model.precision import LogprobLimits
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles, adapters_equal
 from workbench.run.checkpoints import checkpoint_steps
-from workbench.run.divergence import LOWER, diverged, require_finite
+from workbench.run.divergence import LOWER, UNIFORM_MARGIN, diverged, require_finite
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
@@ -152,9 +153,9 @@ class FrozenWatch:
 
 
 def stop_if_diverged(
-    folder: RunFolder, state: State, moment: str, metrics: Mapping[str, float], *, stop_kl: float
+    folder: RunFolder, state: State, moment: str, metrics: Mapping[str, float], *, stop_kl: float, vocabulary: int
 ) -> None:
-    """Stop the run if a metric is not finite, or if the KL exceeds `stop_kl` (0: no limit).
+    """Stop the run if a metric is not finite, the KL exceeds `stop_kl` (0: no limit), or the policy guesses uniformly.
 
     Raises:
         WorkbenchError: the run diverged.
@@ -166,6 +167,10 @@ def stop_if_diverged(
             problem = f"{name} is {value:.1f} nats per response, above train.stop_kl={stop_kl:g}"
             remedy = f"{LOWER}, or a larger reward.kl_coef"
             raise diverged(folder, moment, problem, remedy=remedy, best=_best_checkpoint(folder, state))
+    entropy, most = metrics.get("objective/entropy", 0.0), math.log(vocabulary)
+    if entropy > most - UNIFORM_MARGIN:
+        problem = f"the policy guesses uniformly: its entropy is {entropy:.3f} nats per token, of at most {most:.3f}"
+        raise diverged(folder, moment, problem, best=_best_checkpoint(folder, state))
 
 
 @contextlib.contextmanager

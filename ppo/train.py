@@ -197,7 +197,8 @@ def _evaluate(run: Run, step: int) -> dict[str, float]:
 
 
 def _stop_if_diverged(run: Run, moment: str, metrics: dict[str, float]) -> None:
-    stop_if_diverged(run.folder, run.state, moment, metrics, stop_kl=run.config.train.stop_kl)
+    vocabulary = run.roles.causal_model.config.get_text_config().vocab_size
+    stop_if_diverged(run.folder, run.state, moment, metrics, stop_kl=run.config.train.stop_kl, vocabulary=vocabulary)
 
 
 def _save(run: Run) -> None:

@@ -26,7 +26,7 @@ from workbench.model.training import (
     weigh_last,
 )
 from workbench.run.card import write_card
-from workbench.run.divergence import BASE, LOWER, diverged, require_finite
+from workbench.run.divergence import BASE, LOWER, UNIFORM_MARGIN, diverged, require_finite
 from workbench.run.errors import check_all
 from workbench.run.folder import RunFolder
 from workbench.run.out_of_memory import DOCTOR, SMALLER_STEP, memory_hint
@@ -40,8 +40,6 @@ METRICS = {
     "num_input_tokens_seen": "sft/tokens",
 }
 """SFTTrainer's name of a metric → ours."""
-CHANCE_MARGIN = 1e-3
-"""Nats per token: a collapsed model reaches ln V up to rounding."""
 
 
 def train(config: SftConfig, *, resume: bool) -> RunFolder:
@@ -110,7 +108,7 @@ def _check_not_worse(folder: RunFolder, loss: float, *, chance: float, fail: boo
     if before is None or loss <= before:
         return
     found = f"the validation loss is {loss:.3f} nats per token, worse than {before:.3f} before training"
-    if loss > chance - CHANCE_MARGIN:
+    if loss > chance - UNIFORM_MARGIN:
         raise diverged(folder, "at its end", f"{found} and no better than a uniform guess ({chance:.3f})")
     if fail:
         raise diverged(folder, "at its end", f"{found} (train.fail_if_worse)")

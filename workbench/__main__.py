@@ -1,26 +1,26 @@
-"""`python -m workbench VERB`: what is done with finished runs, and the embedded default.
+"""`python -m workbench VERB`: the demo, a new project, the embedded default, and tools for finished runs.
 
-Only here is the truth (the embedded default's gold reward) handed to evaluation; no phase imports it.
+This is the only place that passes the gold reward of the embedded default to evaluation; no phase imports it.
 """
 
 import argparse
 from pathlib import Path
 
 from workbench.data.rules import add_row_options, row_options
-from workbench.run.command_line import run_main
+from workbench.run.command_line import parse_words, run_main
 from workbench.run.shipped import here_or_shipped
 
 
 def main(argv: list[str]) -> int:
     """Run one verb."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_words(make_parser(), argv)
     arguments.run(arguments)
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The verbs and their options."""
-    parser = argparse.ArgumentParser(prog="python -m workbench", description="Tools around the runs of the phases.")
+    parser = argparse.ArgumentParser(prog="python -m workbench", description="The demo, and tools for finished runs.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     demo = verbs.add_parser(
@@ -30,13 +30,13 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
-    init = verbs.add_parser("init", help="start a project of your own: configurations and a page of next steps")
+    init = verbs.add_parser("init", help="start your own project: configurations and a README of the next steps")
     init.add_argument("folder", metavar="DIR", help="a new or empty folder")
     init.set_defaults(run=_init)
 
     tiny = verbs.add_parser("tiny", help="build the embedded default: base and data (cached)")
-    tiny.add_argument("--facts", metavar="FILE", help="write right and wrong statements of its help desk there instead")
-    tiny.add_argument("--pretrain", action="store_true", help="train the base that ships again, in place")
+    tiny.add_argument("--facts", metavar="FILE", help="write its right and wrong statements to this file instead")
+    tiny.add_argument("--pretrain", action="store_true", help="train the shipped base again, in place")
     tiny.set_defaults(run=_tiny)
 
     evaluate = verbs.add_parser("evaluate", help="measure finished runs on held-out prompts or pairs")
@@ -47,37 +47,37 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--reward", metavar="RUN", help="reward run that scores the answers")
     evaluate.add_argument("--against", metavar="RUN", help="run to win against (default: the run it started from)")
     evaluate.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
-    evaluate.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
-    evaluate.add_argument("--max-new-tokens", type=int, help="per answer (default: as the runs sampled in training)")
+    evaluate.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
+    evaluate.add_argument("--max-new-tokens", type=int, help="tokens per answer (default: as in training)")
     evaluate.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of sampling and bootstraps (default: %(default)s)")
-    evaluate.add_argument("--base", help="where the base is now, when not where the runs say")
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
+    evaluate.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
-    roles = verbs.add_parser("roles", help="open a ppo run's roles as training does: parameters and memory of each")
+    roles = verbs.add_parser("roles", help="open the roles of a ppo run; print parameters and memory")
     roles.add_argument("run_folder", metavar="RUN", help="a ppo run, finished or not")
-    roles.add_argument("--base", help="where the base is now, when not where the run says")
+    roles.add_argument("--base", help="where the base is now, if it was moved")
     roles.set_defaults(run=_roles)
 
     report = verbs.add_parser("report", help="write one self-contained HTML page about some runs")
     report.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or a folder of run folders")
-    report.add_argument("--out", help="file to write (default: report.html beside the first run)")
+    report.add_argument("--out", help="file to write (default: report.html next to the first run)")
     report.set_defaults(run=_report)
 
     doctor = verbs.add_parser(
-        "doctor", help="the memory and the hours of a configuration, before anything is downloaded or trained"
+        "doctor", help="estimate memory and hours of a configuration before anything is downloaded or trained"
     )
-    doctor.add_argument("config", metavar="CONFIG", help="YAML file of sft, reward or ppo")
+    doctor.add_argument("config", metavar="CONFIG.yaml", help="YAML file of sft, reward or ppo")
     doctor.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     doctor.add_argument("--gpu-memory", type=float, default=24.0, metavar="GIB", help="of the card (default: 24)")
     doctor.add_argument("--shape", metavar="NAME", help="llama-7b, llama-13b or llama-3-8b, for a base not yet here")
-    doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what `dtype: auto` is taken for")
+    doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where `dtype: auto` applies")
     doctor.add_argument("--records", type=int, default=10_000, help="demonstrations or pairs (default: 10000)")
     doctor.add_argument("--row-tokens", type=int, default=500, help="mean tokens of prompt and response (default: 500)")
-    doctor.add_argument("--step-ms", type=float, help="of a decode step, measured (default: an assumption)")
+    doctor.add_argument("--step-ms", type=float, help="measured time of a decode step (default: an assumption)")
     doctor.add_argument(
-        "--tflops", type=float, default=200.0, help="that products reach, 10^12/s (default: 200, assumed)"
+        "--tflops", type=float, default=200.0, help="speed of matrix products, 10^12/s (default: 200, an assumption)"
     )
     doctor.add_argument("--measure", action="store_true", help="on a GPU: run one step on random weights, and compare")
     doctor.set_defaults(run=_doctor)
@@ -115,7 +115,7 @@ def _init(arguments: argparse.Namespace) -> None:
     from workbench.project import start_project
 
     start_project(Path(arguments.folder))
-    print(f"{arguments.folder}: configs/ and README.md, which says what to do next")
+    print(f"{arguments.folder}: configs/, data/ and README.md with the next steps")
 
 
 def _tiny(arguments: argparse.Namespace) -> None:

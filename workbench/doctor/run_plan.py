@@ -1,6 +1,6 @@
 """`python -m workbench doctor`: the memory and the hours of a configuration, before anything is downloaded or trained.
 
-The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry-run`); the arithmetic is
+The phase itself is asked for its resolved values (`python -m PHASE CONFIG --dry-run --json`); the arithmetic is
 `workbench.doctor.plan`.
 """
 
@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.doctor.hours import Amounts, hours, step_seconds
 from workbench.doctor.memory import Shape
 from workbench.doctor.plan import PLANS, Plan, Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.doctor.shapes import shape_named, shape_of
-from workbench.run.config import dotted
+from workbench.run.config import dotted, read_values
 from workbench.run.errors import Problems, WorkbenchError
 
 ROOT = Path(__file__).parents[2]
@@ -103,10 +101,8 @@ def phase_of(config: Path) -> str:
     Raises:
         WorkbenchError: the file is missing, or belongs to no phase that trains.
     """
-    if not config.is_file():
-        raise WorkbenchError(config, "no such configuration file", expected="a YAML file, such as those under configs/")
-    sections = yaml.safe_load(config.read_text(encoding="utf-8"))
-    if not isinstance(sections, dict) or "model" not in sections:
+    sections = read_values(config)
+    if "model" not in sections:
         raise WorkbenchError(
             config, "has no `model:`", expected="a configuration of sft, reward or ppo: those that hold a model"
         )
@@ -116,18 +112,18 @@ def phase_of(config: Path) -> str:
 
 
 def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """What the phase resolves the file and the overrides to, by dotted key.
+    """The values that the phase resolves the file and the overrides to, by dotted key.
 
     Raises:
         WorkbenchError: the phase refuses them.
     """
-    command = [sys.executable, "-m", phase, str(config), *overrides, "--dry-run"]
+    command = [sys.executable, "-m", phase, str(config), *overrides, "--dry-run", "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         text = done.stderr.strip().removeprefix("error: ")
         raise WorkbenchError(f"python -m {phase} {config} --dry-run", f"refuses it: {text}")
-    return dotted(yaml.safe_load(done.stdout))
+    return dotted(json.loads(done.stdout)["config"])
 
 
 def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:
@@ -147,8 +143,8 @@ def source_of(config: Path, runs: tuple[str, ...]) -> dict[str, Any]:
         rank = json.loads(adapter.read_text(encoding="utf-8"))["r"]
         return {"base": base.get("name"), "quantise": base.get("quantise"), "dtype": base.get("dtype"), "r": rank}
     for path in sorted(config.parent.glob("*.yaml")):
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(sections, dict) and sections.get("run", {}).get("dir") == run:
+        sections = read_values(path)
+        if sections.get("run", {}).get("dir") == run:
             model = sections.get("model", {})
             known = {key: model.get(key) for key in ("base", "quantise", "dtype")}
             # With a start run, the shape of its adapter is taken, whatever `lora` says.

@@ -9,6 +9,8 @@ from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
+UNIFORM_MARGIN = 1e-4
+"""Nats per token: a model that has collapsed to a uniform guess reaches ln V up to rounding."""
 LOWER = "a lower train.lr, a longer warm-up (train.warmup_share; ppo: train.warmup_iterations), or a smaller "
 LOWER += "train.max_grad_norm"
 BASE = "check the weights of the base for NaN and infinite values, or compute in another model.dtype"
