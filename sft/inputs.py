@@ -1,4 +1,4 @@
-"""What a run of supervised tuning reads and writes, opened and checked before any model library is loaded."""
+"""Checks of everything that a run of supervised tuning reads and writes, before any model library is imported."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from workbench.run.errors import Problems, WorkbenchError
 
 
 def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) -> list[str]:
-    """Collect all that is wrong with values, base, files and folder; returns what was found, a line each."""
+    """Collect the problems of values, base, files and folder; returns one line about each input."""
     section = config.data
     problems.attempt(check_micro_batch, config.train)
     base = problems.attempt(usable_base, config.model.base, config.model.revision)
@@ -46,9 +46,9 @@ def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) ->
     check_sides(problems, base, list(zip(places, sides, strict=True)), rules)
     earlier, conversations = earlier_turns(train)
     if earlier:
-        what = "trained too" if section.loss_on == "all" else "context only (data.loss_on=all trains them)"
+        use = "in the loss too" if section.loss_on == "all" else "context only (data.loss_on=all trains on them)"
         counted = f"{earlier:,} earlier assistant turns in {conversations:,} conversations"
-        found.append(f"data.loss_on={section.loss_on}: {counted} are {what}")
+        found.append(f"data.loss_on={section.loss_on}: {counted} are {use}")
     return [
         *found,
         f"data.train: {places[0]}: {len(train):,} demonstrations to train on",
@@ -60,7 +60,7 @@ def check_inputs(config: SftConfig, problems: Problems, resume: bool = False) ->
 def read_sides(
     train: Path, validation: Path | None, *, share: float, seed: int, rules: RowRules | None = None
 ) -> tuple[list[Demonstration], list[Demonstration]]:
-    """Demonstrations to train on and to validate on: of two files, or of one that is split by prompt.
+    """Demonstrations to train on and to validate on: from two files, or from one that is split by prompt.
 
     Raises:
         WorkbenchError: from the readers, of both files; or one side is empty.

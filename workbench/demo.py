@@ -1,7 +1,7 @@
 """The whole loop on the embedded default, each step by the command that a user would type.
 
-Steps are processes of their own: packages meet only through files. A step that has ended is not repeated; one that was
-interrupted goes on from its last checkpoint.
+Each step is a process of its own: packages exchange files only. A finished step is not repeated; an interrupted one
+resumes from its last checkpoint.
 """
 
 import json
@@ -35,13 +35,13 @@ class Step:
 
 
 def demo_steps(folder: Path, seed: int) -> list[Step]:
-    """The commands, in order; values that differ from the shipped configurations become overrides."""
+    """The commands in order. Values that differ from the shipped configurations are overrides."""
 
     def phase(module: str, config: str, *overrides: str) -> tuple[str, ...]:
         return (module, str(CONFIGS / f"{config}.yaml"), *overrides)
 
     def given(**values: str) -> list[str]:
-        """Overrides of paths, where the folder is not the default one."""
+        """Overrides of paths, if the folder is not the default one."""
         return [] if folder == DEFAULT_DIR else [f"{k.replace('__', '.')}={folder / v}" for k, v in values.items()]
 
     seeded = [] if seed == 0 else [f"run.seed={seed}"]
@@ -86,7 +86,7 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
 
 
 def run_demo(folder: Path, *, seed: int) -> None:
-    """Run what has not been run yet, write summary.json, and print what to look at.
+    """Run the steps that are not done yet, write summary.json, and print the results.
 
     Raises:
         WorkbenchError: another seed than before, or a step failed.
@@ -100,7 +100,7 @@ def run_demo(folder: Path, *, seed: int) -> None:
 
 @dataclass
 class _Ledger:
-    """Which steps have ended, how long they took, and the largest process so far."""
+    """The finished steps, their seconds, and the peak memory of the largest process so far."""
 
     path: Path
     seed: int
@@ -139,7 +139,7 @@ def _run_step(step: Step, ledger: _Ledger) -> None:
         raise WorkbenchError(
             f"demo, step {step.name}",
             f"ended with exit code {code}; its own message is above",
-            remedy="mend the cause and start the demo again: it goes on with this step",
+            remedy="fix the cause and start the demo again: it continues with this step",
         )
     ledger.seconds[step.name] = round(time.monotonic() - started, 1)
     ledger.peak_rss_gib = round(max(ledger.peak_rss_gib, rss), 3)

@@ -1,4 +1,4 @@
-"""`python -m workbench init DIR`: a folder for a user's own project, with configurations and a page of next steps."""
+"""`python -m workbench init DIR`: a folder for your own project, with configurations and a README of next steps."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def start_project(folder: Path) -> None:
             folder,
             "is a file" if folder.is_file() else "is not empty",
             expected="a new or empty folder",
-            remedy=f"give another folder, or copy what you need from the shipped configurations: {shipped_configs()}",
+            remedy=f"give another folder, or copy files from the shipped configurations: {shipped_configs()}",
         )
     make_folder(folder)
     with refusal_explained(folder):

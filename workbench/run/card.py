@@ -91,13 +91,13 @@ NF4 = """nf4 = BitsAndBytesConfig(
 def write_card(
     folder: RunFolder, *, about: str, results: Mapping[str, float], kind: Literal["policy", "reward"] = "policy"
 ) -> None:
-    """Write the card. Only measured numbers appear in it.
+    """Write the card. It contains measured numbers only.
 
     Args:
         folder: of a run whose run.json is complete.
-        about: one or two sentences on what was trained and how.
+        about: one or two sentences about what was trained and how.
         results: metric name → value at the end of the run.
-        kind: what the adapter is loaded as.
+        kind: how the adapter is loaded.
     """
     record = folder.record()
     base: dict[str, Any] = record["base"]
@@ -131,7 +131,7 @@ def warning_text(warning: Any) -> str:
 
 
 def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str:
-    """Python that loads what was measured: the base in the form that the adapter was trained on, adapter and head."""
+    """Python code that loads the model as it was measured: the base as it was in training, the adapter and the head."""
     base = record["base"]
     opened: Mapping[str, str] = record.get("opened", {})
     dtype = f"torch.{opened.get('dtype', base.get('dtype', 'float32'))}".replace("torch.auto", '"auto"')
@@ -158,8 +158,8 @@ def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str
 
 def _loading(kind: str) -> str:
     if kind == "policy":
-        return "The base is loaded in the form that the adapter was trained on: another form gives other probabilities."
+        return "The base is loaded as it was in training: with other quantisation or dtype the probabilities differ."
     return (
-        "The base is loaded in the form that the adapter was trained on. peft brings the head's weight; bias, gain and "
-        "offset, which normalise the scores, are in `head.safetensors`."
+        "The base is loaded as it was in training. peft loads the head's weight; bias, gain and offset, which "
+        "normalise the scores, are in `head.safetensors`."
     )

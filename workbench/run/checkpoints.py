@@ -1,7 +1,7 @@
-"""Atomic checkpoints: a folder `step-N` exists complete or not at all. Knows nothing of what is inside.
+"""Atomic checkpoints: a folder `step-N` is complete or does not exist. Does not know what a checkpoint contains.
 
-A checkpoint is written beside its place under a hidden name, every file is flushed to the disk, and the
-folder is renamed; a process killed at any moment leaves the previous checkpoints untouched.
+A checkpoint is written next to its final place under a hidden name, every file is flushed to the disk, and then the
+folder is renamed. A process that is killed at any moment leaves the previous checkpoints untouched.
 """
 
 import contextlib
@@ -22,16 +22,17 @@ def save_checkpoint(
 ) -> Path:
     """Let `write` fill a hidden folder, publish it as `root/step-N`, delete all but the newest `keep_last` and `keep`.
 
+    After any failure the hidden folder is removed and older checkpoints are unchanged.
+
     Raises:
-        WorkbenchError: the disk is full; as after any failure, the hidden folder is removed and older checkpoints stay
-            as they were.
+        WorkbenchError: the disk is full.
     """
     make_folder(root)
     hidden = root / f".writing-{step}"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()
     try:
-        with full_disk_explained(root.parent):  # before the hidden folder gives its space back
+        with full_disk_explained(root.parent):  # checked before the hidden folder is deleted, which frees its space
             write(hidden)
             published = publish_checkpoint(hidden, root, step)
     except BaseException:
@@ -42,7 +43,7 @@ def save_checkpoint(
 
 
 def publish_checkpoint(written: Path, root: Path, step: int) -> Path:
-    """Flush a complete folder to the disk and rename it to `root/step-N`, replacing an older one."""
+    """Flush a complete folder to the disk and rename it to `root/step-N`, replacing an older one of that name."""
     flush_tree(written)
     final = root / f"step-{step}"
     _replace_folder(written, final)
@@ -50,9 +51,10 @@ def publish_checkpoint(written: Path, root: Path, step: int) -> Path:
 
 
 def prune_checkpoints(root: Path, keep_last: int, keep: Collection[int] = ()) -> None:
-    """Delete the oldest checkpoints, but not those to `keep`, and whatever a killed process left half-written."""
+    """Delete the oldest checkpoints except those in `keep`, and folders that a killed process left half-written."""
     for step in set(checkpoint_steps(root)[:-keep_last]) - set(keep):
-        (root / f"step-{step}").rename(root / f".writing-deleted-{step}")  # half of a checkpoint never bears its name
+        # Rename first, so that a half-deleted checkpoint is never mistaken for a complete one.
+        (root / f"step-{step}").rename(root / f".writing-deleted-{step}")
     for leftover in root.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -72,7 +74,7 @@ def latest_checkpoint(root: Path) -> Path | None:
 
 
 def flush_tree(folder: Path) -> None:
-    """fsync every file and folder below, and the folder itself."""
+    """fsync every file and folder below a folder, and the folder itself."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -83,7 +85,7 @@ def flush_tree(folder: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """fsync a folder's own entries (names), so that a rename survives a power cut."""
+    """fsync a folder's list of names, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,19 +94,19 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_text_atomically(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace a file's whole content, or leave it as it was.
+    """Replace a file's whole content, or leave it unchanged.
 
     Args:
-        private: only the owner of the file can read it.
+        private: only the file's owner can read it.
 
     Raises:
-        WorkbenchError: no file can be written there.
+        WorkbenchError: the file cannot be written.
     """
     make_folder(path.parent)
     hidden = path.with_name(f".{path.name}.writing")
     try:
         with refusal_explained(path):
-            hidden.unlink(missing_ok=True)  # of a killed process, perhaps with another mode
+            hidden.unlink(missing_ok=True)  # left by a killed process, perhaps with another mode
             with open(hidden, "w", encoding="utf-8", opener=_private if private else None) as file:
                 file.write(text)
                 file.flush()
@@ -122,22 +124,22 @@ def _private(name: str, flags: int) -> int:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those that it stands in, where they are missing.
+    """Create a folder and its missing parents.
 
     Raises:
-        WorkbenchError: it cannot be made.
+        WorkbenchError: it cannot be created.
     """
     with refusal_explained(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""What the system says of a place where nothing may be written, or nothing of that kind."""
+"""Error numbers of a path that cannot be written because of permissions or because of what is there."""
 
 
 @contextlib.contextmanager
 def refusal_explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write at a place that somebody chose into one clear error."""
+    """Turn the system's refusal to write to a path that the user chose into a WorkbenchError."""
     try:
         yield
     except OSError as error:
@@ -146,13 +148,13 @@ def refusal_explained(path: Path) -> Iterator[None]:
         raise WorkbenchError(
             path,
             f"cannot be written: {error.strerror}: {error.filename}",
-            expected="a name in a folder where this account may write",
-            remedy="give another place",
+            expected="a path in a folder that this account may write to",
+            remedy="give another path",
         ) from error
 
 
 def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a hidden folder, flush it, and put it in the place of `path`."""
+    """Let `write` fill a hidden folder, flush it, and rename it to `path`, replacing what is there."""
     make_folder(path.parent)
     hidden = path.with_name(f".{path.name}.writing")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -168,7 +170,7 @@ def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _replace_folder(written: Path, path: Path) -> None:
-    """Rename a complete folder to `path`; what stood there is renamed away first and then deleted."""
+    """Rename a complete folder to `path`; an existing one is renamed away first and deleted afterwards."""
     old = path.with_name(f".writing-replaced-{path.name}")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
@@ -179,14 +181,14 @@ def _replace_folder(written: Path, path: Path) -> None:
 
 
 SPACE_LEFT = 1 << 20
-"""Bytes: with less free space than this, a failed write is put down to a full disk."""
+"""Bytes. With less free space than this, a failed write is attributed to a full disk."""
 
 
 @contextlib.contextmanager
 def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turn a write that failed for want of space into one clear error, whatever library it came from.
+    """Turn a write that failed because the disk is full into a WorkbenchError, whatever library it came from.
 
-    torch and safetensors report a full disk as a RuntimeError or an error of their own, without its errno.
+    torch and safetensors report a full disk as a RuntimeError or as an error of their own, without errno.
     """
     try:
         yield
@@ -194,14 +196,14 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-        if not full and "No space left" not in str(error) and shutil.disk_usage(place).free > SPACE_LEFT:
+        existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        if not full and "No space left" not in str(error) and shutil.disk_usage(existing).free > SPACE_LEFT:
             raise
         steps = checkpoint_steps(folder / "checkpoints")
         last = f"step-{steps[-1]}" if steps else "none yet"
         raise WorkbenchError(
             folder,
-            "the disk is full, this save was given up",
-            expected=f"space for a checkpoint; the last complete one, {last}, is untouched",
+            "the disk is full; nothing was saved",
+            expected=f"space for a checkpoint; the last complete one ({last}) is untouched",
             remedy="free some space, then start the same command with --resume",
         ) from error

@@ -108,7 +108,7 @@ def _comment(text: str) -> str:
 
 
 def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> NoReturn:
-    """Run a script's `main` and turn errors a person can mend into exit code 2."""
+    """Run a script's `main`; errors that the user can fix end with exit code 2."""
     _show_any_character()
     try:
         words = sys.argv[1:] if argv is None else argv
@@ -125,7 +125,7 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         said = "terminated" if terminated else "interrupted"
-        print(f"{said}: start the same command with --resume to go on", file=sys.stderr)
+        print(f"{said}: start the same command with --resume to continue", file=sys.stderr)
         code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -146,14 +146,14 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
 
 
 def _show_any_character() -> None:
-    """Print a character that the terminal's encoding lacks as its escape, instead of failing on it."""
+    """Escape characters that the terminal's encoding lacks, instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
             stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_undecoded(words: Sequence[str]) -> None:
-    """Refuse a word of the command line whose bytes are no text: YAML and JSON could not hold it."""
+    """Refuse command-line arguments whose bytes are not text: YAML and JSON cannot hold them."""
     for word in words:
         try:
             word.encode("utf-8")
@@ -165,7 +165,7 @@ def _locale_error(shown: str) -> WorkbenchError:
     encoding = sys.getfilesystemencoding()
     return WorkbenchError(
         f"command line: {shown}",
-        f"holds characters that Python cannot read or write as {encoding}, the encoding of this shell",
+        f"contains characters that Python cannot read or write in {encoding}, the encoding of this shell",
         expected="UTF-8",
         remedy="export LC_ALL=C.UTF-8 (and unset PYTHONUTF8)"
         if encoding != "utf-8"

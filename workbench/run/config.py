@@ -77,7 +77,7 @@ def _no_value(place: str, key: str) -> WorkbenchError:
 
 
 def describe(config: Section, origins: Mapping[str, str]) -> str:
-    """The configuration as YAML that the same phase reads, one line a value, each with `# origin`."""
+    """The configuration as YAML that the same phase reads, one line per value, each with `# origin`."""
     lines: list[tuple[str, str]] = []
     open_sections: list[str] = []
     for key, value in dotted(config.model_dump(mode="json")).items():
@@ -94,7 +94,7 @@ _PLAIN = re.compile(r"[A-Za-z/~.][\w/.:+-]*", re.ASCII)
 
 
 def yaml_value(value: Any) -> str:
-    """A value on one line that OmegaConf and any YAML 1.1 reader read as the same."""
+    """A value as one line that OmegaConf and any YAML 1.1 parser read the same."""
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and not value.endswith(":")
         safe = plain and yaml.safe_load(value) == value and OmegaConf.create(f"key: {value}") == {"key": value}
@@ -106,15 +106,15 @@ def yaml_value(value: Any) -> str:
 
 def write_config(config: Section, path: Path) -> None:
     """Write the resolved configuration as YAML that the same phase reads."""
-    # OmegaConf's own writer: it quotes a text such as `1e-4`, which OmegaConf would read as a number.
+    # OmegaConf's own writer quotes a string such as `1e-4`, which OmegaConf would read as a number.
     path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))), encoding="utf-8")
 
 
 def read_yaml(path: Path) -> Any:
-    """A configuration file's sections as OmegaConf holds them.
+    """The sections of a configuration file as an OmegaConf mapping.
 
     Raises:
-        WorkbenchError: no such file, or it is not a YAML mapping in UTF-8.
+        WorkbenchError: no such file, or not a YAML mapping in UTF-8.
     """
     path = here_or_shipped(path)
     if not path.is_file():
@@ -152,7 +152,7 @@ def _yaml_error(path: Path, text: str, error: yaml.YAMLError) -> WorkbenchError:
         f"{path}:{mark.line + 1}" if mark else path,
         f"not valid YAML: {said}" + (f", in {line.strip()[:60]!r}" if line.strip() else ""),
         expected="key: value lines",
-        remedy="indent with spaces: YAML takes no tabs"
+        remedy="indent with spaces: YAML does not allow tabs"
         if "\t" in indent
         else "put the value in quotes"
         if "mapping values" in said
@@ -174,7 +174,7 @@ def _read_overrides(overrides: Sequence[str]) -> Any:
                 f"command line: {text!r}",
                 f"the value is not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}",
                 expected="a.b=value, such as train.lr=1e-4",
-                remedy=f"quote it if it is a text: {key}='\"{value}\"'",
+                remedy=f"quote it if it is a string: {key}='\"{value}\"'",
             ) from None
     try:
         return OmegaConf.from_dotlist(list(overrides))
@@ -187,7 +187,7 @@ def _read_overrides(overrides: Sequence[str]) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    """YAML lists as tuples: frozen sections hold tuples, and strict validation converts nothing."""
+    """YAML lists as tuples: frozen sections hold tuples, and strict validation does not convert."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -196,7 +196,7 @@ def _tuples(value: Any) -> Any:
 
 
 def dotted(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one mapping, by dotted key."""
+    """Nested sections as one flat mapping, by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -207,7 +207,7 @@ def dotted(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def known_keys(config_class: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a configuration class reads."""
+    """All dotted keys of a configuration class."""
     keys: list[str] = []
     for name, field in config_class.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -228,7 +228,7 @@ def _nearest_key(key: str, config_class: type[BaseModel]) -> str | None:
 
 
 def _as_workbench_error(error: ValidationError, config_class: type[BaseModel], origin: Any) -> WorkbenchError:
-    """All that is wrong with the values, at once."""
+    """All problems of the values in one error."""
     found = [_one_error(problem, config_class, origin) for problem in error.errors()]
     return found[0] if len(found) == 1 else SeveralErrors(found)
 
@@ -250,5 +250,5 @@ def _one_error(problem: Any, config_class: type[BaseModel], origin: Any) -> Work
         return _no_value(place, key)
     expected = problem["msg"].removeprefix("Input should be ")
     if problem["type"] in ("model_type", "model_attributes_type"):
-        expected = "a section: `key: value` lines, indented below its name"
+        expected = "a section: `key: value` lines, indented under its name"
     return WorkbenchError(place, f"value {repr(problem['input'])[:80]} is not right", expected=expected)

@@ -1,4 +1,4 @@
-"""A run that diverged stops: numbers or weights that are not finite, as one clear error. Knows files, no model."""
+"""The error of a run that diverged, and checks for numbers and weights that are not finite. Knows files, no model."""
 
 import json
 import math
@@ -20,7 +20,7 @@ EXPONENTS = {
     "BF16": ("<u2", 0xFF << 7),
     "F16": ("<u2", 0x7C00),
 }
-"""Type of a safetensors file → its unsigned integers, and the exponent's bits: all set in NaN and infinity."""
+"""safetensors dtype → (unsigned integer type, bits of the exponent). NaN and infinity have all of them set."""
 
 
 def diverged(folder: RunFolder, moment: str, found: str, *, remedy: str = LOWER, best: int | None = None) -> Exception:
@@ -29,7 +29,7 @@ def diverged(folder: RunFolder, moment: str, found: str, *, remedy: str = LOWER,
     Args:
         folder: of the run.
         moment: such as `in step 3`.
-        found: what was seen there, with its value.
+        found: the symptom, with its value.
         remedy: what to change.
         best: the checkpoint with the best held-out reward, if known.
     """
@@ -46,7 +46,7 @@ def diverged(folder: RunFolder, moment: str, found: str, *, remedy: str = LOWER,
 
 
 def require_finite(folder: RunFolder, moment: str, numbers: Mapping[str, float], *, remedy: str = LOWER) -> None:
-    """Every number is finite.
+    """Check that every number is finite.
 
     Raises:
         WorkbenchError: one is NaN or infinite.
@@ -57,7 +57,7 @@ def require_finite(folder: RunFolder, moment: str, numbers: Mapping[str, float],
 
 
 def tensors_not_finite(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file that hold NaN or infinity, read without a model library.
+    """Names of the tensors in a safetensors file that contain NaN or infinity, read without a model library.
 
     Source: https://huggingface.co/docs/safetensors (8 bytes of length, a JSON header, then the tensors).
     """
@@ -80,16 +80,16 @@ def tensors_not_finite(path: Path) -> list[str]:
     return bad
 
 
-def require_finite_file(path: Path, place: object) -> None:
-    """A file of weights holds finite numbers only.
+def require_finite_file(path: Path, run: object) -> None:
+    """Check that a file of weights contains finite numbers only.
 
     Raises:
-        WorkbenchError: it holds NaN or infinity: the run that wrote it diverged.
+        WorkbenchError: it contains NaN or infinity: the run that wrote it diverged.
     """
     bad = tensors_not_finite(path)
     if bad:
         raise WorkbenchError(
-            place,
+            run,
             f"{path.name} holds NaN or infinite values in {len(bad)} tensors, the first {bad[0]}: its run diverged",
             expected="finite weights",
             remedy="train that run again with a lower train.lr, or give another run",

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: the place, the problem, what was expected, and the remedy."""
+"""Errors that the user can fix: the place, the problem, what was expected, and the remedy."""
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
@@ -8,12 +8,12 @@ ResultT = TypeVar("ResultT")
 
 
 class WorkbenchError(Exception):
-    """Bad input, described so that a person can mend it.
+    """Bad input, described so that the user can fix it.
 
     Args:
-        place: the file (with line), config key, run or address that is wrong.
-        problem: what was found there, with the value.
-        expected: what would have been right.
+        place: the file (with line), configuration key, run or address.
+        problem: what is wrong there, with the value.
+        expected: a correct value.
         remedy: what to do now.
     """
 
@@ -28,7 +28,7 @@ class WorkbenchError(Exception):
 
 
 class SeveralErrors(WorkbenchError):
-    """Several problems of one command, shown together, each with its remedy."""
+    """Several problems of one command, shown together."""
 
     def __init__(self, errors: Sequence[WorkbenchError]) -> None:
         self.errors = tuple(errors)
@@ -39,7 +39,7 @@ class SeveralErrors(WorkbenchError):
 
 
 class Problems:
-    """Collects what is wrong with a command, so that one run names all of it.
+    """Collects the problems of a command, so that all are reported at once.
 
     ```
     problems = Problems()
@@ -53,7 +53,7 @@ class Problems:
         self.errors: list[WorkbenchError] = []
 
     def attempt(self, check: Callable[..., ResultT], *arguments: object, **options: object) -> ResultT | None:
-        """What `check` returns; None where it raises a WorkbenchError, which is kept."""
+        """The result of `check`; None if it raises a WorkbenchError, which is kept."""
         try:
             return check(*arguments, **options)
         except SeveralErrors as several:
@@ -64,45 +64,45 @@ class Problems:
         return None
 
     def add(self, place: object, problem: str, *, expected: str | None = None, remedy: str | None = None) -> None:
-        """Keep one problem, described as in `WorkbenchError`."""
+        """Add one problem, described as in `WorkbenchError`."""
         self.errors.append(WorkbenchError(place, problem, expected=expected, remedy=remedy))
 
     def raise_if_any(self) -> None:
-        """Raise what was collected.
+        """Raise the collected problems.
 
         Raises:
-            WorkbenchError: the one problem, or all of them as `SeveralErrors`.
+            WorkbenchError: the single problem, or `SeveralErrors` with all of them.
         """
         if self.errors:
             raise self.errors[0] if len(self.errors) == 1 else SeveralErrors(self.errors)
 
 
 def check_all(check: Callable[..., object], *arguments: object, **options: object) -> None:
-    """Run `check(…, problems, …)` with the problems as its second argument, and raise all it collected."""
+    """Run `check` with an empty `Problems` as its second argument, and raise all that it collects."""
     problems = Problems()
     check(arguments[0], problems, *arguments[1:], **options)
     problems.raise_if_any()
 
 
 LIKELY = 0.75
-"""Similarity (difflib's ratio, in [0, 1]) from which one name is taken for a misspelling of another."""
+"""Similarity (difflib's ratio, in [0, 1]) above which one name counts as a misspelling of another."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `name` probably stands for, or None where none is likely.
+    """The candidate that `name` is probably a misspelling of, or None.
 
-    Case does not count. Parts that both share around dots (`train.` of keys, `.jsonl` of files) do not count either:
-    they would make any two keys of a section alike.
+    Case is ignored. So are the parts that both names share around dots (`train.` in keys, `.jsonl` in files), which
+    would make any two keys of a section similar.
     """
     best, found = 0.0, None
     for candidate in candidates:
-        likeness = _likeness(name.lower(), candidate.lower())
-        if likeness > best:
-            best, found = likeness, candidate
+        similarity = _similarity(name.lower(), candidate.lower())
+        if similarity > best:
+            best, found = similarity, candidate
     return found if best >= LIKELY else None
 
 
-def _likeness(a: str, b: str) -> float:
+def _similarity(a: str, b: str) -> float:
     if a == b:
         return 1.0
     first, second = a.split("."), b.split(".")
@@ -115,16 +115,16 @@ def _likeness(a: str, b: str) -> float:
     if len(shorter) < 2:
         return 0.0
     if sorted(a) == sorted(b) or (len(shorter) >= 4 and longer.startswith(shorter)):
-        return 0.9  # two letters swapped, or a name cut short or continued
+        return 0.9  # two letters swapped, or a name that is cut off or continued
     return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """A remedy for a misspelt name: the nearest candidate, or all of them."""
+    """The remedy for a misspelt name: the nearest candidate, or all of them."""
     names = list(candidates)
     close = nearest(name, names)
     return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what a cluster sends before it kills. Treated as Ctrl-C, with an exit code of its own."""
+    """SIGTERM, which clusters send before they kill. Handled like Ctrl-C, with its own exit code."""

@@ -1,6 +1,6 @@
-"""The run folder: the files of one run and how they are opened, created and found again.
+"""The run folder: the files of one run, how a run is created, opened and resumed, and how its parents are found.
 
-Files are named in docs/architecture.md. Knows nothing of what a phase writes into them.
+Files are listed in docs/architecture.md. Does not know what a phase writes into them.
 """
 
 import json
@@ -20,7 +20,7 @@ from workbench.run.lineage import data_fingerprint, git_commit, package_versions
 from workbench.run.same_run import check_same_run
 
 FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
-"""All that a folder holds in which a run was killed while it was being created."""
+"""The only files in a folder whose run was killed while it was being created."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunFolder:
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON row a logged step."""
+        """One JSON row per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -66,7 +66,7 @@ class RunFolder:
 
     @property
     def evaluation_path(self) -> Path:
-        """What the last evaluation found."""
+        """The result of the last evaluation."""
         return self.path / "evaluation.json"
 
     @classmethod
@@ -79,12 +79,12 @@ class RunFolder:
         overwrite: bool = False,
         resume: bool = False,
     ) -> "RunFolder":
-        """Start a run folder, or with `resume` go on in an existing one with the same configuration.
+        """Create a run folder, or with `resume` reopen an existing one with the same configuration.
 
         The folder is locked for this process until `release`, or until the process ends.
 
         Raises:
-            WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
+            WorkbenchError: the folder holds another run, another phase or another configuration, or is in use.
         """
         moved = cls.check_startable(path, phase=phase, config=config, overwrite=overwrite, resume=resume)
         folder = cls(Path(path))
@@ -126,7 +126,7 @@ class RunFolder:
             On a resume, a line for each file or run that was moved since the run began.
 
         Raises:
-            WorkbenchError: the folder holds another run, another phase, or another configuration, or is in use.
+            WorkbenchError: the folder holds another run, another phase or another configuration, or is in use.
         """
         folder = cls(Path(path))
         lock.check_free(folder.path)
@@ -138,12 +138,12 @@ class RunFolder:
                 raise WorkbenchError(
                     folder.path,
                     f"already holds a {phase} run (status {folder.record()['status']!r})",
-                    remedy="--resume goes on with it, run.overwrite=true starts anew, run.dir=… moves",
+                    remedy="--resume continues it, run.overwrite=true replaces it, run.dir=… uses another folder",
                 )
         elif folder.path.is_dir() and any(entry.name not in FIRST_FILES for entry in folder.path.iterdir()):
             raise WorkbenchError(
                 folder.path,
-                "is not empty and holds no run.json",
+                "is not empty and has no run.json",
                 expected="a new or empty folder",
                 remedy="run.dir=…",
             )
@@ -153,7 +153,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path, *, phase: str | tuple[str, ...] | None = None) -> "RunFolder":
-        """Find an existing run, of one of the given phases.
+        """Open an existing run of one of the given phases.
 
         Raises:
             WorkbenchError: there is no run, or it is of another phase.
@@ -172,12 +172,12 @@ class RunFolder:
         return folder
 
     def release(self) -> None:
-        """Let other processes work in this folder."""
+        """Release the lock, so that other processes can work in this folder."""
         lock.release(self.path)
 
     @property
     def members(self) -> list["RunFolder"]:
-        """The runs of an ensemble, `members/1` and so on; the run itself where it is none."""
+        """The runs of an ensemble, `members/1` and so on; the run itself if it is not an ensemble."""
         number = int(self.record().get("members", 0))
         return [RunFolder(self.path / "members" / str(n)) for n in range(1, number + 1)] or [self]
 
@@ -197,14 +197,14 @@ class RunFolder:
         """Replace some fields of run.json."""
         self.write_record(self.record() | changes)
 
-    def warn(self, kind: str, text: str, **place: int) -> None:
-        """Print a warning, and note it in run.json; `place` such as `iteration=3` says where in the run."""
-        where = "".join(f", {name} {number}" for name, number in place.items())
+    def warn(self, kind: str, text: str, **moment: int) -> None:
+        """Print a warning and note it in run.json, with its moment in the run, such as `iteration=3`."""
+        where = "".join(f", {name} {number}" for name, number in moment.items())
         print(f"\nwarning{where}: {text}")
-        self.update_record(warnings=[*self.record().get("warnings", []), {**place, "kind": kind, "text": text}])
+        self.update_record(warnings=[*self.record().get("warnings", []), {**moment, "kind": kind, "text": text}])
 
     def record_lineage(self, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
-        """Note the runs and the files (with fingerprints) that this run is made from."""
+        """Note in run.json the runs and the files (with fingerprints) that this run is made from."""
         self.update_record(
             parents=dict(parents),
             parents_at={role: self._trace(RunFolder(Path(path))) for role, path in parents.items()},
@@ -213,7 +213,7 @@ class RunFolder:
         )
 
     def _trace(self, parent: "RunFolder") -> dict[str, str | None]:
-        """What finds a parent again: its place seen from this run, and the hash of its adapter."""
+        """What is needed to find a moved parent: its path relative to this run, and the hash of its adapter."""
         return {
             "relative": os.path.relpath(parent.path.resolve(), self.path.resolve()),
             "adapter": run_fingerprint(parent.path),
@@ -221,23 +221,23 @@ class RunFolder:
 
     @property
     def parent_roles(self) -> tuple[str, ...]:
-        """The roles of the runs that this one is made from: `start`, `reward_1` and so on."""
+        """The roles of this run's parents: `start`, `reward_1` and so on."""
         return tuple(self.record().get("parents", {}))
 
     def parent(self, role: str) -> "RunFolder | None":
-        """The run that was this one's parent, also when both were moved or copied together; None without such a role.
+        """The parent run of this role, even if both were moved or copied together; None if there is no such role.
 
-        It is looked for at its place seen from this run, at the path as it was written, and beside this run.
+        It is searched at its path relative to this run, at the path as it was written, and next to this run.
 
         Raises:
-            WorkbenchError: it is at none of them, or is another run than this one was made from.
+            WorkbenchError: it is in none of these places, or another run is there.
         """
         record = self.record()
         if role not in record.get("parents", {}):
             return None
         written, trace = Path(record["parents"][role]), record.get("parents_at", {}).get(role, {})
-        places = [*([self.path / trace["relative"]] if trace else []), written, self.path.parent / written.name]
-        runs = [RunFolder(Path(os.path.normpath(place))) for place in places]
+        candidates = [*([self.path / trace["relative"]] if trace else []), written, self.path.parent / written.name]
+        runs = [RunFolder(Path(os.path.normpath(path))) for path in candidates]
         found = [run for run in dict.fromkeys(runs) if run.record_path.is_file()]
         for run in found:
             if trace.get("adapter") in (None, run_fingerprint(run.path)):
@@ -254,11 +254,11 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run has ended successfully."""
         return bool(self.record().get("status") == "finished")
 
     def require_finished(self) -> "RunFolder":
-        """Itself, where the run came to its end.
+        """This run, if it is finished.
 
         Raises:
             WorkbenchError: the run is unfinished, so its adapter is missing or old.
@@ -275,7 +275,7 @@ class RunFolder:
         return self
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
+        """The rows of metrics.jsonl, without a last line that was cut off by a kill."""
         return _read_rows(self.metrics_path)
 
     def read_samples(self) -> list[dict[str, Any]]:
@@ -283,7 +283,7 @@ class RunFolder:
         return _read_rows(self.samples_path)
 
     def rewind_rows(self, step: int) -> None:
-        """Drop the rows of metrics and samples after `step`, which a resumed run writes again."""
+        """Delete the rows of metrics and samples after `step`: a resumed run writes them again."""
         for path in (self.metrics_path, self.samples_path):
             if path.is_file():
                 kept = [row for row in _read_rows(path) if row.get("step", 0) <= step]

@@ -1,6 +1,6 @@
-"""One process at a time works in a run folder. The lock ends with its process, however that ends.
+"""A lock on a run folder: one process at a time. The system releases it when the process ends, however it ends.
 
-Other processes, also on other machines that share the disk, are told who holds it.
+Other processes, also on other machines that share the disk, see who holds it.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from workbench.run.errors import WorkbenchError
 
 NAME = ".lock"
 _held: dict[Path, int] = {}
-"""Folder → open file, of this process."""
+"""Folder → descriptor of its open lock file, in this process."""
 
 
 def hold(folder: Path) -> None:
@@ -24,31 +24,31 @@ def hold(folder: Path) -> None:
     Raises:
         WorkbenchError: another process holds it.
     """
-    place = folder.resolve()
-    if place in _held:
+    path = folder.resolve()
+    if path in _held:
         return
-    descriptor = os.open(place / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path / NAME, os.O_RDWR | os.O_CREAT, 0o644)
     if not _taken(descriptor):
         os.close(descriptor)
         raise _held_elsewhere(folder)
     os.ftruncate(descriptor, 0)
     who = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     os.write(descriptor, json.dumps(who).encode())
-    _held[place] = descriptor
+    _held[path] = descriptor
 
 
 def release(folder: Path) -> None:
-    """Give up the lock, if this process holds it."""
+    """Release the lock if this process holds it."""
     descriptor = _held.pop(folder.resolve(), None)
     if descriptor is not None:
         os.close(descriptor)
 
 
 def check_free(folder: Path) -> None:
-    """No other process holds the folder; touches nothing.
+    """Check that no other process holds the folder, without changing anything.
 
     Raises:
-        WorkbenchError: one does.
+        WorkbenchError: another process holds it.
     """
     path = folder.resolve() / NAME
     if path.parent in _held or not path.is_file():
@@ -71,7 +71,7 @@ def _taken(descriptor: int) -> bool:
 
 def _held_elsewhere(folder: Path) -> WorkbenchError:
     text = (folder / NAME).read_text(encoding="utf-8")
-    who: dict[str, Any] = json.loads(text) if text else {}  # empty for a moment after it was taken
+    who: dict[str, Any] = json.loads(text) if text else {}  # empty for a moment after the lock is taken
     process = f"process {who['pid']} on {who['host']}, since {who['since']}" if who else "another process"
     return WorkbenchError(
         folder,

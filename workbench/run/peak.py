@@ -1,8 +1,8 @@
-"""Runs a module as `python -m MODULE …` would, and writes the largest memory that its process took.
+"""Runs a module as `python -m MODULE …` would, and writes the peak memory of its process.
 
     python -m workbench.run.peak OUT.json MODULE [ARGUMENTS …]
 
-A process of its own, because a peak can only be read for a whole process. Knows no phase: the module is a name.
+It is a separate process because a peak can only be read for a whole process. Knows no phase: the module is a name.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main(argv: list[str]) -> None:
-    """Run the module, then write seconds, resident memory and GPU memory, whatever the module's end was."""
+    """Run the module, then write seconds, resident memory and GPU memory, even if the module failed."""
     out, module, *arguments = argv
     sys.argv = [module, *arguments]
     started = time.monotonic()
@@ -30,9 +30,9 @@ def main(argv: list[str]) -> None:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process held, since it was started.
+    """Peak resident memory of this process.
 
-    Linux counts the memory of the process that started this one into `ru_maxrss`; `VmHWM` begins anew.
+    On Linux, `ru_maxrss` includes the memory of the process that started this one; `VmHWM` does not.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -44,7 +44,7 @@ def peak_resident_bytes() -> int:
 
 
 def peak_gpu_bytes() -> int | None:
-    """The most memory that torch allocated on the GPU, or None where torch or a GPU is not in use."""
+    """Peak memory that torch allocated on the GPU; None if torch or a GPU is not in use."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -16,7 +16,7 @@ def progress(
     initial: int = 0,
     quiet: bool = False,
 ) -> "tqdm[Any]":
-    """A bar on standard error; where that is no terminal, a line every ten seconds. `quiet`: none."""
+    """A bar on standard error, or a line every ten seconds if that is not a terminal. `quiet`: nothing."""
     terminal = sys.stderr.isatty()
     return tqdm(
         iterable,

@@ -1,4 +1,4 @@
-"""The configurations that ship with the workbench: in the checkout, or inside the installed package."""
+"""The shipped configurations: in the checkout, or inside the installed package."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ def shipped_configs() -> Path:
 
 
 def here_or_shipped(path: Path) -> Path:
-    """The path itself; the shipped file if nothing is there and the path begins with `configs/`.
+    """The path itself, or the shipped file if the path begins with `configs/` and does not exist.
 
-    So the documented commands run from any working directory.
+    With this, the documented commands run from any working directory.
     """
     if path.exists() or path.parts[:1] != (NAME,):
         return path

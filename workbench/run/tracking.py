@@ -1,7 +1,7 @@
 """Metrics to `metrics.jsonl`, answers to `samples.jsonl`, and both to Weights & Biases.
 
-The files are the record; W&B is a copy. A failure of W&B is shown once, noted in run.json, and ends the
-copying; it never stops a run. The only file that knows wandb.
+The files are the record; W&B is a copy. If W&B fails, the failure is printed once and noted in run.json, and copying
+ends; the run goes on. The only file that knows wandb.
 """
 
 import json
@@ -22,13 +22,13 @@ SAMPLE_COLUMNS = ("step", "prompt_id", "prompt", "response", "ended", "score", "
 
 
 class Tracker:
-    """Writes a run's metrics and samples. One instance a process; other ranks of a distributed run have none.
+    """Writes a run's metrics and samples. Only rank 0 of a distributed run has one.
 
     Args:
         folder: the run's folder.
         project: W&B project; None: `$WANDB_PROJECT`, else `PROJECT`.
-        mode: `auto` is `$WANDB_MODE` if that is set; else online when logged in, offline otherwise. It never asks.
-        config: what W&B shows as the run's configuration.
+        mode: `auto` is `$WANDB_MODE` if it is set; otherwise online if logged in, else offline. It never prompts.
+        config: the configuration that W&B shows.
     """
 
     def __init__(self, folder: RunFolder, *, project: str | None, mode: Mode, config: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Tracker:
             self._guarded("starting", lambda: self._start_wandb(project, mode, config))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append one row of `group/name` values, NaN and infinities as null."""
+        """Append one row of `group/name` values; NaN and infinity become null."""
         seconds = round(time.monotonic() - self.started, 3)
         row = {"step": step, "seconds": seconds, **{name: _finite(value) for name, value in metrics.items()}}
         self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
@@ -51,7 +51,7 @@ class Tracker:
             self._guarded("logging", lambda: self._wandb.log({**metrics, "seconds": seconds}, step=step))
 
     def samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Append sampled answers; W&B gets them as a table."""
+        """Append sampled answers; W&B receives them as a table."""
         for row in rows:
             self._samples.write(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n")
         self._samples.flush()
@@ -85,7 +85,7 @@ class Tracker:
         record = self.folder.record()
         group, name = run_name(self.folder)
         run_id = record.get("wandb_id") or secrets.token_hex(4)
-        # What is passed here wins over the environment, so a variable that the user has set is not passed.
+        # Arguments of wandb.init override the environment, so variables that the user has set are passed on.
         settings: dict[str, Any] = {
             "project": project or os.environ.get("WANDB_PROJECT") or PROJECT,
             "name": os.environ.get("WANDB_NAME") or name,
@@ -100,7 +100,7 @@ class Tracker:
         try:
             self._wandb = wandb.init(mode=mode, **settings)
         except wandb.errors.CommError as error:
-            wandb.teardown()  # the service still holds the id of the run that did not start
+            wandb.teardown()  # the service still holds the id of the run that failed to start
             mode = "offline"
             self._wandb = wandb.init(mode=mode, **settings)
             print(
@@ -120,9 +120,9 @@ class Tracker:
         self._wandb.log({"samples": wandb.Table(columns=columns, data=data)}, step=step)
 
     def _guarded(self, doing: str, action: Any) -> None:
-        """Run a W&B call; where it fails, say so and stop copying to W&B.
+        """Run a W&B call; if it fails, print why and stop copying to W&B.
 
-        Any exception type may come out of wandb (network, disk, its service), and none is worth the run.
+        wandb can raise any exception type (network, disk, its service), and none should end the run.
         """
         try:
             action()
@@ -142,7 +142,7 @@ class Tracker:
 
 
 class NoTracker:
-    """Of the other processes of a run that was launched with several: the first one tracks for all."""
+    """No-op tracker for ranks above 0: rank 0 tracks for all."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Nothing."""
@@ -165,10 +165,10 @@ def run_name(folder: RunFolder) -> tuple[str, str]:
 
 
 def _mode_of_environment() -> Mode:
-    """What `$WANDB_MODE` says; `auto` if it is not set.
+    """The mode in `$WANDB_MODE`; `auto` if it is not set.
 
     Raises:
-        WorkbenchError: it says something else than W&B's modes.
+        WorkbenchError: it is not one of W&B's modes.
     """
     said = os.environ.get("WANDB_MODE", "").lower()
     modes: dict[str, Mode] = {
@@ -190,7 +190,7 @@ def _finite(value: float) -> float | None:
 
 
 def _cell(value: Any) -> Any:
-    """Messages as text; W&B tables hold plain values."""
+    """A plain value for a W&B table: a list of messages becomes text."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         return "\n".join(f"{message['role']}: {message['content']}" for message in value)
     return value
