@@ -246,7 +246,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
     for place in ("file/below.html", "folder"):
-        with pytest.raises(WorkbenchError, match=r"cannot be written: .*\n.*\n.*give another place"):
+        with pytest.raises(WorkbenchError, match=r"cannot be written: .*\n.*\n.*give another path"):
             write_text_atomically(tmp_path / place, "new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "kept"

@@ -108,7 +108,7 @@ def test_all_problems_are_named_at_once(write):
 @pytest.mark.parametrize(
     ("text", "line", "problem", "remedy"),
     [
-        ("name: a\ntrain:\n\tlr: 1\n", 3, "'lr: 1'", "no tabs"),
+        ("name: a\ntrain:\n\tlr: 1\n", 3, "'lr: 1'", "does not allow tabs"),
         ("name: a: b\n", 1, "'name: a: b'", "quotes"),
         ("name: a\nname: b\n", 2, "duplicate key name", None),
         ("name: 'a\n", 2, "end of stream", None),
