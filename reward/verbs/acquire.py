@@ -1,7 +1,7 @@
 """Which pairs of a pool are worth a label: `python -m reward acquire RUN … --pool FILE --n N --out FILE`.
 
 Writes priorities, one JSON object a line, which `python -m annotate prioritise CONFIG.yaml FILE` gives to the items of
-the queue. The measures are in reward/acquire_scores.py.
+the queue. The measures are in reward/verbs/acquire_scores.py.
 """
 
 import itertools
@@ -45,7 +45,7 @@ class Pair:
 
 
 @memory_hint("while scoring the pool", "a smaller --batch-size")
-def acquire(
+def acquire(  # one parameter per option of the command
     runs: Sequence[Path],
     pool: Path,
     out: Path,
@@ -58,19 +58,19 @@ def acquire(
     base: str | None = None,
     rules: RowRules | None = None,
 ) -> int:
-    """Choose pairs, and write their priorities: 2 for the first, falling to just above 1 for the last.
+    """Choose pairs and write their priorities: 2 for the first, falling to just above 1 for the last.
 
     Args:
-        runs: finished reward runs on one base, of which an ensemble is several; `disagreement` and `bald` need two.
+        runs: finished reward runs on one base; an ensemble counts as several. `disagreement` and `bald` need two.
         pool: items to label.
         out: priorities to write.
-        number: pairs to choose; all of the pool where it holds fewer.
-        strategy: what makes a pair worth it.
-        without: preferences; pairs of these ids are labelled already.
-        seed: of what is left to chance.
-        batch_size: answers in one forward pass.
-        base: where the base is now, when not where the runs say.
-        rules: how rows of the files are taken.
+        number: pairs to choose; a smaller pool is chosen whole.
+        strategy: how pairs are ranked.
+        without: preferences; pairs with these ids are labelled already.
+        seed: of the random order and of ties.
+        batch_size: answers per forward pass.
+        base: where the base is now, if not where the runs say.
+        rules: how rows of the files are read.
 
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
@@ -86,21 +86,21 @@ def acquire(
     labelled = {record.id for record in read_preferences(without, rules)} if without else set()
     pairs = [pair for pair in pairs_of(read_items(pool, rules)) if pair.id not in labelled]
     if not pairs:
-        raise WorkbenchError(pool, "no pair of it is left to choose", remedy="a larger pool, or another --without")
-    chance = np.array([unit_hash(seed, pair.id) for pair in pairs])
+        raise WorkbenchError(pool, "it has no pair left to choose", remedy="a larger pool, or another --without")
+    draws = np.array([unit_hash(seed, pair.id) for pair in pairs])  # a draw does not depend on the rest of the pool
     values: Floats | None = None
     if strategy == "random":
-        order = np.argsort(chance)
+        order = np.argsort(draws)
     elif strategy == "length-balanced":
-        order = length_balanced([[len(words(pair.first)), len(words(pair.second))] for pair in pairs], chance)
+        order = length_balanced([[len(words(pair.first)), len(words(pair.second))] for pair in pairs], draws)
     else:
-        names = {f"reward_{place}": run for place, run in enumerate(models)}
+        names = {f"reward_{index}": run for index, run in enumerate(models)}
         roles = open_runs(names, base=base)
         pairs = pairs_that_fit(roles, pairs, pool)
-        chance = np.array([unit_hash(seed, pair.id) for pair in pairs])
+        draws = np.array([unit_hash(seed, pair.id) for pair in pairs])
         gaps = pair_gaps(roles, list(names), pairs, batch_size=batch_size)
         values = {"uncertainty": uncertainty, "disagreement": disagreement, "bald": bald}[strategy](gaps)
-        order = best_first(values, chance)
+        order = best_first(values, draws)
     chosen = order[:number].tolist()
     rows = [
         {"id": pairs[index].id, "priority": 2 - rank / len(chosen), "strategy": strategy}
@@ -112,8 +112,8 @@ def acquire(
 
 
 def pairs_of(items: Sequence[Item]) -> list[Pair]:
-    """Every two answers of each item, as the queue compares them; items that test annotators are no data."""
-    found = []
+    """Every two answers of each item, as the queue compares them; items that test annotators are left out."""
+    pairs = []
     for item in items:
         if item.known_strength is not None:
             continue
@@ -122,12 +122,12 @@ def pairs_of(items: Sequence[Item]) -> list[Pair]:
             one, other = item.responses[i], item.responses[j]
             if one.text != other.text:
                 name = f"{item.id}:{i}-{j}" if several else item.id
-                found.append(Pair(name, item.prompt, one.text, other.text, (one.ended, other.ended)))
-    return found
+                pairs.append(Pair(name, item.prompt, one.text, other.text, (one.ended, other.ended)))
+    return pairs
 
 
 def pairs_that_fit(roles: Roles, pairs: Sequence[Pair], pool: Path) -> list[Pair]:
-    """The pairs whose answers, with their prompt, the base has positions for; the others are counted in a warning.
+    """The pairs that fit into the base's positions; a warning counts the others.
 
     Raises:
         WorkbenchError: none fits.

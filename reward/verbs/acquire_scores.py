@@ -1,4 +1,4 @@
-"""How much a label of a pair would teach, from the scores of one or several reward models. Pure.
+"""How informative a label of a pair would be, from the scores of one or several reward models. Pure.
 
 Shapes: M = models, N = pairs. A *gap* is score(first) − score(second), raw, in logits.
 """
@@ -11,7 +11,7 @@ from workbench.evaluate.statistics import Floats
 
 
 def binary_entropy(probability: ArrayLike) -> Floats:
-    """Uncertainty of a yes or no, in nats: 0 where it is sure, log 2 at ½.
+    """Entropy of a binary outcome in nats: 0 if it is certain, log 2 at ½.
 
         H(p) = −p log p − (1 − p) log(1 − p)
 
@@ -23,7 +23,7 @@ def binary_entropy(probability: ArrayLike) -> Floats:
 
 
 def uncertainty(gaps: ArrayLike) -> Floats:
-    """Entropy of what the models say together.
+    """Entropy of the models' mean probability.
 
         H(mean_m σ(gap_m))
 
@@ -38,12 +38,12 @@ def uncertainty(gaps: ArrayLike) -> Floats:
 
 
 def disagreement(gaps: ArrayLike) -> Floats:
-    """How far the models' probabilities lie apart.
+    """Standard deviation of the models' probabilities.
 
         sd_m σ(gap_m)     (population)
 
-    Source: the ensemble's spread as in Christiano et al. 2017, arXiv:1706.03741, section 2.2.4; of probabilities rather
-    than scores, so that two models which are both sure do not differ.
+    Source: the ensemble's spread as in Christiano et al. 2017, arXiv:1706.03741, section 2.2.4; over probabilities
+    rather than scores, so that two models that are both certain of the same outcome agree.
 
     Args:
         gaps: (M, N) float, M ≥ 2.
@@ -56,7 +56,7 @@ def disagreement(gaps: ArrayLike) -> Floats:
 
 
 def bald(gaps: ArrayLike) -> Floats:
-    """What a label would tell about which of the models is right: uncertainty less each model's own doubt.
+    """Mutual information of label and model: the joint uncertainty minus the models' own mean uncertainty.
 
         H(mean_m σ(gap_m)) − mean_m H(σ(gap_m))
 
@@ -65,7 +65,7 @@ def bald(gaps: ArrayLike) -> Floats:
     Args:
         gaps: (M, N) float, M ≥ 2.
     Returns:
-        (N,) float64 in [0, log 2], nats: the mutual information of label and model.
+        (N,) float64 in [0, log 2], nats.
     """
     table = _table(gaps)
     assert len(table) >= 2
@@ -77,7 +77,7 @@ def best_first(values: ArrayLike, tie_breaks: ArrayLike) -> NDArray[np.int64]:
 
     Args:
         values: (N,) float.
-        tie_breaks: (N,) float; of pairs with the same value the one with the lower comes first.
+        tie_breaks: (N,) float; among pairs of equal value, the lower one comes first.
     Returns:
         (N,) int64, indices.
     """
@@ -85,12 +85,12 @@ def best_first(values: ArrayLike, tie_breaks: ArrayLike) -> NDArray[np.int64]:
 
 
 def length_balanced(lengths: ArrayLike, tie_breaks: ArrayLike, *, bins: int = 5) -> NDArray[np.int64]:
-    """An order whose every beginning holds about as many pairs of like length as of very unlike length.
+    """An order whose every prefix has about as many pairs of similar length as of very different length.
 
         bin = ⌊|log((a + 1) / (b + 1))| / w⌋,   w = the largest / bins;   one pair of each bin in turn
 
-    Pairs in which one answer is much longer are rare or frequent as the sampler made them; a reward model that sees
-    few of one kind learns "longer is better" from the other.
+    How often one answer is much longer depends on the sampler. A reward model that sees few pairs of one kind learns
+    "longer is better" from the other.
 
     Args:
         lengths: (N, 2) float ≥ 0, of the first and of the second answer.
@@ -102,15 +102,15 @@ def length_balanced(lengths: ArrayLike, tie_breaks: ArrayLike, *, bins: int = 5)
     both = np.asarray(lengths, dtype=np.float64)
     assert both.ndim == 2
     assert both.shape[1] == 2
-    apart = np.abs(np.log((both[:, 0] + 1) / (both[:, 1] + 1)))
-    width = apart.max(initial=0) / bins
-    own = np.minimum(apart // width, bins - 1).astype(int) if width > 0 else np.zeros(len(apart), dtype=int)
+    ratios = np.abs(np.log((both[:, 0] + 1) / (both[:, 1] + 1)))
+    width = ratios.max(initial=0) / bins
+    bin_of = np.minimum(ratios // width, bins - 1).astype(int) if width > 0 else np.zeros(len(ratios), dtype=int)
     order = np.argsort(tie_breaks, kind="stable")
-    turn = np.empty(len(order), dtype=int)
-    for bin_ in range(bins):
-        members = order[own[order] == bin_]
+    turn = np.empty(len(order), dtype=int)  # the rank of each pair within its bin
+    for number in range(bins):
+        members = order[bin_of[order] == number]
         turn[members] = np.arange(len(members))
-    return np.lexsort((own, turn))
+    return np.lexsort((bin_of, turn))
 
 
 def _table(gaps: ArrayLike) -> Floats:

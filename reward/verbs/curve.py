@@ -1,8 +1,8 @@
 """How many labels: `python -m reward curve CONFIG.yaml --out FOLDER` fits on nested subsets and forecasts.
 
-Every seed draws its own order of the prompt groups; its subsets are beginnings of that order, so a larger one holds the
-smaller. All fits are measured on the same held-out pairs. A fit is an ordinary reward run in the folder: started again,
-the command repeats none that is finished and goes on with one that is not.
+Every seed draws its own order of the prompt groups, and its subsets are prefixes of that order, so a larger subset
+contains the smaller ones. All fits are measured on the same held-out pairs. A fit is an ordinary reward run in the
+folder: the same command skips finished fits and resumes unfinished ones.
 """
 
 import gc
@@ -25,9 +25,9 @@ from workbench.evaluate.pages import render_page
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.errors import WorkbenchError
-from workbench.run.folder import RunFolder
 
 LEAST_SEEDS, LEAST_SIZES = 3, 3
+"""For a power law with three parameters, and an estimate of the noise between seeds."""
 TEMPLATE = Path(__file__).parent / "templates/curve.html.jinja"
 
 
@@ -75,7 +75,7 @@ def learning_curve(
 
 
 def in_random_order(records: Sequence[Preference], seed: int) -> list[Preference]:
-    """The records, prompt group by prompt group, the groups in an order of the seed's."""
+    """The records grouped by prompt, with the groups in a random order."""
     groups: dict[str, list[Preference]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record)
@@ -85,7 +85,7 @@ def in_random_order(records: Sequence[Preference], seed: int) -> list[Preference
 
 
 def _sizes(text: str | None, available: int) -> list[int]:
-    """Ascending numbers of pairs."""
+    """Numbers of pairs, ascending."""
     if text is None:
         sizes = sorted({available >> halving for halving in range(5)} - {0})
     else:
@@ -100,12 +100,12 @@ def _sizes(text: str | None, available: int) -> list[int]:
 def _numbers(name: str, text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise WorkbenchError(name, f"{text!r} is no list of whole numbers", expected="such as 250,500,1000")
+        raise WorkbenchError(name, f"{text!r} is not a list of integers", expected="such as 250,500,1000")
     return [int(part) for part in parts]
 
 
 def _write_once(path: Path, records: Sequence[Preference]) -> None:
-    """Write a data file of the curve; one from before must hold the same."""
+    """Write a data file of the curve; an existing one must have as many records."""
     make_folder(path.parent)
     unmarked = [record.model_copy(update={"split": None}) for record in records]
     if not path.is_file():
@@ -117,7 +117,7 @@ def _write_once(path: Path, records: Sequence[Preference]) -> None:
 
 
 def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Path, seed: int) -> dict[str, float]:
-    """Accuracy and calibration error of a fit, which is made or gone on with where it is not finished."""
+    """Accuracy and calibration error of one fit; starts or resumes it unless it is finished."""
     from reward.train import train
 
     run = subset.with_suffix("")
@@ -132,10 +132,6 @@ def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Pat
     )
     folder = train(config, resume=(run / "run.json").is_file())
     gc.collect()
-    return _measured(folder)
-
-
-def _measured(folder: RunFolder) -> dict[str, float]:
     last = next(row for row in reversed(folder.read_metrics()) if "heldout/accuracy" in row)
     return {"accuracy": last["heldout/accuracy"], "ece": last["heldout/ece"], "loss": last["heldout/loss"]}
 

@@ -1,6 +1,6 @@
-"""A power law through a learning curve, and what more pairs would bring. Pure.
+"""Fits a power law to a learning curve and forecasts the gain from more pairs. Pure.
 
-Shapes: N = fits (one a size and seed), R = resamples.
+Shapes: N = fits (one per size and seed).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from workbench.evaluate.statistics import Floats
 
 LOWEST, HIGHEST = (0.5, 0.0, 0.05), (1.0, 50.0, 2.0)
-"""Bounds of ceiling, scale and exponent: a coin is right half the time, and nobody more than always."""
+"""Bounds of ceiling, scale and exponent; the ceiling lies between chance and 1."""
 START = (0.8, 1.0, 0.5)
 
 
@@ -25,13 +25,13 @@ class PowerLaw:
     exponent: float
 
     def __call__(self, pairs: ArrayLike) -> Floats:
-        """Accuracy after so many pairs; 0 ≤ exponent, so it never falls."""
+        """Accuracy at a number of pairs; it never falls, because scale and exponent are not negative."""
         return _law(np.asarray(pairs, dtype=np.float64), self.ceiling, self.scale, self.exponent)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `more` pairs would add to the accuracy at `pairs`, as a share (0.01 is one point)."""
+    """The gain in accuracy from `more` pairs beyond `pairs`, as a share (0.01 is one point)."""
 
     pairs: int
     more: int
@@ -41,7 +41,7 @@ class Forecast:
 
     @property
     def sentence(self) -> str:
-        """In points, with half the width of the 95 % interval."""
+        """The gain in points, ± half the width of the 95 % interval."""
         return f"{self.more:,} more pairs: {100 * self.gain:+.1f} ± {50 * (self.high - self.low):.1f} points"
 
 
@@ -53,39 +53,39 @@ def fit_power_law(pairs: ArrayLike, accuracies: ArrayLike) -> PowerLaw:
     Source: Hestness et al. 2017, arXiv:1712.00409, section 3 (error = a n^(−b) + constant).
 
     Args:
-        pairs: (N,) > 0, how many pairs each fit saw.
+        pairs: (N,) > 0, pairs that each fit was trained on.
         accuracies: (N,) its accuracy, in [0, 1].
     """
     n, y = _points(pairs, accuracies)
-    found = least_squares(lambda law: _law(n, *law) - y, START, bounds=(LOWEST, HIGHEST), x_scale=(0.1, 1.0, 0.1))
-    return PowerLaw(*map(float, found.x))
+    best = least_squares(lambda law: _law(n, *law) - y, START, bounds=(LOWEST, HIGHEST), x_scale=(0.1, 1.0, 0.1))
+    return PowerLaw(*map(float, best.x))
 
 
 def resampled_laws(pairs: ArrayLike, accuracies: ArrayLike, *, seed: int, resamples: int = 300) -> list[PowerLaw]:
-    """Power laws through curves as they might as well have come out: a parametric bootstrap.
+    """Power laws fitted to resampled curves: a parametric bootstrap.
 
         y*_i = law(n_i) + s ε_i,   ε_i ~ N(0, 1),   s² = Σ (y_i − law(n_i))² / (N − 3)
 
-    Source: Efron & Tibshirani 1993, section 6.5. The noise is that of seeds and subsets; it does not hold that the law
-    might be another one, nor that all fits share one held-out set.
+    Source: Efron & Tibshirani 1993, section 6.5. The noise covers seeds and subsets; it does not cover a wrong law, nor
+    that all fits share one held-out set.
 
     Args:
         pairs: (N,) as in `fit_power_law`, N > 3.
         accuracies: (N,) likewise.
         seed: of a generator of its own.
-        resamples: how many.
+        resamples: number of resampled curves.
     """
     n, y = _points(pairs, accuracies)
     assert len(n) > 3
     law = fit_power_law(n, y)
     expected = law(n)
-    spread = np.sqrt(((y - expected) ** 2).sum() / (len(n) - 3))
-    noise = np.random.default_rng(seed).normal(0, spread, (resamples, len(n)))
-    return [fit_power_law(n, np.clip(expected + own, 0, 1)) for own in noise]
+    deviation = np.sqrt(((y - expected) ** 2).sum() / (len(n) - 3))
+    noise = np.random.default_rng(seed).normal(0, deviation, (resamples, len(n)))
+    return [fit_power_law(n, np.clip(expected + row, 0, 1)) for row in noise]
 
 
 def forecast(law: PowerLaw, laws: list[PowerLaw], *, pairs: int, more: int, confidence: float = 0.95) -> Forecast:
-    """What more pairs would bring, with the percentile interval over resampled laws.
+    """The gain from more pairs, with the percentile interval over resampled laws.
 
     gain = law(pairs + more) − law(pairs)
     """
@@ -99,7 +99,7 @@ def forecast(law: PowerLaw, laws: list[PowerLaw], *, pairs: int, more: int, conf
 
 
 def band(laws: list[PowerLaw], pairs: ArrayLike, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Lower and upper end of the curve at each number of pairs, over resampled laws."""
+    """Lower and upper bound of the curve at each number of pairs, over resampled laws."""
     curves = np.stack([law(pairs) for law in laws])
     low, high = np.quantile(curves, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
     return low, high

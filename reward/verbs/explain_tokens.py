@@ -16,46 +16,46 @@ from workbench.model.roles import Roles
 from workbench.run.progress import progress
 
 ORDERS = (16, 128)
-"""Fewest and most random orders in which the tokens are put in place."""
+"""Fewest and most random orders in which tokens are put in place."""
 PRECISION = 0.05
-"""Standard error of a share, in deviations of the score, at which no further order is tried."""
+"""Standard error of a share, in standard deviations of the score, at which sampling of orders stops."""
 TOLERANCE = 0.01
-"""Of the difference between score and baseline's score (at least 1), by which the sum of all parts may be off."""
+"""Largest error of the sum of all shares, relative to the difference of score and baseline score (at least 1)."""
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class TokenShares:
-    """A score taken apart by tokens."""
+    """A score split into shares of its tokens."""
 
     tokens: list[str]
     """(R,) the response's tokens as text."""
     shares: list[float]
-    """(R,) what each of them adds to the score, in the score's unit."""
+    """(R,) what each token adds to the score, in the unit of the score."""
     score: float
-    """Of the response."""
+    """Score of the response."""
     baseline_score: float
-    """Of the same number of tokens that say nothing."""
+    """Score of a response of as many unknown tokens."""
     orders: int
-    """Random orders that were tried."""
+    """Random orders that were sampled."""
     uncertainty: float
-    """Largest standard error of a share, from how it differs between the orders."""
+    """Largest standard error of a share, estimated over the orders."""
     member_scores: tuple[float, ...] = ()
-    """Of an ensemble, each member's score, of which `score` is the mean."""
+    """For an ensemble, each member's score; `score` is their mean."""
 
     @property
     def gap(self) -> float:
-        """By how much baseline and parts together miss the score: 0 is complete."""
+        """Baseline score + sum of shares − score; 0 is complete."""
         return self.baseline_score + sum(self.shares) - self.score
 
     @property
     def complete(self) -> bool:
-        """Whether the parts add up to the score, up to the tolerance."""
+        """Whether the shares add up to the score within the tolerance."""
         return abs(self.gap) <= TOLERANCE * max(1.0, abs(self.score - self.baseline_score))
 
 
 def mean_shares(members: Sequence[TokenShares]) -> TokenShares:
-    """The mean score of an ensemble taken apart: what a token adds to a mean is the mean of what it adds.
+    """The mean score of an ensemble split into shares; by linearity these are the means of the members' shares.
 
     Args:
         members: of each model, for the same prompt and response.
@@ -76,13 +76,13 @@ def mean_shares(members: Sequence[TokenShares]) -> TokenShares:
 def token_shares(
     roles: Roles, role: str, prompt: Sequence[int], response: Sequence[int], *, seed: int = 0
 ) -> TokenShares:
-    """Take a response's score apart.
+    """Split a response's score into shares of its tokens.
 
         share_t = mean over orders of [score with the tokens up to and with t − score with those before t]
 
-    Tokens are put in place one by one, in random order, where the unknown token stood; prompt and EOS stand from the
-    start. The parts of each order add up to score − baseline's score. (Integrated gradients on the embeddings do not
-    converge: between two tokens the score jumps.)
+    Tokens replace the unknown token one by one, in random order; prompt and EOS are in place from the start. The shares
+    of each order add up to score − baseline score. (Integrated gradients over embeddings do not converge, because the
+    score jumps between two tokens.)
 
     Source: Castro et al. 2009, "Polynomial calculation of the Shapley value based on sampling", algorithm 1.
 
@@ -94,34 +94,34 @@ def token_shares(
         seed: of the orders.
     """
     tokenizer = roles.tokenizer
-    nothing = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
-    asked, answer = (torch.tensor([list(ids)], device=roles.device) for ids in (prompt, response))
+    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
+    asked, answer = (torch.tensor([list(ids)], device=roles.device) for ids in (prompt, response))  # (1, P), (1, R)
     baseline = answer.clone()
-    baseline[0, :-1] = nothing
+    baseline[0, :-1] = unknown
 
     def score(answers: Tensor) -> Tensor:
         rows = torch.cat((asked.expand(len(answers), -1), answers), dim=1)
         return roles.scores(role, rows, torch.ones_like(rows, dtype=torch.bool))
 
     method = ShapleyValueSampling(score)
-    found: list[Tensor] = []
+    shares: list[Tensor] = []  # (R,) per order
     devices = [roles.device] if roles.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        for tried in progress(range(ORDERS[1]), description="taking the score apart", unit="order"):
-            if tried >= ORDERS[0] and _standard_error(found) <= PRECISION:
+        for order in progress(range(ORDERS[1]), description="splitting the score", unit="order"):
+            if order >= ORDERS[0] and _standard_error(shares) <= PRECISION:
                 break
-            found.append(method.attribute(answer, baseline, n_samples=1, perturbations_per_eval=_BATCH)[0].cpu())
+            shares.append(method.attribute(answer, baseline, n_samples=1, perturbations_per_eval=_BATCH)[0].cpu())
     return TokenShares(
         [str(tokenizer.decode([token])) for token in response],
-        torch.stack(found).mean(dim=0).tolist(),
+        torch.stack(shares).mean(dim=0).tolist(),
         float(score(answer)),
         float(score(baseline)),
-        len(found),
-        _standard_error(found),
+        len(shares),
+        _standard_error(shares),
     )
 
 
-def _standard_error(found: Sequence[Tensor]) -> float:
-    """The largest one of any token's mean share."""
-    return float(torch.stack(list(found)).std(dim=0).max()) / sqrt(len(found))
+def _standard_error(shares: Sequence[Tensor]) -> float:
+    """The largest standard error of any token's mean share."""
+    return float(torch.stack(list(shares)).std(dim=0).max()) / sqrt(len(shares))

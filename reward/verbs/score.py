@@ -1,8 +1,8 @@
 """Scores of a file of any size: `python -m reward score RUN FILE`.
 
-Rows are read, scored and written window by window, in their order; within a window, answers of similar length share a
-forward pass. Lines go into a hidden file beside the output, which takes the output's name at the end: a finished output
-is whole, and an interrupted one goes on after its last complete window.
+Rows are read, scored and written in order, one window at a time; within a window, answers of similar length share a
+forward pass. Lines go into a hidden file next to the output and take the output's name at the end, so an output is
+always complete. The same command continues an interrupted one after its last complete line.
 """
 
 import hashlib
@@ -39,18 +39,18 @@ Record = Preference | Item | Demonstration | WorkbenchError
 
 @dataclass(frozen=True)
 class Scored:
-    """What scoring a file did."""
+    """The result of scoring a file."""
 
     rows: int
     """Lines of the output, those of an earlier attempt included."""
     resumed: int
-    """Of these, lines that an interrupted attempt had written."""
+    """Lines among them that an interrupted attempt had written."""
     left_out: int
-    """Rows without a score in this attempt: an empty answer, or two answers that are the same."""
+    """Rows without a score in this attempt, such as empty or identical answers."""
 
 
 @memory_hint("while scoring", "a smaller --batch-tokens or --batch-size")
-def score_file(
+def score_file(  # one parameter per option of the command
     run: Path,
     file: Path,
     out: Path,
@@ -66,17 +66,17 @@ def score_file(
     """Score every answer of a file of pairs, items or demonstrations.
 
     Args:
-        run: a finished reward run; an ensemble's score is the mean of its members', as in PPO.
+        run: a finished reward run; an ensemble's score is the mean over its members, as in PPO.
         file: JSONL, CSV, TSV, Parquet or a saved `datasets` folder.
-        out: one JSON line a row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`; of an
+        out: one JSON line per row: `id` with `score`, with `chosen`, `rejected` and `gap`, or with `scores`; for an
             ensemble also `spread`, the members' standard deviation for each answer of the row.
-        batch_size: answers in one forward pass, at most.
-        batch_tokens: tokens in one forward pass, padding included, at most; None: `pass_tokens` of the device.
+        batch_size: answers per forward pass, at most.
+        batch_tokens: tokens per forward pass, padding included, at most; None: `pass_tokens` of the device.
         window: rows that are sorted by length and written together.
-        base: where the base is now, when not where the run says.
-        rules: how rows of the file are taken.
-        rows: rows of the file, where it has been read through already.
-        quiet: no progress bar.
+        base: where the base is now, if not where the run says.
+        rules: how rows of the file are read.
+        rows: number of rows of the file, if it has been counted already.
+        quiet: show no progress bar.
 
     Raises:
         WorkbenchError: the run or a row is bad, or `out` exists.
@@ -114,31 +114,31 @@ def scored_lines(
     batch_size: int,
     batch_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The output's line of each record: the mean score of the reward roles, and of several their spread."""
+    """The output line of each record: the mean score of the reward roles and, for several roles, their spread."""
     rows: list[list[int]] = []
     spans: list[tuple[int, int]] = []
-    read: list[Record] = []
+    checked: list[Record] = []
     for record in records:
-        own = token_rows(roles.tokenizer, record)
-        longest, read_record = max(map(len, own), default=0), record
+        answers = token_rows(roles.tokenizer, record)
+        longest = max(map(len, answers), default=0)
         if longest > roles.positions:
             problem = f"an answer with its prompt has {longest} tokens, and the base has {roles.positions} positions"
-            own, read_record = [], WorkbenchError(getattr(record, "id", ""), problem)
-        read.append(read_record)
-        spans.append((len(rows), len(rows) + len(own)))
-        rows += own
-    every = [score_rows(roles, name, rows, batch_size=batch_size, batch_tokens=batch_tokens) for name in names]
-    table = finite_scores(torch.stack(every).double().numpy())
+            answers, record = [], WorkbenchError(getattr(record, "id", ""), problem)
+        checked.append(record)
+        spans.append((len(rows), len(rows) + len(answers)))
+        rows += answers
+    role_scores = [score_rows(roles, name, rows, batch_size=batch_size, batch_tokens=batch_tokens) for name in names]
+    table = finite_scores(torch.stack(role_scores).double().numpy())  # (roles, answers)
     scores, spreads = table.mean(axis=0).tolist(), table.std(axis=0).tolist()
     lines = []
-    for record, (start, end) in zip(read, spans, strict=True):
+    for record, (start, end) in zip(checked, spans, strict=True):
         line = _line(record, scores[start:end])
         lines.append(line | ({"spread": spreads[start:end]} if len(names) > 1 and end > start else {}))
     return lines
 
 
 def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
-    """Prompt and response of each of a record's answers; an answer that did not end has no EOS."""
+    """Prompt and response of each answer of a record; an answer that did not end has no EOS."""
     if isinstance(record, WorkbenchError):
         return []
     if isinstance(record, Preference):
@@ -170,7 +170,7 @@ def _windows(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
 
 @dataclass(frozen=True)
 class _Partial:
-    """The lines that are written already, and a mark of what they were made from."""
+    """The lines that are written already, and a fingerprint of the run and file that they were made from."""
 
     path: Path
     mark_path: Path
@@ -178,7 +178,7 @@ class _Partial:
 
     @classmethod
     def open(cls, out: Path, folder: RunFolder, file: Path) -> "_Partial":
-        """Go on with an interrupted output of the same run and file, or begin anew."""
+        """Continue an interrupted output of the same run and file, or start a new one."""
         make_folder(out.parent)
         path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
         parts = [part for member in folder.members for part in (member.adapter, member.head_path)]
@@ -197,7 +197,7 @@ class _Partial:
 
 
 def _whole_lines(path: Path) -> int:
-    """Number of complete lines; what follows the last of them is cut off."""
+    """Number of complete lines; an incomplete last line is cut off."""
     count = end = 0
     with path.open("r+b") as file:
         for line in file:

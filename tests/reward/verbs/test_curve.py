@@ -82,7 +82,7 @@ def test_groups_stay_together_in_an_order_of_the_seed(preference_file):
     ("options", "problem"),
     [
         (["--seeds", "0,1"], "names 2"),
-        (["--seeds", "a,b,c"], "no list of whole numbers"),
+        (["--seeds", "a,b,c"], "not a list of integers"),
         (["--sizes", "4,8"], r"\[4, 8\]"),
         (["--sizes", "4,8,17"], "17 pairs"),
     ],
