@@ -15,7 +15,7 @@ from reward.passport.judge import failed_names, judge, verdict
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.tokenise import encode_rows
 from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.evaluate.statistics import Floats
@@ -118,8 +118,8 @@ def _all_records(folder: RunFolder) -> list[Preference]:
 
 
 def _row(roles: Roles, pair: Preference, response: str) -> list[int]:
-    tokenizer = roles.tokenizer
-    return [*encode_prompt(tokenizer, pair.prompt), *encode_response(tokenizer, pair.prompt, response)]
+    (row,) = encode_rows(roles.tokenizer, pair.prompt, response)
+    return row
 
 
 def _member_scores(roles: Roles, names: Sequence[str], batch_size: int) -> MemberScores:

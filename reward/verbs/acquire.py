@@ -18,7 +18,7 @@ from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences, write_records
 from workbench.data.records import Item, Message
 from workbench.data.rules import RowRules
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.tokenise import encode_rows
 from workbench.evaluate.metrics import words
 from workbench.evaluate.role_models import RoleScore
 from workbench.model.open import open_runs
@@ -134,8 +134,7 @@ def pairs_that_fit(roles: Roles, pairs: Sequence[Pair], pool: Path) -> list[Pair
     """
 
     def longest(pair: Pair) -> int:
-        answers = (encode_response(roles.tokenizer, pair.prompt, text) for text in (pair.first, pair.second))
-        return len(encode_prompt(roles.tokenizer, pair.prompt)) + max(map(len, answers))
+        return max(map(len, encode_rows(roles.tokenizer, pair.prompt, pair.first, pair.second)))
 
     fitting = [pair for pair in pairs if longest(pair) <= roles.positions]
     if not fitting:

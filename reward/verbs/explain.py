@@ -20,7 +20,7 @@ from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.tokenise import encode_prompt, encode_response, encode_rows
 from workbench.evaluate.pages import render_page
 from workbench.evaluate.role_models import reward_roles
 from workbench.model.masks import last_tokens, pad_rows
@@ -149,11 +149,10 @@ def nearest_pairs(
 
     For an ensemble, the members' hidden states are concatenated and their scores averaged.
     """
-    rows = []
+    rows: list[list[int]] = []
     for side in ("chosen_text", "rejected_text"):
         for record in records:
-            response = encode_response(roles.tokenizer, record.prompt, getattr(record, side))
-            rows.append([*encode_prompt(roles.tokenizer, record.prompt), *response])
+            rows += encode_rows(roles.tokenizer, record.prompt, getattr(record, side))
     states = [last_states(roles, member, [row, *rows], batch_size=batch_size) for member in members]
     side_by_side = torch.cat(states, dim=1)  # (1 + 2N, members · D)
     similarities = cosines(side_by_side[0], side_by_side[1:]).view(2, len(records))

@@ -19,7 +19,7 @@ import torch
 from workbench.data.readers import count_answers, stream_answers
 from workbench.data.records import Demonstration, Item, Preference
 from workbench.data.rules import RowRules
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.tokenise import encode_rows
 from workbench.evaluate.policy import finite_scores
 from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
@@ -142,14 +142,11 @@ def token_rows(tokenizer: Any, record: Record) -> list[list[int]]:
     if isinstance(record, WorkbenchError):
         return []
     if isinstance(record, Preference):
-        texts = [(record.chosen_text, True), (record.rejected_text, True)]
-    elif isinstance(record, Item):
-        texts = [(response.text, response.ended) for response in record.responses]
-    else:
-        texts = [(record.response, True)]
-    prompt = encode_prompt(tokenizer, record.prompt)
-    responses = [(encode_response(tokenizer, record.prompt, text), ended) for text, ended in texts]
-    return [[*prompt, *(ids if ended else ids[:-1])] for ids, ended in responses]
+        return encode_rows(tokenizer, record.prompt, record.chosen_text, record.rejected_text)
+    if isinstance(record, Demonstration):
+        return encode_rows(tokenizer, record.prompt, record.response)
+    rows = encode_rows(tokenizer, record.prompt, *(response.text for response in record.responses))
+    return [row if response.ended else row[:-1] for row, response in zip(rows, record.responses, strict=True)]
 
 
 def _line(record: Record, scores: Sequence[float]) -> dict[str, Any]:

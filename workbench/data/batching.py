@@ -135,7 +135,6 @@ def encode_pairs(
     prompt_apart: bool = False,
     truncate_prompt: bool = False,
     rules: RowRules | None = None,
-    limit_name: str = "data.max_length",
 ) -> EncodedRows:
     """Rows `{"chosen_ids", "rejected_ids"}` for RewardTrainer, each with the prompt.
 
@@ -151,7 +150,6 @@ def encode_pairs(
         truncate_prompt: cut the prompt of a pair that is too long from the left, after its first token (BOS), equally
             in both rows; if not even two of its tokens fit, the pair is dropped.
         rules: how many rows the template may refuse.
-        limit_name: the config key of `max_length`, for messages.
 
     Raises:
         WorkbenchError: every pair is too long; the template refuses too many; too many characters have no token.
@@ -172,11 +170,11 @@ def encode_pairs(
             return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}, length
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}, length
 
-    encoded = _encoded(tokenizer, preferences, encode, _Limit(max_length, limit_name, source, "pairs"), rules)
+    encoded = _encoded(tokenizer, preferences, encode, _Limit(max_length, "data.max_length", source, "pairs"), rules)
     if cut:
         _log.warning(
-            "%s: cut the prompts of %d of %d pairs to %s=%d tokens",
-            *(source, cut, len(preferences), limit_name, max_length),
+            "%s: cut the prompts of %d of %d pairs to data.max_length=%d tokens",
+            *(source, cut, len(preferences), max_length),
         )
     return replace(encoded, cut=cut)
 
@@ -187,7 +185,6 @@ def encode_prompts(
     *,
     max_length: int,
     source: object,
-    limit_name: str = "data.max_prompt_length",
     rules: RowRules | None = None,
 ) -> EncodedRows:
     """Rows `{"prompt_ids"}` of prompts with at most `max_length` tokens.
@@ -197,7 +194,6 @@ def encode_prompts(
         prompts: to be answered.
         max_length: most tokens of a prompt.
         source: the file, for messages.
-        limit_name: the config key of `max_length`, for messages.
         rules: how many rows the template may refuse.
 
     Raises:
@@ -208,7 +204,7 @@ def encode_prompts(
         ids = encode_prompt(tokenizer, record.prompt)
         return {"prompt_ids": ids}, len(ids)
 
-    return _encoded(tokenizer, prompts, encode, _Limit(max_length, limit_name, source, "prompts"), rules)
+    return _encoded(tokenizer, prompts, encode, _Limit(max_length, "data.max_prompt_length", source, "prompts"), rules)
 
 
 PromptT = TypeVar("PromptT", Prompt, Demonstration)

@@ -132,8 +132,9 @@ def _preference(
     row: Row, example: Example, texts: tuple[str, str], strength: float, runs: Sequence[str], *, name: str = ""
 ) -> Preference:
     """A pair with the better answer as `chosen`; a tie keeps the order of the row."""
-    step = 1 if strength >= 0 else -1
-    (chosen, rejected), (chosen_run, rejected_run) = texts[::step], (tuple(runs) or ("", ""))[::step]
+    (chosen, rejected), (chosen_run, rejected_run) = texts, tuple(runs) or ("", "")
+    if strength < 0:
+        chosen, rejected, chosen_run, rejected_run = rejected, chosen, rejected_run, chosen_run
     not_blank(row, "chosen", chosen)
     if chosen == rejected:
         raise empty_row(row, f"'chosen' and 'rejected' are the same: {chosen[:60]!r}", "two different responses")

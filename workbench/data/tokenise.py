@@ -55,6 +55,12 @@ def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) ->
     return [*_encode(tokenizer, lead + content, hidden), tokenizer.eos_token_id]
 
 
+def encode_rows(tokenizer: Any, prompt: Sequence[Message], *responses: str) -> list[list[int]]:
+    """Token ids of the prompt with each response: the rows that a reward model scores."""
+    ids = encode_prompt(tokenizer, prompt)
+    return [ids + encode_response(tokenizer, prompt, response) for response in responses]
+
+
 def decode_response(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text of response ids up to the first end token, without the template's leading space.
 

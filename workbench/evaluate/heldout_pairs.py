@@ -12,7 +12,7 @@ from workbench.data.readers import read_preferences
 from workbench.data.records import Preference
 from workbench.data.rules import RowRules
 from workbench.data.splits import load_pairs
-from workbench.data.tokenise import encode_prompt, encode_response
+from workbench.data.tokenise import encode_rows
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
@@ -67,9 +67,8 @@ class PairsWithin:
 
 
 def _pair_row(tokenizer: Any, pair: Preference) -> dict[str, list[int]]:
-    prompt = encode_prompt(tokenizer, pair.prompt)
-    sides = {"chosen_ids": pair.chosen_text, "rejected_ids": pair.rejected_text}
-    return {name: prompt + encode_response(tokenizer, pair.prompt, text) for name, text in sides.items()}
+    chosen, rejected = encode_rows(tokenizer, pair.prompt, pair.chosen_text, pair.rejected_text)
+    return {"chosen_ids": chosen, "rejected_ids": rejected}
 
 
 def _both_sides(rows: Sequence[dict[str, list[int]]]) -> list[list[int]]:

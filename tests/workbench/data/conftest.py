@@ -1,4 +1,4 @@
-"""Four tokenizers: two kinds of BPE trained here, and two real SentencePiece ones where they are at hand."""
+"""Four tokenizers: two kinds of BPE trained here, and two real SentencePiece ones if their files are present."""
 
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ MAKERS = {"byte-level": byte_level, "first-word-spaced": first_word_spaced}
 
 @pytest.fixture(params=[*MAKERS, "stories260K", "llama2"])
 def bare_tokenizer(request: pytest.FixtureRequest) -> Any:
-    """A tokenizer as its base ships it: without a template, without padding."""
+    """A tokenizer as its base ships it, without template and padding."""
     if request.param in MAKERS:
         return MAKERS[request.param]()
     return load(SHARED / {"stories260K": "models/stories260K", "llama2": "tokenizers/llama2"}[request.param])
@@ -76,7 +76,7 @@ def bare_tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def tokenizer(bare_tokenizer: Any) -> Any:
-    """The same, made ready."""
+    """The same after `ensure_template`."""
     from workbench.data.template import ensure_template
 
     ensure_template(bare_tokenizer)

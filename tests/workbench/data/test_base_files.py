@@ -1,4 +1,4 @@
-"""What a base's files say before torch is imported."""
+"""The description of a base from its files, before torch is imported."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_typ
 
 
 def base(folder, config=None, generation=None, tokenizer=None, tensors=None):
-    """A base's small files, and a weight file that is all header."""
+    """A base's small files, and a weight file that is only a header."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config or LLAMA), encoding="utf-8")
     for name, content in (("generation_config.json", generation), ("tokenizer_config.json", tokenizer)):

@@ -91,13 +91,13 @@ def test_a_long_prompt_is_cut_from_the_left_in_both_rows(ready: Any, caplog: pyt
     assert "pairs.jsonl: cut the prompts of 1 of 1 pairs to data.max_length" in caplog.text
 
 
-def test_a_pair_whose_answer_leaves_no_room_is_dropped_not_cut(ready: Any) -> None:
+def test_a_pair_whose_answer_leaves_no_room_is_dropped(ready: Any) -> None:
     pairs = [preference("yes", "no"), preference("yes", "no " * 50)]
     encoded = encode_pairs(ready, pairs, max_length=40, source="p", truncate_prompt=True)
     assert (encoded.kept, encoded.cut, encoded.dropped) == ([0], 0, 1)
 
 
-def test_nothing_is_said_where_nothing_is_dropped(ready: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_warning_if_nothing_is_dropped(ready: Any, caplog: pytest.LogCaptureFixture) -> None:
     encode_pairs(ready, [preference("yes", "no")], max_length=100, source="p")
     assert not caplog.text
 
@@ -149,7 +149,7 @@ def test_trls_collators_read_the_rows(ready: Any) -> None:
     assert apart["completion_mask"].sum(dim=1).tolist() == responses
 
 
-def test_advice_never_goes_beyond_the_positions(ready: Any) -> None:
+def test_the_advised_limit_is_within_the_positions(ready: Any) -> None:
     demonstrations = [
         Demonstration(id=str(n), prompt=(Message(role="user", content="a b"),), response="a " * n) for n in (30, 200)
     ]

@@ -1,4 +1,4 @@
-"""Files that people have, as they lie beside the project: what each becomes, or why it is refused."""
+"""Real users' files next to the project: the records of each, or the reason why it is refused."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,7 @@ MESSAGES = [{"content": "it's \"so\"\n'}' '{' x", "role": "user"}, {"content": "
         [{"text": "x", "score": 1.5, "none": None}],
     ],
 )
-def test_what_python_numpy_and_json_print_is_read_back(value: Any) -> None:
+def test_lists_printed_by_python_numpy_and_json_are_parsed(value: Any) -> None:
     import json
 
     assert cell_value(repr(value)) == value
@@ -70,7 +70,7 @@ def test_text_stays_text(text: str) -> None:
         "['" + "x" * 10 + "']]",
     ],
 )
-def test_what_begins_like_a_list_and_is_none_is_an_error(text: str) -> None:
+def test_text_that_only_begins_like_a_list_is_an_error(text: str) -> None:
     with pytest.raises(CellError):
         cell_value(text)
 

@@ -17,7 +17,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Maker:
-    """Stands in for the process that makes the embedded default."""
+    """A substitute for the process that makes the embedded default."""
 
     def __init__(self) -> None:
         self.code = 0
@@ -63,13 +63,13 @@ def test_without_a_setting_the_cache_is_in_the_home_folder(monkeypatch: pytest.M
     assert tiny_folder().parent == Path.home() / ".cache" / "alignment-workbench"
 
 
-def test_the_embedded_default_is_made_once_by_a_process_of_its_own(maker: Maker) -> None:
+def test_the_embedded_default_is_made_once_by_a_separate_process(maker: Maker) -> None:
     assert resolve_base("tiny") == str(tiny_folder() / "base")
     assert resolve_data("tiny:prompts_heldout") == tiny_folder() / "prompts_heldout.jsonl"
     assert [command[1:] for command in maker.commands] == [["-m", "workbench", "tiny"]]
 
 
-def test_a_failure_to_make_it_says_what_to_run(maker: Maker) -> None:
+def test_a_failure_to_make_it_names_the_command_to_run(maker: Maker) -> None:
     maker.code = 3
     with pytest.raises(WorkbenchError, match=r"ended with code 3(.|\n)*run that command"):
         resolve_base("tiny")
@@ -103,7 +103,7 @@ def test_a_base_folder_that_is_not_there_names_the_nearest(tmp_path: Path) -> No
         resolve_base(str(tmp_path / "bases/lama-7b"))
 
 
-def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_lists_its_files(tmp_path: Path) -> None:
     model(tmp_path / "bases/llama")
     with pytest.raises(WorkbenchError, match=r"no config\.json; it holds llama(.|\n)*did you mean .*bases/llama"):
         resolve_base(str(tmp_path / "bases"))

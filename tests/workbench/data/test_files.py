@@ -1,4 +1,4 @@
-"""Kinds of files: compression, encodings, delimiters, layouts of JSON, folders, and what is none of them."""
+"""Kinds of files: compression, encodings, delimiters, layouts of JSON, folders; and files without records."""
 
 import bz2
 import gzip
@@ -46,7 +46,9 @@ def zstd(content: bytes) -> bytes:
         ("r.xz", lzma.compress),
     ],
 )
-def test_compression_is_told_by_the_first_bytes(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+def test_compression_is_recognised_by_the_first_bytes(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
     (tmp_path / name).write_bytes(pack(JSONL.encode()))
     assert fields(tmp_path / name) == ROWS
 
@@ -80,7 +82,7 @@ def test_wide_encodings(tmp_path: Path, name: str, encoding: str) -> None:
         ("cp1252", "cp1252", "Straße"),
     ],
 )
-def test_other_encodings_are_detected_and_said(
+def test_other_encodings_are_detected_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, encoding: str, said: str, text: str
 ) -> None:
     (tmp_path / "r.jsonl").write_bytes((json.dumps({"prompt": text}, ensure_ascii=False) + "\n").encode(encoding))
@@ -89,7 +91,7 @@ def test_other_encodings_are_detected_and_said(
     assert f"read as {said}, which was detected" in caplog.text
 
 
-def test_an_encoding_that_cannot_be_told_is_an_error_with_its_readings(tmp_path: Path) -> None:
+def test_an_uncertain_encoding_is_an_error_with_the_likely_readings(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_bytes("prompt,response\na,Zażółć gęślą jaźń\n".encode("iso8859-2"))
     message = refused(tmp_path / "r.csv")
     assert "r.csv, line 2: not UTF-8, and its encoding is uncertain: as " in message
@@ -104,7 +106,7 @@ def test_one_broken_byte_in_a_utf8_file_is_a_bad_row_and_changes_no_other(tmp_pa
     assert "line 4: not UTF-8: byte 0xe4" in str(rows[3].error)
 
 
-def test_an_encoding_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_encoding_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "r.jsonl").write_bytes('{"prompt": "Straße"}\n'.encode("cp1252"))
     with caplog.at_level(logging.WARNING):
         read_rows(tmp_path / "r.jsonl")
@@ -174,7 +176,7 @@ def test_one_object_is_one_record(tmp_path: Path, record: dict[str, Any]) -> Non
         (json.dumps({"train": ROWS, "test": ROWS}), "several lists of rows: train, test"),
     ],
 )
-def test_json_that_is_refused_says_why(tmp_path: Path, text: str, reason: str) -> None:
+def test_refused_json_names_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "r.json").write_text(text)
     assert reason in refused(tmp_path / "r.json")
 
@@ -188,7 +190,7 @@ def test_json_that_is_refused_says_why(tmp_path: Path, text: str, reason: str) -
         ('{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
 )
-def test_a_line_that_is_refused_says_why(tmp_path: Path, line: str, reason: str) -> None:
+def test_a_refused_line_names_the_reason(tmp_path: Path, line: str, reason: str) -> None:
     (tmp_path / "r.jsonl").write_text('{"prompt": "a"}\n' + line + "\n")
     good, bad = read_rows(tmp_path / "r.jsonl")
     assert good.error is None
@@ -209,7 +211,7 @@ def test_a_deeply_nested_list_is_a_clear_error(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["r.jsonl", "r.parquet", "r.csv", "r"])
-def test_what_is_not_the_data_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_files_that_are_not_data_are_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert says in refused(tmp_path / name)
 
@@ -250,7 +252,7 @@ def test_parquet_that_unfolds_to_more_than_the_memory(tmp_path: Path, monkeypatc
 
 
 def test_a_small_parquet_that_unfolds_to_gigabytes(tmp_path: Path) -> None:
-    """One text of a MiB that 8 000 rows point to: less than a kilobyte on disk, 8 GB as rows."""
+    """One text of 1 MiB that 8 000 rows share: less than a kilobyte on disk, 8 GB as rows."""
     text = pyarrow.array(["x" * (1 << 20)])
     pointers = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 8000, pyarrow.int32()), text)
     path = tmp_path / "r.parquet"
@@ -278,13 +280,13 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert memory.free_memory() > 600
 
 
-def test_null_and_nan_are_no_value(tmp_path: Path) -> None:
+def test_null_and_nan_are_not_values(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"prompt": null, "response": NaN, "n": 1}\n')
     (row,) = read_rows(tmp_path / "r.jsonl")
     assert (row.fields, row.nulls) == ({"n": 1}, frozenset({"prompt", "response"}))
 
 
-def test_a_script_is_told_by_its_common_letters() -> None:
+def test_a_script_is_recognised_by_its_common_letters() -> None:
     assert encodings._script("Москва") == "Russian"
     assert encodings._script("東京の") == "Japanese"
     assert not encodings._reads_well("忯ﾓﾓﾋﾁﾖﾉﾔﾅ"), "KOI8-R read as Shift JIS"

@@ -1,4 +1,4 @@
-"""Every form, and what becomes of each column."""
+"""Every form, and the use of each of its columns."""
 
 import json
 import logging
@@ -98,7 +98,7 @@ EARLIER = [("user", "q"), ("assistant", "a"), *USER]
         "Human: q\n\nAssistant: a",
     ],
 )
-def test_history_stands_before_the_question(tmp_path: Path, history: Any) -> None:
+def test_history_goes_before_the_question(tmp_path: Path, history: Any) -> None:
     row = {"instruction": "Hi", "input": "", "output": "Yes", "history": history}
     assert turns(read_demonstrations(jsonl(tmp_path / "d.jsonl", row))[0]) == EARLIER
     empty = {**row, "history": []}
@@ -202,7 +202,7 @@ def test_a_list_of_answers_is_not_one_answer(tmp_path: Path) -> None:
         read_demonstrations(path)
 
 
-def test_an_empty_judgement_is_none(tmp_path: Path) -> None:
+def test_an_empty_judgement_is_not_a_judgement(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,response_a,response_b,winner\nHi,Yes,No,\nHo,Yes,No,a\n")
     assert len(read_items(path)) == 2
@@ -260,7 +260,7 @@ def test_answers_that_are_marked_as_bad_are_never_imitated(
         read_demonstrations(jsonl(tmp_path / "b.jsonl", rows[1]))
 
 
-def test_a_label_that_is_no_judgement_has_a_way_out(tmp_path: Path) -> None:
+def test_a_label_that_is_not_a_judgement_has_a_remedy(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "k.jsonl", {"prompt": "Hi", "response": "Yes", "label": "greeting"})
     with pytest.raises(WorkbenchError, match=r"data.ignore=\[label\]"):
         read_demonstrations(path)
@@ -341,7 +341,7 @@ def test_text_that_would_be_lost_is_an_error(tmp_path: Path, name: str) -> None:
     assert len(read_demonstrations(blank)) == 1
 
 
-def test_what_repeats_the_text_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_that_repeats_the_text_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     row = {"prompt": "Hi", "messages": [ASK, REPLY]}
     with caplog.at_level(logging.WARNING):
         assert len(read_demonstrations(jsonl(tmp_path / "d.jsonl", row))) == 1
@@ -360,7 +360,7 @@ def test_a_null_is_an_empty_cell_in_the_first_row_too(tmp_path: Path) -> None:
     assert rules.left_out[0]["problem"] == "'response' is empty"
 
 
-def test_marks_in_an_answer_are_no_fault_of_its_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_marks_in_an_answer_do_not_count_for_its_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = jsonl(tmp_path / "p.jsonl", {"chosen": "Human: Hi\nAssistant: Yes", "rejected": "Human: Hi\nAssistant: No"})
     with caplog.at_level(logging.WARNING):
         assert turns(read_prompts(path)[0]) == USER
@@ -385,7 +385,7 @@ def test_keys_of_messages_are_named_too(tmp_path: Path, caplog: pytest.LogCaptur
     assert "left unused: messages[].name" in caplog.text
 
 
-def test_a_winner_beside_one_answer_is_not_imitated(tmp_path: Path) -> None:
+def test_one_answer_with_a_winner_column_is_not_imitated(tmp_path: Path) -> None:
     row = {"prompt": "Hi", "response": "Yes", "winner": "model_b"}
     with pytest.raises(WorkbenchError, match="column 'winner' judges answers"):
         read_demonstrations(jsonl(tmp_path / "d.jsonl", row))
@@ -407,13 +407,13 @@ def test_tools_are_refused_by_name(tmp_path: Path, turn: dict[str, Any], why: st
     assert len(read_demonstrations(path, RowRules(bad_rows="skip"))) == 1
 
 
-def test_a_part_that_is_no_text_names_its_place(tmp_path: Path) -> None:
+def test_a_part_that_is_not_text_names_its_place(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "x"}}]
     with pytest.raises(WorkbenchError, match=r"'messages\[0\].content\[1\]' is 'image_url'"):
         read_demonstrations(jsonl(tmp_path / "d.jsonl", {"messages": [{**ASK, "content": parts}, REPLY]}))
 
 
-def test_what_was_changed_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         {"messages": [ASK, REPLY, {"role": "user", "content": "Thanks"}]},
         {"messages": [ASK, REPLY, {"role": "assistant", "content": "indeed"}]},
@@ -439,7 +439,7 @@ def test_answers_that_repeat_a_long_prompt(tmp_path: Path, caplog: pytest.LogCap
     assert "in 1 of 2 rows the answer begins with the prompt (line 2)" in caplog.text
 
 
-def test_a_transcript_of_another_conversation_is_no_answer(tmp_path: Path) -> None:
+def test_a_transcript_of_another_conversation_is_not_an_answer(tmp_path: Path) -> None:
     row = {"prompt": "Hi", "response": "\n\nHuman: Bye\n\nAssistant: Yes"}
     with pytest.raises(WorkbenchError, match="a transcript of a conversation other than the prompt"):
         read_demonstrations(jsonl(tmp_path / "d.jsonl", row))
@@ -465,7 +465,7 @@ def test_several_answers_to_one_prompt_may_share_its_id(tmp_path: Path) -> None:
     assert len(read_demonstrations(jsonl(tmp_path / "d.jsonl", *rows))) == 2
 
 
-def test_a_rename_is_named_only_where_it_works(tmp_path: Path) -> None:
+def test_a_rename_is_suggested_only_if_it_works(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError) as caught:
         read_demonstrations(jsonl(tmp_path / "d.jsonl", {"prompt": "Hi", "reply": "Yes"}))
     assert "did you mean" not in str(caught.value)
@@ -541,7 +541,7 @@ def test_every_form_has_a_row_in_the_documentation() -> None:
 
 
 def test_the_id_of_a_prompt_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Prompts of our own, as the embedded default writes them."""
+    """Our own prompts, as the embedded default writes them."""
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"id": "p1", "prompt": [{"role": "user", "content": "Who?"}]}\n', encoding="utf-8")
     assert [record.id for record in read_prompts(path)] == ["p1"]

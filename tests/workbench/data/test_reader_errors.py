@@ -1,4 +1,4 @@
-"""What is refused, and whether the message lets a person fix it."""
+"""Refused files: each message must tell a person how to fix the file."""
 
 import json
 import logging
@@ -76,7 +76,7 @@ def test_broken_json_names_the_line(tmp_path: Path) -> None:
     says(refused(read_preferences, path), "p.json, line 3: broken JSON")
 
 
-def test_a_line_that_is_no_object(tmp_path: Path) -> None:
+def test_a_line_that_is_not_an_object(tmp_path: Path) -> None:
     says(refused(read_preferences, lines(tmp_path / "p.jsonl", PAIR, "[1, 2]")), "line 2: a JSON list, not an object")
 
 
@@ -174,7 +174,7 @@ def test_rare_bad_rows_are_left_out_counted_and_listed(tmp_path: Path, caplog: p
     assert not (tmp_path / "bad_rows.jsonl").exists(), "nothing is left out now"
 
 
-def test_what_bad_rows_do_is_chosen(tmp_path: Path) -> None:
+def test_the_rules_for_bad_rows(tmp_path: Path) -> None:
     same = {**PAIR, "rejected": "Yes"}
     few, many = [PAIR] * 199, [PAIR] * 97
     says(refused(read_preferences, lines(tmp_path / "p.jsonl", *many, same, same)), "line 98", "1 more bad rows of 99")
@@ -275,8 +275,8 @@ def test_a_hub_name_while_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     says(str(caught.value), "hub:owner/name: it could not be loaded from the hub: offline", "name a local file")
 
 
-def test_no_message_shows_the_machinery(tmp_path: Path) -> None:
-    """Every line of a message is for a person: no class names of ours or of pydantic, no addresses of objects."""
+def test_no_message_shows_internals(tmp_path: Path) -> None:
+    """Messages are for people: no class names of ours or of pydantic, no addresses of objects."""
     rows = [{"prompt": 5, "response": "x"}, {"messages": [3]}, {"prompt": "Hi", "response": ""}, {"foo": 1}, {}]
     for row in rows:
         message = refused(read_demonstrations, lines(tmp_path / "d.jsonl", row))

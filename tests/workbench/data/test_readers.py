@@ -1,4 +1,4 @@
-"""What is read: every form, in every format."""
+"""The records of every form, in every format."""
 
 import json
 import logging
@@ -107,7 +107,7 @@ def test_an_empty_rejected_answer_is_an_answer(tmp_path: Path) -> None:
     assert record.rejected_text == ""
 
 
-def test_text_that_only_mentions_human_is_no_transcript(tmp_path: Path) -> None:
+def test_text_that_only_mentions_human_is_not_a_transcript(tmp_path: Path) -> None:
     text = "Explain this log:\n\nHuman: hello\nand no more"
     (record,) = read_demonstrations(jsonl(tmp_path / "d.jsonl", {"prompt": text, "response": "Hello"}))
     assert record.prompt == (Message(role="user", content=text),)

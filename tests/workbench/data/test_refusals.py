@@ -1,4 +1,4 @@
-"""Conversations that a chat template refuses are bad rows: named before anything is loaded, left out while rare."""
+"""Conversations that a chat template refuses are bad rows, and named before anything is loaded."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
 
 
 def rows(bad: int, good: int, *roles: str) -> list[dict[str, Any]]:
-    """Conversations: so many that are refused, the first of them in the third line, among good ones."""
+    """Good conversations and a number of refused ones, the first of them in the third line."""
     plain = [{"messages": turns("user", "assistant")} for _ in range(good)]
     return [*plain[:2], *({"messages": turns(*roles)} for _ in range(bad)), *plain[2:]]
 
@@ -56,7 +56,7 @@ IDS = ["no system", "two users", "system first", "assistant first"]
 
 
 def base(folder: Path, template: str, where: str) -> Path:
-    """A base's folder, as far as it is read before anything is loaded."""
+    """A base's folder with the files that are read before anything is loaded."""
     folder.mkdir()
     settings: dict[str, Any] = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
     if where == "settings":
@@ -79,7 +79,7 @@ def tokenizer() -> Any:
 
 @pytest.mark.parametrize("where", ["settings", "list", "file"])
 @pytest.mark.parametrize(("template", "roles", "said", "remedy"), REFUSED, ids=IDS)
-def test_the_row_the_reason_and_the_way_out_are_said_before_anything_is_loaded(
+def test_a_refusal_names_row_reason_and_remedy_before_anything_is_loaded(
     tmp_path, where, template, roles, said, remedy
 ):
     files = read_base_files(str(base(tmp_path / "base", template, where)))
@@ -94,7 +94,7 @@ def test_the_row_the_reason_and_the_way_out_are_said_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(("template", "roles", "said", "remedy"), REFUSED, ids=IDS)
-def test_the_tokenizer_s_template_refuses_the_same_rows(tmp_path, tokenizer, template, roles, said, remedy):
+def test_the_tokenizers_template_refuses_the_same_rows(tmp_path, tokenizer, template, roles, said, remedy):
     tokenizer.chat_template = template
     path = write_jsonl(tmp_path / "data.jsonl", rows(2, 3, *roles))
     with pytest.raises(WorkbenchError) as caught:
@@ -131,7 +131,7 @@ def test_the_policy_for_bad_rows_decides(tmp_path, tokenizer, policy, kept):
         assert len(encode_demonstrations(tokenizer, records, max_length=500, source=path, rules=rules).rows) == kept
 
 
-def test_a_file_of_refused_rows_alone_is_an_error_whatever_the_policy(tmp_path, tokenizer):
+def test_a_file_of_only_refused_rows_is_an_error_under_any_rule(tmp_path, tokenizer):
     tokenizer.chat_template = GEMMA
     path = write_jsonl(tmp_path / "data.jsonl", rows(3, 0, "system", "user", "assistant"))
     with pytest.raises(WorkbenchError, match="so are 3 of 3 rows"):

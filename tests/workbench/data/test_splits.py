@@ -27,7 +27,7 @@ def test_no_group_is_on_both_sides_and_nothing_is_lost() -> None:
     assert [record for record in RECORDS if record.id in kept] == train, "each side keeps the order"
 
 
-def test_the_share_is_held() -> None:
+def test_the_held_out_share_is_as_configured() -> None:
     """1 000 groups, share 0.1: the standard deviation of the held-out share is sqrt(.1 · .9 / 1000) = 0.0095."""
     for seed in range(5):
         _, heldout = split_by_group(RECORDS, 0.1, seed=seed)

@@ -78,7 +78,7 @@ def test_a_bases_own_template_is_kept_with_its_clock_stopped() -> None:
     assert tokenizer.chat_template == once, "freezing twice changes nothing"
 
 
-def test_our_template_reads_no_clock_and_no_outside_state() -> None:
+def test_our_template_depends_on_nothing_but_the_messages() -> None:
     assert "strftime" not in TEMPLATE
     assert "date" not in TEMPLATE
 
@@ -90,7 +90,7 @@ def test_a_template_without_a_clock_stays_as_it_is() -> None:
     assert tokenizer.chat_template == "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
-def test_the_hash_tells_templates_and_end_tokens_apart() -> None:
+def test_the_hash_distinguishes_templates_and_end_tokens() -> None:
     one, two, three = byte_level(), byte_level(), byte_level()
     three.chat_template = "{{ messages }}"
     for tokenizer in (one, two, three):
@@ -142,7 +142,9 @@ CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}
     ],
     ids=["llama3", "llama3.1", "smollm", "qwen2", "bos alone"],
 )
-def test_padding_is_a_special_token_that_ends_no_response(tokenizer: Any, ends: tuple[int, ...], padding: int) -> None:
+def test_padding_is_a_special_token_that_does_not_end_a_response(
+    tokenizer: Any, ends: tuple[int, ...], padding: int
+) -> None:
     size = len(tokenizer)
     ensure_template(tokenizer, ends=ends, rows=size)
     assert tokenizer.pad_token_id == padding
@@ -178,7 +180,7 @@ def test_an_id_without_a_row_is_named_with_both_numbers() -> None:
         ensure_template(special("<|end|>", bos="a"), rows=2)
 
 
-def test_a_pad_token_without_a_row_is_replaced_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pad_token_without_a_row_is_replaced_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Llama 2 with an added [PAD]: padding is never read, so another token serves as well."""
     tokenizer = special("<|begin|>", "<|end|>", "<|reserved_special_token_0|>", "[PAD]", bos="<|begin|>")
     tokenizer.pad_token = "[PAD]"
@@ -187,13 +189,13 @@ def test_a_pad_token_without_a_row_is_replaced_and_said(caplog: pytest.LogCaptur
     assert "'[PAD]' has token id 5, and its embeddings have 5 rows" in caplog.text
 
 
-def test_special_tokens_that_nothing_writes_need_no_row() -> None:
+def test_special_tokens_that_are_never_written_need_no_row() -> None:
     tokenizer = special("<|end|>", "<|pad|>", "<|vision|>")
     ensure_template(tokenizer, rows=4)
     assert tokenizer.pad_token == "<|pad|>"
 
 
-def test_ordinary_tokens_and_ids_without_a_row_are_no_ends() -> None:
+def test_ordinary_tokens_and_ids_without_a_row_do_not_end_responses() -> None:
     tokenizer = special("<|end|>", "<|eot|>", "<|pad|>", "<|far|>")
     ensure_template(tokenizer, ends=(0, 3, 2, 5), rows=5)
     assert end_ids(tokenizer) == (2, 3)

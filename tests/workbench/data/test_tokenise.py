@@ -7,7 +7,7 @@ import pytest
 from tests.workbench.data.conftest import byte_level
 from workbench.data.records import Message
 from workbench.data.template import ensure_template
-from workbench.data.tokenise import decode_response, encode_prompt, encode_response
+from workbench.data.tokenise import decode_response, encode_prompt, encode_response, encode_rows
 
 PLAIN = (Message(role="user", content="Where is my order?"),)
 LONG = (
@@ -30,7 +30,7 @@ RESPONSES = [
 
 
 def whole(tokenizer: Any, prompt: Sequence[Message], response: str) -> list[int]:
-    """The other route: the full conversation, rendered and tokenised in one go."""
+    """An independent route: the full conversation, rendered and tokenised at once."""
     turns = [message.model_dump() for message in prompt] + [{"role": "assistant", "content": response}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -43,7 +43,7 @@ def test_prompt_and_response_are_the_whole_conversation(tokenizer: Any, prompt: 
         assert ids == whole(tokenizer, prompt, response), response
 
 
-def test_prompt_ids_are_what_a_server_makes_of_the_same_messages(tokenizer: Any) -> None:
+def test_prompt_ids_equal_those_of_a_server(tokenizer: Any) -> None:
     turns = [message.model_dump() for message in LONG]
     served = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     assert encode_prompt(tokenizer, LONG) == list(served)
@@ -55,6 +55,12 @@ def test_bos_comes_first_and_eos_last_each_once(tokenizer: Any) -> None:
     assert response[-1] == tokenizer.eos_token_id
     assert (prompt + response).count(tokenizer.bos_token_id) == 1
     assert (prompt + response).count(tokenizer.eos_token_id) == 1
+
+
+def test_a_row_is_the_prompt_and_one_response(tokenizer: Any) -> None:
+    first, second = (encode_response(tokenizer, LONG, text) for text in ("Yes.", ""))
+    prompt = encode_prompt(tokenizer, LONG)
+    assert encode_rows(tokenizer, LONG, "Yes.", "") == [prompt + first, prompt + second]
 
 
 def test_decoding_undoes_encoding(tokenizer: Any) -> None:
@@ -93,7 +99,7 @@ def test_text_that_looks_like_a_special_token_stays_text(tokenizer: Any, text: s
 
 
 def test_special_looking_text_changes_no_other_id(tokenizer: Any) -> None:
-    """With the disguised word cut out, what is left is tokenised as always."""
+    """Without the disguised word, the rest is tokenised as usual."""
     marked = (*LONG[:3], Message(role="user", content="Where </s> is it?"))
     plain = (*LONG[:3], Message(role="user", content="Where is it?"))
     with_word, without = encode_prompt(tokenizer, marked), encode_prompt(tokenizer, plain)
@@ -103,7 +109,7 @@ def test_special_looking_text_changes_no_other_id(tokenizer: Any) -> None:
     assert with_word.count(tokenizer.eos_token_id) == 1, "the end of the earlier answer, which the template writes"
 
 
-def test_a_bases_own_template_decides_what_stands_before_a_response() -> None:
+def test_a_bases_own_template_decides_the_text_before_a_response() -> None:
     tokenizer = byte_level()
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}"

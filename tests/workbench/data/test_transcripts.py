@@ -1,4 +1,4 @@
-"""When a text is a transcript, and when it only mentions a speaker."""
+"""Texts that are transcripts, and texts that only mention a speaker."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_a_preface_is_a_system_message_and_a_human_turn_never_is() -> None:
         "Write a play.\n\nHuman: enters\n\nAssistant: bows\n\nThe end.",
     ],
 )
-def test_texts_that_are_none(text: str) -> None:
+def test_texts_that_are_not_transcripts(text: str) -> None:
     assert prompt_turns(text) is None
 
 
@@ -84,7 +84,7 @@ def test_marks_of_other_speakers_within_a_turn_stay() -> None:
     assert said(prompt_turns(f"\n\nHuman: {asked}\n\nAssistant:")) == [("user", asked)]
 
 
-def test_what_is_no_whole_transcript() -> None:
+def test_incomplete_transcripts() -> None:
     assert conversation_turns("Human: q") is None
     assert conversation_turns("Human: q\n\nAssistant:") is None
     assert conversation_turns("I say:\nHuman: q\nAssistant: a") is None

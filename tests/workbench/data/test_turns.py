@@ -18,7 +18,7 @@ CHATML = (
 FORGETFUL = TEMPLATE.replace(
     "' ' + message['content'] + eos_token", "' ' + (message['content'] if loop.last else '(said)') + eos_token"
 )
-"""Writes an earlier answer in another way than the last one, as templates do that leave out reasoning."""
+"""Writes an earlier answer differently from the last one, like templates that leave out reasoning."""
 
 
 def conversation(*contents: str) -> Demonstration:
@@ -36,7 +36,7 @@ TALKS = [
 
 
 def trained(row: dict[str, list[int]]) -> list[list[int]]:
-    """The stretches of tokens that the loss is on."""
+    """The spans of tokens that the loss is on."""
     found: list[list[int]] = []
     for place, (token, counts) in enumerate(zip(row["input_ids"], row["completion_mask"], strict=True)):
         if counts and (not place or not row["completion_mask"][place - 1]):
@@ -47,7 +47,7 @@ def trained(row: dict[str, list[int]]) -> list[list[int]]:
 
 
 def responses(tokenizer: Any, record: Demonstration) -> list[list[int]]:
-    """The other route: each answer as `encode_response` gives it after the turns before it."""
+    """An independent route: each answer as `encode_response` encodes it after the turns before it."""
     turns: Sequence[Message] = [*record.prompt, Message(role="assistant", content=record.response)]
     return [
         encode_response(tokenizer, turns[:place], turn.content)

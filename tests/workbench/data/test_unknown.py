@@ -1,4 +1,4 @@
-"""Characters that a base has no token for: counted, named, refused where there are many, shown in answers."""
+"""Characters without a token: counted, named, refused if they are many, shown in answers."""
 
 import logging
 import string
@@ -51,7 +51,7 @@ def test_only_vocabularies_with_holes_count() -> None:
         assert unknown_characters(known, ["naïve 東京\n🙂"]) == {}
 
 
-def test_an_unk_token_that_ends_answers_is_none() -> None:
+def test_an_unk_token_that_ends_answers_does_not_count() -> None:
     tokenizer = letters()
     tokenizer.unk_token = "</s>"
     assert unknown_id(tokenizer) is None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from workbench.data.files.encodings import detect
 from workbench.run.errors import WorkbenchError
@@ -57,27 +57,8 @@ def open_bytes(path: Path) -> IO[bytes]:
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         import pyarrow
 
-        return io.BufferedReader(_Stream(pyarrow.input_stream(str(path), compression="zstd")))
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
     return path.open("rb")
-
-
-class _Stream(io.RawIOBase):
-    """A pyarrow stream as a raw Python file."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data: bytes = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
 
 
 def _refuse(path: Path, head: bytes) -> None:

@@ -3,7 +3,7 @@
 A task holds a prompt, two answers, and one judgement per annotator; the majority decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.data.files.row import Row
@@ -18,50 +18,81 @@ _PAIRS = tuple(
 )
 HOW = "docs/data.md (labels of other tools) lists the exports that are read"
 Vote = tuple[float, str]
-"""Above 0 for the first answer, below 0 for the second; and the annotator."""
+"""1 for the first answer, -1 for the second, 0 for a tie; and the annotator."""
+
+
+def label_studio(prompts: Sequence[PromptColumns]) -> Form:
+    """A Label Studio task; `prompts` are the columns that may hold its prompt."""
+    return _form(("data", "annotations"), _label_studio_votes, prompts, may_have=("id",))
+
+
+def argilla(prompts: Sequence[PromptColumns]) -> Form:
+    """An Argilla record; `prompts` are the columns that may hold its prompt."""
+    return _form(("fields",), _argilla_votes, prompts, may_have=("id", "responses"))
+
+
+def _form(
+    needs: tuple[str, ...],
+    votes: Callable[[Row, tuple[str, str]], list[Vote]],
+    prompts: Sequence[PromptColumns],
+    may_have: tuple[str, ...],
+) -> Form:
+    """The form of a task whose fields are in the first needed column.
+
+    Args:
+        needs: the columns of the export.
+        votes: row, and the names of its two answers → its judgements.
+        prompts: the columns that may hold the prompt.
+        may_have: further columns that `votes` reads.
+    """
+    name = needs[0]
+
+    def example(row: Row) -> Example:
+        task, columns = _task(row, name)
+        return _majority(_prompt(task, prompts), [answer_of(task, column) for column in columns], votes(row, columns))
+
+    return Form(
+        needs,
+        when=lambda row: isinstance(row.fields[name], Mapping),
+        prompt=lambda row: _prompt(_task(row, name)[0], prompts),
+        example=example,
+        may_have=may_have,
+    )
 
 
 def _task(row: Row, name: str) -> tuple[Row, tuple[str, str]]:
     """The fields of a task as a row, and its two columns of answers."""
-    fields = row.fields[name]
-    if not isinstance(fields, Mapping):
-        raise row.fail(f"{name!r} is {short(fields)}", expected="an object with a prompt and two answers", remedy=HOW)
-    task = Row(row.place, {str(key).lower(): value for key, value in fields.items() if value is not None})
-    columns = next((pair for pair in _PAIRS if all(column in task.fields for column in pair)), None)
+    fields = {str(key).lower(): value for key, value in row.fields[name].items() if value is not None}
+    columns = next((pair for pair in _PAIRS if fields.keys() >= set(pair)), None)
     if columns is None:
         raise row.fail(
-            f"no two answers among the fields of the task: {', '.join(map(str, fields))}",
+            f"no two answers among the fields of the task: {', '.join(map(str, row.fields[name]))}",
             expected="prompt, response1, response2 (or answer1, answer2)",
             remedy=f"make items (prompt, response_a, response_b) or pairs (prompt, chosen, rejected) of them; {HOW}",
         )
-    return task, columns
+    return Row(row.place, fields), columns
 
 
-def _prompt(row: Row, name: str, prompts: Sequence[PromptColumns]) -> Messages:
-    task, _ = _task(row, name)
+def _prompt(task: Row, prompts: Sequence[PromptColumns]) -> Messages:
     columns = next((c for c in prompts if task.fields.keys() >= set(c.needs) and c.when(task)), None)
     if columns is None:
-        raise row.fail(
+        raise task.fail(
             f"no prompt among the fields of the task: {', '.join(task.fields)}", expected="prompt", remedy=HOW
         )
     return columns.read(task)
 
 
-def _example(row: Row, name: str, prompts: Sequence[PromptColumns], votes: Sequence[Vote]) -> Example:
-    """A task with the majority of its votes; the strength is the mean over the votes of the winning side."""
-    task, columns = _task(row, name)
-    answers = tuple(answer_of(task, column) for column in columns)
-    prompt = _prompt(row, name, prompts)
+def _majority(prompt: Messages, answers: Sequence[str], votes: Sequence[Vote]) -> Example:
+    """A task with the judgement of the majority of its annotators; an even split is a tie."""
     if not votes:
-        return Example(prompt, answers)
-    signs = [(vote > 0) - (vote < 0) for vote, _ in votes]
-    side = (sum(signs) > 0) - (sum(signs) < 0)
-    sizes = [abs(vote) for vote, _ in votes if side and vote * side > 0]
-    agreement = sum(1.0 if sign == side else 0.5 if sign == 0 else 0.0 for sign in signs) / len(signs)
+        return Example(prompt, tuple(answers))
+    total = sum(vote for vote, _ in votes)
+    side = float((total > 0) - (total < 0))
+    agreement = sum(1.0 if vote == side else 0.5 if vote == 0 else 0.0 for vote, _ in votes) / len(votes)
     return Example(
         prompt,
-        answers,
-        side * sum(sizes) / len(sizes) if side else 0.0,
+        tuple(answers),
+        side,
         annotators=tuple(dict.fromkeys(who for _, who in votes if who)),
         agreement=agreement if len(votes) > 1 else None,
     )
@@ -76,8 +107,7 @@ def _sides(columns: tuple[str, str]) -> tuple[set[str], set[str]]:
     return first, second
 
 
-def _argilla_votes(row: Row) -> list[Vote]:
-    _, columns = _task(row, "fields")
+def _argilla_votes(row: Row, columns: tuple[str, str]) -> list[Vote]:
     names = _sides(columns)
     return [(_vote(row, value, names), who) for value, who in _argilla_answers(row)]
 
@@ -134,8 +164,7 @@ def _vote(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
     return side_of(row, "responses", value, names)
 
 
-def _label_studio_votes(row: Row) -> list[Vote]:
-    _, columns = _task(row, "data")
+def _label_studio_votes(row: Row, columns: tuple[str, str]) -> list[Vote]:
     names = _sides(columns)
     votes = []
     for annotation in _objects(row, "annotations", row.fields["annotations"]):
@@ -162,25 +191,3 @@ def _selected(
     if kind == "choices" and isinstance(choices, list) and len(choices) == 1:
         return side_of(row, "choices", choices[0], names)
     return None
-
-
-def label_studio(prompts: Sequence[PromptColumns]) -> Form:
-    """A Label Studio task; `prompts` are the columns that may hold its prompt."""
-    return Form(
-        ("data", "annotations"),
-        when=lambda row: isinstance(row.fields["data"], Mapping),
-        prompt=lambda row: _prompt(row, "data", prompts),
-        example=lambda row: _example(row, "data", prompts, _label_studio_votes(row)),
-        may_have=("id",),
-    )
-
-
-def argilla(prompts: Sequence[PromptColumns]) -> Form:
-    """An Argilla record; `prompts` are the columns that may hold its prompt."""
-    return Form(
-        ("fields",),
-        when=lambda row: isinstance(row.fields["fields"], Mapping),
-        prompt=lambda row: _prompt(row, "fields", prompts),
-        example=lambda row: _example(row, "fields", prompts, _argilla_votes(row)),
-        may_have=("id", "responses"),
-    )
