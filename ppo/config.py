@@ -48,6 +48,7 @@ class PromptSection(RowsSection):
     heldout: str | None = None
     """Prompts for held-out evaluation and samples. None: hold out `heldout_share` of the training prompts."""
     heldout_share: Share = 0.05
+    """Share of the training prompts that is held out if `heldout` is not given."""
     max_prompt_length: PositiveInt = 512
     """Tokens; longer prompts are skipped and counted."""
     demonstrations: str | None = None
@@ -65,13 +66,16 @@ class RolloutSection(Section):
     """Responses sampled in one batch; None: `micro_batch_size`. On a GPU a step takes about as long for 128 responses
     as for 16, so use as many as fit into memory (`python -m workbench doctor`). A vLLM server gets all at once."""
     max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per response."""
     temperature: PositiveFloat = 1.0
+    """Sampling temperature; log-probabilities are of the same tempered distribution."""
     responses_per_prompt: PositiveInt = 1
     """Responses to each prompt per iteration; `train.advantage` rloo and grpo need at least 2."""
     engine: Literal["auto", "transformers", "merged", "vllm"] = "auto"
     """`transformers` in this process, a `merged` copy of the policy, or a `vllm` server at `vllm_url`. `auto`: the
     fastest one that needs no more memory (docs/decisions/0007)."""
     vllm_url: str = "http://127.0.0.1:8000"
+    """Address of the vLLM server."""
     importance_cap: NonNegativeFloat = 0.0
     """Truncated importance weights for an engine whose probabilities differ slightly from the policy's (vllm): each
     token's advantage is multiplied by min(π_old / π_engine, cap). 0: no weights."""
@@ -108,13 +112,16 @@ class RewardSection(Section):
     whiten: bool = False
     """Scale rewards to deviation 1, keeping their mean."""
     gamma: Share = 1.0
+    """Discount per token, γ."""
     gae_lambda: Share = 0.95
+    """λ of generalised advantage estimation."""
 
 
 class PpoSection(Section):
     """The updates."""
 
     iterations: PositiveInt = 100
+    """Rollouts, each followed by its updates."""
     advantage: Literal["gae", "rloo", "grpo"] = "gae"
     """`gae`: with a value model. `rloo`, `grpo`: relative to the other responses to the prompt, without one."""
     ppo_epochs: PositiveInt = 2
@@ -132,10 +139,13 @@ class PpoSection(Section):
     value_only_iterations: NonNegativeInt = 0
     """First iterations, which train the value model only: its explained variance starts far below 0."""
     clip_range: PositiveFloat = 0.2
+    """The probability ratio is clipped to 1 ± this."""
     value_clip_range: PositiveFloat = 0.2
+    """New values are clipped to the old ones ± this."""
     value_coef: NonNegativeFloat = 0.1
     """With `model.value: head`: weight of the value loss in the shared trunk; 0 trains only the head."""
     entropy_coef: NonNegativeFloat = 0.0
+    """Weight of the entropy bonus in the policy's loss; 0: none."""
     ptx_coef: NonNegativeFloat = 0.0
     """Weight of the auxiliary SFT loss on `data.demonstrations` (PPO-ptx); 0: none."""
     target_kl: NonNegativeFloat = 0.0
@@ -143,8 +153,11 @@ class PpoSection(Section):
     stop_kl: NonNegativeFloat = 200.0
     """Stop the run as diverged when the KL to the reference exceeds it, nats per response; 0: no limit."""
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients of each model are clipped to this norm."""
     adam_eps: PositiveFloat = 1e-5
+    """AdamW's ε."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """AdamW's β₂."""
 
 
 class PpoCheckpointSection(CheckpointSection):
@@ -175,6 +188,7 @@ class PpoConfig(Section):
     """Everything `python -m ppo` reads when `method` is ppo."""
 
     method: Literal["ppo"] = "ppo"
+    """PPO; other methods have a reference of their own, configs/reference/contrastive.yaml."""
     run: RunSection
     model: PolicyStartSection
     data: PromptSection
@@ -220,6 +234,7 @@ class ContrastiveConfig(Section):
     """Everything `python -m ppo` reads when `method` is a contrastive one."""
 
     method: Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo"]
+    """The contrastive loss."""
     run: RunSection
     model: StartSection
     data: PairSection
