@@ -53,6 +53,12 @@ def skip_or_fail(missing: str) -> None:
     pytest.skip(missing)
 
 
+@pytest.fixture(params=["auto", pytest.param("modules", marks=pytest.mark.slow)])
+def kernels(request: pytest.FixtureRequest) -> str:
+    """An override that chooses the forward pass: the one of this machine, and the one of a GPU (slow)."""
+    return f"model.kernels={request.param}"
+
+
 def user(question: str, thing: str) -> list[dict[str, str]]:
     """A prompt: one user message."""
     return [{"role": "user", "content": question.format(thing)}]

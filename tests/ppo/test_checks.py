@@ -23,7 +23,7 @@ def edited_copy(run, target, file, change):
     return target
 
 
-def test_a_policy_that_is_not_the_reference(ppo_config, monkeypatch):
+def test_a_policy_that_is_not_the_reference(ppo_config, kernels, monkeypatch):
     original = ppo.start.open_roles
 
     def perturbed(*arguments, **options):
@@ -34,10 +34,10 @@ def test_a_policy_that_is_not_the_reference(ppo_config, monkeypatch):
 
     monkeypatch.setattr(ppo.start, "open_roles", perturbed)
     with pytest.raises(WorkbenchError, match=r"KL\(policy, reference\)"):
-        train(ppo_config(), resume=False)
+        train(ppo_config(kernels), resume=False)
 
 
-def test_a_reference_that_is_the_bare_base(ppo_config, sft_run, tmp_path):
+def test_a_reference_that_is_the_bare_base(ppo_config, sft_run, kernels, tmp_path):
     def empty(tensors):
         for name, tensor in tensors.items():
             if "lora_B" in name:
@@ -45,7 +45,7 @@ def test_a_reference_that_is_the_bare_base(ppo_config, sft_run, tmp_path):
 
     start = edited_copy(sft_run, tmp_path / "sft", "adapter/adapter_model.safetensors", empty)
     with pytest.raises(WorkbenchError, match="reference ≠ base"):
-        train(ppo_config(f"model.start={start}"), resume=False)
+        train(ppo_config(f"model.start={start}", kernels), resume=False)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_reference_that_is_the_bare_base(ppo_config, sft_run, tmp_path):
         ("adapter/adapter_model.safetensors", "lora_B"),
     ],
 )
-def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, tmp_path, file, part):
+def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, kernels, tmp_path, file, part):
     def change(tensors):
         for name, tensor in tensors.items():
             if part in name:
@@ -65,7 +65,7 @@ def test_a_reward_model_that_is_not_the_trained_one(ppo_config, reward_run, tmp_
 
     reward = edited_copy(reward_run, tmp_path / "reward", file, change)
     with pytest.raises(WorkbenchError, match="scores its probe batch differently"):
-        train(ppo_config(f"model.reward={reward}"), resume=False)
+        train(ppo_config(f"model.reward={reward}", kernels), resume=False)
 
 
 @pytest.mark.parametrize("role", ["reference", "reward_1"])
@@ -82,7 +82,7 @@ def test_a_frozen_adapter_that_moves(ppo_config, monkeypatch, role):
         train(ppo_config(), resume=False)
 
 
-def test_an_update_at_another_temperature(ppo_config, monkeypatch):
+def test_an_update_at_another_temperature(ppo_config, kernels, monkeypatch):
     original = Update.run
 
     def colder(self, **options):
@@ -91,7 +91,7 @@ def test_an_update_at_another_temperature(ppo_config, monkeypatch):
 
     monkeypatch.setattr(Update, "run", colder)
     with pytest.raises(WorkbenchError, match="ratio"):
-        train(ppo_config(), resume=False)
+        train(ppo_config(kernels), resume=False)
 
 
 @pytest.mark.parametrize(

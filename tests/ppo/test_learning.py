@@ -42,8 +42,8 @@ def learn(ppo_config, monkeypatch):
     return run
 
 
-def test_what_is_rewarded_rises(learn):
-    rows = learn()
+def test_what_is_rewarded_rises(learn, kernels):
+    rows = learn(kernels)
     assert rows[0]["objective/score"] < -0.5
     assert rows[-1]["objective/score"] > 1.0
     # Once nearly every response scores the highest, there is no variance left to explain.

@@ -201,9 +201,10 @@ def test_killed_at_a_random_moment_and_resumed_is_bit_identical(ppo_config, tmp_
     assert not list(folder.checkpoints.glob(".*")), "what the kill left half-written is gone"
 
 
-def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, reward_run, monkeypatch):
+def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, reward_run, kernels, monkeypatch):
     """Adaptive KL, demonstrations, two reward models and a head on the policy's trunk."""
     options = (
+        kernels,
         "model.value=head",
         f"model.reward=[{reward_run},{reward_run}]",
         "reward.kl_target=0.5",

@@ -177,8 +177,8 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch):
-    steps = ("train.max_steps=4", "checkpoint.every=2")
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, kernels):
+    steps = ("train.max_steps=4", "checkpoint.every=2", kernels)
     whole = phase.train(configure(*steps), resume=False)
     config = configure(*steps)
 

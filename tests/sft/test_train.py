@@ -140,8 +140,8 @@ def interrupted(configure, monkeypatch, *overrides, at):
 
 
 @pytest.mark.parametrize("extra", [(), ("lora.dropout=0.1", "train.batch_size=8", "train.micro_batch_size=4")])
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, extra):
-    steps = ("train.max_steps=6", "checkpoint.every=2", *extra)
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, kernels, extra):
+    steps = ("train.max_steps=6", "checkpoint.every=2", kernels, *extra)
     whole = phase.train(configure(*steps), resume=False)
     config = interrupted(configure, monkeypatch, *steps, at=5)
     folder = RunFolder(whole.path.parent / config.run.dir)

@@ -206,9 +206,9 @@ def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_f
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_resumed_is_bit_identical(configure, method, monkeypatch):
-    whole = train(configure(method, "checkpoint.every=3"), resume=False)
-    config = configure(method, "checkpoint.every=3", f"run.dir={whole.path}-cut")
+def test_resumed_is_bit_identical(configure, method, kernels, monkeypatch):
+    whole = train(configure(method, "checkpoint.every=3", kernels), resume=False)
+    config = configure(method, "checkpoint.every=3", kernels, f"run.dir={whole.path}-cut")
 
     def dies(self, args, state, control, **_):
         if state.global_step == 4:

@@ -3,6 +3,7 @@
 import pytest
 
 from sft.config import SftConfig
+from sft.train import train
 from tests.conftest import load_phase, sft_values
 from workbench.data.rules import RowRules
 from workbench.model.session import open_session, prepare
@@ -43,6 +44,23 @@ def test_an_error_in_the_body_is_the_status_of_the_run(open_):
     with pytest.raises(WorkbenchError, match="went wrong"), session.running():
         raise WorkbenchError("here", "went wrong")
     assert session.folder.record()["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model.dtype=bfloat16", "bfloat16"),
+        ("model.activation_checkpointing=true", "activation checkpointing"),
+        ("lora.dropout=0.1", "dropout"),
+    ],
+)
+def test_cpu_kernels_that_do_not_apply_are_refused_with_the_reason(
+    tmp_path, tiny_base, demonstration_file, override, reason
+):
+    values = sft_values(tmp_path / "run", tiny_base, demonstration_file)
+    config = load_phase(SftConfig, tmp_path / "sft.yaml", values, "model.kernels=cpu", override)
+    with pytest.raises(WorkbenchError, match=rf"model.kernels: .*{reason}"):
+        train(config, resume=False)
 
 
 def test_a_finished_run_is_said_to_be_finished(open_, capsys):
