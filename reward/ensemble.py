@@ -15,6 +15,7 @@ from workbench.data.records import Preference
 from workbench.model.processes import Processes
 from workbench.run.card import write_card
 from workbench.run.folder import RunFolder
+from workbench.run.parents import record_lineage
 from workbench.run.tracking import Tracker
 
 Fit = Callable[..., RunFolder]
@@ -70,7 +71,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
     if processes.first:
         files = {"train": config.data.train, "heldout": config.data.heldout}
         data = {name: resolve_data(file) for name, file in files.items() if file is not None}
-        folder.record_lineage(parents={"start": config.model.start}, data=data)
+        record_lineage(folder, parents={"start": config.model.start}, data=data)
     try:
         members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
     except BaseException:  # also Ctrl-C and SIGTERM: an ensemble stops with its member

@@ -14,6 +14,7 @@ from tests.ppo.conftest import ppo_values
 from workbench.__main__ import main
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import record_lineage
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def moved(tmp_path_factory, sft_run, reward_run, prompt_file, tiny_base):
         base = folder.record()["base"] | {"name": str(old / "base")}
         folder.update_record(base=base)
     folder = RunFolder(old / "reward")
-    folder.record_lineage(parents={"start": str(old / "sft")}, data={})
+    record_lineage(folder, parents={"start": str(old / "sft")}, data={})
     values = ppo_values(old / "ppo", old / "sft", old / "reward", old / "prompts.jsonl")
     phase.train(load_phase(PpoConfig, old / "ppo.yaml", values, "train.iterations=2"), resume=False)
     values["run"]["dir"] = str(old / "stopped")

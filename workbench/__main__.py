@@ -164,10 +164,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _roles(arguments: argparse.Namespace) -> None:
     from workbench.model.open import open_runs
     from workbench.run.folder import RunFolder
+    from workbench.run.parents import find_parents
 
     folder = RunFolder.open(arguments.run_folder, phase="ppo")
-    parents = {role: run.path for role in folder.parent_roles if (run := folder.parent(role)) is not None}
-    runs = {"reference" if role == "start" else role: path for role, path in parents.items()}
+    runs = {"reference" if role == "start" else role: run.path for role, run in find_parents(folder).items()}
     if folder.finished:
         runs["policy"] = folder.path
     roles = open_runs(runs, base=arguments.base)

@@ -18,6 +18,7 @@ from workbench.model.generate import Sampled, sample
 from workbench.model.open import base_of
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
+from workbench.run.parents import find_parent
 
 _ROLE = "policy"
 
@@ -58,7 +59,7 @@ def _shape_of(source: Source) -> Path:
         return source.weights.parent
     if (source.run.adapter / ADAPTER).is_file():
         return source.run.adapter
-    start = source.run.parent("start")
+    start = find_parent(source.run, "start")
     if start is None:
         raise WorkbenchError(source.run.record_path, "does not say from which run it started")
     return locate(str(start.path)).weights.parent

@@ -21,6 +21,7 @@ from workbench.evaluate.statistics import share_interval
 from workbench.model.open import open_runs
 from workbench.run.folder import RunFolder
 from workbench.run.out_of_memory import memory_hint
+from workbench.run.parents import find_parent
 
 
 @memory_hint("while evaluating", "a smaller --batch-size or --max-new-tokens")
@@ -78,7 +79,7 @@ def evaluate_policy_run(
 
 
 def _parent(folder: RunFolder, role: str) -> Path | None:
-    parent = folder.parent(role)
+    parent = find_parent(folder, role)
     return parent.path if parent else None
 
 

@@ -32,6 +32,7 @@ from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
 from workbench.run.config import Section
 from workbench.run.errors import Terminated, WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import record_lineage
 from workbench.run.sections import BaseSection, ModelSection, RunSection, StartSection, TrackingSection
 from workbench.run.tracking import NoTracker, Tracker
 
@@ -218,7 +219,8 @@ def open_session(
         return session
     rules.write_left_out(folder.path)
     spec = setup.spec if setup.spec.fingerprint else setup.spec.identified()
-    folder.record_lineage(
+    record_lineage(
+        folder,
         parents=parents,
         data=files,
         base=spec.as_record(),

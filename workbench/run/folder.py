@@ -1,10 +1,9 @@
-"""The run folder: the files of one run, how a run is created, opened and resumed, and how its parents are found.
+"""The run folder: the files of one run, and how a run is created, opened and resumed.
 
 Files are listed in docs/architecture.md. Does not know what a phase writes into them.
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from workbench.run import lock
 from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_atomically
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
-from workbench.run.lineage import data_fingerprint, git_commit, package_versions, run_fingerprint
+from workbench.run.lineage import git_commit, package_versions
 from workbench.run.same_run import check_same_run
 
 FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
@@ -202,55 +201,6 @@ class RunFolder:
         where = "".join(f", {name} {number}" for name, number in moment.items())
         print(f"\nwarning{where}: {text}")
         self.update_record(warnings=[*self.record().get("warnings", []), {**moment, "kind": kind, "text": text}])
-
-    def record_lineage(self, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
-        """Note in run.json the runs and the files (with fingerprints) that this run is made from."""
-        self.update_record(
-            parents=dict(parents),
-            parents_at={role: self._trace(RunFolder(Path(path))) for role, path in parents.items()},
-            data={name: data_fingerprint(path) for name, path in data.items()},
-            **more,
-        )
-
-    def _trace(self, parent: "RunFolder") -> dict[str, str | None]:
-        """What is needed to find a moved parent: its path relative to this run, and the hash of its adapter."""
-        return {
-            "relative": os.path.relpath(parent.path.resolve(), self.path.resolve()),
-            "adapter": run_fingerprint(parent.path),
-        }
-
-    @property
-    def parent_roles(self) -> tuple[str, ...]:
-        """The roles of this run's parents: `start`, `reward_1` and so on."""
-        return tuple(self.record().get("parents", {}))
-
-    def parent(self, role: str) -> "RunFolder | None":
-        """The parent run of this role, even if both were moved or copied together; None if there is no such role.
-
-        It is searched at its path relative to this run, at the path as it was written, and next to this run.
-
-        Raises:
-            WorkbenchError: it is in none of these places, or another run is there.
-        """
-        record = self.record()
-        if role not in record.get("parents", {}):
-            return None
-        written, trace = Path(record["parents"][role]), record.get("parents_at", {}).get(role, {})
-        candidates = [*([self.path / trace["relative"]] if trace else []), written, self.path.parent / written.name]
-        runs = [RunFolder(Path(os.path.normpath(path))) for path in candidates]
-        found = [run for run in dict.fromkeys(runs) if run.record_path.is_file()]
-        for run in found:
-            if trace.get("adapter") in (None, run_fingerprint(run.path)):
-                return run
-        option = "--base says where a base is" if role == "start" else "--reward RUN names a reward model"
-        raise WorkbenchError(
-            self.path,
-            f"its {role} run {written} is not here"
-            + (f": {found[0].path} holds another adapter than this run was made from" if found else ""),
-            expected=f"that run, at {' or '.join(dict.fromkeys(str(run.path) for run in runs))}",
-            remedy=f"copy the whole folder of runs together; {option} (evaluate), model.start=RUN and model.reward=RUN "
-            "name runs for a phase",
-        )
 
     @property
     def finished(self) -> bool:

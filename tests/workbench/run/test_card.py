@@ -9,6 +9,7 @@ import yaml
 from workbench.run.card import write_card
 from workbench.run.config import Section
 from workbench.run.folder import RunFolder
+from workbench.run.parents import record_lineage
 
 
 class Config(Section):
@@ -19,7 +20,8 @@ class Config(Section):
 def folder(tmp_path):
     (tmp_path / "data.jsonl").write_text("x")
     folder = RunFolder.create(tmp_path / "runs" / "mine", phase="sft", config=Config())
-    folder.record_lineage(
+    record_lineage(
+        folder,
         parents={"start": "runs/other"},
         data={"train": tmp_path / "data.jsonl"},
         base={"name": "bases/llama", "quantise": "nf4"},

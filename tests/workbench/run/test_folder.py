@@ -8,6 +8,7 @@ import pytest
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_parent, find_parents, record_lineage
 
 
 class Run(Section):
@@ -135,7 +136,7 @@ def test_unfinished_run_is_refused_as_a_parent(tmp_path):
 def test_lineage_is_recorded_and_the_rest_kept(tmp_path):
     (tmp_path / "data.jsonl").write_text("x")
     folder = create(tmp_path / "a")
-    folder.record_lineage(parents={"start": "runs/sft"}, data={"train": tmp_path / "data.jsonl"}, seed=3)
+    record_lineage(folder, parents={"start": "runs/sft"}, data={"train": tmp_path / "data.jsonl"}, seed=3)
     record = folder.record()
     assert (record["parents"], record["seed"], record["phase"]) == ({"start": "runs/sft"}, 3, "sft")
     assert record["data"]["train"]["bytes"] == 1
@@ -194,7 +195,7 @@ def with_parent(runs):
         folder = create(runs / name)
         folder.adapter.mkdir()
         (folder.adapter / "adapter_model.safetensors").write_bytes(name.encode())
-    folder.record_lineage(parents={"start": str(runs / "sft")}, data={})
+    record_lineage(folder, parents={"start": str(runs / "sft")}, data={})
     return folder
 
 
@@ -203,30 +204,30 @@ def test_a_moved_run_finds_its_parent_beside_it(tmp_path, move):
     with_parent(tmp_path / "runs")
     move(tmp_path / "runs", tmp_path / "elsewhere")
     moved = RunFolder.open(tmp_path / "elsewhere" / "ppo")
-    assert moved.parent("start").path == tmp_path / "elsewhere" / "sft"
-    assert moved.parent("reward_1") is None
-    assert moved.parent_roles == ("start",)
+    assert find_parent(moved, "start").path == tmp_path / "elsewhere" / "sft"
+    assert find_parent(moved, "reward_1") is None
+    assert list(find_parents(moved)) == ["start"]
 
 
 def test_a_run_that_was_moved_alone_finds_its_parent_where_it_was(tmp_path):
     with_parent(tmp_path / "runs")
     shutil.move(tmp_path / "runs" / "ppo", tmp_path / "ppo")
-    assert RunFolder(tmp_path / "ppo").parent("start").path == tmp_path / "runs" / "sft"
+    assert find_parent(RunFolder(tmp_path / "ppo"), "start").path == tmp_path / "runs" / "sft"
 
 
 def test_a_run_recorded_by_path_alone_finds_its_parent_beside_it(tmp_path):
     folder = with_parent(tmp_path / "runs")
     folder.write_record({key: value for key, value in folder.record().items() if key != "parents_at"})
     shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
-    assert RunFolder(tmp_path / "elsewhere" / "ppo").parent("start").path == tmp_path / "elsewhere" / "sft"
+    assert find_parent(RunFolder(tmp_path / "elsewhere" / "ppo"), "start").path == tmp_path / "elsewhere" / "sft"
 
 
 def test_a_parent_that_is_gone_or_was_trained_again_is_an_error(tmp_path):
     folder = with_parent(tmp_path / "runs")
     (tmp_path / "runs" / "sft" / "adapter" / "adapter_model.safetensors").write_bytes(b"another")
-    error = failure(lambda: folder.parent("start"))
+    error = failure(lambda: find_parent(folder, "start"))
     assert "holds another adapter than this run was made from" in error.problem
     shutil.rmtree(tmp_path / "runs" / "sft")
-    error = failure(lambda: folder.parent("start"))
+    error = failure(lambda: find_parent(folder, "start"))
     assert error.problem == f"its start run {tmp_path / 'runs' / 'sft'} is not here"
     assert "model.start=RUN" in error.remedy

@@ -1,0 +1,63 @@
+"""The runs that a run is made from: how they are recorded, and how they are found after a move."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint, run_fingerprint
+
+
+def record_lineage(run: RunFolder, *, parents: Mapping[str, str], data: Mapping[str, Path], **more: Any) -> None:
+    """Note in run.json the runs and the files (with fingerprints) that a run is made from, and further fields."""
+    run.update_record(
+        parents=dict(parents),
+        parents_at={role: _trace(run.path, Path(path)) for role, path in parents.items()},
+        data={name: data_fingerprint(path) for name, path in data.items()},
+        **more,
+    )
+
+
+def _trace(run: Path, parent: Path) -> dict[str, str | None]:
+    """What is needed to find a moved parent: its path relative to the run, and the hash of its adapter."""
+    return {"relative": os.path.relpath(parent.resolve(), run.resolve()), "adapter": run_fingerprint(parent)}
+
+
+def find_parents(run: RunFolder) -> dict[str, RunFolder]:
+    """Role (`start`, `reward_1` and so on) → parent run.
+
+    Raises:
+        WorkbenchError: see `find_parent`.
+    """
+    return {role: parent for role in run.record().get("parents", {}) if (parent := find_parent(run, role))}
+
+
+def find_parent(run: RunFolder, role: str) -> RunFolder | None:
+    """The parent run of this role, even if both were moved or copied together; None if there is no such role.
+
+    It is searched at its path relative to the run, at the path as it was written, and next to the run.
+
+    Raises:
+        WorkbenchError: it is in none of these places, or another run is there.
+    """
+    record = run.record()
+    if role not in record.get("parents", {}):
+        return None
+    written, trace = Path(record["parents"][role]), record.get("parents_at", {}).get(role, {})
+    paths = [*([run.path / trace["relative"]] if trace else []), written, run.path.parent / written.name]
+    candidates = list(dict.fromkeys(RunFolder(Path(os.path.normpath(path))) for path in paths))
+    found = [candidate for candidate in candidates if candidate.record_path.is_file()]
+    for candidate in found:
+        if trace.get("adapter") in (None, run_fingerprint(candidate.path)):
+            return candidate
+    option = "--base says where a base is" if role == "start" else "--reward RUN names a reward model"
+    raise WorkbenchError(
+        run.path,
+        f"its {role} run {written} is not here"
+        + (f": {found[0].path} holds another adapter than this run was made from" if found else ""),
+        expected=f"that run, at {' or '.join(str(candidate.path) for candidate in candidates)}",
+        remedy=f"copy the whole folder of runs together; {option} (evaluate), model.start=RUN and model.reward=RUN "
+        "name runs for a phase",
+    )
