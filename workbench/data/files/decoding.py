@@ -21,7 +21,6 @@ from workbench.run.errors import WorkbenchError
 _log = logging.getLogger(__name__)
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _HEAD = 4096
-_BLOCK = 1 << 20
 _SAMPLE = 1 << 16
 """Bytes from which an encoding is detected, of lines that are not UTF-8."""
 _BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
@@ -149,9 +148,7 @@ def text_of_file(path: Path) -> Text:
 def _warn(path: str, encoding: str, example: str) -> None:
     _log.warning(
         "%s: not UTF-8; read as %s, which was detected: %r. If that is wrong, convert the file to UTF-8",
-        path,
-        encoding,
-        example,
+        *(path, encoding, example),
     )
 
 
@@ -171,9 +168,9 @@ def _wide(head: bytes) -> str | None:
     known: dict[tuple[bool, ...], str] = {
         (False, True, True, True): "utf-32-le",
         (True, True, True, False): "utf-32-be",
-        (False, True, False, True): "utf-16-le",
+        (False, True, False, True): "utf-16-le",  # two ASCII characters
         (True, False, True, False): "utf-16-be",
-        (False, True, False, False): "utf-16-le",
+        (False, True, False, False): "utf-16-le",  # one, then a character such as U+4E00
         (True, False, False, False): "utf-16-be",
     }
     return known.get(zeros)

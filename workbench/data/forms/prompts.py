@@ -45,8 +45,8 @@ def _with_input(row: Row, name: str, prompt: Messages) -> Messages:
             if len(prompt) != 1:
                 raise row.fail(
                     f"{column!r} cannot be joined to a {name!r} of {len(prompt)} turns",
-                    expected=f"{name!r} as plain text beside {column!r}",
-                    remedy=f"write the text into {name!r}, or leave the column unread: data.ignore=[{column}]",
+                    expected=f"{name!r} as plain text, since {column!r} is joined to it",
+                    remedy=f"write the text into {name!r}, or skip the column: data.ignore=[{column}]",
                 )
             prompt = (Message(role="user", content=f"{prompt[0].content}\n\n{text_of(row, column)}"),)
     return prompt
@@ -55,13 +55,12 @@ def _with_input(row: Row, name: str, prompt: Messages) -> Messages:
 def _with_history(row: Row, prompt: Messages) -> Messages:
     """The prompt after its earlier turns: pairs of texts, messages, alternating texts, or a transcript."""
     value = row.fields.get("history")
-    if value is None or value in ("", [], "[]"):
-        return prompt
-    return (*_history(row, value), *prompt)
+    empty = value is None or value == [] or (isinstance(value, str) and value.strip() in ("", "[]"))
+    return prompt if empty else (*_history(row, value), *prompt)
 
 
 def _history(row: Row, value: Any) -> Messages:
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str):
         turns = conversation_turns(value)
         if turns is not None:
             return turns
@@ -71,8 +70,6 @@ def _history(row: Row, value: Any) -> Messages:
         texts = [text for entry in value for text in (entry if isinstance(entry, list | tuple) else [entry])]
         if len(texts) % 2 == 0 and all(isinstance(text, str) for text in texts):
             return alternating(texts)
-    if isinstance(value, str) and not value.strip():
-        return ()
     raise row.fail(f"'history' is {short(value)}", expected="pairs of [question, answer], or messages")
 
 
