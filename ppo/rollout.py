@@ -38,18 +38,16 @@ class PromptSet:
         return PromptSet([self.records[i] for i in indices], [self.ids[i] for i in indices])
 
 
-def prompts_of_iteration(
-    prompts: PromptSet, iteration: int, batch_size: int, seed: int, responses_per_prompt: int = 1
-) -> PromptSet:
+def prompts_of_iteration(prompts: PromptSet, iteration: int, section: RolloutSection, *, seed: int) -> PromptSet:
     """The prompts of one iteration: each pass over the set is a new shuffle, and no prompt is left out of a pass.
 
     Each prompt is repeated `responses_per_prompt` times in a row. The result depends on the arguments alone, so a
     resumed run draws the same prompts.
     """
-    number, indices = batch_size // responses_per_prompt, []
+    number, indices = section.batch_size // section.responses_per_prompt, []
     for position in range(iteration * number, (iteration + 1) * number):
         epoch, offset = divmod(position, len(prompts))
-        indices += [_shuffle(len(prompts), seed, epoch)[offset]] * responses_per_prompt
+        indices += [_shuffle(len(prompts), seed, epoch)[offset]] * section.responses_per_prompt
     return prompts.take(indices)
 
 

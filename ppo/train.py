@@ -108,9 +108,7 @@ def iterate(run: Run) -> None:
 def _collect(run: Run, iteration: int) -> Rollout:
     """Sample and score responses to this iteration's prompts."""
     section = run.config.rollout
-    prompts = prompts_of_iteration(
-        run.data.prompts, iteration, section.batch_size, run.config.run.seed, section.responses_per_prompt
-    )
+    prompts = prompts_of_iteration(run.data.prompts, iteration, section, seed=run.config.run.seed)
     with divergence_explained(run.folder, run.state, iteration):
         run.engine.refresh()
         return collect(

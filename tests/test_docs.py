@@ -91,7 +91,7 @@ def test_every_documented_metric_is_logged_by_some_code():
     leaves = set(re.findall(r"\"([a-z0-9_]+)\"", code))
     for name in documented_metrics():
         group, leaf = name.split("/")
-        stage = re.sub("_(tokens_per_second|seconds)$", "", leaf)  # ppo.train.Clock names metrics after stages
+        stage = re.sub("_(tokens_per_second|seconds)$", "", leaf)  # ppo.evaluate.Clock names metrics after stages
         assert name in whole or leaf in leaves or stage in leaves, name
         assert group in code
     logged = {name for name in whole if name.split("/")[0] in {n.split("/")[0] for n in documented_metrics()}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ppo.config import PromptSection
+from ppo.config import PromptSection, RolloutSection
 from ppo.rollout import PromptSet, prompts_of_iteration
 from ppo.start import load_prompts
 from tests.conftest import user, write_jsonl
@@ -20,7 +20,8 @@ def ten():
 
 
 def order(prompts, iterations, batch_size, seed=0):
-    return [p.id for i in iterations for p in prompts_of_iteration(prompts, i, batch_size, seed).records]
+    section = RolloutSection(batch_size=batch_size)
+    return [p.id for i in iterations for p in prompts_of_iteration(prompts, i, section, seed=seed).records]
 
 
 @pytest.mark.parametrize("batch_size", [3, 5, 10, 20])
@@ -42,7 +43,7 @@ def test_the_order_does_not_depend_on_what_ran_before(ten):
 
 
 def test_ids_stay_with_their_records(ten):
-    taken = prompts_of_iteration(ten, 1, 4, 7)
+    taken = prompts_of_iteration(ten, 1, RolloutSection(batch_size=4), seed=7)
     assert [f"p{ids[0]}" for ids in taken.ids] == [record.id for record in taken.records]
 
 
