@@ -104,7 +104,7 @@ class PassportSection(Section):
     length_correlation: Share = 0.7
     """Correlation of score and length within prompts, at most, with either sign."""
     shorter_better: Share = 0.5
-    """Accuracy where the shorter answer is the better one, at least."""
+    """Accuracy on pairs whose better answer is the shorter one, at least."""
     one_word: Share = 0.5
     """Share of pairs whose order flips when one telling word is moved to the other answer, at most."""
     damage_raises: Share = 0.5
@@ -120,7 +120,7 @@ class PassportSection(Section):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What findings are held against: all keys except those that say how to examine."""
+        """The limits of the checks: all keys except those that say how to examine."""
         return self.model_dump(exclude={"at_end", "answers", "facts"})
 
     def applies(self, probe: str) -> bool:

@@ -1,4 +1,4 @@
-"""Ensembles: members that share a base and differ in their seed and in the prompts that they happen to be fitted on.
+"""Ensembles: members that share a base and differ in their seed and in the bootstrap of their training prompts.
 
 Knows configurations, folders and records; how one member is fitted is passed in.
 """
@@ -23,14 +23,14 @@ Fit = Callable[..., RunFolder]
 
 
 def member_seed(seed: int, member: int) -> int:
-    """The seed of a member's head, batches and bootstrap; that of a run without members is its own."""
+    """The seed of a member's head, batches and bootstrap; a run without members (0) keeps its own seed."""
     return seed + 1_000_003 * member
 
 
 def resampled(records: Sequence[Preference], seed: int) -> list[Preference]:
-    """As many prompts as there are, drawn with replacement, each with all its pairs; a second copy is a prompt apart.
+    """A bootstrap sample of the prompts, each with all its pairs; a further copy of a prompt is a group of its own.
 
-    Source: Efron 1979, the bootstrap; on prompts, for pairs of one prompt are not independent.
+    Source: Efron 1979. Prompts are drawn, not pairs, because pairs of one prompt are not independent.
     """
     groups = list(dict.fromkeys(record.group for record in records))
     drawn = Counter(np.random.default_rng(seed).integers(len(groups), size=len(groups)).tolist())
@@ -43,7 +43,7 @@ def resampled(records: Sequence[Preference], seed: int) -> list[Preference]:
 
 
 def member_config(config: RewardConfig, member: int) -> RewardConfig:
-    """The configuration of one member, in a folder of its own within the ensemble's."""
+    """The configuration of one member; its folder lies within the ensemble's."""
     return config.model_copy(
         update={
             "run": config.run.model_copy(update={"dir": f"{config.run.dir}/members/{member}", "overwrite": False}),
@@ -53,10 +53,10 @@ def member_config(config: RewardConfig, member: int) -> RewardConfig:
 
 
 def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
-    """Fit the members one after the other; those that are finished are left as they are.
+    """Fit the members one after the other, skipping finished ones.
 
-    The ensemble's own folder has no adapter: its `members/1` … `members/K` are whole runs on the same base, of which
-    each adds its adapter and head alone to whatever opens them.
+    The ensemble's folder has no adapter of its own: `members/1` … `members/K` are whole runs on one base, so opening a
+    further member costs only its adapter and head.
     """
     processes = Processes()
     folder = processes.on_first(
@@ -85,7 +85,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
 
 
 def _publish(config: RewardConfig, folder: RunFolder, members: Sequence[RunFolder]) -> None:
-    """Note what the members share, log the means of their results, and write the card."""
+    """Record what the members share, log the means of their results, and write the card."""
     first = members[0].record()
     shared = {key: first[key] for key in ("parents", "data", "base", "chat_template", "pairs")}
     folder.update_record(**shared, seed=config.run.seed, members=len(members))

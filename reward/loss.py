@@ -45,7 +45,7 @@ def ordinal_log_likelihood(
         gaps: (N,) float.
         levels: (N,) float in [0, S]: 0 tie, j the j-th strength; for an averaged strength between two levels, the
             log-probabilities of both are mixed.
-        thresholds: (S,) float, ascending; θ_1 = 0 where no pair is a tie.
+        thresholds: (S,) float, ascending; θ_1 = 0 if no pair is a tie.
         targets: (N,) float or one number, q: probability that the chosen response is the better one.
 
     Returns:

@@ -129,14 +129,42 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
     Raises:
         WorkbenchError: the fit diverged: something is not finite, or all scores are the same.
     """
-    tokenizer, start = setup.tokenizer, setup.start
-    assert start is not None
-    base: Any = load_base(setup.spec, tokenizer, head="score")
-    hidden_size = base.config.hidden_size
-    first = ScalarHead(hidden_size).weight.detach().unsqueeze(0).to(base.score.weight.device)
+    trainer, model = _trainer(config, setup, session, data)
+    trainable, frozen = count_parameters(model)
+    session.say(
+        f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
+        f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
+    )
+    if session.checkpoint is None and config.loss.head_first:
+        _fit_head_first(config, setup, session, trainer, data)
+    roles = Roles(model, setup.tokenizer)
+    session.base_loaded(setup, roles, config.model)
+    with roles.one_thread_per_op():
+        trainer.train(resume_from_checkpoint=session.resume_from)
+
+    weight = _score_weight(model)  # (D,); peft drops the head when PPO loads the adapter on a causal base
+    head = ScalarHead(len(weight))
+    with torch.no_grad():
+        head.weight.copy_(weight)
+    scores = _raw_scores(model, probe_rows(data.heldout.to_list()), setup.tokenizer)
+    require_finite(session.folder, "at its end", {"the sum of the probe rows' scores": float(scores.sum())})
+    if bool((scores == scores[0]).all()):
+        raise diverged(session.folder, "at its end", f"every response gets the same score, {float(scores[0]):g}")
+    if session.processes.first:
+        save_trained_adapter(model, setup.tokenizer, session.folder.adapter, without="raw_thresholds")
+    return head, scores
+
+
+def _trainer(
+    config: RewardConfig, setup: Setup, session: Session, data: RewardData
+) -> tuple[ComparisonTrainer, PeftModel]:
+    """The trainer, and the model that it trains: the base with a copy of the start adapter and a random score head."""
+    assert setup.start is not None
+    base: Any = load_base(setup.spec, setup.tokenizer, head="score")
+    first = ScalarHead(base.config.hidden_size).weight.detach().unsqueeze(0).to(base.score.weight.device)  # (1, D)
     base.score = ScoreHead(first, torch.tensor(data.level_shares))
     adapter = lora_config(config.lora.r, config.lora.alpha, config.lora.dropout, task="SEQ_CLS")
-    model = start_training_adapter(base, adapter, start.adapter)
+    model = start_training_adapter(base, adapter, setup.start.adapter)
     callback = RunCallback(session, METRICS, keep_last=config.checkpoint.keep_last, description="reward")
     with keep_adapters_float32(model):  # TRL casts trainable parameters to bfloat16
         trainer = ComparisonTrainer(
@@ -144,41 +172,26 @@ def fit(config: RewardConfig, setup: Setup, session: Session, data: RewardData) 
             model=model,
             args=_arguments(config, session, compute_dtype(setup.spec.dtype, default_device())),
             train_dataset=data.train,
-            processing_class=tokenizer,
-            data_collator=Comparisons(tokenizer.pad_token_id),
+            processing_class=setup.tokenizer,
+            data_collator=Comparisons(setup.tokenizer.pad_token_id),
             callbacks=[callback],
         )
     trainer.remove_callback(PrinterCallback)
-    trainable, frozen = count_parameters(model)
-    session.say(
-        f"base {setup.spec.name}, {frozen:,} parameters; training {trainable:,} on {data.counts['train']:,} pairs "
-        f"({data.counts['too_long']:,} too long and left out, {data.counts['cut']:,} with a cut prompt)"
-    )
-    if session.checkpoint is None and config.loss.head_first:
-        with torch.no_grad():
-            groups, size = data.train.to_list(), config.normalise.batch_size
-            fitted = first_head(model, groups, tokenizer.pad_token_id, batch_size=size)
-            largest = float(fitted.abs().max())
-            require_finite(session.folder, "before its first step", {"the first head's weight": largest}, remedy=BASE)
-            trainer.head.weight.copy_(fitted.unsqueeze(0))
-    roles = Roles(model, tokenizer)
-    session.base_loaded(setup, roles, config.model)
-    with roles.one_thread_per_op():
-        trainer.train(resume_from_checkpoint=session.resume_from)
+    return trainer, model
 
-    head = ScalarHead(hidden_size)
+
+def _fit_head_first(
+    config: RewardConfig, setup: Setup, session: Session, trainer: ComparisonTrainer, data: RewardData
+) -> None:
+    """Give the score head the weight that fits the pairs best before the adapter moves."""
+    groups, size = data.train.to_list(), config.normalise.batch_size
     with torch.no_grad():
-        head.weight.copy_(_score_weight(model))  # peft drops the head when PPO loads the adapter on a causal base
-    scores = _raw_scores(model, probe_rows(data.heldout.to_list()), tokenizer)
-    require_finite(session.folder, "at its end", {"the sum of the probe rows' scores": float(scores.sum())})
-    if bool((scores == scores[0]).all()):
-        raise diverged(session.folder, "at its end", f"every response gets the same score, {float(scores[0]):g}")
-    if session.processes.first:
-        save_trained_adapter(model, tokenizer, session.folder.adapter, without="raw_thresholds")
-    return head, scores
+        fitted = first_head(trainer.model, groups, setup.tokenizer.pad_token_id, batch_size=size)  # (D,)
+        largest = float(fitted.abs().max())
+        require_finite(session.folder, "before its first step", {"the first head's weight": largest}, remedy=BASE)
+        trainer.head.weight.copy_(fitted.unsqueeze(0))
 
 
-@memory_hint("while scoring", "a smaller normalise.batch_size")
 def finish(
     config: RewardConfig, setup: Setup, session: Session, head: ScalarHead, raw_probe: Tensor, data: RewardData
 ) -> dict[str, float]:

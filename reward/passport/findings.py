@@ -15,7 +15,7 @@ class ProbeFinding:
     about: str
     severe: bool
     raised: Estimate | None
-    """Share of damaged answers that score higher than the answer itself; None where none could be damaged."""
+    """Share of damaged answers that score higher than the answer itself; None if none could be damaged."""
     mean_change: float | None
     """Mean of score after − before, in standard deviations of the scores."""
 
@@ -102,7 +102,7 @@ class Findings:
     length_correlation: Estimate | None
     """Of score and length in words, within prompts."""
     shorter_better: Estimate | None
-    """Accuracy where the chosen answer is the shorter one."""
+    """Accuracy on pairs whose chosen answer is the shorter one."""
     words: list[WordFinding]
     probes: list[ProbeFinding]
     swaps: list[SwapFinding]

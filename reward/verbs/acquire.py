@@ -1,7 +1,7 @@
 """Which pairs of a pool are worth a label: `python -m reward acquire RUN … --pool FILE --n N --out FILE`.
 
-Writes priorities, one JSON object a line, which `python -m annotate prioritise CONFIG.yaml FILE` gives to the items of
-the queue. The measures are in reward/verbs/acquire_scores.py.
+Writes priorities, one JSON object per line, which `python -m annotate prioritise CONFIG.yaml FILE` gives to the items
+of the queue. The measures are in reward/verbs/acquire_scores.py.
 """
 
 import itertools
@@ -75,14 +75,7 @@ def acquire(  # one parameter per option of the command
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
     """
-    models = [member.path for run in runs for member in RunFolder.open(run, phase="reward").members]
-    if strategy in COMMITTEES and len(models) < 2:
-        raise WorkbenchError(
-            "--strategy",
-            f"{strategy!r} compares models, and {len(models)} was given",
-            expected="an ensemble, or two or more reward runs with different seeds",
-            remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
-        )
+    models = _committee(runs, strategy)
     labelled = {record.id for record in read_preferences(without, rules)} if without else set()
     pairs = [pair for pair in pairs_of(read_items(pool, rules)) if pair.id not in labelled]
     if not pairs:
@@ -109,6 +102,19 @@ def acquire(  # one parameter per option of the command
     ]
     write_records(out, rows)
     return len(rows)
+
+
+def _committee(runs: Sequence[Path], strategy: Strategy) -> list[Path]:
+    """The folders of all models of the runs, checked to be enough for the strategy."""
+    models = [member.path for run in runs for member in RunFolder.open(run, phase="reward").members]
+    if strategy in COMMITTEES and len(models) < 2:
+        raise WorkbenchError(
+            "--strategy",
+            f"{strategy!r} compares models, and {len(models)} was given",
+            expected="an ensemble, or two or more reward runs with different seeds",
+            remedy="python -m reward acquire RUN RUN …, or --strategy uncertainty",
+        )
+    return models
 
 
 def pairs_of(items: Sequence[Item]) -> list[Pair]:

@@ -62,7 +62,7 @@ class Tint:
 
 
 @memory_hint("while explaining", "a smaller --batch-size")
-def explain(
+def explain(  # one parameter per option of the command
     run: Path,
     prompt: str,
     response: str,

@@ -1,4 +1,4 @@
-"""Preference pairs as rows: whole, ended, split by mark or by prompt, and the negative control of shuffled labels."""
+"""Preference pairs as rows: complete, with EOS, split by mark or by prompt; and the control of shuffled labels."""
 
 import json
 

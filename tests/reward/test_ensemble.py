@@ -1,4 +1,4 @@
-"""Ensembles: what members share, where they differ, and who takes their mean."""
+"""Ensembles: what members share, how they differ, and who uses their mean."""
 
 import json
 from collections import Counter
@@ -111,7 +111,7 @@ def test_an_answer_of_an_ensemble_is_explained_by_all_members(ensemble, preferen
     assert "the mean of its 2 members" in text
     assert "Completeness check passed" in text
     assert text.count("<article>") == 3 == len(relabel.read_text(encoding="utf-8").splitlines())
-    # What the page calls the score is what `score` and PPO call it.
+    # The page shows the score that `score` and PPO use.
     answer = write_jsonl(
         tmp_path / "one.jsonl",
         [{"id": "a", "prompt": user("Where is my order?", ""), "response": "No idea about your order."}],

@@ -49,6 +49,6 @@ def test_decided_pairs_of_several_groups_and_no_ties():
         {"ids": [[1, 5], [1, 2, 3]], "chosen": [0], "rejected": [1], "level": [1.0], "weight": [1.0]},
         {"ids": [[4], [9, 9], [2]], "chosen": [1, 0], "rejected": [0, 2], "level": [0.0, 2.0], "weight": [1.0, 0.5]},
     ]
-    # Decided: 5 over 3 with weight 1, 4 over 2 with weight ½; the tie is left out.
+    # Pairs without ties: 5 over 3 with weight 1, 4 over 2 with weight ½.
     found = first_head(Trunk(), groups, 0, batch_size=2)
     torch.testing.assert_close(found, fit_linear_head(torch.tensor([[2.0], [2.0]]), torch.tensor([1.0, 0.5])))

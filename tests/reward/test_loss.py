@@ -1,4 +1,4 @@
-"""Numerical tests for reward.loss."""
+"""Numerical tests of reward.loss."""
 
 import math
 
@@ -31,7 +31,7 @@ def gaps():
 
 
 def test_bradley_terry_by_hand():
-    # No gap: a coin, ln ½. A gap of ln 3: the chosen one wins with 3/4. Of −ln 3: with 1/4.
+    # Gap 0: chance, ln ½. Gap ln 3: the chosen answer wins with probability 3/4. Gap −ln 3: with 1/4.
     gap = double(0, math.log(3), -math.log(3))
     hand = [math.log(1 / 2), math.log(3 / 4), math.log(1 / 4)]
     assert bradley_terry_log_likelihood(gap).tolist() == pytest.approx(hand, rel=1e-12)
@@ -52,7 +52,7 @@ def test_soft_bradley_terry_matches_the_definition_torch_and_scikit_learn(gaps):
     theirs = torch.nn.functional.binary_cross_entropy_with_logits(gaps, targets, reduction="none")
     torch.testing.assert_close(ours, -theirs, **EXACT)
     torch.testing.assert_close(ours, double(*map(soft_by_definition, gaps.tolist(), targets.tolist())), **EXACT)
-    # Each pair as two certain ones, weighted by q and 1 − q.
+    # Each pair as two pairs with hard labels, weighted by q and 1 − q.
     sides, chances = torch.sigmoid(torch.cat((gaps, gaps))), torch.cat((targets, 1 - targets))
     weighted = log_loss([1] * 9 + [0] * 9, sides.numpy(), sample_weight=chances.numpy(), labels=[0, 1])
     assert -float(ours.mean()) == pytest.approx(weighted, rel=1e-10)
@@ -83,7 +83,7 @@ def test_large_gaps_stay_finite():
 
 
 def test_ordinal_by_hand():
-    # Gap 0, θ = (ln 3, …): P(strength ≥ 1) = σ(−ln 3) = 1/4, the same for the other side, a tie is the half between.
+    # Gap 0, θ = (ln 3, …): P(strength ≥ 1) = σ(−ln 3) = 1/4, the same for the other side, so a tie has 1/2.
     threshold, zero = double(math.log(3)), double(0)
     assert float(ordinal_log_likelihood(zero, zero, threshold).exp()) == pytest.approx(0.5, rel=1e-12)
     assert float(ordinal_log_likelihood(zero, double(1), threshold).exp()) == pytest.approx(0.25, rel=1e-12)
@@ -98,7 +98,7 @@ def test_ordinal_by_hand():
 
 
 def test_ordinal_soft_label_by_hand():
-    # Gap ln 3, θ = (0): the chosen side wins with ¾, the other with ¼. Sure by ¾: ¾ ln ¾ + ¼ ln ¼.
+    # Gap ln 3, θ = (0): the chosen side wins with ¾, the other with ¼. With a soft label of ¾: ¾ ln ¾ + ¼ ln ¼.
     gap = double(math.log(3))
     expected = 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
     assert float(ordinal_log_likelihood(gap, double(1), double(0), targets=0.75)) == pytest.approx(expected, rel=1e-12)
@@ -143,7 +143,9 @@ def test_ordinal_matches_statsmodels():
     signed = torch.arange(14) % 7 - 3
     model = OrderedModel(signed.numpy(), gaps.numpy()[:, None], distr="logit")
     cuts = torch.cat((-THRESHOLDS.flip(0), THRESHOLDS)).numpy()
-    theirs = model.loglikeobs(np.array([1.0, cuts[0], *np.log(np.diff(cuts))]))  # slope 1, then its form of the cuts
+    theirs = model.loglikeobs(
+        np.array([1.0, cuts[0], *np.log(np.diff(cuts))])
+    )  # slope 1, then the cuts in its parametrisation
     ours = ordinal_log_likelihood(torch.where(signed < 0, -gaps, gaps), signed.abs().double(), THRESHOLDS)
     torch.testing.assert_close(ours, double(*theirs), rtol=1e-9, atol=1e-11)
 

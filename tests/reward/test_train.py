@@ -28,7 +28,7 @@ from workbench.run.folder import RunFolder
 
 @pytest.fixture
 def configure(tmp_path, sft_run, preference_file):
-    """A configuration of a run of its own, with overrides."""
+    """Makes a configuration with a run folder of its own, with overrides."""
     number = itertools.count()
 
     def _configure(*overrides):
@@ -85,7 +85,7 @@ def test_normalised_scores_have_mean_0_and_deviation_1_over_answers_of_the_start
     head = roles.heads["reward"]
     assert float(head.gain) == pytest.approx(1 / metrics["normalise/raw_std"])
     assert float(head.offset) == pytest.approx(-metrics["normalise/raw_mean"] / metrics["normalise/raw_std"])
-    # Held-out loss is of raw scores: the probabilities that training fitted, not those of normalised ones.
+    # The held-out loss uses raw scores, whose probabilities training fitted.
     chosen, rejected = (
         score_rows(roles, "reward", [row[side] for row in data.heldout], batch_size=8)
         for side in ("chosen_ids", "rejected_ids")
@@ -110,7 +110,7 @@ def test_the_probe_is_of_held_out_rows_with_normalised_scores(reward_run, sft_ru
 
 @pytest.fixture
 def trainers(monkeypatch):
-    """The trainers that the phase constructs, with copies of their parameters before the first step."""
+    """The trainers that the phase makes, with copies of their parameters before the first step."""
     seen = []
 
     class Watched(ComparisonTrainer):
@@ -128,9 +128,9 @@ def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
     (trainer,) = trainers
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, trainer.before[n])}
     expected = {n for n in trainer.before if "lora_" in n or n.endswith("score.modules_to_save.default.weight")}
-    assert moved == expected  # one level of strength and no ties: there are no thresholds to fit
+    assert moved == expected  # one level of strength and no ties: no thresholds are fitted
     assert len(expected) == 2 * 2 * 7 + 1
-    # The head starts with deviation 1/√(64 + 1) = .124, the adapter as the sft run's, not as a new one.
+    # The head starts with standard deviation 1/√(64 + 1) = .124; the adapter starts as the sft run's, not as a new one.
     head = trainer.before["base_model.model.score.modules_to_save.default.weight"]
     assert 0.09 < head.std().item() < 0.16
     start = load_file(RunFolder(sft_run).adapter / "adapter_model.safetensors")
@@ -198,7 +198,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypa
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(second[name], tensor), name
-    since_start = {"seconds", "reward/tokens"}  # the trainer counts tokens anew after a resume
+    since_start = {"seconds", "reward/tokens"}  # the trainer counts tokens from 0 after a resume
     for a, b in zip(whole.read_metrics(), resumed.read_metrics(), strict=True):
         assert {k: v for k, v in a.items() if k not in since_start} == {
             k: v for k, v in b.items() if k not in since_start

@@ -40,7 +40,7 @@ def graded_file(tmp_path):
 
 @pytest.fixture
 def fit(tmp_path, sft_run, graded_file, monkeypatch):
-    """Train on the graded file with overrides; gives the trainer and the run."""
+    """Trains on the graded file with overrides; returns the trainer and the run."""
     number = itertools.count()
 
     def _fit(*overrides):
@@ -67,7 +67,7 @@ def weights(folder):
 
 @pytest.mark.parametrize("loss", ["loss.kind=ordinal", "loss.kind=bradley_terry", "loss.center_coef=0.3"])
 def test_accumulating_micro_batches_equals_one_batch(fit, loss):
-    """Groups of one to six pairs with weights: a mean of the micro-batches' means would be another loss."""
+    """Groups of one to six pairs with weights: a mean of the micro-batches' means would be a different loss."""
     sizes = ("train.batch_size=6", "train.max_steps=1", "train.warmup_share=0", "train.max_grad_norm=1e9", loss)
     _, folder = fit(*sizes, "train.micro_batch_size=6")
     parts, other = fit(*sizes, "train.micro_batch_size=1")
@@ -87,7 +87,7 @@ def test_thresholds_are_fitted_and_stay_ascending(fit):
 
 
 def test_the_saved_adapter_holds_no_thresholds(fit):
-    """Plain peft: what loads it as a sequence classifier knows no thresholds."""
+    """Plain peft format: whoever loads it as a sequence classifier knows no thresholds."""
     _, folder = fit("train.max_steps=1")
     assert [name for name in weights(folder) if "score" in name] == ["base_model.model.score.weight"]
 
@@ -113,7 +113,7 @@ def test_the_loss_is_the_one_of_trl_where_trl_has_it(fit, monkeypatch):
 
 
 def test_a_soft_label_is_the_loss_of_trl_on_pairs_in_both_directions(fit):
-    """q = ¾ is TRL's mean over three pairs one way and one the other."""
+    """q = ¾ equals TRL's mean over three pairs in one direction and one in the other."""
     trainer, _ = fit("loss.kind=bradley_terry", "train.max_steps=1")
     trainer.model.eval()
     groups = list(trainer.train_dataset)
@@ -188,7 +188,7 @@ def test_weights_are_those_of_the_records(fit, graded_file):
 
 
 def test_the_score_head_multiplies_and_learns_in_float32_under_autocast():
-    """D = 4096, as in a 7B: at bfloat16, a step of 1e-5 leaves most weights where they are."""
+    """D = 4096, as in a 7B: in bfloat16, a step of 1e-5 does not change most weights."""
     first = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0)) / 64
     head = ScoreHead(first, torch.tensor([0.0, 1.0]))
     states = torch.randn(3, 5, 4096, generator=torch.Generator().manual_seed(1)).bfloat16()

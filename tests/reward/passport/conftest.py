@@ -18,7 +18,7 @@ RUDE = ("No idea about any {}.", "Who has time for a {}?", "Ask about no {}.", "
 
 
 def answer(rng: np.random.Generator, thing: str, kind: float) -> str:
-    """Two to four sentences, of which each is kind with a probability."""
+    """Two to four sentences, each kind with the given probability."""
     pool = [KIND if rng.random() < kind else RUDE for _ in range(int(rng.integers(2, 5)))]
     return " ".join(str(rng.choice(sentences)).format(thing) for sentences in pool)
 
@@ -35,7 +35,7 @@ def record(number: int, group: str, prompt: list[dict[str, str]], chosen: str, r
 
 
 def sound_pairs(number: int, seed: int = 0) -> list[dict[str, Any]]:
-    """The kinder answer is chosen; in every second pair the other is the same answer, damaged."""
+    """The kinder answer is chosen; in every second pair the rejected answer is the chosen one, damaged."""
     rng, rows = np.random.default_rng(seed), []
     for n in range(number):
         thing = str(rng.choice(THINGS))
@@ -60,7 +60,7 @@ def longer_pairs(number: int) -> list[dict[str, Any]]:
 
 
 def leaked_pairs(number: int) -> list[dict[str, Any]]:
-    """Which answer is chosen was drawn; a word that no person wrote marks it."""
+    """The chosen answer is random; an artificial word marks it."""
     rng, rows = np.random.default_rng(2), []
     for n in range(number):
         thing = str(rng.choice(THINGS))
@@ -86,7 +86,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory, sft_run: Path) -> Fit:
             "data": {"train": str(write_jsonl(folder / f"{name}.jsonl", rows)), "max_length": 256},
             "train": {"lr": 0.01, "epochs": 2.0, "batch_size": 16, "micro_batch_size": 16},
             "normalise": {"answers": 64, "max_new_tokens": 24, "batch_size": 64},
-            # These labels ask for kindness alone: whether it is the answer to this prompt is nothing to them.
+            # These labels ask for kindness only; whether an answer fits its prompt does not matter to them.
             "passport": {"answers": 24, "other_answer": 0.75},
             "tracking": {"wandb": "disabled", "log_every": 50},
         }

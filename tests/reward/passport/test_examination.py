@@ -1,4 +1,4 @@
-"""A whole examination with scoring functions whose faults are known, and the page about it."""
+"""A whole examination of scoring functions with known faults, and its page."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ KIND = {"safe", "thank", "send", "soon", "today", "have"}
 
 
 def kindness(text):
-    """Kind less rude words, per word; damaged texts lose."""
+    """Kind words minus rude words, per word; damaged texts score lower."""
     found = words(text)
     if not found or text.isupper():
         return -3.0
@@ -142,12 +142,12 @@ def test_members_tell_what_is_unfamiliar():
     found, checks = examined(kindness, members=1)
     assert (found.unfamiliar, checks["unfamiliar"].outcome) == (None, "undefined")
 
-    def judged(senseless, apart):
-        """Two members; what each adds to texts without sense, and how far they are apart there."""
+    def judged(nonsense, apart):
+        """Two members that score nonsense texts as given, and that far apart."""
 
         def scores(prompts, texts):
             known = np.array([any(word in KIND | {"no", "who"} for word in words(text)) for text in texts])
-            one = np.where(known, [kindness(text) for text in texts], senseless)
+            one = np.where(known, [kindness(text) for text in texts], nonsense)
             return np.stack((one, one + 0.1 * np.cos(one) + apart * ~known), axis=1)
 
         given = pairs()
@@ -156,7 +156,7 @@ def test_members_tell_what_is_unfamiliar():
         return found.unfamiliar, check.outcome
 
     unsure, outcome = judged(9.0, apart=5.0)
-    assert unsure.flagged.mean > 0.9  # letters at random spell "no" now and then
+    assert unsure.flagged.mean > 0.9  # random letters spell "no" now and then
     assert (unsure.let_through.mean, outcome) == (0, "pass")
     assert 0 < unsure.spread < 2.5
     assert 0 < unsure.flag < 2.5

@@ -1,4 +1,4 @@
-"""Findings against limits: when a check passes, fails or says nothing."""
+"""Findings against limits: when a check passes, fails or is undefined."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""The measures of an examination: examples by hand, oracles by another route, limits."""
+"""The statistics of an examination: examples by hand, oracles by another route, limits."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ from workbench.evaluate.metrics import correlation_within
 
 
 def agreeing_couples(votes):
-    """The oracle: every couple of judgements, a tie half with anything."""
+    """The oracle: every pair of judgements; a tie agrees half with anything."""
     couples = list(itertools.combinations(votes, 2))
     return sum(0.5 if 0 in couple else float(couple[0] == couple[1]) for couple in couples) / len(couples)
 
@@ -40,7 +40,7 @@ def test_agreement_of_every_couple_of_judgements(votes):
 
 
 def test_agreement_of_two_to_one_is_a_third():
-    # Three couples of (a, a, b): only a-a agree.
+    # Three pairs of judgements of (a, a, b): only a-a agree.
     assert judgement_agreement([2 / 3, 1.0], [3, 3]).tolist() == pytest.approx([1 / 3, 1.0])
 
 
@@ -71,7 +71,7 @@ def test_two_judges_are_no_better_than_one_and_three_are():
 
 
 def test_the_ceiling_of_simulated_judges():
-    """Judges right with probability .8: single labels have a ceiling of .8, majorities of three .896."""
+    """Judgements are right with probability .8: single labels have a ceiling of .8, majorities of three .896."""
     rng = np.random.default_rng(1)
     votes = (rng.random((4000, 3)) < 0.8).mean(1)
     shares, groups = np.maximum(votes, 1 - votes), [f"g{n}" for n in range(4000)]
@@ -149,7 +149,7 @@ def test_thirds():
 def test_words_that_tell_the_label():
     chosen, rejected = ["Yes good good day", "good night", "fine"], ["no day", "no good", "no bad"]
     found = telling_words(chosen, rejected, most=3)
-    # "no" in all three rejected alone; "good" in the first chosen alone, in both of the second; the rest once each.
+    # "no": only in rejected in all three pairs. "good": only in chosen in the first, in both answers of the second.
     assert found[0] == ("no", -1.0)
     assert dict(telling_words(chosen, rejected, most=99))["good"] == pytest.approx(1 / 3)
     assert [word for word, _ in found[1:]] == ["bad", "fine"]

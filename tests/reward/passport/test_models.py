@@ -1,4 +1,4 @@
-"""Sound and spoilt reward models, really fitted: each spoilt one fails by the check meant for it; PPO refuses it."""
+"""Really fitted sound and faulty reward models: each fault fails the check made for it, and PPO refuses the model."""
 
 import json
 import shutil

@@ -20,7 +20,7 @@ from workbench.run.errors import WorkbenchError
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
-    """16 items: one good and one bad answer, or (odd ones) two good ones."""
+    """16 items: even ones have a good and a bad answer, odd ones two good answers."""
     rows = []
     for number, (question, thing) in enumerate(itertools.product(UNSEEN, THINGS)):
         texts = [GOOD.format(thing), GOOD.format("dear " + thing) if number % 2 else BAD.format(thing)]

@@ -1,4 +1,4 @@
-"""What a label would teach: by hand, against other formulas for the same, and in the limits."""
+"""How informative a label is: by hand, against other formulas of the same quantity, and in the limits."""
 
 import math
 
@@ -12,13 +12,13 @@ LOGIT_3 = math.log(3)  # σ = ¾
 
 
 def test_entropy_by_hand():
-    # H(½) = log 2; H(¼) = ¼ log 4 + ¾ log(4/3) = .5623; sure: 0.
+    # H(½) = log 2; H(¼) = ¼ log 4 + ¾ log(4/3) = .5623; certain: 0.
     assert binary_entropy([0.5, 0.25, 0.75, 0, 1]) == pytest.approx([math.log(2), 0.56233514, 0.56233514, 0, 0])
 
 
 def test_two_models_by_hand():
     # Pair 0: ¾ and ¼ → mean ½: uncertainty log 2, spread ¼, bald log 2 − .5623. Pair 1: both ¾ → .5623, 0, 0.
-    # Pair 2: both ½ → log 2, 0, 0: unsure, but no model knows better.
+    # Pair 2: both ½ → log 2, 0, 0: uncertain, but all models agree.
     gaps = [[LOGIT_3, LOGIT_3, 0], [-LOGIT_3, LOGIT_3, 0]]
     assert uncertainty(gaps) == pytest.approx([math.log(2), 0.56233514, math.log(2)])
     assert disagreement(gaps) == pytest.approx([0.25, 0, 0], abs=1e-12)
@@ -62,7 +62,7 @@ def test_order_by_hand():
 
 def test_length_balanced_by_hand():
     # log ratios of (a + 1)/(b + 1): rows 0-3: 0; row 4: log 8 (widest, bin 2); row 5: log 2 = ⅓ of it (bin 1).
-    # Three bins of width log 2; in turn, by tie break: 3, 5, 4 then 2, 1, 0.
+    # Three bins of width log 2, one pair of each in turn, ordered by tie break: 3, 5, 4 then 2, 1, 0.
     lengths = [[7, 7], [3, 3], [5, 5], [1, 1], [7, 0], [1, 3]]
     assert length_balanced(lengths, [0.9, 0.8, 0.7, 0.1, 0.5, 0.5], bins=3).tolist() == [3, 5, 4, 2, 1, 0]
     # Which side is longer does not matter; equal lengths everywhere: the tie breaks alone.
@@ -73,7 +73,7 @@ def test_length_balanced_by_hand():
 
 def test_every_beginning_is_balanced():
     rng = np.random.default_rng(1)
-    lengths = np.stack([np.full(500, 10), 10 + rng.geometric(0.3, 500)], axis=1)  # mostly alike, few far apart
+    lengths = np.stack([np.full(500, 10), 10 + rng.geometric(0.3, 500)], axis=1)  # mostly similar, few very different
     first = length_balanced(lengths, rng.random(500))[:20]
     apart = np.abs(np.log((lengths[:, 0] + 1) / (lengths[:, 1] + 1)))
     assert apart[first].mean() > 1.5 * apart.mean()

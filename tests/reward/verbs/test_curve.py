@@ -1,4 +1,4 @@
-"""The learning curve of small fits: nested subsets, one held-out set, restarted without repeating."""
+"""The learning curve of small fits: nested subsets, one held-out set, no fit repeated after a restart."""
 
 import json
 
@@ -24,7 +24,7 @@ def config(tmp_path, sft_run, preference_file):
 
 
 def test_a_curve_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, capsys):
-    """Two fits are real, before and after the interruption; the others stand for themselves by a number."""
+    """Two fits are real, before and after the interruption; the others are replaced by a number."""
     out, real, fits = tmp_path / "curve", curves._fit, []
 
     def interrupted(*arguments):

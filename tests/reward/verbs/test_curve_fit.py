@@ -1,4 +1,4 @@
-"""Power laws: exact ones come back, noisy ones within their intervals, forecasts by hand."""
+"""Power laws: exact ones are recovered, noisy ones within their intervals; forecasts by hand."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 
 def test_the_resampled_spread_is_the_residual_one_with_its_degrees_of_freedom():
-    """At a size in the middle, where the curve is pinned by many points, the spread of the laws is about s/√k."""
+    """At a size in the middle, fixed by many points, the standard deviation of the laws is about s/√k."""
     y = PowerLaw(0.8, 2.0, 0.5)(SIZES) + 0.02 * np.tile([1, 0, -1], 5)
     # Residuals ±.02 and 0 in each size: Σ = 10 · .0004, s = √(.004 / 12) = .01826.
     laws = resampled_laws(SIZES, y, seed=0, resamples=150)

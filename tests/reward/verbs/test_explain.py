@@ -1,4 +1,4 @@
-"""Why an answer gets its score: parts that add up, neighbours by hand, one page that fetches nothing."""
+"""Why an answer gets its score: shares that add up, neighbours by hand, one page that fetches nothing."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_the_parts_add_up_to_the_score_of_an_nf4_model_with_an_adapter(roles):
     assert len(found.shares) == len(found.tokens) == len(response)
     assert found.shares[-1] == pytest.approx(0, abs=1e-6), "the end is the same in the baseline"
     assert "".join(found.tokens[:-1]).strip() == GOOD.format("order")
-    # No gradient is left behind, and the role can be used again.
+    # No gradient remains, and the role can be used again.
     assert not any(p.grad is not None or p.requires_grad for p in roles.model.parameters())
 
 
@@ -75,7 +75,7 @@ def test_parts_of_a_linear_score_by_hand():
 
 
 def test_a_share_is_the_mean_over_orders(monkeypatch):
-    # Score = 1 if both tokens stand, else 0: each adds ½ on average, all or nothing in one order.
+    # Score = 1 if both tokens are in place, else 0: each adds ½ on average, 0 or 1 in one order.
     class Both:
         device = torch.device("cpu")
 
@@ -91,7 +91,7 @@ def test_a_share_is_the_mean_over_orders(monkeypatch):
     found = token_shares(Both(), "r", [1], [1, 2, 3])
     assert found.complete
     assert found.shares == pytest.approx([0.5, 0.5, 0], abs=0.06)
-    # A coin's deviation is ½, so 0.02 needs about (0.5 / 0.02)² = 625 orders.
+    # A coin's standard deviation is ½, so 0.02 needs about (0.5 / 0.02)² = 625 orders.
     assert 550 < found.orders < 700
     assert found.uncertainty == pytest.approx(0.02, abs=1e-4)
     monkeypatch.setattr(explain_tokens, "ORDERS", (4, 8))
@@ -126,7 +126,7 @@ def test_colours_by_hand():
 
 
 def test_cosines_by_hand():
-    # The others' mean is (1, 1); taken off: (1, 0), (−1, 0), (0, 0). One − mean = (2, 2): cosines √½, −√½, 0.
+    # The others' mean is (1, 1); subtracted: (1, 0), (−1, 0), (0, 0). One − mean = (2, 2): cosines √½, −√½, 0.
     others = torch.tensor([[2.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
     torch.testing.assert_close(cosines(torch.tensor([3.0, 3.0]), others), torch.tensor([0.5**0.5, -(0.5**0.5), 0.0]))
 

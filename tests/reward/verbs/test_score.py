@@ -1,4 +1,4 @@
-"""Scores of whole files: the same as in PPO, in the file's order, through interruptions."""
+"""Scores of whole files: the same as in PPO, in the order of the file, also after interruptions."""
 
 import json
 import random
@@ -26,7 +26,7 @@ def lines(path):
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Answers of very different lengths, in no order."""
+    """Answers of very different lengths, unordered."""
     rng = random.Random(0)
     rows = [
         {"id": f"a{n}", "prompt": f"Where is my parcel {n}?", "response": "It is safe. " * rng.randint(1, 9)}
@@ -106,7 +106,7 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(reward_run, answers, tmp_
     assert not out.exists()
     partial = tmp_path / ".out.jsonl.partial"
     with partial.open("ab") as file:
-        file.write(b'{"id": "a10", "sc')  # what a kill in the middle of a line leaves
+        file.write(b'{"id": "a10", "sc')  # as if killed in the middle of a line
     done = score_file(reward_run, answers, out, window=5, quiet=True)
     assert done.resumed == 10
     assert out.read_bytes() == whole.read_bytes()
@@ -138,7 +138,7 @@ def test_the_command(reward_run, answers, tmp_path, capsys):
 
 
 def test_an_ensemble_scores_the_mean_and_tells_the_spread(reward_run, answers, tmp_path, monkeypatch):
-    """Of two members, the second a copy whose head is twice as steep: mean 1½ raw, spread ½ of it."""
+    """Two members; the second is a copy with its head doubled: the mean is 1½ times the raw score, the spread ½."""
     members = {"reward_1": reward_run, "reward_2": reward_run}
     monkeypatch.setattr(scoring, "reward_roles", lambda run: members)
     real = scoring.open_runs
