@@ -4,6 +4,14 @@ import pytest
 from pydantic import ValidationError
 
 from reward.config import PassportSection
+from reward.passport.findings import (
+    Calibration,
+    Findings,
+    ProbeFinding,
+    SwapFinding,
+    UnfamiliarFinding,
+    WordFinding,
+)
 from reward.passport.interventions import PROBE_NAMES
 from reward.passport.judge import (
     REQUIRED,
@@ -11,6 +19,7 @@ from reward.passport.judge import (
     at_most,
     exactly,
     failed_names,
+    judge,
     not_below,
     point_at_most,
     proven_above,
@@ -22,6 +31,36 @@ from workbench.evaluate.statistics import Estimate
 
 def estimate(low, high, count=100):
     return Estimate((low + high) / 2, low, high, count, count)
+
+
+def findings(**changes):
+    """A sound model's; `changes` replace some of them."""
+    sound = {
+        "accuracy": estimate(0.7, 0.8, count=90),
+        "ceiling": estimate(0.8, 0.9),
+        "agreement": estimate(0.7, 0.8),
+        "slices": [],
+        "calibration": calibration(0.06),
+        "margins": [],
+        "length_correlation": estimate(-0.1, 0.1),
+        "shorter_better": estimate(0.6, 0.8),
+        "words": [],
+        "probes": [],
+        "swaps": [],
+        "unfamiliar": None,
+        "mistakes": [],
+    }
+    return Findings(**(sound | changes))
+
+
+def calibration(ece):
+    return Calibration(
+        1.0, ece_before=ece, ece=ece, ece_by_chance=0.02, brier=estimate(0.1, 0.2, count=40), reliability=[]
+    )
+
+
+def judged(limits=None, **changes):
+    return {check.name: check for check in judge(findings(**changes), limits or PassportSection())}
 
 
 @pytest.mark.parametrize(
@@ -79,3 +118,73 @@ def test_a_profile_sets_aside_the_probes_after_which_less_is_said():
     assert all(PassportSection().applies(name) for name in PROBE_NAMES)
     with pytest.raises(ValidationError, match="'refusals' is not a probe; probes: thanks, "):
         PassportSection(not_applicable=("refusals",))
+
+
+def test_accuracy_is_held_against_the_ceiling_from_both_sides():
+    """Accuracy .75 (.7 to .8), ceiling .85 (.8 to .9)."""
+    checks = judged()
+    below, above = checks["below_ceiling"], checks["above_ceiling"]
+    assert (below.value, below.low, below.high) == pytest.approx((0.1, 0.05, 0.15))
+    assert (above.value, above.low, above.high) == pytest.approx((-0.1, -0.2, -0.05))
+    assert (below.outcome, above.outcome, below.count, above.count) == ("pass", "pass", 90, 90)
+    assert judged(accuracy=estimate(0.55, 0.74))["below_ceiling"].outcome == "fail", "all of it more than .1 below .85"
+    assert judged(accuracy=estimate(0.96, 1.0))["above_ceiling"].outcome == "fail", ".06 above the ceiling's upper end"
+    unknown = judged(ceiling=None)
+    assert (unknown["below_ceiling"].outcome, unknown["above_ceiling"].outcome) == ("undefined", "undefined")
+    assert (unknown["below_ceiling"].limit, unknown["above_ceiling"].limit) == (0.1, 0.05)
+
+
+def test_calibration_is_held_against_what_chance_shows():
+    values = {ece: judged(calibration=calibration(ece))["calibration"] for ece in (0.01, 0.06, 0.08)}
+    assert [check.value for check in values.values()] == pytest.approx([0, 0.04, 0.06])
+    assert [check.outcome for check in values.values()] == ["pass", "pass", "fail"]
+    assert values[0.08].count == 40
+
+
+def test_the_worst_word_is_the_one_that_flips_most_pairs():
+    words = [WordFinding("a", 0.9, estimate(0.1, 0.2)), WordFinding("b", -0.8, estimate(0.6, 0.8))]
+    check = judged(words=words)["one_word"]
+    assert (check.value, check.outcome) == (pytest.approx(0.7), "fail")
+    assert judged(words=words[:1])["one_word"].outcome == "pass"
+    assert judged()["one_word"].outcome == "undefined"
+
+
+def test_each_probe_has_the_limit_of_its_kind():
+    share = estimate(0.3, 0.4)
+    probes = [
+        ProbeFinding("pad", "padding", False, share, 0.0),
+        ProbeFinding("empty", "no text", True, share, 0.0),
+        ProbeFinding("other_answer", "another", False, share, 0.0),
+        ProbeFinding("refusal", "a refusal", True, None, None),
+    ]
+    checks = judged(probes=probes)
+    assert (checks["probe/pad"].limit, checks["probe/pad"].outcome) == (0.5, "pass")
+    assert (checks["probe/empty"].limit, checks["probe/empty"].outcome) == (0.25, "fail")
+    strict = judged(PassportSection(other_answer=0.1, ruin_raises=0.9), probes=probes)
+    assert (strict["probe/other_answer"].limit, strict["probe/other_answer"].outcome) == (0.1, "fail")
+    assert (strict["probe/empty"].limit, strict["probe/empty"].outcome) == (0.9, "pass")
+    assert checks["probe/refusal"].outcome == "undefined"
+    aside = judged(PassportSection(profile="harmless"), probes=probes)
+    empty, refusal = aside["probe/empty"], aside["probe/refusal"]
+    assert (empty.outcome, empty.value, empty.low, empty.high, empty.count) == (
+        "not applicable",
+        pytest.approx(0.35),
+        0.3,
+        0.4,
+        100,
+    )
+    assert (refusal.outcome, refusal.value, refusal.limit) == ("not applicable", None, 0.25)
+    assert "harmless" in refusal.about
+
+
+def test_swaps_and_unfamiliar_texts():
+    checks = judged(swaps=[SwapFinding("names", estimate(0.6, 0.8), 2.0), SwapFinding("gender", None, None)])
+    assert (checks["swap/names"].outcome, checks["swap/gender"].outcome) == ("fail", "undefined")
+    assert judged()["unfamiliar"].outcome == "undefined"
+    fooled = UnfamiliarFinding(0.1, 0.2, flagged=estimate(0.0, 0.1), let_through=estimate(0.8, 0.9))
+    assert judged(unfamiliar=fooled)["unfamiliar"].outcome == "fail"
+
+
+def test_few_observations_leave_a_check_undefined():
+    defined = [name for name, check in judged(PassportSection(fewest=91)).items() if check.outcome != "undefined"]
+    assert defined == ["length_correlation", "shorter_better"]
