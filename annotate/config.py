@@ -31,6 +31,7 @@ class PairsSection(Section):
     temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.7, 1.0, 1.3)
     """Sampling temperatures, taken in turn."""
     max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer."""
     batch_size: PositiveInt = 64
     """Prompts in one pass of the model."""
     tries: PositiveInt = 2
@@ -38,6 +39,7 @@ class PairsSection(Section):
     round: NonNegativeInt = 0
     """Which turn of the loop (sample, label, train) these pairs belong to."""
     seed: NonNegativeInt = 0
+    """Seed of sampling."""
 
 
 class StoreSection(Section):
@@ -94,6 +96,7 @@ class ServerSection(Section):
     host: str = "127.0.0.1"
     """Address to listen on. Another than this machine's own needs accounts."""
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
+    """TCP port."""
     title: str = "Which answer is better?"
     """Heading of the page."""
     require_login: bool = False
@@ -127,6 +130,7 @@ class SimulateSection(Section):
     number: NonNegativeInt = 0
     """Judgements to make; 0: until nothing is left."""
     seed: NonNegativeInt = 0
+    """Seed of the simulated annotators."""
 
 
 class ExportSection(Section):
@@ -175,8 +179,11 @@ class CampaignSection(Section):
     priority: float = 0
     """Of its items: above that of other items, they are handed out first."""
     temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
     max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer."""
     batch_size: PositiveInt = 64
+    """Prompts per batch of the model."""
     seed: NonNegativeInt = 0
     """Of sampling, and of the order of the two answers."""
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,8 @@ def test_what_a_dry_run_prints_can_be_fed_back(path, tmp_path, capsys):
 def test_the_reference_is_current(name):
     text = (ROOT / f"configs/reference/{name}.yaml").read_text(encoding="utf-8")
     assert text == reference(REFERENCES[name]), "run `make reference`"
+    without = [line for above, line in pairwise(text.splitlines()) if not above.lstrip().startswith("#")]
+    assert not [line for line in without if re.match(r" *[a-z_]+:", line)], "a key without a docstring"
 
 
 @pytest.mark.parametrize("name", list(REFERENCES))
