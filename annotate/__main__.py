@@ -1,168 +1,134 @@
-"""`python -m annotate VERB CONFIG.yaml [a.b=value …] [--dry-run]`.
+"""The command line of `python -m annotate VERB CONFIG.yaml [words] [a.b=value …] [options]`.
 
 Each verb imports what it needs when it runs: only `pairs` and `campaign start` ever import torch.
 """
 
+import argparse
 import json
 import re
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
-from annotate.inputs import check_campaign, check_pairs, needed
 from annotate.store.address import refuse_password, sqlite_path
 from annotate.store.database import Store
-from workbench.data.rules import RowRules
-from workbench.run.command_line import parse_command_line, run_main
+from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
 from workbench.run.errors import WorkbenchError, did_you_mean
 
-USAGE = """usage: python -m annotate VERB CONFIG.yaml [a.b=value ...] [--dry-run]
-
-  pairs      sample answers from a run and write them as pairs to label; with --follow RUN [--passes N] put
-             pairs of its newest weights into the queue, while people label
-  serve      open the page in which people label the pairs
-  simulate   let the simulated annotators of the embedded default label them
-  load       CONFIG.yaml FILE [--gold | --relabel]: more items to label; of a file of preferences, as tests of
-             annotators whose answer is known, or to be judged anew
-  prioritise CONFIG.yaml FILE: the order in which items are handed out, and which are asked about again
-  export     write the judgements as preference records; with --raw OUT.jsonl every judgement as it was made
-  campaign   start | report [NAME]: compare two or more runs blind on held-out prompts (--json for programs)
-  status     print progress and agreement (--json for programs)
-  upgrade    bring a label store of an older version to this one; serve, load and annotator do it too
-  backup     CONFIG.yaml OUT.sqlite: a copy of the labels, also while people label
-  restore    CONFIG.yaml BACKUP: a backup takes the place of the store, which is kept beside under another name
-  copy       CONFIG.yaml TARGET: the whole store into an empty database or a new file, SQLite or PostgreSQL
-  annotator  CONFIG.yaml list | add NAME [--role annotator|reviewer|admin] | password NAME | pause NAME |
-             resume NAME | remove NAME | role NAME ROLE: who may use the page and the API;
-             tokens [NAME] | token NAME [PURPOSE] [--scope label|read|admin] [--days N] | token revoke NUMBER"""
+Verb = Callable[[AnnotateConfig, argparse.Namespace], None]
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 
 
-def _config(verb: str, argv: list[str]) -> AnnotateConfig | None:
-    command = parse_command_line(AnnotateConfig, argv, prog=f"python -m annotate {verb}", description=_summary(verb))
-    return None if command.dry_run else command.config
+def _pairs(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.inputs import check_pairs
 
+    check_pairs(config, arguments.follow)
+    if arguments.follow:
+        from annotate.sampling.follow import follow_run
 
-def _summary(verb: str) -> str:
-    return next(line.split(maxsplit=1)[1] for line in USAGE.splitlines() if line.startswith(f"  {verb} "))
-
-
-def pairs(argv: list[str]) -> None:
-    """Sample pairs from a run, once, or again and again while people label."""
-    run, argv = _option(argv, "--follow", "")
-    passes, argv = _option(argv, "--passes", "0")
-    config = _config("pairs", argv)
-    if config is None:
-        return
-    if not passes.isdigit():
-        raise WorkbenchError("--passes", f"{passes!r} is no number", expected="how often to sample; 0: until stopped")
-    check_pairs(config, run)
-    from annotate.answering import follow_run, sample_pairs
-
-    if run:
-        follow_run(config, run, passes=int(passes))
+        follow_run(config, arguments.follow, passes=arguments.passes)
     else:
+        from annotate.sampling.pairs import sample_pairs
+
         sample_pairs(config)
 
 
-def campaign(argv: list[str]) -> None:
-    """Compare runs blind."""
-    words, rest = _words([argument for argument in argv if argument != "--json"])
-    config = _config("campaign", rest)
-    if config is None:
-        return
-    if words == ["start"]:
-        check_campaign(config)
-    from annotate.answering import campaign as compare
+def _serve(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
+    print("loading …", flush=True)
+    from annotate.serve import serve
 
-    compare(config, words, as_json="--json" in argv)
+    serve(config)
 
 
-def _open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
-    """The store, holding the items of the pairs file; without such a file, what was loaded before."""
-    from annotate.intake.load import load_file, loaded_text
+def _simulate(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
+    from annotate.simulate import label_with_simulated_annotators
 
-    path = Path(config.pairs.out) if config.pairs.out is not None else None
-    if path is not None and path.is_file():
-        store = Store.open(config.store_url, durable=durable, say=print)
-        loaded = load_file(store, path, config.queue.intake, rules=RowRules(config.data.ignore, config.data.bad_rows))
-        print(f"{store.place}: {loaded_text(loaded)}")
-        return store
-    if "://" in config.store_url or Path(config.store_url).is_file():
-        store = Store.open(config.store_url, durable=durable, say=print)
-        with store.read() as transaction:
-            if transaction.totals(simulated=False)[0]:
-                return store
-        store.close()
-    raise WorkbenchError(
-        path or config.store_url.split("@")[-1],
-        "there are no pairs to label yet",
-        expected="the items that `pairs` writes (pairs.out), or items loaded from a file",
-        remedy="python -m annotate pairs CONFIG.yaml, or python -m annotate load CONFIG.yaml FILE",
-    )
+    label_with_simulated_annotators(config)
 
 
-def load(argv: list[str]) -> None:
-    """Load a file of items."""
-    gold, relabel = "--gold" in argv, "--relabel" in argv
-    words, rest = _words([a for a in argv if a not in ("--gold", "--relabel")])
-    config = _config("load", rest)
-    if config is None:
-        return
-    if len(words) != 1 or (gold and relabel):
-        raise WorkbenchError(
-            "load", f"cannot read {' '.join(argv)!r}", expected="load CONFIG.yaml FILE [--gold | --relabel]"
-        )
-    from annotate.intake.load import load_file, loaded_text
+def _load(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.intake.load import load_file
 
-    rules = RowRules(config.data.ignore, config.data.bad_rows)
     store = Store.open(config.store_url, say=print)
-    loaded = load_file(store, words[0], config.queue.intake, gold=gold, relabel=relabel, rules=rules)
-    print(f"{store.place}: {loaded_text(loaded)}")
+    (file,) = arguments.words
+    loaded = load_file(store, file, config.queue, config.row_rules, gold=arguments.gold, relabel=arguments.relabel)
+    print(f"{store.place}: {loaded}")
     store.close()
 
 
-def prioritise(argv: list[str]) -> None:
-    """Read priorities."""
-    words, rest = _words(argv)
-    config = _config("prioritise", rest)
-    if config is None:
-        return
-    if len(words) != 1:
-        raise WorkbenchError("prioritise", f"cannot read {' '.join(argv)!r}", expected="prioritise CONFIG.yaml FILE")
+def _prioritise(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     from annotate.intake.priorities import apply_priorities
 
     store = Store.open(config.store_url, as_it_is=True)
-    print(f"{store.place}: {apply_priorities(store, words[0])}")
+    print(f"{store.place}: {apply_priorities(store, arguments.words[0])}")
     store.close()
 
 
-def backup(argv: list[str]) -> None:
-    """Copy the store."""
-    words, rest = _words(argv)
-    config = _config("backup", rest)
-    if config is None:
-        return
-    if len(words) != 1:
-        raise WorkbenchError("backup", f"cannot read {' '.join(argv)!r}", expected="backup CONFIG.yaml OUT.sqlite")
+def _export(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     store = Store.open(config.store_url, as_it_is=True)
-    store.backup(Path(words[0]))
+    if arguments.raw:
+        from annotate.labels.raw_export import export_raw
+
+        print(f"{arguments.raw}: {export_raw(store, Path(arguments.raw)):,} judgements")
+    else:
+        from annotate.labels.export import counts_text, export
+
+        print(f"{config.export.out}: {counts_text(export(store, config.export))}")
     store.close()
-    print(f"{words[0]}: {Path(words[0]).stat().st_size:,} bytes")
 
 
-def restore(argv: list[str]) -> None:
-    """Put a backup in the place of the store."""
-    words, rest = _words(argv)
-    config = _config("restore", rest)
-    if config is None:
-        return
-    if len(words) != 1:
-        raise WorkbenchError("restore", f"cannot read {' '.join(argv)!r}", expected="restore CONFIG.yaml BACKUP")
-    from annotate.store.files import restore as put_back
+def _campaign(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    words = arguments.words
+    if words == ["start"]:
+        from annotate.campaign.start import start_campaign
+        from annotate.inputs import check_campaign
 
-    path, backup = sqlite_path(config.store_url), Path(words[0])
+        check_campaign(config)
+        start_campaign(config)
+    elif words and words[0] == "report" and len(words) <= 2:
+        from annotate.campaign.report import report_campaigns
+
+        store = Store.open(config.store_url, as_it_is=True)
+        report_campaigns(store, words[1] if words[1:] else None, as_json=arguments.json)
+        store.close()
+    else:
+        raise WorkbenchError(
+            "campaign",
+            f"cannot read {' '.join(words)!r}",
+            expected="campaign start CONFIG.yaml, or campaign report CONFIG.yaml [NAME]",
+        )
+
+
+def _status(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.labels.status import render, status
+
+    store = Store.open(config.store_url, as_it_is=True)
+    print(json.dumps(status(store), indent=2) if arguments.json else render(store))
+    store.close()
+
+
+def _upgrade(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
+    path = sqlite_path(config.store_url)
+    if path is not None and not path.is_file():
+        raise WorkbenchError(path, "no such label store", expected="the store.url of an older version")
+    said: list[str] = []
+    Store.open(config.store_url, say=said.append).close()
+    print("\n".join(said) if said else f"{config.store_url.split('@')[-1]}: already has this version")
+
+
+def _backup(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    target = Path(arguments.words[0])
+    store = Store.open(config.store_url, as_it_is=True)
+    store.backup(target)
+    store.close()
+    print(f"{target}: {target.stat().st_size:,} bytes")
+
+
+def _restore(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.store.files import restore
+
+    path, backup = sqlite_path(config.store_url), Path(arguments.words[0])
     if path is None:
         raise WorkbenchError(
             "store.url",
@@ -170,218 +136,125 @@ def restore(argv: list[str]) -> None:
             expected="a copy that the database's own program made",
             remedy=f"pg_restore --clean --dbname=DATABASE {backup}",
         )
-    kept = put_back(path, backup)
-    print(f"{path}: is {backup} now; everybody logs in again" + (f"; as it was before: {kept}" if kept else ""))
+    kept = restore(path, backup)
+    previous = f"; previous store: {kept}" if kept else ""
+    print(f"{path}: restored from {backup}; everybody has to log in again{previous}")
 
 
-def copy(argv: list[str]) -> None:
-    """Copy the whole store into another database."""
-    words, rest = _words(argv)
-    config = _config("copy", rest)
-    if config is None:
-        return
-    if len(words) != 1:
-        shown = "copy CONFIG.yaml TARGET, where TARGET is a file or postgresql://USER@HOST/DATABASE"
-        raise WorkbenchError("copy", f"cannot read {len(words)} targets", expected=shown)
-    refuse_password("TARGET", words[0])
+def _copy(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     from annotate.store.copying import copy_store
 
+    (target,) = arguments.words
+    refuse_password("TARGET", target)
     store = Store.open(config.store_url, as_it_is=True)
-    counts = copy_store(store, words[0])
+    counts = copy_store(store, target)
     store.close()
-    print(f"{words[0]}: {', '.join(f'{count:,} {table}' for table, count in counts.items())}")
-    print(f"from now on use store.url={words[0]}; {store.place} is left as it was")
+    print(f"{target}: {', '.join(f'{count:,} {table}' for table, count in counts.items())}")
+    print(f"from now on use store.url={target}; {store.place} is unchanged")
 
 
-def upgrade(argv: list[str]) -> None:
-    """Bring an older store to this version."""
-    config = _config("upgrade", argv)
-    if config is None:
-        return
-    if "://" not in config.store_url and not Path(config.store_url).is_file():
-        raise WorkbenchError(config.store_url, "no such label store", expected="the store.url of an older version")
-    said: list[str] = []
-    Store.open(config.store_url, say=said.append).close()
-    print("\n".join(said) if said else f"{config.store_url.split('@')[-1]}: is of this version already")
-
-
-def _words(argv: list[str]) -> tuple[list[str], list[str]]:
-    """A verb's own words, and the arguments without them: configuration, overrides, options."""
-    rest = [a for a in argv if a.startswith("-") or a.endswith((".yaml", ".yml")) or _OVERRIDE.match(a)]
-    return [a for a in argv if a not in rest], rest
-
-
-def serve(argv: list[str]) -> None:
-    """Open the page."""
-    config = _config("serve", argv)
-    if config is None:
-        return
-    print("loading …", flush=True)
-    from annotate.queue.rules import Queue
-    from annotate.web.app import create_app, listen, login_needed, run, warning
-    from annotate.web.contents import read_contents, remember_guidelines
-    from annotate.web.reward_files import RewardFiles
-
-    server, page = config.server, config.page
-    contents = read_contents(
-        server.title,
-        guidelines=page.guidelines,
-        rubric=page.rubric,
-        edit=page.edit,
-        ask_before_saving=page.ask_before_saving,
-        language=page.language,
-    )
-    store = _open_with_items(config)
-    login = login_needed(store, host=server.host, require_login=server.require_login)
-    open_to_others = warning(host=server.host, https=server.https)
-    if open_to_others is not None:
-        print(f"warning: {open_to_others}", file=sys.stderr)
-    if not login and config.queue.overlap > 1 and config.queue.overlap_share > 0:
-        print(
-            f"one person labels here (no accounts), and {config.queue.overlap_share:.0%} of the pairs wait for "
-            f"{config.queue.overlap} people: with queue.overlap=1, set before the pairs are loaded, none do"
-        )
-    listener = listen(server.host, server.port)
-    key = None if login else secrets.token_urlsafe(24)
-    remember_guidelines(store, contents)
-    section = config.queue
-    queue = Queue(store, lease_seconds=section.lease_seconds, seed=section.seed, planting=section.planting)
-    app = create_app(
-        store,
-        queue,
-        contents,
-        login=login,
-        https=server.https,
-        key=key,
-        session_days=server.session_days,
-        host=server.host,
-        port=server.port,
-        intake=section.intake,
-        rules=config.export.rules,
-        reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
-    )
-    shown = f"[{server.host}]" if ":" in server.host else server.host
-    link = f"/?token={key}" if key else ""
-    print(f"http://{shown}:{server.port}{link}  (Ctrl-C stops it; every label is saved)", flush=True)
-    run(app, listener, proxies=server.proxies)
-    store.close()
-
-
-def simulate(argv: list[str]) -> None:
-    """Let simulated annotators label."""
-    config = _config("simulate", argv)
-    if config is None:
-        return
-    from annotate.queue.rules import Queue
-    from annotate.simulate import simulate as label
-    from workbench.run.progress import progress
-
-    store = _open_with_items(config, durable=False)
-    with store.read() as transaction:
-        _, wanted, given = transaction.totals(simulated=True)
-    queue = Queue(store, lease_seconds=config.queue.lease_seconds, seed=config.queue.seed)
-    number, left = config.simulate.number, wanted - given
-    with progress(total=min(number or left, left), description="simulate", unit="judgement") as bar:
-        made = label(store, queue, number=number, seed=config.simulate.seed, step=bar.update)
-    print(f"{store.place}: {made:,} judgements by simulated annotators ({given + made:,} of {wanted:,})")
-    store.close()
-
-
-def export(argv: list[str]) -> None:
-    """Write preference records, or the raw judgements."""
-    raw, argv = _option(argv, "--raw", "")
-    config = _config("export", argv)
-    if config is None:
-        return
-    if raw:
-        from annotate.labels.raw_export import export_raw
-
-        print(f"{raw}: {export_raw(Store.open(config.store_url, as_it_is=True), Path(raw)):,} judgements")
-        return
-    from annotate.labels.export import counts_text
-    from annotate.labels.export import export as write
-
-    section = config.export
-    out = Path(needed("export.out", section.out))
-    demonstrations = Path(section.demonstrations) if section.demonstrations else None
-    counts = write(Store.open(config.store_url, as_it_is=True), out, section.rules, demonstrations=demonstrations)
-    print(f"{out}: {counts_text(counts)}")
-
-
-def status(argv: list[str]) -> None:
-    """Print progress and agreement."""
-    config = _config("status", [argument for argument in argv if argument != "--json"])
-    if config is None:
-        return
-    from annotate.labels.status import render
-    from annotate.labels.status import status as report
-
-    store = Store.open(config.store_url, as_it_is=True)
-    print(json.dumps(report(store), indent=2) if "--json" in argv else render(store))
-
-
-def annotator(argv: list[str]) -> None:
-    """List, add and change accounts."""
-    role, argv = _option(argv, "--role", "annotator")
-    scope, argv = _option(argv, "--scope", "admin")
-    days, argv = _option(argv, "--days", "")
-    words, rest = _words(argv)
-    config = _config("annotator", rest)
-    if config is None:
-        return
-    if days and not days.isdigit():
-        raise WorkbenchError("--days", f"{days!r} is not a number", expected="for how many days the token is valid")
+def _annotator(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     from annotate.people.commands import change_accounts
 
     store = Store.open(config.store_url, say=print)
-    change_accounts(store, words, role, scope=scope, days=int(days) if days else None)
+    change_accounts(store, arguments.words, arguments.role, scope=arguments.scope, days=arguments.days)
     store.close()
 
 
-_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-
-
-def _option(argv: list[str], name: str, default: str) -> tuple[str, list[str]]:
-    """An option's value, and the arguments without it."""
-    if name not in argv:
-        return default, argv
-    at = argv.index(name)
-    if at + 1 >= len(argv):
-        raise WorkbenchError(name, "has no value")
-    return argv[at + 1], argv[:at] + argv[at + 2 :]
-
-
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    "pairs": pairs,
-    "campaign": campaign,
-    "serve": serve,
-    "simulate": simulate,
-    "load": load,
-    "prioritise": prioritise,
-    "export": export,
-    "status": status,
-    "upgrade": upgrade,
-    "backup": backup,
-    "restore": restore,
-    "copy": copy,
-    "annotator": annotator,
+VERBS: dict[str, tuple[Verb, str, str]] = {
+    "pairs": (_pairs, "", "sample answers from a run and write them as pairs to label"),
+    "serve": (_serve, "", "open the page on which people label the pairs"),
+    "simulate": (_simulate, "", "let the simulated annotators of the embedded default label the pairs"),
+    "load": (_load, "FILE", "add items to label from a file"),
+    "prioritise": (_prioritise, "FILE", "set the order in which items are handed out, and ask about some again"),
+    "export": (_export, "", "write the judgements as preference records"),
+    "campaign": (_campaign, "start | report [NAME]", "compare two or more runs blind on held-out prompts"),
+    "status": (_status, "", "print progress and agreement; with --json, for programs"),
+    "upgrade": (_upgrade, "", "bring an older label store to this version; serve, load and annotator do so too"),
+    "backup": (_backup, "OUT.sqlite", "copy the label store, also while people label"),
+    "restore": (_restore, "BACKUP", "replace the label store with a backup; the previous store is kept next to it"),
+    "copy": (_copy, "TARGET", "copy the store into an empty database or a new file, SQLite or PostgreSQL"),
+    "annotator": (_annotator, "ACTION [NAME …]", "manage the accounts and tokens of the page and the API"),
 }
+"""By verb: its function, the form of its own words (one without a space: exactly one word), and a summary."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The verbs and their options."""
+    parser = argparse.ArgumentParser(prog="python -m annotate", description="Label pairs of answers.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    own = {}
+    for name, (_, words, summary) in VERBS.items():
+        usage = " ".join(filter(None, [f"python -m annotate {name} CONFIG.yaml", words, "[a.b=value ...] [options]"]))
+        own[name] = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", usage=usage)
+        add_config_arguments(own[name], resume=False)
+    own["pairs"].add_argument(
+        "--follow",
+        metavar="RUN",
+        default="",
+        help="add pairs of this run's newest weights while people label",
+    )
+    own["pairs"].add_argument(
+        "--passes", type=int, default=0, metavar="N", help="with --follow: sample so many times; 0: until stopped"
+    )
+    known = own["load"].add_mutually_exclusive_group()
+    known.add_argument("--gold", action="store_true", help="FILE holds preferences: use them as tests of annotators")
+    known.add_argument("--relabel", action="store_true", help="FILE holds preferences: have them judged again")
+    own["export"].add_argument("--raw", metavar="OUT.jsonl", help="write every judgement as it was made instead")
+    accounts = own["annotator"]
+    accounts.epilog = (
+        "actions: list | add NAME | password NAME | pause NAME | resume NAME | remove NAME | role NAME ROLE | "
+        "tokens [NAME] | token NAME [PURPOSE] | token revoke NUMBER"
+    )
+    accounts.add_argument("--role", default="annotator", help="of a new account: annotator, reviewer or admin")
+    accounts.add_argument("--scope", default="admin", help="of a new token: label, read or admin")
+    accounts.add_argument("--days", type=int, help="days for which a new token is valid; default: until it is revoked")
+    return parser
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Parse a command; configuration, overrides and the verb's own words may come in any order."""
+    arguments = parse_words(make_parser(), argv)
+    form = VERBS[arguments.verb][1]
+    arguments.words = []
+    if not form:
+        return arguments
+    given = [arguments.config, *arguments.overrides]
+    configs = [word for word in given if word.endswith((".yaml", ".yml")) and not _OVERRIDE.match(word)]
+    arguments.overrides = [word for word in given if _OVERRIDE.match(word)]
+    arguments.words = [word for word in given if word not in arguments.overrides and word not in configs[:1]]
+    if not configs:
+        raise WorkbenchError(
+            arguments.verb, "no configuration file is named", expected=f"{arguments.verb} CONFIG.yaml {form}"
+        )
+    arguments.config = configs[0]
+    return arguments
+
+
+def _check_words(verb: str, words: list[str]) -> None:
+    """Check that a verb that takes exactly one word has one. Words are not shown: an address may hold a password."""
+    form = VERBS[verb][1]
+    if form and " " not in form and len(words) != 1:
+        raise WorkbenchError(
+            verb, f"cannot read the command: {len(words)} words for {form}", expected=f"{verb} CONFIG.yaml {form}"
+        )
 
 
 def main(argv: list[str]) -> int:
     """Run one verb."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
-    verb, rest = argv[0], argv[1:]
-    if verb not in VERBS:
+    if argv and not argv[0].startswith("-") and argv[0] not in VERBS:
         raise WorkbenchError(
-            f"command line: {verb!r}", "unknown verb", expected=", ".join(VERBS), remedy=did_you_mean(verb, VERBS)
+            f"command line: {argv[0]!r}", "unknown verb", expected=", ".join(VERBS), remedy=did_you_mean(argv[0], VERBS)
         )
+    arguments = _parse(argv)
+    command = read_command(AnnotateConfig, arguments)
+    if command.dry_run:
+        return 0
+    _check_words(arguments.verb, arguments.words)
     try:
-        VERBS[verb](rest)
+        VERBS[arguments.verb][0](command.config, arguments)
     except KeyboardInterrupt:
-        print("stopped; what was saved before is in the store", file=sys.stderr)
+        print("stopped; everything saved so far is in the store", file=sys.stderr)
         return 130
     return 0
 

@@ -1,27 +1,27 @@
-"""What `pairs` and `campaign start` read, checked before a model library is loaded."""
+"""Checks of what `pairs` and `campaign start` read, made before a model library is loaded."""
 
 from pathlib import Path
 
-from annotate.config import AnnotateConfig
+from annotate.config import AnnotateConfig, needed
 from annotate.sampling.sources import locate
 from workbench.data.base_files import BaseFiles
 from workbench.data.inputs import base_of_run, data_files, start_base
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
-from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.errors import Problems
 from workbench.run.folder import RunFolder
 
 
 def check_pairs(config: AnnotateConfig, follow: str) -> None:
-    """The run that answers, its base, and the prompts are there.
+    """Check that the run that answers, its base and the prompts exist.
 
     Args:
         config: the sections `pairs` and `data`.
         follow: a run that may still be training; empty: `pairs.run`, finished.
 
     Raises:
-        WorkbenchError: all that is wrong, at once.
+        WorkbenchError: every problem, in one message.
     """
     problems = Problems()
     base = None
@@ -38,10 +38,10 @@ def check_pairs(config: AnnotateConfig, follow: str) -> None:
 
 
 def check_campaign(config: AnnotateConfig) -> None:
-    """The runs or files of answers that are compared, their bases, and the prompts are there.
+    """Check that the compared runs or files of answers, their bases and the prompts exist.
 
     Raises:
-        WorkbenchError: all that is wrong, at once.
+        WorkbenchError: every problem, in one message.
     """
     problems = Problems()
     base = None
@@ -55,20 +55,8 @@ def check_campaign(config: AnnotateConfig) -> None:
 
 
 def _check_prompts(problems: Problems, config: AnnotateConfig, key: str, name: str, base: BaseFiles | None) -> None:
-    """The prompts are there, and the base's template takes each: one that it refuses cannot be answered."""
+    """Check that the prompts exist and that the base's template accepts each of them."""
     files = data_files({key: name}, problems)
     if files is not None:
-        rules = RowRules(config.data.ignore, config.data.bad_rows)
-        records = problems.attempt(read_prompts, files[key], rules) or []
+        records = problems.attempt(read_prompts, files[key], config.row_rules) or []
         problems.attempt(check_template, base, records, source=files[key], rules=RowRules(bad_rows="error"))
-
-
-def needed(key: str, value: str | None) -> str:
-    """A value that this verb cannot do without.
-
-    Raises:
-        WorkbenchError: it was not given.
-    """
-    if value is None:
-        raise WorkbenchError(key, "has no value", remedy=f"give {key}=… on the command line or in the file")
-    return value

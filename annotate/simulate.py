@@ -1,8 +1,8 @@
-"""The simulated annotators label through the same queue and the same calls as the page.
+"""Simulated annotators label through the same queue and the same calls as the page.
 
-The only file of this package that reads the truth (the gold reward): it plays the people. Every name says that it is
-simulated, and the store marks the account. Deterministic for a seed, also when interrupted and started again: a
-judgement's noise depends on seed, annotator and item alone, and whose turn it is on the number of judgements.
+The only file of this package that reads the gold reward: it stands in for people. Every name says that the annotator is
+simulated, and the store marks the account. The result is deterministic for a seed, also if interrupted and resumed: the
+noise of a judgement depends only on seed, annotator and item, and whose turn it is on the number of judgements.
 """
 
 from collections import deque
@@ -10,16 +10,31 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from annotate.config import AnnotateConfig
+from annotate.intake.load import open_with_items
 from annotate.queue.rules import Card, Nothing, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from workbench.data.hashing import text_digest
 from workbench.data.records import Message
 from workbench.run.errors import WorkbenchError
+from workbench.run.progress import progress
 from workbench.tiny.annotators import SIMULATED, SimulatedAnnotator
 from workbench.tiny.gold import gold_reward
 
 Step = Callable[[int], object]
+
+
+def label_with_simulated_annotators(config: AnnotateConfig) -> None:
+    """Let simulated annotators label the items of a configuration."""
+    store = open_with_items(config, durable=False)
+    with store.read() as transaction:
+        _, wanted, given = transaction.totals(simulated=True)
+    number, left = config.simulate.number, wanted - given
+    with progress(total=min(number or left, left), description="simulate", unit="judgement") as bar:
+        made = simulate(store, Queue(store, config.queue), number=number, seed=config.simulate.seed, step=bar.update)
+    print(f"{store.place}: {made:,} judgements by simulated annotators ({given + made:,} of {wanted:,})")
+    store.close()
 
 
 def simulate(
@@ -31,13 +46,13 @@ def simulate(
     annotators: Sequence[SimulatedAnnotator] = SIMULATED,
     step: Step = lambda count: None,
 ) -> int:
-    """Let simulated annotators label in turn; returns how many judgements they made.
+    """Let simulated annotators label in turn; returns the number of judgements that they made.
 
     Args:
-        number: stop after so many; 0: when nothing is left for any of them.
-        step: called after each judgement with 1 (a progress bar's `update`).
+        number: judgements to make; 0: until no item is left for any of them.
+        step: called with 1 after each judgement (a progress bar's `update`).
     Raises:
-        WorkbenchError: a prompt whose truth is unknown.
+        WorkbenchError: a prompt that the gold reward does not know.
     """
     accounts = _accounts(store, annotators)
     with store.read() as transaction:
@@ -76,7 +91,7 @@ def _judge(simulated: SimulatedAnnotator, card: Card, seed: int) -> int:
     if left is None or right is None:
         raise WorkbenchError(
             f"item {card.item_id}",
-            "the simulated annotators do not know what a good answer to this prompt is",
+            "the simulated annotators cannot judge answers to this prompt",
             expected="prompts of the embedded help desk (tiny:prompts)",
             remedy="let people label these: python -m annotate serve CONFIG.yaml",
         )

@@ -28,6 +28,7 @@ from typing import Any
 
 import sqlalchemy
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import add_account, make_token
 from annotate.store.database import Store
@@ -131,7 +132,7 @@ def crowd(
     """50 people against one server, which `disturb` may trouble; it returns how often it did."""
     folder.mkdir()
     store = Store.open(folder / "labels.sqlite")
-    load_items(store, items(6000), overlap=3, overlap_share=0.2)
+    load_items(store, items(6000), QueueSection(overlap=3, overlap_share=0.2))
     names = [f"ann-{number}" for number in range(ANNOTATORS)]
     add_account(store, "lead", "admin", "a long password")
     with store.write() as transaction:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.labels.survey import survey
 from annotate.queue.rules import Card, Queue, Submission
@@ -50,7 +51,7 @@ def people(store: Store, count: int) -> list[Annotator]:
 def fill(store: Store, count: int, annotators: int, *, seed: int = 0, each: int = 2) -> None:
     """Items judged by `each` of so many people around a truth of each item, written in one go."""
     rng = np.random.default_rng(seed)
-    load_items(store, items(count), overlap=each, overlap_share=1)
+    load_items(store, items(count), QueueSection(overlap=each, overlap_share=1))
     accounts = people(store, annotators)
     with store.write() as transaction:
         truth, assignments, judgements = rng.integers(-3, 4, count), [], []
@@ -96,8 +97,8 @@ def milliseconds(values: list[float]) -> dict[str, float]:
 
 def throughput(store: Store, *, threads: int = 16, seconds: float = 5) -> dict[str, Any]:
     """Lease and submit as fast as it goes, each thread an annotator, overlap 3."""
-    load_items(store, items(4000), overlap=3, overlap_share=0.5)
-    queue, accounts = Queue(store, lease_seconds=60), people(store, threads)
+    load_items(store, items(4000), QueueSection(overlap=3, overlap_share=0.5))
+    queue, accounts = Queue(store, QueueSection(lease_seconds=60)), people(store, threads)
     took: list[float] = []
     sent: list[str] = []
     until = time.perf_counter() + seconds
@@ -131,10 +132,10 @@ def many_items(store: Store, *, count: int = 100_000, calls: int = 400) -> dict[
     """Import many items, then `next` and `submit` among them."""
     made = list(items(count, "many"))
     start = time.perf_counter()
-    loaded = load_items(store, made, overlap=3, overlap_share=0.1)
+    loaded = load_items(store, made, QueueSection(overlap=3, overlap_share=0.1))
     seconds = time.perf_counter() - start
     assert loaded.new == count
-    queue, (who,) = Queue(store, lease_seconds=60), people(store, 1)
+    queue, (who,) = Queue(store, QueueSection(lease_seconds=60)), people(store, 1)
     timed: dict[str, list[float]] = {"next": [], "submit": [], "progress": []}
     for number in range(calls):
         start = time.perf_counter()

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from annotate.config import ExportSection, PairsSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import Rules, preferences
+from annotate.labels.export import preferences
 from annotate.labels.resolve import Mode
 from annotate.queue.rules import Queue
-from annotate.sampling.pairs import Recipe, make_pairs, sampler_of_run
+from annotate.sampling.pairs import make_pairs, sampler_of_run
 from annotate.simulate import simulate
 from annotate.store.database import Store
 from reward.config import RewardConfig
@@ -79,9 +80,11 @@ def labelled(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"labels-{seed}-{overlap}.sqlite"
     store = Store.open(path, durable=False)
-    load_items(store, items, overlap=overlap, overlap_share=share)
-    simulate(store, Queue(store, lease_seconds=600, seed=seed), annotators=annotators, number=0, seed=seed)
-    records = preferences(store, Rules(resolve=mode, drop_ties=False, heldout_share=0.0, edits=False)).preferences
+    load_items(store, items, QueueSection(overlap=overlap, overlap_share=share))
+    queue = Queue(store, QueueSection(lease_seconds=600, seed=seed))
+    simulate(store, queue, annotators=annotators, number=0, seed=seed)
+    section = ExportSection(resolve=mode, drop_ties=False, heldout_share=0.0, edits=False)
+    records = preferences(store, section).preferences
     store.close()
     return [record.model_copy(update={"split": None}) for record in records]
 
@@ -91,7 +94,8 @@ def sampled_items(start: Path, out: Path, *, first: int, prompts: int, seed: int
     if not out.is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         chosen = read_prompts(resolve_data("tiny:prompts"))[first : first + prompts]
-        make_pairs(chosen, out, Recipe(str(start), (0.7, 1.0, 1.3), 3, 64, 256, 2, 0, seed), sampler_of_run(str(start)))
+        section = PairsSection(run=str(start), responses_per_prompt=3, max_new_tokens=64, batch_size=256, seed=seed)
+        make_pairs(chosen, out, section, sampler_of_run(str(start)))
     return read_items(out)
 
 

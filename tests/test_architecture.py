@@ -14,7 +14,7 @@ PACKAGES = ("annotate", "ppo", "reward", "sft", "workbench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ROOMS = {
     "workbench": ("run", "data", "model", "evaluate", "doctor", "tiny"),
-    "annotate": ("statistics", "store", "intake", "queue", "people", "labels", "campaign", "sampling", "web"),
+    "annotate": ("statistics", "store", "config", "intake", "queue", "people", "labels", "sampling", "campaign", "web"),
 }
 """Of the packages that have rooms, lowest first."""
 
@@ -176,7 +176,7 @@ def test_lower_rooms_never_import_higher_ones(package):
 @pytest.mark.parametrize("package", ROOMS)
 def test_every_room_is_in_the_order(package):
     folders = {path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
-    assert folders == set(ROOMS[package])
+    assert folders == set(ROOMS[package]) - {"config"}  # one file, whose sections all rooms above it may take
 
 
 @pytest.mark.parametrize("library", PLACES)

@@ -1,19 +1,20 @@
-"""What a campaign has found: win rates with intervals and Bradley-Terry ratings, from what people said.
+"""The result of a campaign: win rates with intervals and Bradley-Terry ratings, computed from the judgements.
 
 Both bad counts as a tie; a reviewer's ruling replaces the annotators' judgements.
 """
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from annotate.campaign.start import started_campaigns
+from annotate.campaign.start import campaign_names, started_campaigns
 from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect
-from annotate.statistics.ratings import Rating, rate
+from annotate.statistics.ratings import ELO, Rating, rate
 from annotate.store.database import Store
 from workbench.data.hashing import unit_hash
 from workbench.evaluate.win_rate import Comparisons, WinRate, win_rate
@@ -27,17 +28,17 @@ class Pair:
     own: str
     other: str
     win_rate: WinRate | None
-    """Of `own`; None where nothing is known yet."""
+    """Win rate of `own`; None before the first judgement."""
     judgements: int
     both_bad: int
-    """Of the judgements, those that call both bad."""
+    """Judgements that call both bad."""
     identical: int
-    """Prompts on which both gave the same answer; ties in the win rate."""
+    """Prompts to which both gave the same answer; they count as ties in the win rate."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a campaign has found so far."""
+    """The result of a campaign so far."""
 
     name: str
     runs: tuple[str, ...]
@@ -51,7 +52,7 @@ class Report:
 
 @dataclass
 class _Tally:
-    """Two runs' comparisons."""
+    """The comparisons of two runs."""
 
     outcomes: list[float] = field(default_factory=list)
     longer: list[float] = field(default_factory=list)
@@ -61,13 +62,13 @@ class _Tally:
     identical: int = 0
 
     def add(self, prompt: str, outcome: float, longer: float) -> None:
-        """One comparison, seen from the first of the two runs."""
+        """Add one comparison, from the point of view of the first run."""
         self.outcomes.append(outcome)
         self.longer.append(longer)
         self.prompts.append(prompt)
 
     def comparisons(self) -> Comparisons:
-        """Each prompt counts the same, however many judged it."""
+        """The comparisons, weighted so that each prompt counts the same, however many people judged it."""
         sizes = Counter(self.prompts)
         return Comparisons(
             np.array(self.outcomes),
@@ -140,10 +141,10 @@ def _tally(
     said: Mapping[str, Mapping[tuple[int, int], Sequence[Label]]],
     lengths: Mapping[tuple[str, int], int],
 ) -> _Tally:
-    """What was said of two runs, from the first one's side.
+    """The judgements of two runs, from the first run's point of view.
 
-    Prompts that nobody has judged yet are left out, and in the same proportion those with the same answer: else these
-    ties would outweigh what people say until all is judged.
+    Prompts without a judgement are left out, and the same proportion of the prompts with identical answers: otherwise
+    these ties would outweigh the judgements until every prompt is judged.
     """
     tally = _Tally()
     different = [prompt for prompt, texts in kept.items() if texts[own] != texts[other]]
@@ -157,8 +158,8 @@ def _tally(
                 tally.add(prompt, 0.5, 0.0)
             continue
         longer = float(lengths[prompt, mine] - lengths[prompt, theirs]) if (prompt, mine) in lengths else 0.0
-        for label, place in _about(said, prompt, mine, theirs):
-            won = 0.5 if label.outcome != "decided" else float(label.chosen == place)
+        for label, position in _about(said, prompt, mine, theirs):
+            won = 0.5 if label.outcome != "decided" else float(label.chosen == position)
             tally.add(prompt, won, longer)
             tally.judgements += 1
             tally.both_bad += label.outcome == "both_bad"
@@ -168,7 +169,7 @@ def _tally(
 def _about(
     said: Mapping[str, Mapping[tuple[int, int], Sequence[Label]]], prompt: str, mine: int, theirs: int
 ) -> list[tuple[Label, int]]:
-    """What was said of two answers to a prompt, each with the place (0, 1) that `mine` had in the item."""
+    """The labels of two answers to a prompt, each with the position (0, 1) of `mine` in the item."""
     labels = said.get(prompt, {})
     return [(label, 0) for label in labels.get((mine, theirs), ())] + [
         (label, 1) for label in labels.get((theirs, mine), ())
@@ -180,11 +181,58 @@ def _ratings(
 ) -> tuple[Rating, ...]:
     if not all(tally.outcomes for tally in tallies.values()):
         return ()
-    places = {prompt: place for place, prompt in enumerate(prompts)}
+    rows_of = {prompt: row for row, prompt in enumerate(prompts)}
     wins = np.zeros((len(prompts), runs, runs))
     for (own, other), tally in tallies.items():
         comparisons = tally.comparisons()
-        rows = [places[prompt] for prompt in comparisons.prompts]
+        rows = [rows_of[prompt] for prompt in comparisons.prompts]
         np.add.at(wins, (rows, own, other), comparisons.outcomes * comparisons.weights)
         np.add.at(wins, (rows, other, own), (1 - comparisons.outcomes) * comparisons.weights)
     return tuple(rate(wins[wins.sum((1, 2)) > 0], seed=seed))
+
+
+def report_campaigns(store: Store, name: str | None, *, as_json: bool) -> None:
+    """Print the result of one campaign, or of all."""
+    names = [name] if name else campaign_names(store)
+    reports = [_people_or_simulated(store, one) for one in names]
+    if as_json:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    elif not reports:
+        print(f"{store.place}: no campaign has been started")
+    else:
+        print("\n\n".join(text_of(report) for report in reports))
+
+
+def _people_or_simulated(store: Store, name: str) -> Report:
+    """The report of people, or of simulated annotators if only they have judged."""
+    people, simulated = (campaign_report(store, name, simulated=kind) for kind in (False, True))
+    return people if people.given or not simulated.given else simulated
+
+
+def text_of(report: Report) -> str:
+    """A report as text."""
+    lines = [
+        f"campaign {report.name!r}: {report.given:,} of {report.wanted:,} judgements; {report.prompts:,} prompts, "
+        f"{len(report.runs)} runs"
+    ]
+    for pair in report.pairs:
+        lines.append(f"  {pair.own}  against  {pair.other}")
+        rate = pair.win_rate
+        if rate is None:
+            lines.append(f"    not judged yet; {pair.identical:,} prompts with the same answer")
+            continue
+        lines.append(
+            f"    wins {rate.mean:.1%} (bootstrap {rate.low:.1%} to {rate.high:.1%}; Wilson {rate.wilson_low:.1%} to "
+            f"{rate.wilson_high:.1%}; at equal length {rate.length_controlled:.1%}); {rate.prompts:,} prompts, "
+            f"{pair.judgements:,} judgements, ties {rate.ties:.0%}, both bad {pair.both_bad:,}, same answer "
+            f"{pair.identical:,}"
+        )
+    if report.ratings:
+        lines.append("  Bradley-Terry ratings (Elo points, mean 0; 95 % bootstrap over prompts)")
+        ranked = sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)
+        for run, rating in ranked:
+            known = f"{rating.low * ELO:+.0f} to {rating.high * ELO:+.0f}"
+            if rating.low == rating.high:
+                known = "no interval: every comparison went one way"
+            lines.append(f"    {rating.value * ELO:+7.0f}  ({known})  {run}")
+    return "\n".join(lines)

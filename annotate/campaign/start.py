@@ -1,7 +1,6 @@
-"""A campaign compares runs blind: the same held-out prompts, every two runs side by side, judged on the same page.
+"""A campaign compares runs blind: every pair of runs on the same held-out prompts, judged on the same page.
 
-`start` puts the comparisons into the store; what people said of them is `annotate.campaign.report`'s. Two runs with the
-same answer to a prompt tie there without being asked.
+`annotate.campaign.report` computes the result. Two runs with the same answer to a prompt tie without a judgement.
 """
 
 import hashlib
@@ -9,81 +8,139 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from annotate.config import AnnotateConfig, CampaignSection, QueueSection
 from annotate.intake.items import load_items
+from annotate.sampling.sources import locate
 from annotate.store.database import Store
 from annotate.store.statements import Transaction
+from workbench.data.embedded import resolve_data
 from workbench.data.hashing import unit_hash
-from workbench.data.records import Item, Prompt, Response
+from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.records import Item, Prompt, Response, prompt_id
 from workbench.run.errors import WorkbenchError
+from workbench.run.out_of_memory import memory_hint
 
-Answerer = Callable[[str, Sequence[Prompt]], Sequence[str]]
+if TYPE_CHECKING:
+    from annotate.sampling.answerer import Answerer
+
+Answers = Callable[[str, Sequence[Prompt]], Sequence[str]]
 """The answers of one run, by its name, to prompts."""
 EVENT = "campaign started"
 
 
 @dataclass(frozen=True)
 class Started:
-    """What `start` did."""
+    """The result of `start`."""
 
     comparisons: int
     identical: int
     prompts: int
 
 
-def start(
-    store: Store,
-    name: str,
-    runs: Sequence[str],
-    prompts: Sequence[Prompt],
-    answers: Answerer,
-    *,
-    overlap: int = 1,
-    priority: float = 0,
-    seed: int = 0,
-) -> Started:
-    """Answer the prompts with every run and put the comparisons into the store.
+@memory_hint("while sampling answers", "a smaller campaign.batch_size or campaign.max_new_tokens")
+def start_campaign(config: AnnotateConfig) -> None:
+    """Answer held-out prompts with every run, and add the comparisons to the store."""
+    section = config.campaign
+    opened: list[Answerer] = []
+
+    def answers(run: str, prompts: Sequence[Prompt]) -> list[str]:
+        if Path(run).suffix == ".jsonl":
+            return _written_answers(run, prompts)
+        from annotate.sampling.answerer import Answerer  # imports torch
+
+        opened[:] = opened or [Answerer()]
+        texts = _sampled_answers(opened[0], run, prompts, section)
+        print(f"{run}: {len(texts):,} answers", flush=True)
+        return texts
+
+    for run in section.runs:
+        if Path(run).suffix != ".jsonl":
+            locate(run)  # fails before any run is sampled
+    store = Store.open(config.store_url, say=print)
+    prompts = read_prompts(resolve_data(section.prompts), config.row_rules)[: section.number]
+    started = start(store, section, prompts, answers)
+    print(
+        f"{store.place}: campaign {section.name!r} of {len(section.runs)} runs on {started.prompts:,} prompts: "
+        f"{started.comparisons:,} comparisons to judge; {started.identical:,} times two runs gave the same answer"
+    )
+    store.close()
+
+
+def _sampled_answers(model: "Answerer", run: str, prompts: Sequence[Prompt], section: CampaignSection) -> list[str]:
+    model.use(locate(run))
+    sampled = model(
+        prompts,
+        temperatures=[section.temperature],
+        responses_per_prompt=1,
+        max_new_tokens=section.max_new_tokens,
+        batch_size=section.batch_size,
+        seed=section.seed,
+    )
+    return [answer.text for _, (answer,) in sampled]
+
+
+def _written_answers(path: str, prompts: Sequence[Prompt]) -> list[str]:
+    """Answers from a file of demonstrations, found by the text of the prompt."""
+    known = {prompt_id(record.prompt): record.response for record in read_demonstrations(path)}
+    missing = [prompt.id for prompt in prompts if prompt_id(prompt.prompt) not in known]
+    if missing:
+        raise WorkbenchError(
+            path,
+            f"has no answer to {len(missing)} of {len(prompts)} prompts (the first: {missing[0]})",
+            expected="one answer to each prompt of campaign.prompts",
+        )
+    return [known[prompt_id(prompt.prompt)] for prompt in prompts]
+
+
+def start(store: Store, section: CampaignSection, prompts: Sequence[Prompt], answers: Answers) -> Started:
+    """Answer the prompts with every run and add the comparisons to the store.
 
     Raises:
-        WorkbenchError: fewer than two runs, one twice, no prompt, or a campaign of this name that was started before.
+        WorkbenchError: fewer than two runs, a run named twice, no prompt, or a campaign of this name exists.
     """
-    _check(store, name, runs, prompts)
-    texts = {run: answers(run, prompts) for run in runs}
+    _check(store, section, prompts)
+    texts = {run: answers(run, prompts) for run in section.runs}
     items: list[Item] = []
     kept: dict[str, list[int]] = {}
     identical = 0
-    for place, prompt in enumerate(prompts):
-        own = [texts[run][place] for run in runs]
+    for index, prompt in enumerate(prompts):
+        own = [texts[run][index] for run in section.runs]
         different = list(dict.fromkeys(own))
         kept[prompt.id] = [different.index(text) for text in own]
         identical += sum(a == b for a, b in itertools.combinations(own, 2))
-        items += _items(name, prompt, different, seed)
-    load_items(store, items, overlap=overlap, overlap_share=1, priority=priority, place=name, campaign=name)
+        items += _items(section.name, prompt, different, section.seed)
+    queue = QueueSection(overlap=section.overlap, overlap_share=1, priority=section.priority)
+    load_items(store, items, queue, source=section.name, campaign=section.name)
     with store.write() as transaction:
-        transaction.add_event(EVENT, time.time(), name=name, runs=list(runs), answers=kept)
+        transaction.add_event(EVENT, time.time(), name=section.name, runs=list(section.runs), answers=kept)
     return Started(len(items), identical, len(prompts))
 
 
-def _check(store: Store, name: str, runs: Sequence[str], prompts: Sequence[Prompt]) -> None:
-    if len(runs) < 2 or len(set(runs)) < len(runs):
+def _check(store: Store, section: CampaignSection, prompts: Sequence[Prompt]) -> None:
+    if len(section.runs) < 2 or len(set(section.runs)) < len(section.runs):
         raise WorkbenchError(
-            "campaign.runs", f"names {list(runs)}", expected="two or more different runs: campaign.runs=[ONE,OTHER]"
+            "campaign.runs",
+            f"names {list(section.runs)}",
+            expected="two or more different runs: campaign.runs=[ONE,OTHER]",
         )
     if not prompts:
         raise WorkbenchError("campaign.prompts", "holds no prompt", expected="at least one")
     if len({prompt.id for prompt in prompts}) < len(prompts):
-        raise WorkbenchError("campaign.prompts", "holds two prompts of one id", expected="an id for each prompt")
-    if name in campaign_names(store):
+        raise WorkbenchError("campaign.prompts", "holds two prompts with one id", expected="one id per prompt")
+    if section.name in campaign_names(store):
         raise WorkbenchError(
-            f"campaign.name={name}",
+            f"campaign.name={section.name}",
             "was started before",
             expected="a new name",
-            remedy=f"see what it found: python -m annotate campaign report CONFIG.yaml campaign.name={name}",
+            remedy=f"see its result: python -m annotate campaign report CONFIG.yaml {section.name}",
         )
 
 
 def _items(name: str, prompt: Prompt, texts: Sequence[str], seed: int) -> Iterator[Item]:
-    """Every two different answers; in an order that says nothing of the runs, and without their names."""
+    """Every pair of different answers, in an order that does not reveal the runs, and without their names."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     for pair in itertools.combinations(range(len(texts)), 2):
         item_id = f"campaign-{digest}-{prompt.id}-{pair[0]}-{pair[1]}"
@@ -92,16 +149,16 @@ def _items(name: str, prompt: Prompt, texts: Sequence[str], seed: int) -> Iterat
             id=item_id,
             group=prompt.id,
             prompt=prompt.prompt,
-            responses=tuple(Response(id=str(place), text=texts[place], run=name) for place in (first, second)),
+            responses=tuple(Response(id=str(index), text=texts[index], run=name) for index in (first, second)),
         )
 
 
 def campaign_names(store: Store) -> list[str]:
-    """The campaigns of a store, in the order of their start."""
+    """The campaigns of a store, oldest first."""
     with store.read() as transaction:
         return list(started_campaigns(transaction))
 
 
 def started_campaigns(transaction: Transaction) -> dict[str, dict[str, object]]:
-    """What was noted of each campaign at its start: name, runs, and which answer each run gave to each prompt."""
+    """By name, what the audit trail holds of each campaign: runs, and which answer each run gave to each prompt."""
     return {event["detail"]["name"]: event["detail"] for event in transaction.events() if event["kind"] == EVENT}

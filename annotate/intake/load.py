@@ -1,13 +1,16 @@
-"""Users' files become items of the store: pairs, answers to rank, and gold items made of preferences."""
+"""Items from users' files: pairs, answers to rank, and gold items made from preferences."""
 
 from pathlib import Path
 
-from annotate.intake.items import Intake, Loaded, load_items
+from annotate.config import AnnotateConfig, QueueSection
+from annotate.intake.items import Loaded, load_items
+from annotate.store.address import sqlite_path
 from annotate.store.database import Store
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference, Response
 from workbench.data.rules import RowRules
+from workbench.run.errors import WorkbenchError
 from workbench.run.out_of_memory import memory_hint
 
 
@@ -15,16 +18,17 @@ from workbench.run.out_of_memory import memory_hint
 def load_file(
     store: Store,
     path: str | Path,
-    intake: Intake,
+    queue: QueueSection,
+    rules: RowRules | None = None,
     *,
     gold: bool = False,
     relabel: bool = False,
-    rules: RowRules | None = None,
 ) -> Loaded:
-    """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder); all of it, or nothing.
+    """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder): all of it, or nothing.
 
-    With `gold` or `relabel` the file holds preferences: with `gold` the preferred answer is the known one of a test of
-    annotators, with `relabel` it is judged anew like any other item.
+    Args:
+        gold: the file holds preferences; each becomes a test of annotators whose right answer is the preferred one.
+        relabel: the file holds preferences, to be judged again like any other item.
 
     Raises:
         WorkbenchError: the file or a row of it is bad; the message names the line.
@@ -34,20 +38,37 @@ def load_file(
         items = [make(record) for record in read_preferences(path, rules)]
     else:
         items = read_items(path, rules)
-    return load_items(
-        store,
-        items,
-        overlap=intake.overlap,
-        overlap_share=intake.overlap_share,
-        priority=intake.priority,
-        compare=intake.compare,
-        seed=intake.seed,
-        place=str(path),
+    return load_items(store, items, queue, source=str(path))
+
+
+def open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:
+    """The store, with the items of the pairs file; without such a file, with those loaded before.
+
+    Raises:
+        WorkbenchError: there is no item.
+    """
+    path = Path(config.pairs.out) if config.pairs.out is not None else None
+    if path is not None and path.is_file():
+        store = Store.open(config.store_url, durable=durable, say=print)
+        print(f"{store.place}: {load_file(store, path, config.queue, config.row_rules)}")
+        return store
+    file = sqlite_path(config.store_url)
+    if file is None or file.is_file():
+        store = Store.open(config.store_url, durable=durable, say=print)
+        with store.read() as transaction:
+            if transaction.totals(simulated=False)[0]:
+                return store
+        store.close()
+    raise WorkbenchError(
+        path or config.store_url.split("@")[-1],
+        "there are no pairs to label yet",
+        expected="the items that `pairs` writes (pairs.out), or items loaded from a file",
+        remedy="python -m annotate pairs CONFIG.yaml, or python -m annotate load CONFIG.yaml FILE",
     )
 
 
 def gold_item(record: Preference) -> Item:
-    """An item whose answer is known."""
+    """An item whose right answer is known."""
     size = max(1, round(record.strength)) if record.strength else 0
     first, responses = _answers(record)
     return Item(
@@ -60,23 +81,12 @@ def gold_item(record: Preference) -> Item:
 
 
 def item_to_relabel(record: Preference) -> Item:
-    """An ordinary item with the answers of a preference; what was preferred is left behind."""
+    """An ordinary item with the answers of a preference, without the preference itself."""
     return Item(id=f"relabel-{record.id}", group=record.group, prompt=record.prompt, responses=_answers(record)[1])
 
 
 def _answers(record: Preference) -> tuple[bool, tuple[Response, Response]]:
-    """Whether the chosen answer comes first, which is drawn by hash of the id, and both."""
+    """Whether the chosen answer comes first (drawn by a hash of the id), and both answers in order."""
     first = unit_hash(0, "gold", record.id) < 0.5
     texts = (record.chosen_text, record.rejected_text) if first else (record.rejected_text, record.chosen_text)
     return first, (Response(id="0", text=texts[0]), Response(id="1", text=texts[1]))
-
-
-def loaded_text(loaded: Loaded) -> str:
-    """What loading did, in a line."""
-    parts = [f"{loaded.new:,} new, {loaded.known:,} known"]
-    if loaded.identical:
-        parts.append(f"{loaded.identical:,} left out because their answers are the same text")
-    if loaded.duplicates and loaded.first_duplicate:
-        repeated, first = loaded.first_duplicate
-        parts.append(f"{loaded.duplicates:,} left out that repeat another item ({repeated!r} is {first!r})")
-    return "; ".join(parts)

@@ -1,8 +1,8 @@
-"""Priorities from a file: which items are handed out first, and which are asked about once more.
+"""Priorities from a file: which items are handed out first, and which are asked about again.
 
-One JSON object a line, as `python -m reward acquire` and `python -m reward explain --relabel` write them: `id` of an
-item, `priority` (higher ones first), and `again: true` for an item that is to get one judgement more than it has.
-Reading a file twice changes nothing more. Knows the store, no reward model.
+One JSON object per line, as `python -m reward acquire` and `python -m reward explain --relabel` write them: `id` of an
+item, `priority` (higher ones first), and `again: true` for an item that needs one more judgement than it has.
+Applying a file twice changes nothing more. Knows the store, no reward model.
 """
 
 import re
@@ -13,7 +13,7 @@ from workbench.data.files.row import Row
 from workbench.data.files.rows import read_rows
 
 _OF_A_RANKING = re.compile(r":\d+-\d+$")
-"""Ends the id of two answers of an item that has more than two."""
+"""The end of the id of a pair made from an item with more than two answers."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Priority:
     value: float
     again: bool
     prompt: str = ""
-    """What the item asks, where the file says it."""
+    """The item's prompt, if the file has it."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What reading a file of priorities did."""
+    """The result of applying a file of priorities."""
 
     items: int
-    """That have a new priority."""
+    """Items with a new priority."""
     again: int
-    """Of them, those that are asked about again."""
+    """Items among them that are asked about again."""
     missing: int
     """Lines whose item is not in the store."""
 
@@ -55,7 +55,7 @@ def read_priorities(path: str) -> list[Priority]:
 def apply_priorities(store: Store, path: str) -> Applied:
     """Give items the priorities of a file, and open those that are asked about again.
 
-    Two answers of a ranking are an item of their own where the store compares them so, else a part of the ranked item.
+    A pair from a ranking is looked up as its own item first, then as part of the item whose answers are ranked.
 
     Raises:
         WorkbenchError: the file is bad, or the store holds none of its items.

@@ -1,10 +1,10 @@
 """Judgements become preference records and demonstrations. Knows the store and the records, not the page.
 
-How several judgements become one label is `annotate.labels.resolve`'s. Exported are ordinary items (gold items and
-repeats check people, and are no data), of no campaign unless one is asked for, without those that somebody flagged.
-Removed annotators do not count. Ties are left out, or kept with strength 0 and weight 0 (`chosen` is then the answer
-that comes first by hash); both bad is left out, for neither answer should be learnt. All records of a prompt have one
-`group` and one `split`.
+`annotate.labels.resolve` turns several judgements into one label. The export holds ordinary items (gold items and
+repeats check people; they are not data) without a dropped flag, either outside campaigns or of one campaign. Removed
+annotators do not count. Ties are left out, or kept with strength 0 and weight 0 (`chosen` is then drawn by a hash).
+Items whose answers are both bad are left out, because neither answer should be learnt. All records of a prompt share
+one `group` and one `split`.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from annotate.labels.resolve import Label, Mode, resolve
+from annotate.config import ExportSection, needed
+from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect, strengths
 from annotate.store.database import Store
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
@@ -25,42 +26,24 @@ from workbench.data.readers import write_records
 from workbench.data.records import Demonstration, Message, Preference
 from workbench.run.errors import WorkbenchError
 
-Who = Literal["everyone", "people", "simulated"]
 EDITED = "edited by an annotator"
-"""The run of an improved answer."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What is exported, and how."""
-
-    who: Who = "everyone"
-    resolve: Mode = "majority"
-    heldout_share: float = 0.1
-    drop_ties: bool = True
-    drop_flags: Collection[str] = ("pii", "broken")
-    edits: bool = True
-    campaign: str | None = None
-    seed: int = 0
-    """Of the split, and of the order of ties."""
-    without: Collection[str] = ()
-    """Annotators left out."""
+"""Stands for the run of an improved answer."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds."""
+    """The records of an export."""
 
     preferences: list[Preference]
     """In the order of loading; those of improved answers last."""
     demonstrations: list[Demonstration]
     counts: dict[str, int]
-    """Comparisons by what became of them; `edited` pairs, `heldout` records, `judgements` used, and items `flagged`."""
+    """Comparisons by outcome; `edited` pairs, `heldout` records, `judgements` used, and items `flagged`."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the store holds, as far as the rules let it count."""
+    """The part of the store that the configuration counts."""
 
     items: list[StoredItem]
     responses: Mapping[int, list[StoredResponse]]
@@ -70,8 +53,8 @@ class Given:
     """Items left out because of a flag."""
 
 
-def gather(store: Store, rules: Rules) -> Given:
-    """Read the items, judgements and adjudications that count."""
+def gather(store: Store, section: ExportSection, *, without: Collection[str] = ()) -> Given:
+    """Read the items, judgements and adjudications that count; `without`: annotators to leave out."""
     with store.read() as transaction:
         items, responses = transaction.items(kind="ordinary"), transaction.all_responses()
         standing, rulings = list(transaction.current_judgements()), transaction.adjudications()
@@ -79,35 +62,35 @@ def gather(store: Store, rules: Rules) -> Given:
     counting = [
         judgement
         for judgement in standing
-        if (rules.who == "everyone" or judgement.simulated == (rules.who == "simulated"))
-        and judgement.annotator not in rules.without
+        if (section.who == "everyone" or judgement.simulated == (section.who == "simulated"))
+        and judgement.annotator not in without
     ]
-    # A flag warns whoever gave it and whoever's judgements are asked for.
-    warned = {judgement.item for judgement in standing if judgement.flag in rules.drop_flags} - adjudications.keys()
-    own = [item for item in items if item.campaign == rules.campaign]
+    # A flag counts whoever set it, even if that person's judgements do not.
+    warned = {judgement.item for judgement in standing if judgement.flag in section.drop_flags} - adjudications.keys()
+    own = [item for item in items if item.campaign == section.campaign]
     kept = [item for item in own if item.id not in warned]
     return Given(kept, responses, counting, adjudications, len(own) - len(kept))
 
 
-def preferences(store: Store, rules: Rules) -> Exported:
-    """All records, and how many comparisons became what."""
-    return made_of(gather(store, rules), rules)
+def preferences(store: Store, section: ExportSection) -> Exported:
+    """All records, with the number of comparisons by outcome."""
+    return made_of(gather(store, section), section)
 
 
-def made_of(given: Given, rules: Rules) -> Exported:
-    """The records of what the store holds."""
+def made_of(given: Given, section: ExportSection) -> Exported:
+    """The records of the given judgements."""
     votes = collect(given.items, given.responses, given.judgements)
-    labels = resolve(votes, given.adjudications, mode=rules.resolve)
+    labels = resolve(votes, given.adjudications, mode=section.resolve)
     counts: Counter[str] = Counter(exported=0, ties=0, both_bad=0, left_out=0, skipped=0, not_judged=0, edited=0)
     labelled = {label.comparison.item.id for label in labels}
     seen = {judgement.item for judgement in given.judgements}
     for item in given.items:
         if item.id not in labelled:
             counts["skipped" if item.id in seen else "not_judged"] += 1
-    records = list(_labelled(labels, given, rules, counts))
+    records = list(_labelled(labels, given, section, counts))
     edits = list(_edits(given))
-    if rules.edits:
-        improved = [pair for edit in edits for pair in _edited_pairs(edit, given.responses[edit.item.id], rules)]
+    if section.edits:
+        improved = [pair for edit in edits for pair in _edited_pairs(edit, given.responses[edit.item.id], section)]
         counts["edited"] = len(improved)
         records += improved
     counts["heldout"] = sum(record.split == "heldout" for record in records)
@@ -115,31 +98,33 @@ def made_of(given: Given, rules: Rules) -> Exported:
     return Exported(records, [_demonstration(edit) for edit in edits], dict(counts))
 
 
-def export(store: Store, out: Path, rules: Rules, *, demonstrations: Path | None = None) -> dict[str, int]:
-    """Write the records (each file atomic) and return the counts.
+def export(store: Store, section: ExportSection) -> dict[str, int]:
+    """Write the records to `section.out`, and improved answers to `section.demonstrations`; returns the counts.
 
     Raises:
-        WorkbenchError: nothing has been judged.
+        WorkbenchError: `export.out` is not set, or nothing has been judged.
     """
-    made = preferences(store, rules)
+    out = Path(needed("export.out", section.out))
+    made = preferences(store, section)
     if not made.preferences:
         raise WorkbenchError(
             store.place,
             f"has no comparison to export ({', '.join(f'{v} {k}' for k, v in made.counts.items())})",
-            expected=f"judgements by {rules.who}" + (f" in campaign {rules.campaign!r}" if rules.campaign else ""),
+            expected=f"judgements by {section.who}"
+            + (f" in campaign {section.campaign!r}" if section.campaign else ""),
             remedy="label some pairs first: python -m annotate serve CONFIG.yaml",
         )
     write_records(out, made.preferences, private=True)  # it names the annotators
-    if demonstrations is not None:
-        write_records(demonstrations, made.demonstrations)
+    if section.demonstrations:
+        write_records(Path(section.demonstrations), made.demonstrations)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     with store.write() as transaction:
-        transaction.add_event("exported", time.time(), out=str(out), sha256=digest, who=rules.who, **made.counts)
+        transaction.add_event("exported", time.time(), out=str(out), sha256=digest, who=section.who, **made.counts)
     return made.counts
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """What an export holds, for the terminal."""
+    """The counts of an export, for the terminal."""
     return (
         f"{counts['exported'] + counts['edited']:,} preferences ({counts['heldout']:,} held out, {counts['edited']:,} "
         f"of improved answers); left out: {counts['ties']:,} ties, {counts['both_bad']:,} both bad, "
@@ -151,23 +136,25 @@ def counts_text(counts: Mapping[str, int]) -> str:
 _OUTCOMES = {"decided": "exported", "tie": "ties", "both_bad": "both_bad", "left_out": "left_out"}
 
 
-def _labelled(labels: Sequence[Label], given: Given, rules: Rules, counts: Counter[str]) -> Iterator[Preference]:
+def _labelled(
+    labels: Sequence[Label], given: Given, section: ExportSection, counts: Counter[str]
+) -> Iterator[Preference]:
     for label in labels:
         answers = given.responses[label.comparison.item.id]
-        if label.outcome == "tie" and not rules.drop_ties:
+        if label.outcome == "tie" and not section.drop_ties:
             counts["exported"] += 1
-            yield _preference(label, answers, rules)
+            yield _preference(label, answers, section)
             continue
         counts[_OUTCOMES[label.outcome]] += 1
         if label.outcome == "decided":
-            yield _preference(label, answers, rules)
+            yield _preference(label, answers, section)
 
 
-def _preference(label: Label, answers: Sequence[StoredResponse], rules: Rules) -> Preference:
+def _preference(label: Label, answers: Sequence[StoredResponse], section: ExportSection) -> Preference:
     item, tie = label.comparison.item, label.outcome == "tie"
-    second = int(unit_hash(rules.seed, "tie", label.comparison.id) < 0.5) if tie else label.chosen
-    places = (label.comparison.first, label.comparison.second)
-    chosen, rejected = answers[places[second]], answers[places[1 - second]]
+    second = int(unit_hash(section.seed, "tie", label.comparison.id) < 0.5) if tie else label.chosen
+    positions = (label.comparison.first, label.comparison.second)
+    chosen, rejected = answers[positions[second]], answers[positions[1 - second]]
     return Preference(
         id=label.key,
         group=item.group_id,
@@ -183,7 +170,7 @@ def _preference(label: Label, answers: Sequence[StoredResponse], rules: Rules) -
         chosen_run=chosen.run,
         rejected_run=rejected.run,
         round=item.round,
-        split=_split(item, rules),
+        split=_split(item, section),
     )
 
 
@@ -191,8 +178,8 @@ def _prompt(item: StoredItem) -> tuple[Message, ...]:
     return tuple(Message(**message) for message in json.loads(item.prompt))
 
 
-def _split(item: StoredItem, rules: Rules) -> Literal["train", "heldout"]:
-    return "heldout" if unit_hash(rules.seed, "split", item.group_id) < rules.heldout_share else "train"
+def _split(item: StoredItem, section: ExportSection) -> Literal["train", "heldout"]:
+    return "heldout" if unit_hash(section.seed, "split", item.group_id) < section.heldout_share else "train"
 
 
 @dataclass(frozen=True)
@@ -220,8 +207,8 @@ def _edits(given: Given) -> Iterator[_Edit]:
             yield _Edit(item, judgement, position, text)
 
 
-def _edited_pairs(edit: _Edit, answers: Sequence[StoredResponse], rules: Rules) -> Iterator[Preference]:
-    """Improved > original; and improved > every answer that the same person did not find better than the original."""
+def _edited_pairs(edit: _Edit, answers: Sequence[StoredResponse], section: ExportSection) -> Iterator[Preference]:
+    """Improved > original; and improved > every answer that the same person did not prefer to the original."""
     pairs = [(i, j) for i in range(len(answers)) for j in range(i + 1, len(answers))]
     judgement = edit.judgement
     said = dict(strengths(judgement.choice, judgement.strength, judgement.ranking, pairs))
@@ -242,7 +229,7 @@ def _edited_pairs(edit: _Edit, answers: Sequence[StoredResponse], rules: Rules) 
             chosen_run=EDITED,
             rejected_run=answer.run,
             round=edit.item.round,
-            split=_split(edit.item, rules),
+            split=_split(edit.item, section),
         )
 
 

@@ -1,18 +1,17 @@
 """Several people's judgements of two answers become one label. Knows votes, not the store and not files.
 
-* `majority`: each judgement is a vote for one answer, a tie (or both bad) half a vote for either. The answer with more
-  votes is chosen; `probability` is its share of the votes, `weight` 1.
-* `dawid-skene`: the posterior of `annotate.statistics.quality.dawid_skene` over first better, tie, second better.
-  Chosen is the likelier side; `probability` is P(chosen) + P(tie)/2, the target of a soft label; `weight` is
-  |P(second) − P(first)|, 0 where nothing is known and 1 where all is certain. A tie is the
-  outcome where it is likeliest.
-* `single`: every judgement is a label of its own.
+* `majority`: each judgement is one vote for an answer; a tie (or both bad) is half a vote for each. The answer with
+  more votes is chosen; `probability` is its share of the votes, `weight` is 1.
+* `dawid-skene`: the posterior of `annotate.statistics.quality.dawid_skene` over first better, tie, second better. The
+  more probable side is chosen; `probability` is P(chosen) + P(tie)/2, the target of a soft label; `weight` is
+  |P(second) − P(first)|, from 0 (nothing is known) to 1 (certain). The outcome is a tie if a tie is most probable.
+* `single`: each judgement is a label of its own.
 
-The strength is the mean over the judgements for the chosen side, ties as 0: what the others say is in the probability.
-`dawid-skene` weights it by the annotators' informedness, so that nobody's blind "much better" counts.
+The strength is the mean over the judgements for the chosen side and the ties (as 0); opposing judgements lower only the
+probability. `dawid-skene` weights it by the annotators' informedness, so that a random "much better" counts little.
 
-In all of them a comparison that at least half of its annotators call both bad is resolved as both bad, and a tie has
-strength 0 and weight 0. A reviewer's adjudication replaces what the annotators said.
+In every mode, a comparison that at least half of its annotators call both bad is resolved as both bad, and a tie has
+strength 0 and weight 0. A reviewer's adjudication replaces the annotators' judgements.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,13 +20,13 @@ from typing import Literal
 
 import numpy as np
 
+from annotate.config import Mode
 from annotate.labels.votes import Comparison, Votes, decided
 from annotate.statistics.quality import DawidSkene, Floats, dawid_skene
 from annotate.store.statements import Adjudication
 
-Mode = Literal["majority", "dawid-skene", "single"]
 POOLING = 2.0
-"""Judgements a class that everybody together lend to each annotator, so that few judgements prove little."""
+"""Pseudo-judgements per class that each annotator gets from the pool of all, so that few judgements prove little."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,23 @@ class Label:
 
     comparison: Comparison
     outcome: Literal["decided", "tie", "both_bad", "left_out"]
-    """`left_out`: a reviewer said that it must not be learnt."""
+    """`left_out`: a reviewer ruled that it must not be learnt."""
     chosen: int
-    """0 the first of the comparison, 1 the second; means nothing where the outcome is not `decided`."""
+    """0 the first of the comparison, 1 the second; meaningless unless the outcome is `decided`."""
     strength: float
     """0 … 3."""
     probability: float
-    """That `chosen` is the better one, ties ½."""
+    """Probability that `chosen` is better; a tie counts ½."""
     weight: float
     """0 … 1."""
     annotators: tuple[str, ...]
-    """Whose judgements it rests on; for an adjudication, those whose judgements it replaced."""
+    """Annotators whose judgements it is based on; for an adjudication, those whose judgements it replaced."""
     agreement: float | None
     """Share of the votes for `chosen`, ties ½; None for fewer than two judgements."""
     resolution: str
     """The mode, or `adjudicated`."""
     key: str
-    """The comparison's id; with `single`, also the annotator's place."""
+    """The comparison's id; with `single`, followed by the number of the judgement."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class _Tally:
 
     comparison: Comparison
     codes: tuple[int, ...]
-    """Places of the annotators in `Votes.names`."""
+    """Indices of the annotators in `Votes.names`."""
     names: tuple[str, ...]
     strengths: tuple[int, ...]
     bad: tuple[bool, ...]
@@ -70,11 +69,11 @@ class _Tally:
         return sum(1.0 if s > 0 else 0.5 if s == 0 else 0.0 for s in self.strengths) / len(self.strengths)
 
     def strength(self, chosen: int, trust: Floats | None) -> float:
-        """Mean strength for the chosen side, ties as 0; weighted by how far each annotator is trusted."""
+        """Mean strength for the chosen side, ties as 0; weighted by the trust in each annotator."""
         sides = np.array(self.strengths) * (1 if chosen else -1)
         weights = np.ones(len(sides)) if trust is None else np.maximum(trust[list(self.codes)], 0.0)
         weights = np.where(sides >= 0, weights, 0.0)
-        if not weights.any():  # nobody on this side can be trusted: all say how far apart the two are
+        if not weights.any():  # nobody on this side can be trusted: use all judgements
             return float(np.abs(sides).mean())
         return min(float(np.average(sides, weights=weights)), float(sides.max()))  # rounding: 3 stays 3
 

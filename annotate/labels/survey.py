@@ -1,14 +1,15 @@
-"""Everything that a lead wants to know of a label store, read in one transaction: for the lead's page and `status`.
+"""The state of a label store, read in one transaction: for the lead's page and `status`.
 
-People and simulated annotators are surveyed apart. Progress, agreement and pace are of ordinary items outside
+People and simulated annotators are surveyed separately. Progress, agreement and pace cover ordinary items outside
 campaigns; an annotator's row counts gold items and repeats too.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from annotate.labels.export import Exported, Given, Rules, gather, made_of
+from annotate.config import ExportSection
+from annotate.labels.export import Exported, Given, gather, made_of
 from annotate.labels.quality_table import Row, annotator_rows
 from annotate.labels.votes import Votes, collect
 from annotate.statistics.agreement import Statistic, agreement
@@ -19,16 +20,16 @@ from annotate.store.statements import Adjudication, Annotator, CurrentJudgement,
 
 @dataclass(frozen=True)
 class Contested:
-    """An item on which its annotators differ, or that somebody flagged."""
+    """An item that its annotators disagree on, or that somebody flagged."""
 
     item: StoredItem
     responses: Sequence[StoredResponse]
     judgements: Sequence[CurrentJudgement]
     apart: int
-    """Largest difference of strength on one comparison, where both sides were preferred (2 … 6); 0: only flagged."""
+    """Largest difference in strength on one comparison for which both sides were preferred (2 … 6); 0: only flagged."""
     flags: tuple[str, ...]
     ruling: Adjudication | None
-    """What a reviewer decided."""
+    """The reviewer's ruling."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,16 @@ class Survey:
     wanted: int
     """Judgements wanted."""
     given: int
-    """Of these, judgements given; what an item has beyond its overlap is not counted."""
+    """Judgements given, without those beyond an item's overlap."""
     finished: int
-    """Items with all the judgements they need."""
+    """Items with all judgements that they need."""
     choices: Mapping[str, int]
-    """compared, ranked, ties, both_bad, skipped, and flagged items."""
+    """Judgements: compared, ranked, ties, both_bad, skipped; and flagged items."""
     agreement: Mapping[str, Statistic]
     rows: Sequence[Row]
     pace: Pace
     contested: Sequence[Contested]
-    """Most apart first."""
+    """Largest difference first."""
     adjudicated: int
     campaigns: Mapping[str, tuple[int, int]]
     """Judgements given and wanted by campaign."""
@@ -58,7 +59,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Contents:
-    """One reading of the store."""
+    """Content of the store, read in one transaction."""
 
     items: Sequence[StoredItem]
     responses: Mapping[int, Sequence[StoredResponse]]
@@ -72,7 +73,7 @@ def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -
 
     Args:
         now: seconds since 1970, for the forecast.
-        resamples: of the intervals of agreement; 0 gives none.
+        resamples: bootstrap resamples for the intervals of agreement; 0 gives no intervals.
     """
     with store.read() as transaction:
         every = _Contents(
@@ -148,7 +149,7 @@ def _contested(
 
 
 def _apart(votes: Votes) -> dict[int, int]:
-    """By item: the largest difference of strength on a comparison of which both sides were preferred."""
+    """By item: the largest difference in strength on a comparison for which both sides were preferred."""
     ends: dict[int, tuple[int, int]] = {}
     for index, strength in zip(votes.comparison.tolist(), votes.strength.tolist(), strict=True):
         low, high = ends.get(index, (0, 0))
@@ -189,10 +190,10 @@ class Impact:
     """Items that would have no judgement left."""
 
 
-def impact_of_removing(store: Store, name: str, rules: Rules) -> Impact:
+def impact_of_removing(store: Store, name: str, section: ExportSection) -> Impact:
     """Compare the export with and without an annotator."""
-    with_them, without = (gather(store, replace(rules, without=names)) for names in ((), (name,)))
-    before, after = made_of(with_them, rules), made_of(without, rules)
+    with_them, without = (gather(store, section, without=names) for names in ((), (name,)))
+    before, after = made_of(with_them, section), made_of(without, section)
     chosen_before, chosen_after = _chosen(before), _chosen(after)
     both = chosen_before.keys() & chosen_after.keys()
     return Impact(

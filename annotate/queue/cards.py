@@ -1,4 +1,4 @@
-"""What an annotator is asked, as the queue hands it out: texts in the order of the display, no sources."""
+"""The card that the queue hands to an annotator: texts in the order of the display, without their sources."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Card:
-    """What an annotator is asked: to compare two answers, or to rank more."""
+    """Two answers to compare, or more to rank."""
 
     item: int
     """Key of the item in the store."""
@@ -28,9 +28,9 @@ class Card:
     prompt: list[dict[str, str]]
     """Messages."""
     answers: tuple[Answer, ...]
-    """In the order of the display: left and right, or places 0, 1, 2 …"""
+    """In the order of the display: left and right, or from top to bottom."""
     previous: dict[str, Any] | None = None
-    """The earlier answer, as shown then (`annotate.queue.submission.as_shown`); None for a new card."""
+    """The earlier judgement (`annotate.queue.submission.as_shown`); None for a new card."""
 
     @property
     def left(self) -> Answer:
@@ -45,16 +45,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Nothing:
-    """There is no item for this annotator now."""
+    """Why there is no item for this annotator now."""
 
     why: Literal["paused", "no_items", "all_done", "for_others", "before_others"]
-    """A name and not a sentence: the page's texts have one for it (`nothing.…`).
+    """A key: the page's texts hold the sentence for it (`nothing.…`).
 
-    `for_others`: what is still open waits for others, because this annotator has judged or skipped it.
+    `for_others`: this annotator has judged or skipped every item that is still open.
     `before_others`: the last open items are leased to others.
     """
     count: int = 0
-    """Items: all that there are (`all_done`), or those that are open."""
+    """Number of items: all of them (`all_done`), or those still open."""
 
 
 def make_card(
@@ -64,7 +64,7 @@ def make_card(
     answers = tuple(
         Answer(responses[position].text, responses[position].ended) for position in order_of(given, len(responses))
     )
-    # A withdrawn answer stands one revision before its withdrawal.
+    # The withdrawal itself is a revision, so the withdrawn judgement is the one before it.
     revision = given.revision - 1 if given.state == "leased" else given.revision
     previous = None
     if revision > 0:
@@ -75,7 +75,7 @@ def make_card(
 
 
 def why_nothing(transaction: Transaction, who: Annotator) -> Nothing:
-    """Why this annotator is given nothing."""
+    """Why this annotator gets no item."""
     if not who.active:
         return Nothing("paused")
     count, _, _ = transaction.totals(simulated=who.simulated)

@@ -1,8 +1,7 @@
-"""The rules of the queue: who is given which item, and what becomes of an answer. Page, API and simulation use it.
+"""The rules of the queue: who is given which item, and how judgements are stored. Page, API and simulation use it.
 
-Each call is one transaction. A lease keeps an item for the annotator who opened it; what is judged plus what is
-leased never exceeds an item's overlap, and nobody is given an item again that they judged or skipped, except as a
-planted repeat.
+Each call is one transaction. A lease reserves an item for the annotator who opened it. Judgements plus leases never
+exceed an item's overlap, and nobody is given an item that they judged or skipped again, except as a planted repeat.
 """
 
 import json
@@ -11,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from annotate.config import QueueSection
 from annotate.queue.cards import Answer, Card, Nothing, make_card, why_nothing
-from annotate.queue.planting import Planting
 from annotate.queue.submission import Choice, Refused, Submission, check, check_key, in_own_order
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Assignment, GivenJudgement, StoredItem, Transaction
@@ -23,7 +22,6 @@ __all__ = [
     "Card",
     "Choice",
     "Nothing",
-    "Planting",
     "Progress",
     "Queue",
     "Refused",
@@ -33,27 +31,29 @@ __all__ = [
 
 _STATES = {"compared": "done", "ranked": "done", "both_bad": "done", "skipped": "skipped"}
 _PACE_OVER = 50
-"""Newest judgements over which an annotator's pace is taken."""
+"""Number of newest judgements that an annotator's pace is computed from."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """An answer is in the store."""
+    """What was stored for a submission."""
 
     item: int
     revision: int
     surplus: bool
-    """Kept, but beyond the item's overlap: the lease had run out and others judged it."""
+    """Stored, but beyond the item's overlap: the lease had expired and others judged the item."""
     repeated: bool
-    """This client key had been stored before; nothing was written now."""
+    """This client key was stored before; nothing was written now."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the annotator is."""
+    """An annotator's progress."""
 
     mine: int
+    """Items judged."""
     open_for_me: int
+    """Open items that this annotator has neither judged nor skipped."""
     seconds_each: float | None
     """Median time of the annotator's newest judgements; None without any."""
 
@@ -61,41 +61,32 @@ class Progress:
 class Queue:
     """The queue of one store."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        lease_seconds: float,
-        seed: int = 0,
-        planting: Planting | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.store, self.lease_seconds, self._seed, self._clock = store, lease_seconds, seed, clock
-        self._planting = planting or Planting()
+    def __init__(self, store: Store, section: QueueSection, *, clock: Callable[[], float] = time.time) -> None:
+        self.store, self.section, self._clock = store, section, clock
 
     def next(self, who: Annotator) -> Card | Nothing:
-        """The card to answer now: what the annotator has open, renewed; else a new one."""
+        """The card to answer now: the annotator's open one, its lease renewed, or else a new one."""
         return self._card_at(who, 0)
 
     def ahead(self, who: Annotator) -> Card | Nothing:
-        """The card that comes after the open one, leased already, so that it can be shown without waiting."""
+        """The card after the open one, leased in advance so that it can be shown without waiting."""
         return self._card_at(who, 1)
 
-    def _card_at(self, who: Annotator, place: int) -> Card | Nothing:
+    def _card_at(self, who: Annotator, index: int) -> Card | Nothing:
         now = self._clock()
         with self.store.write() as transaction:
             transaction.lock_annotator(who.id)
             live = transaction.live_leases_of(who.id, now)
             if live:
-                transaction.renew_leases(who.id, now, now + self.lease_seconds)
-            if len(live) > place:
-                item = transaction.item(live[place].item, simulated=who.simulated)
+                transaction.renew_leases(who.id, now, now + self.section.lease_seconds)
+            if len(live) > index:
+                item = transaction.item(live[index].item, simulated=who.simulated)
                 assert item is not None  # a foreign key
-                return make_card(transaction, who, item, live[place], transaction.responses(item.id))
+                return make_card(transaction, who, item, live[index], transaction.responses(item.id))
             open_item = transaction.open_item(who, now) if who.active else None
             if open_item is None:
                 return why_nothing(transaction, who)
-            item = self._planting.due(transaction, who, now) or open_item
+            item = planted_item(transaction, who, self.section, now) or open_item
             responses = transaction.responses(item.id)
             given = self._lease(transaction, who, item, len(responses), now)
             return make_card(transaction, who, item, given, responses)
@@ -103,26 +94,26 @@ class Queue:
     def _lease(
         self, transaction: Transaction, who: Annotator, item: StoredItem, answers: int, now: float
     ) -> Assignment:
-        expires = now + self.lease_seconds
+        expires = now + self.section.lease_seconds
         given = transaction.assignment(item.id, who.id)
         if given is not None:
             renewed = given._replace(leased_at=now, expires_at=expires)
             transaction.put_assignment(renewed)
             return renewed
-        order, swapped = None, False
+        order, swapped, seed = None, False, self.section.seed
         if answers == 2:
-            swapped = unit_hash(self._seed, "sides", item.item_id, who.name) < 0.5
+            swapped = unit_hash(seed, "sides", item.item_id, who.name) < 0.5
         else:
-            keys = [unit_hash(self._seed, "sides", item.item_id, who.name, str(place)) for place in range(answers)]
+            keys = [unit_hash(seed, "sides", item.item_id, who.name, str(position)) for position in range(answers)]
             order = json.dumps(sorted(range(answers), key=keys.__getitem__))
         transaction.add_lease(item.id, who, swapped=swapped, display_order=order, now=now, expires=expires)
         return Assignment(0, item.id, "leased", swapped, now, expires, 0, False, order)
 
     def submit(self, who: Annotator, submission: Submission) -> Saved:
-        """Store an answer; the same `client_key` again changes nothing.
+        """Store a judgement; the same `client_key` again changes nothing.
 
         Raises:
-            Refused: the item was never given to this annotator, the key is somebody else's, or a bad value.
+            Refused: the item was never given to this annotator, the key is somebody else's, or a value is bad.
         """
         check_key(submission.client_key)
         now = self._clock()
@@ -154,7 +145,7 @@ class Queue:
     def _after(
         self, transaction: Transaction, who: Annotator, given: Assignment, choice: str, now: float
     ) -> Assignment:
-        """The assignment as it stands once the answer is in."""
+        """The assignment after the judgement."""
         state, surplus = _STATES[choice], given.surplus
         held = given.state == "done" or (given.state == "leased" and given.expires_at > now)
         if state == "done" and not held:
@@ -162,7 +153,7 @@ class Queue:
         return given._replace(state=state, revision=given.revision + 1, surplus=surplus)
 
     def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
-        """Whether an item that this annotator does not hold takes another judgement. Planted ones always do."""
+        """Whether an item that this annotator does not hold takes another judgement. Planted items always do."""
         transaction.lock_item(item_pk)
         item = transaction.item(item_pk, simulated=who.simulated)
         assert item is not None
@@ -170,9 +161,9 @@ class Queue:
         return item.kind != "ordinary" or item.done + leases < item.overlap
 
     def undo(self, who: Annotator, *, client_key: str) -> Card | None:
-        """Withdraw the annotator's last answer and give the card back; None where there is none.
+        """Withdraw the annotator's last judgement and return its card; None if there is none.
 
-        The same `client_key` again gives the same card back without withdrawing another answer.
+        The same `client_key` again returns the same card without withdrawing another judgement.
         """
         check_key(client_key)
         now = self._clock()
@@ -192,9 +183,9 @@ class Queue:
     def _withdraw(self, transaction: Transaction, who: Annotator, item_pk: int, client_key: str, now: float) -> None:
         given = transaction.assignment(item_pk, who.id)
         assert given is not None
-        # A surplus or skipped item that others have taken is given back without a lease: it must not be kept from them.
+        # A surplus or skipped item that others have taken gets no lease: it must not be taken away from them.
         keeps = _counts(given) or self._has_room(transaction, who, item_pk, now)
-        expires = now + self.lease_seconds if keeps else now
+        expires = now + self.section.lease_seconds if keeps else now
         reopened = given._replace(state="leased", leased_at=now, expires_at=expires, revision=given.revision + 1)
         transaction.add_judgement(
             item=item_pk,
@@ -217,7 +208,7 @@ class Queue:
             return transaction.history(who.id, limit=limit, before=before)
 
     def again(self, who: Annotator, item_pk: int) -> Card:
-        """The card of an item that this annotator has been given, with their answer: to look at it, or to change it.
+        """The card of an item that this annotator was given, with their judgement: to see it or to change it.
 
         Raises:
             Refused: it was never given to them.
@@ -228,12 +219,34 @@ class Queue:
             return _card_of(transaction, who, item_pk)
 
     def progress(self, who: Annotator) -> Progress:
-        """How far the annotator is."""
+        """The annotator's progress."""
         with self.store.read() as transaction:
             unfinished, had = transaction.open_items(who)
             seconds = transaction.recent_seconds(who.id, _PACE_OVER)
             pace = statistics.median(seconds) if seconds else None
             return Progress(transaction.judged_by(who.id), unfinished - had, pace)
+
+
+def planted_item(transaction: Transaction, who: Annotator, section: QueueSection, now: float) -> StoredItem | None:
+    """The gold item or repeat that this annotator gets now instead of an ordinary item, if any.
+
+    Simulated annotators get none: they are consistent, and their reliability is known.
+    """
+    if who.simulated or not (section.gold_share or section.repeat_share):
+        return None
+    lapsed = transaction.planted_lapsed(who, now)
+    if lapsed is not None:
+        return transaction.item(lapsed, simulated=False)
+    turn = str(transaction.given_to(who.id))
+    draw = unit_hash(section.seed, "planted", who.name, turn)
+    which = unit_hash(section.seed, "which", who.name, turn)
+    if draw < section.gold_share:
+        gold = transaction.gold_items(who)
+        return transaction.item(gold[int(which * len(gold))], simulated=False) if gold else None
+    if draw < section.gold_share + section.repeat_share:
+        judged = transaction.repeatable(who, section.repeat_after)
+        return transaction.copy_as_repeat(judged[int(which * len(judged))], who, now) if judged else None
+    return None
 
 
 def _counts(given: Assignment) -> int:

@@ -1,14 +1,14 @@
-"""An answer on its way into the store: what it may hold, and from the order of the display to the item's own."""
+"""What a submission may contain, and its conversion from the order of the display to the item's own order."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from annotate.config import Flag
 from annotate.store.statements import Assignment
 
 Choice = Literal["compared", "ranked", "both_bad", "skipped"]
-Flag = Literal["pii", "unsafe", "broken"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 FLAGS: tuple[str, ...] = get_args(Flag)
 
@@ -19,9 +19,9 @@ MOST_DIMENSIONS = 16
 
 
 class Refused(Exception):
-    """An answer that cannot be taken: not this annotator's item, or a value out of range.
+    """A submission that is not accepted: not this annotator's item, or a value out of range.
 
-    `why` is a name and not a sentence: the page's texts have one for it (`refused.…`), into which the values go.
+    `why` is a key: the page's texts hold the sentence for it (`refused.…`), which the values are inserted into.
     """
 
     def __init__(self, why: str, **values: object) -> None:
@@ -31,37 +31,37 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Submission:
-    """An answer as the annotator gave it: everything in the order in which the answers stood before them."""
+    """A judgement as the annotator gave it: everything in the order in which the answers were shown."""
 
     item: int
     """Key of the item in the store (`Card.item`)."""
     choice: Choice
     client_key: str
-    """8 to 64 characters, new for each answer: sent again, it counts once."""
+    """8 to 64 characters, new for each judgement; sent again, it counts once."""
     strength: int | None = None
     """With `compared`: -3 (left much better) … 0 (equal) … 3 (right much better)."""
     ranking: tuple[int, ...] | None = None
-    """With `ranked`: a rank for each answer; 1 is best, equal answers share a rank."""
+    """With `ranked`: a rank per answer; 1 is best, equal answers share a rank."""
     rubric: Mapping[str, int] | None = None
-    """Of two answers, by dimension: -3 (left much better) … 3 (right much better)."""
+    """For two answers, by dimension: -3 (left much better) … 3 (right much better)."""
     flag: Flag | None = None
     comment: str | None = None
     reason: str | None = None
     """With `skipped`."""
     edited_text: str | None = None
-    """A better version of the answer at `edited_response`; one that changes nothing is no edit."""
+    """An improved version of the answer at `edited_response`; an unchanged text is not an edit."""
     edited_response: int | None = None
-    """Place of the answer that was edited, 0 for the first shown."""
+    """Index of the edited answer in the order shown."""
     guidelines_version: str | None = None
     seconds: float | None = None
-    """The time that the answer took."""
+    """Time that the judgement took."""
 
 
 def check(submission: Submission, answers: int) -> None:
-    """Whether an answer to an item of so many answers makes sense.
+    """Check a submission for an item with this many answers.
 
     Raises:
-        Refused: it does not.
+        Refused: a value is missing, out of range or does not fit the item.
     """
     check_key(submission.client_key)
     if submission.choice not in CHOICES:
@@ -83,10 +83,10 @@ def check(submission: Submission, answers: int) -> None:
 
 
 def check_key(client_key: str) -> None:
-    """Whether a client's key has the right length.
+    """Check a client's key.
 
     Raises:
-        Refused: it has not.
+        Refused: it is too short or too long, or contains characters that cannot be stored.
     """
     if not 8 <= len(client_key) <= 64:
         raise Refused("key")
@@ -133,11 +133,11 @@ def _check_rubric(submission: Submission, answers: int) -> None:
 
 
 def _check_edit(submission: Submission, answers: int) -> None:
-    text, place = submission.edited_text, submission.edited_response
-    if (text is None) != (place is None):
+    text, index = submission.edited_text, submission.edited_response
+    if (text is None) != (index is None):
         raise Refused("edit")
-    if place is not None and not 0 <= place < answers:
-        raise Refused("edit_place", last=answers - 1, given=place)
+    if index is not None and not 0 <= index < answers:
+        raise Refused("edit_place", last=answers - 1, given=index)
     if text is not None and not text.strip():
         raise Refused("edit_empty")
 
@@ -159,7 +159,7 @@ def order_of(given: Assignment, answers: int) -> tuple[int, ...]:
 
 
 def in_own_order(submission: Submission, given: Assignment, texts: Sequence[str]) -> dict[str, Any]:
-    """The columns of a judgement: everything that depends on the sides in the order of the item's answers."""
+    """The columns of a judgement, converted to the order of the item's answers."""
     order = order_of(given, len(texts))
     sign = -1 if given.swapped else 1
     ranking = None
@@ -186,7 +186,7 @@ def in_own_order(submission: Submission, given: Assignment, texts: Sequence[str]
 
 
 def as_shown(judgement: Mapping[str, Any], given: Assignment, answers: int) -> dict[str, Any]:
-    """A stored judgement as its annotator gave it: `choice`, `strength`, and what else it holds."""
+    """A stored judgement as its annotator gave it: `choice`, `strength` and every other field that is set."""
     order = order_of(given, answers)
     sign = -1 if given.swapped else 1
     strength, edited = judgement["strength"], judgement["edited_response"]

@@ -1,22 +1,28 @@
-"""Live pairs: a worker samples new pairs from a run while people label. Talks to the page through the store alone.
+"""Live pairs: a worker samples new pairs from a run while people label. It shares only the store with the page.
 
-It samples when fewer judgements than `low` are left to give, and when the run has new weights (a checkpoint, or the
-finished adapter). Pairs of newer weights are handed out first. What it has done stands in the audit trail, so that a
-worker that was stopped goes on with the next prompts.
+It samples if fewer judgements than `follow.low` are left to give, or if the run has new weights (a checkpoint, or the
+finished adapter). Pairs of newer weights are handed out first. The worker's progress is in the audit trail, so that it
+resumes with the next prompts.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from annotate.intake.items import Intake, load_items
-from annotate.sampling.pairs import Counts, Recipe, Sampler, batch_of_pairs
+from annotate.config import AnnotateConfig
+from annotate.intake.items import load_items
+from annotate.sampling.pairs import Counts, Sampler, batch_of_pairs
 from annotate.sampling.sources import Source, newest
 from annotate.store.database import Store
+from workbench.data.embedded import resolve_data
+from workbench.data.readers import read_prompts
 from workbench.data.records import Prompt
 from workbench.run.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.model.generate import Sampled
 
 EVENT = "pairs followed"
 
@@ -25,22 +31,10 @@ class Exchangeable(Protocol):
     """A sampler whose weights can be exchanged (`annotate.sampling.answerer.Answerer`)."""
 
     def use(self, source: Source) -> None:
-        """Take these weights."""
+        """Use these weights from now on."""
 
-    __call__: Sampler
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When pairs are sampled, and how many."""
-
-    low: int
-    """Sample when fewer judgements are left to give."""
-    batch: int
-    """Prompts in one pass."""
-    poll_seconds: float
-    newer_first: float
-    """Priority by which pairs of newer weights stand before older ones."""
+    def __call__(self, prompts: Sequence[Prompt], **settings: Any) -> "Iterator[tuple[Prompt, list[Sampled]]]":
+        """Sample answers (`annotate.sampling.pairs.Sampler`)."""
 
 
 @dataclass(frozen=True)
@@ -56,115 +50,126 @@ class Pass:
     why: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Progress:
-    """Where the worker stands; read from the audit trail."""
+    """The worker's progress, as the audit trail holds it."""
 
     mark: str = ""
     generation: int = -1
     passes: int = 0
     place: int = 0
-    """How many prompts it has taken; they are taken in turn, again and again."""
+    """Prompts used so far; after the last prompt the worker starts again with the first."""
 
 
-def follow(
-    store: Store,
-    run: str,
-    prompts: Sequence[Prompt],
-    recipe: Recipe,
-    rules: Rules,
-    intake: Intake,
-    sampler: Callable[[], Exchangeable],
-    *,
-    passes: int = 0,
-    sleep: Callable[[float], None] = time.sleep,
-    report: Callable[[Pass], None] = lambda done: None,
-) -> int:
-    """Sample until interrupted, or `passes` times; returns how many pairs were added.
+def follow_run(config: AnnotateConfig, run: str, *, passes: int = 0) -> None:
+    """Add new pairs of a run to the store while people label, until interrupted."""
 
-    Args:
-        sampler: makes the sampler when it is first needed (it opens a model).
+    def opened() -> Exchangeable:
+        from annotate.sampling.answerer import Answerer  # imports torch
 
-    Raises:
-        WorkbenchError: there is no such run, or no prompt.
-    """
-    if not prompts:
-        raise WorkbenchError("pairs.prompts", "holds no prompt", expected="at least one")
-    progress, opened, added, done = _read(store, run), None, 0, 0
-    while not passes or done < passes:
-        source, why = _due(store, run, progress, rules)
-        if source is None:
-            sleep(rules.poll_seconds)
-            continue
-        opened = opened or sampler()
-        try:
-            mark, name = source.mark, source.name
-            opened.use(source)
-        except FileNotFoundError:
-            continue  # the run has just replaced this checkpoint by a newer one
-        if mark != progress.mark:
-            progress = replace(progress, mark=mark, generation=progress.generation + 1)
-        new = _pass(store, name, prompts, recipe, rules, intake, opened, progress)
-        progress.place, progress.passes = progress.place + rules.batch, progress.passes + 1
-        _note(store, run, progress)
-        added, done = added + new, done + 1
-        report(Pass(name, progress.generation, rules.batch, new, why))
-    return added
+        return Answerer()
 
+    def report(done: Pass) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {done.why}: {done.new:,} new pairs from {done.source}", flush=True)
 
-def _due(store: Store, run: str, progress: _Progress, rules: Rules) -> tuple[Source | None, str]:
-    """The weights to sample from now, and why; None: nothing is to be done."""
+    prompts = read_prompts(resolve_data(config.pairs.prompts), config.row_rules)[: config.pairs.number]
+    store = Store.open(config.store_url, say=print)
+    print(f"{store.place}: follows {run} (Ctrl-C stops it; sampled pairs are in the store)", flush=True)
     try:
-        source = newest(run)
-        if source is not None and source.mark != progress.mark:
-            return source, "new weights"
-    except FileNotFoundError:
-        return None, ""  # looked at while the run was replacing a checkpoint
-    left = judgements_left(store)
-    return (source, f"{left:,} judgements left") if source is not None and left < rules.low else (None, "")
+        Follower(store, run, prompts, config).follow(opened, passes=passes, report=report)
+    finally:
+        store.close()
+
+
+class Follower:
+    """Samples pairs of one run into one store."""
+
+    def __init__(self, store: Store, run: str, prompts: Sequence[Prompt], config: AnnotateConfig) -> None:
+        """`config`: the sections `pairs`, `follow` and `queue`.
+
+        Raises:
+            WorkbenchError: no prompt.
+        """
+        if not prompts:
+            raise WorkbenchError("pairs.prompts", "holds no prompt", expected="at least one")
+        self._store, self._run, self._prompts, self._config = store, run, prompts, config
+        self._progress = self._stored_progress()
+
+    def follow(
+        self,
+        sampler: Callable[[], Exchangeable],
+        *,
+        passes: int = 0,
+        sleep: Callable[[float], None] = time.sleep,
+        report: Callable[[Pass], None] = lambda done: None,
+    ) -> int:
+        """Sample until interrupted, or `passes` times; returns the number of pairs added.
+
+        Args:
+            sampler: makes the sampler when it is first needed (it opens a model).
+
+        Raises:
+            WorkbenchError: there is no such run.
+        """
+        opened, added, done = None, 0, 0
+        while not passes or done < passes:
+            source, why = self._due()
+            if source is None:
+                sleep(self._config.follow.poll_seconds)
+                continue
+            opened = opened or sampler()
+            try:
+                mark = source.mark
+                opened.use(source)
+            except FileNotFoundError:
+                continue  # the run has just replaced this checkpoint with a newer one
+            if mark != self._progress.mark:
+                self._progress = replace(self._progress, mark=mark, generation=self._progress.generation + 1)
+            new = self._sample(opened, source.name)
+            added, done = added + new, done + 1
+            report(Pass(source.name, self._progress.generation, self._config.follow.batch, new, why))
+        return added
+
+    def _due(self) -> tuple[Source | None, str]:
+        """The weights to sample from now, and why; None if nothing is to be done."""
+        try:
+            source = newest(self._run)
+            if source is not None and source.mark != self._progress.mark:
+                return source, "new weights"
+        except FileNotFoundError:
+            return None, ""  # the run was replacing a checkpoint at this moment
+        left = judgements_left(self._store)
+        low = left < self._config.follow.low
+        return (source, f"{left:,} judgements left") if source is not None and low else (None, "")
+
+    def _sample(self, sampler: Sampler, name: str) -> int:
+        """Add the pairs of the next prompts to the store; returns how many were new."""
+        pairs, queue, progress = self._config.pairs, self._config.queue, self._progress
+        count = min(self._config.follow.batch, len(self._prompts))
+        taken = [self._prompts[(progress.place + step) % len(self._prompts)] for step in range(count)]
+        changes = {"run": name, "round": pairs.round + progress.generation, "batch_size": count}
+        items = list(batch_of_pairs(taken, progress.place, pairs.model_copy(update=changes), sampler, Counts()))
+        priority = queue.priority + progress.generation * self._config.follow.newer_first
+        loaded = load_items(self._store, items, queue.model_copy(update={"priority": priority}), source=name)
+        place = progress.place + self._config.follow.batch
+        self._progress = replace(progress, place=place, passes=progress.passes + 1)
+        with self._store.write() as transaction:
+            transaction.add_event(EVENT, time.time(), run=self._key, **vars(self._progress))
+        return loaded.new
+
+    @property
+    def _key(self) -> str:
+        return str(Path(self._run).absolute())
+
+    def _stored_progress(self) -> _Progress:
+        with self._store.read() as transaction:
+            details = [event["detail"] for event in transaction.events() if event["kind"] == EVENT]
+        own = [detail for detail in details if detail["run"] == self._key]
+        return _Progress(**{name: own[-1][name] for name in _Progress.__dataclass_fields__}) if own else _Progress()
 
 
 def judgements_left(store: Store) -> int:
-    """How many judgements people can still give to ordinary items outside campaigns."""
+    """Judgements that people can still give to ordinary items outside campaigns."""
     with store.read() as transaction:
         items = transaction.items(kind="ordinary")
     return sum(max(item.overlap - item.done, 0) for item in items if item.campaign is None)
-
-
-def _pass(
-    store: Store,
-    name: str,
-    prompts: Sequence[Prompt],
-    recipe: Recipe,
-    rules: Rules,
-    intake: Intake,
-    sampler: Sampler,
-    progress: _Progress,
-) -> int:
-    count = min(rules.batch, len(prompts))
-    taken = [prompts[(progress.place + step) % len(prompts)] for step in range(count)]
-    own = replace(recipe, run=name, round=recipe.round + progress.generation, batch_size=count)
-    items = list(batch_of_pairs(taken, progress.place, own, sampler, Counts()))
-    loaded = load_items(
-        store,
-        items,
-        overlap=intake.overlap,
-        overlap_share=intake.overlap_share,
-        priority=intake.priority + progress.generation * rules.newer_first,
-        seed=intake.seed,
-        place=name,
-    )
-    return loaded.new
-
-
-def _read(store: Store, run: str) -> _Progress:
-    key = str(Path(run).absolute())
-    with store.read() as transaction:
-        details = [event["detail"] for event in transaction.events() if event["kind"] == EVENT]
-    own = [detail for detail in details if detail["run"] == key]
-    return _Progress(**{name: own[-1][name] for name in _Progress.__dataclass_fields__}) if own else _Progress()
-
-
-def _note(store: Store, run: str, progress: _Progress) -> None:
-    with store.write() as transaction:
-        transaction.add_event(EVENT, time.time(), run=str(Path(run).absolute()), **vars(progress))

@@ -1,7 +1,7 @@
-"""Sample answers from a run and make items of them: different texts, several temperatures, one pair an item.
+"""Sample answers from a run and make items of them: different texts, several temperatures, one pair per item.
 
-Works batch by batch and keeps each finished batch beside the output, so that a run that was killed goes on where it
-was and ends with the same file. The model is opened only when there is something to sample.
+Each finished batch is stored next to the output, so that a run that was killed resumes and ends with the same file. The
+model is opened only if there is something to sample.
 """
 
 import hashlib
@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from annotate.config import AnnotateConfig, PairsSection, needed
 from annotate.intake.items import fingerprint
-from workbench.data.readers import write_records
+from workbench.data.embedded import resolve_data
+from workbench.data.readers import read_prompts, write_records
 from workbench.data.records import Item, Prompt, Response
 from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
+from workbench.run.out_of_memory import memory_hint
 from workbench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -29,41 +32,43 @@ Sampler = Callable[..., Iterator[tuple[Prompt, list["Sampled"]]]]
 
 @dataclass
 class Counts:
-    """What became of the prompts."""
+    """Numbers of prompts and answers."""
 
     prompts: int = 0
     items: int = 0
     sampled: int = 0
     """Answers sampled."""
     identical: int = 0
-    """Of them, those that repeated another answer to the same prompt."""
+    """Answers that repeated another answer to the same prompt."""
     resampled: int = 0
-    """Prompts that needed another pass."""
+    """Prompts that were sampled again."""
     dropped: int = 0
     """Prompts whose answers were all the same in every pass."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that the items depend on."""
-
-    run: str
-    temperatures: tuple[float, ...]
-    responses_per_prompt: int
-    max_new_tokens: int
-    batch_size: int
-    tries: int
-    round: int
-    seed: int
+@memory_hint("while sampling pairs", "a smaller pairs.batch_size or pairs.max_new_tokens")
+def sample_pairs(config: AnnotateConfig) -> None:
+    """Write pairs to label to `pairs.out`."""
+    section, out = config.pairs, Path(needed("pairs.out", config.pairs.out))
+    prompts = read_prompts(resolve_data(section.prompts), config.row_rules)[: section.number]
+    sampler = sampler_of_run(needed("pairs.run", section.run), prompts, section.max_new_tokens)
+    counts = make_pairs(prompts, out, section, sampler)
+    if counts.prompts < section.number:
+        print(f"{section.prompts} holds {counts.prompts:,} prompts, not {section.number:,}: all were used")
+    print(
+        f"{out}: {counts.items:,} pairs from {counts.prompts:,} prompts and {counts.sampled:,} answers; "
+        f"{counts.identical:,} answers repeated another, {counts.resampled:,} prompts were sampled again, "
+        f"{counts.dropped:,} dropped because all their answers were the same"
+    )
 
 
 def sampler_of_run(run: str, every: Sequence[Prompt] = (), max_new_tokens: int = 0) -> Sampler:
-    """Sample from a finished run, which is opened at the first call and kept.
+    """A sampler of a finished run, which is opened at the first call and kept.
 
     Args:
         run: its folder.
-        every: the prompts that will be answered; the answers to all of them are checked to fit before the first.
-        max_new_tokens: of an answer, at most.
+        every: all prompts that will be answered; before the first, each is checked to leave room for its answer.
+        max_new_tokens: tokens of an answer, at most.
     """
     opened: list[Any] = []
 
@@ -81,7 +86,7 @@ def sampler_of_run(run: str, every: Sequence[Prompt] = (), max_new_tokens: int =
     return sampler
 
 
-def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sampler) -> Counts:
+def make_pairs(prompts: Sequence[Prompt], out: Path, section: PairsSection, sampler: Sampler) -> Counts:
     """Write items for these prompts to `out` (atomic); returns the counts.
 
     Raises:
@@ -89,18 +94,18 @@ def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sa
     """
     if not prompts:
         raise WorkbenchError("pairs.prompts", "holds no prompt", expected="at least one")
-    partial = Partial(out, recipe, prompts)
+    partial = Partial(out, section, prompts)
     counts, items = Counts(**partial.counts), list(partial.items)
     with progress(total=len(prompts), description="pairs", unit="prompt", initial=counts.prompts) as bar:
-        for start in range(counts.prompts, len(prompts), recipe.batch_size):
-            batch = prompts[start : start + recipe.batch_size]
-            made = list(batch_of_pairs(batch, start, recipe, sampler, counts))
+        for start in range(counts.prompts, len(prompts), section.batch_size):
+            batch = prompts[start : start + section.batch_size]
+            made = list(batch_of_pairs(batch, start, section, sampler, counts))
             items += made
             partial.append(made, counts)
             bar.update(len(batch))
     if not items:
         raise WorkbenchError(
-            recipe.run,
+            needed("pairs.run", section.run),
             f"gave the same answers to each of {counts.prompts} prompts",
             expected="different answers to compare",
             remedy="raise pairs.temperatures or pairs.tries",
@@ -111,20 +116,21 @@ def make_pairs(prompts: Sequence[Prompt], out: Path, recipe: Recipe, sampler: Sa
 
 
 def batch_of_pairs(
-    prompts: Sequence[Prompt], start: int, recipe: Recipe, sampler: Sampler, counts: Counts
+    prompts: Sequence[Prompt], start: int, section: PairsSection, sampler: Sampler, counts: Counts
 ) -> Iterator[Item]:
-    """Items of one batch of prompts; `start`, the place of its first prompt, gives the seed."""
+    """Items of one batch of prompts; the index of its first prompt, `start`, determines the seed."""
+    run = needed("pairs.run", section.run)
     answers: dict[str, dict[str, Sampled]] = {prompt.id: {} for prompt in prompts}
     waiting = list(prompts)
-    for attempt in range(recipe.tries):
+    for attempt in range(section.tries):
         counts.resampled += len(waiting) if attempt else 0
-        seed = _seed(recipe.seed, start, attempt)
+        seed = _seed(section.seed, start, attempt)
         sampled = sampler(
             waiting,
-            temperatures=recipe.temperatures,
-            responses_per_prompt=recipe.responses_per_prompt,
-            max_new_tokens=recipe.max_new_tokens,
-            batch_size=recipe.batch_size,
+            temperatures=section.temperatures,
+            responses_per_prompt=section.responses_per_prompt,
+            max_new_tokens=section.max_new_tokens,
+            batch_size=section.batch_size,
             seed=seed,
         )
         for prompt, texts in sampled:
@@ -132,30 +138,30 @@ def batch_of_pairs(
                 counts.sampled += 1
                 counts.identical += answer.text in answers[prompt.id]
                 answers[prompt.id].setdefault(answer.text, answer)
-        waiting = [prompt for prompt in waiting if len(answers[prompt.id]) < recipe.responses_per_prompt]
+        waiting = [prompt for prompt in waiting if len(answers[prompt.id]) < section.responses_per_prompt]
         if not waiting:
             break
     counts.prompts += len(prompts)
     for prompt in prompts:
-        different = list(answers[prompt.id].values())[: recipe.responses_per_prompt]
+        different = list(answers[prompt.id].values())[: section.responses_per_prompt]
         counts.dropped += len(different) < 2
         for first, second in itertools.combinations(different, 2):
             counts.items += 1
-            yield _item(prompt, (first, second), recipe)
+            yield _item(prompt, (first, second), run, section)
 
 
-def _item(prompt: Prompt, answers: Sequence["Sampled"], recipe: Recipe) -> Item:
+def _item(prompt: Prompt, answers: Sequence["Sampled"], run: str, section: PairsSection) -> Item:
     item_id = f"{prompt.id}-{fingerprint(prompt.prompt, [answer.text for answer in answers])[:10]}"
     return Item(
         id=item_id,
         group=prompt.id,
         prompt=prompt.prompt,
-        round=recipe.round,
+        round=section.round,
         responses=tuple(
             Response(
                 id=f"{item_id}-{position}",
                 text=answer.text,
-                run=recipe.run,
+                run=run,
                 temperature=answer.temperature,
                 ended=answer.ended,
             )
@@ -165,18 +171,19 @@ def _item(prompt: Prompt, answers: Sequence["Sampled"], recipe: Recipe) -> Item:
 
 
 def _seed(seed: int, start: int, attempt: int) -> int:
-    """A seed of its own for each pass over each batch (31 bits)."""
+    """A different seed per attempt and batch (31 bits)."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{start}/{attempt}".encode()).digest()[:4], "big") >> 1
 
 
 class Partial:
-    """The finished batches of an unfinished output: a line each, valid for one recipe and one list of prompts."""
+    """The finished batches of an unfinished output, one per line; valid for one section and one list of prompts."""
 
-    def __init__(self, out: Path, recipe: Recipe, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, out: Path, section: PairsSection, prompts: Sequence[Prompt]) -> None:
         self.path = out.with_name(out.name + ".partial")
         self.items: list[Item] = []
         self.counts: dict[str, int] = {}
-        digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
+        recipe = section.model_dump(mode="json", exclude={"prompts", "out", "number"})
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
         for prompt in prompts:
             digest.update(prompt.model_dump_json().encode())
         self._key = digest.hexdigest()
@@ -188,7 +195,7 @@ class Partial:
             self._write({"recipe": self._key})
 
     def _read(self) -> int:
-        """Take in the batches that were written whole; returns how many bytes of the file are good."""
+        """Read the batches that were written completely; returns the number of valid bytes of the file."""
         good = 0
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
         for number, line in enumerate(lines):
@@ -205,7 +212,7 @@ class Partial:
         return good
 
     def append(self, items: Sequence[Item], counts: Counts) -> None:
-        """Keep a finished batch."""
+        """Store a finished batch."""
         self._write({"counts": asdict(counts), "items": [item.model_dump(mode="json") for item in items]})
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -213,5 +220,5 @@ class Partial:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def remove(self) -> None:
-        """The output is complete."""
+        """Delete the file: the output is complete."""
         self.path.unlink(missing_ok=True)

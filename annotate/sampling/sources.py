@@ -1,4 +1,4 @@
-"""Where answers come from: a finished run, an adapter or checkpoint inside one. Knows folders, opens no model."""
+"""Where answers come from: a finished run, or an adapter or checkpoint inside one. Opens no model."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 ADAPTER = "adapter_model.safetensors"
-STATE = "state.pt"
-"""What a checkpoint of ppo holds: the adapters of policy and value, among other things."""
 
 
 @dataclass(frozen=True)
@@ -18,64 +16,69 @@ class Source:
     """Weights of one policy."""
 
     run: RunFolder
-    """Whose base, and whose shape of adapter."""
-    weights: Path
-    """A peft adapter file, or the state of a ppo checkpoint."""
+    """The run that they belong to; it names the base."""
+    adapter: Path
+    """A folder in peft's format."""
+
+    @property
+    def weights(self) -> Path:
+        """The file of the adapter's weights."""
+        return self.adapter / ADAPTER
 
     @property
     def name(self) -> str:
-        """The run, or the folder of the weights within it."""
-        finished = self.weights.parent == self.run.adapter
-        return str(self.run.path if finished else self.weights.parent)
+        """The run or the checkpoint."""
+        return str(self.adapter.parent if self.adapter.name == "adapter" else self.adapter)
 
     @property
     def mark(self) -> str:
-        """Changes when other weights take the place of these."""
+        """A hash that changes when the weights are replaced."""
         found = self.weights.stat()
         seen = f"{self.weights}\x1f{found.st_mtime_ns}\x1f{found.st_size}\x1f{found.st_ino}"
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
-def locate(place: str | Path) -> Source:
+def locate(folder: str | Path) -> Source:
     """The policy of a finished run, or of an adapter folder or checkpoint inside a run.
 
     Raises:
-        WorkbenchError: nothing is there, or it lies in no run (then its base is not known).
+        WorkbenchError: there is no adapter, or the folder is not inside a run, so that the base is unknown.
     """
-    path = Path(place)
+    path = Path(folder)
     if (path / "run.json").is_file():
         run = RunFolder.open(path).require_finished()
-        return Source(run, _weights(run.adapter))
+        return Source(run, _adapter_in(run.adapter))
     run_path = next((parent for parent in path.absolute().parents if (parent / "run.json").is_file()), None)
     if run_path is None:
         raise WorkbenchError(
             path,
-            "is no run, and lies in no run folder",
+            "is not a run folder, nor inside one",
             expected="a run folder (with run.json), or an adapter or checkpoint folder inside one",
             remedy="give the folder that sft or ppo wrote",
         )
-    return Source(RunFolder.open(run_path), _weights(path))
+    return Source(RunFolder.open(run_path), _adapter_in(path))
 
 
-def newest(place: str | Path) -> Source | None:
-    """The newest weights of a run that may still be training: its adapter, else its newest checkpoint, else None.
+def newest(run_folder: str | Path) -> Source | None:
+    """The newest weights of a run that may still be training: its adapter, or else its newest checkpoint, if any.
 
     Raises:
         WorkbenchError: there is no run.
     """
-    run = RunFolder.open(place)
+    run = RunFolder.open(run_folder)
     if run.finished:
-        return Source(run, _weights(run.adapter))
+        return Source(run, _adapter_in(run.adapter))
     checkpoint = latest_checkpoint(run.checkpoints)
-    return None if checkpoint is None else Source(run, _weights(checkpoint))
+    return None if checkpoint is None else Source(run, _adapter_in(checkpoint))
 
 
-def _weights(folder: Path) -> Path:
-    for name in (ADAPTER, STATE):
-        if (folder / name).is_file():
-            return folder / name
+def _adapter_in(folder: Path) -> Path:
+    """The adapter folder: the folder itself (sft writes its checkpoints so), or `adapter/` in it (ppo does)."""
+    for adapter in (folder, folder / "adapter"):
+        if (adapter / ADAPTER).is_file():
+            return adapter
     raise WorkbenchError(
         folder,
-        f"holds no adapter ({ADAPTER}) and no checkpoint of ppo ({STATE})",
+        f"holds no adapter ({ADAPTER}), nor does its folder adapter/",
         expected="the adapter/ folder of a run, or one of its checkpoints",
     )

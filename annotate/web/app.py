@@ -12,8 +12,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from annotate.intake.items import Intake
-from annotate.labels.export import Rules
+from annotate.config import ExportSection
 from annotate.people.access import Access
 from annotate.people.accounts import has_accounts
 from annotate.queue.rules import Queue
@@ -45,8 +44,7 @@ def create_app(
     session_days: int = 14,
     host: str = "127.0.0.1",
     port: int = 7860,
-    intake: Intake | None = None,
-    rules: Rules | None = None,
+    export: ExportSection | None = None,
     reward: RewardFiles | None = None,
     key: str | None = None,
 ) -> FastAPI:
@@ -58,10 +56,10 @@ def create_app(
     entrance = Entrance(access, contents, page=PATH + "/", assets=_assets(), https=https)
     app.include_router(login_routes(store, entrance))
     app.include_router(api_routes(queue, access, Texts(contents.language)))
-    app.include_router(manage_routes(store, access, intake or Intake()))
-    app.include_router(export_routes(store, access, rules or Rules()))
+    app.include_router(manage_routes(store, access, queue.section))
+    app.include_router(export_routes(store, access, export or ExportSection()))
     app.include_router(page_routes(contents, access))
-    pages = LeadPages(store, access, contents, rules or Rules(), reward or RewardFiles())
+    pages = LeadPages(store, access, contents, export or ExportSection(), reward or RewardFiles())
     app.include_router(lead_routes(pages))
     app.include_router(people_routes(pages))
     app.mount(_assets(), StaticFiles(directory=ASSETS))

@@ -3,27 +3,26 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from annotate.labels.export import Rules, Who, preferences
+from annotate.config import ExportSection, Mode, Who
+from annotate.labels.export import preferences
 from annotate.labels.raw_export import note_export, raw_judgements
-from annotate.labels.resolve import Mode
 from annotate.people.access import IN_OPENAPI, Access
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 
 
-def export_routes(store: Store, access: Access, rules: Rules) -> APIRouter:
-    """The routes; `rules` are those of the configuration, which a request may change."""
+def export_routes(store: Store, access: Access, section: ExportSection) -> APIRouter:
+    """The routes; a request may change the values of the configuration `section`."""
     router = APIRouter(prefix="/api/v1/export", tags=["lead"], dependencies=IN_OPENAPI)
     Reviewer = Annotated[Annotator, Depends(access.role("reviewer"))]
-    Asked = Annotated[Rules, Depends(_asked(rules))]
+    Asked = Annotated[ExportSection, Depends(_asked(section))]
 
-    def noted(account: Annotator, what: str, asked: Rules, count: int) -> None:
+    def noted(account: Annotator, what: str, asked: ExportSection, count: int) -> None:
         with store.write() as transaction:
             detail = {"what": what, "resolve": asked.resolve, "who": asked.who, "records": count}
             transaction.add_event("exported", time.time(), account.id, **detail)
@@ -51,17 +50,18 @@ def export_routes(store: Store, access: Access, rules: Rules) -> APIRouter:
     return router
 
 
-def _asked(rules: Rules) -> Callable[..., Rules]:
+def _asked(section: ExportSection) -> Callable[..., ExportSection]:
     """A dependency of routes: what a request asks for; what it leaves open is as in the configuration."""
 
     def asked(
-        resolve: Mode = rules.resolve,
-        who: Who = rules.who,
-        ties: bool = not rules.drop_ties,
-        edits: bool = rules.edits,
-        campaign: Annotated[str | None, Query(max_length=200)] = rules.campaign,
-    ) -> Rules:
-        return replace(rules, resolve=resolve, who=who, drop_ties=not ties, edits=edits, campaign=campaign)
+        resolve: Mode = section.resolve,
+        who: Who = section.who,
+        ties: bool = not section.drop_ties,
+        edits: bool = section.edits,
+        campaign: Annotated[str | None, Query(max_length=200)] = section.campaign,
+    ) -> ExportSection:
+        changes = {"resolve": resolve, "who": who, "drop_ties": not ties, "edits": edits, "campaign": campaign}
+        return section.model_copy(update=changes)
 
     return asked
 

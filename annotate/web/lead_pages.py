@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from annotate.campaign.report import Report
-from annotate.labels.export import Rules
+from annotate.config import ExportSection
 from annotate.labels.status import number
 from annotate.labels.survey import Survey, survey
 from annotate.people.access import Access
@@ -65,8 +65,10 @@ class Surveys:
 class LeadPages:
     """Who may see what, and the templates."""
 
-    def __init__(self, store: Store, access: Access, contents: PageContents, rules: Rules, reward: RewardFiles) -> None:
-        self.store, self.access, self.rules, self.reward = store, access, rules, reward
+    def __init__(
+        self, store: Store, access: Access, contents: PageContents, export: ExportSection, reward: RewardFiles
+    ) -> None:
+        self.store, self.access, self.export, self.reward = store, access, export, reward
         self.surveys = Surveys(store)
         self.texts = Texts(contents.language)
         self._title = contents.title

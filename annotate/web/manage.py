@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from annotate.intake.items import Intake
+from annotate.config import QueueSection
 from annotate.intake.load import load_file
 from annotate.people.access import IN_OPENAPI, Access, bearer
 from annotate.people.accounts import Role, State, add_account, look_up, set_password, set_role, set_state
@@ -51,16 +51,16 @@ class NewToken(_Body):
     """How long it is valid; without, until it is ended."""
 
 
-def manage_routes(store: Store, access: Access, intake: Intake) -> APIRouter:
+def manage_routes(store: Store, access: Access, queue: QueueSection) -> APIRouter:
     """The routes of reviewers and administrators, and of one's own tokens."""
     router = APIRouter(prefix="/api/v1", dependencies=IN_OPENAPI)
-    _items(router, store, access, intake)
+    _items(router, store, access, queue)
     _people(router, store, access)
     _tokens(router, store, access)
     return router
 
 
-def _items(router: APIRouter, store: Store, access: Access, intake: Intake) -> None:
+def _items(router: APIRouter, store: Store, access: Access, queue: QueueSection) -> None:
     Reviewer = Annotated[Annotator, Depends(access.role("reviewer"))]
     Admin = Annotated[Annotator, Depends(access.role("admin"))]
 
@@ -91,18 +91,18 @@ def _items(router: APIRouter, store: Store, access: Access, intake: Intake) -> N
     async def add_items(request: Request, who: Admin) -> dict[str, Any]:
         """Load items: one JSON object a line, in any form that `python -m annotate load` reads. All or nothing."""
         body = await request.body()  # not read before the role is known
-        return await run_in_threadpool(_load, store, body, intake)
+        return await run_in_threadpool(_load, store, body, queue)
 
 
 _LINES = {"requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
 
 
-def _load(store: Store, body: bytes, intake: Intake) -> dict[str, Any]:
+def _load(store: Store, body: bytes, queue: QueueSection) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "items.jsonl"
         path.write_bytes(body)
         try:
-            return asdict(load_file(store, path, intake))
+            return asdict(load_file(store, path, queue))
         except WorkbenchError as error:
             raise HTTPException(422, str(error).replace(str(path), "items")) from None
 

@@ -103,7 +103,7 @@ def _states(router: APIRouter, pages: LeadPages) -> None:
         if state not in get_args(State):
             raise HTTPException(422, f"state is one of {', '.join(get_args(State))}")
         person = pages.person(name)
-        impact = impact_of_removing(pages.store, name, pages.rules) if state == "removed" else None
+        impact = impact_of_removing(pages.store, name, pages.export) if state == "removed" else None
         return pages.show("person.html.jinja", request, who, person=person, state=state, impact=impact, problem="")
 
     @router.post("/{name}")

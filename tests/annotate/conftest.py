@@ -7,6 +7,7 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people import accounts as people
 from annotate.people.accounts import add_account
@@ -108,7 +109,7 @@ def account(store: Store) -> Callable[..., Annotator]:
 def load(store: Store) -> Callable[..., None]:
     def add(count: int, *, overlap: int = 1, prefix: str = "i", priority: float = 0) -> None:
         items = [make_item(f"{prefix}{number}") for number in range(count)]
-        load_items(store, items, overlap=overlap, overlap_share=1, priority=priority)
+        load_items(store, items, QueueSection(overlap=overlap, overlap_share=1, priority=priority))
 
     return add
 
@@ -126,7 +127,8 @@ def _quick_hashes() -> Iterator[None]:
 def client_of(store: Store, *, login: bool, reward: RewardFiles | None = None) -> TestClient:
     from annotate.web.app import create_app  # gradio takes seconds to load: only where it is used
 
-    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which <b>?"), login=login, reward=reward)
+    queue = Queue(store, QueueSection(lease_seconds=60, overlap=1, overlap_share=0))
+    app = create_app(store, queue, PageContents("Which <b>?"), login=login, reward=reward)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 
@@ -136,7 +138,7 @@ def filled(store: Store) -> Store:
     add_account(store, "bea", "annotator", PASSWORD)
     add_account(store, "rev", "reviewer", PASSWORD)
     add_account(store, "lead", "admin", PASSWORD)
-    load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=1, overlap_share=0)
+    load_items(store, [make_item(f"i{n}") for n in range(5)], QueueSection(overlap=1, overlap_share=0))
     return store
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.labels.status import render, status
 from annotate.queue.rules import Queue
@@ -39,7 +40,7 @@ def items() -> list[Item]:
 
 def _store(path: Path, items: list[Item]) -> Store:
     store = Store.open(path, durable=False)
-    load_items(store, items, overlap=3, overlap_share=0.3)
+    load_items(store, items, QueueSection(overlap=3, overlap_share=0.3))
     return store
 
 
@@ -53,14 +54,14 @@ def _labels(path: Path) -> list[tuple[object, ...]]:
 
 def test_everything_gets_its_judgements_and_is_marked_simulated(tmp_path: Path, items: list[Item]) -> None:
     store = _store(tmp_path / "labels.sqlite", items)
-    made = simulate(store, Queue(store, lease_seconds=60), seed=1)
+    made = simulate(store, Queue(store, QueueSection(lease_seconds=60)), seed=1)
     with store.read() as transaction:
         assert transaction.totals(simulated=True)[1:] == (made, made)
         assert transaction.totals(simulated=False)[2] == 0
         accounts = transaction.annotators()
     assert {account.name for account in accounts} == {simulated.name for simulated in SIMULATED}
     assert all(account.simulated and account.password_hash is None for account in accounts)
-    assert simulate(store, Queue(store, lease_seconds=60), seed=1) == 0
+    assert simulate(store, Queue(store, QueueSection(lease_seconds=60)), seed=1) == 0
     store.close()
 
 
@@ -69,7 +70,7 @@ def test_the_same_seed_gives_the_same_labels_also_when_interrupted(tmp_path: Pat
     for path, parts, seed in zip(paths, ((0,), (37, 50, 0), (0,)), (1, 1, 2), strict=True):
         store = _store(path, items)
         for number in parts:
-            simulate(store, Queue(store, lease_seconds=60), number=number, seed=seed)
+            simulate(store, Queue(store, QueueSection(lease_seconds=60)), number=number, seed=seed)
         store.close()
     whole, parts, other = map(_labels, paths)
     assert whole == parts
@@ -78,7 +79,7 @@ def test_the_same_seed_gives_the_same_labels_also_when_interrupted(tmp_path: Pat
 
 def test_they_prefer_what_the_gold_reward_prefers(tmp_path: Path, items: list[Item]) -> None:
     store = _store(tmp_path / "labels.sqlite", items)
-    simulate(store, Queue(store, lease_seconds=60), seed=1)
+    simulate(store, Queue(store, QueueSection(lease_seconds=60)), seed=1)
     gold = {}
     for item in items:
         first, second = (gold_reward(item.prompt, response.text) for response in item.responses)
@@ -100,6 +101,6 @@ def test_they_prefer_what_the_gold_reward_prefers(tmp_path: Path, items: list[It
 
 def test_prompts_without_a_truth_are_an_error(tmp_path: Path) -> None:
     store = _store(tmp_path / "labels.sqlite", [make_item("a")])
-    with pytest.raises(WorkbenchError, match="do not know what a good answer"):
-        simulate(store, Queue(store, lease_seconds=60))
+    with pytest.raises(WorkbenchError, match="cannot judge answers to this prompt"):
+        simulate(store, Queue(store, QueueSection(lease_seconds=60)))
     store.close()

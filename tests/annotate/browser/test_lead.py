@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from tests.annotate.browser.conftest import LEAD, PASSWORD, Reader, Server
@@ -23,7 +24,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     server = Server(tmp_path_factory.mktemp("lead"), items, "queue.overlap=2", "queue.overlap_share=1")
     server.start()
     store = Store.open(server.store)
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     for name, own in (("p0", 3), ("p1", -2)):
         with store.read() as transaction:
             who = transaction.annotator(name)

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotate.answering import text_of
-from annotate.campaign.report import Report, campaign_report
+from annotate.campaign.report import Report, campaign_report, text_of
 from annotate.campaign.start import campaign_names, start
+from annotate.config import CampaignSection, ExportSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import Rules, preferences
+from annotate.labels.export import preferences
 from annotate.labels.review import adjudicate
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
@@ -19,6 +19,10 @@ from workbench.run.errors import WorkbenchError
 
 Account = Callable[..., Annotator]
 QUALITY = {"runs/good": 3, "runs/fair": 2, "runs/poor": 1}
+
+
+def june(*runs: str, overlap: int = 1) -> CampaignSection:
+    return CampaignSection(name="june", runs=runs, overlap=overlap)
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -35,7 +39,7 @@ def answers(run: str, asked: Sequence[Prompt]) -> list[str]:
 
 def judge_all(store: Store, who: Annotator) -> int:
     """Prefer the better quality; returns how many were judged."""
-    queue, made = Queue(store, lease_seconds=60), 0
+    queue, made = Queue(store, QueueSection(lease_seconds=60)), 0
     while isinstance(card := queue.next(who), Card):
         strength = 2 if card.left.text.split()[1] < card.right.text.split()[1] else -2
         queue.submit(who, Submission(card.item, "compared", f"{who.name}-{card.item_id}"[-64:], strength=strength))
@@ -44,7 +48,7 @@ def judge_all(store: Store, who: Annotator) -> int:
 
 
 def test_a_campaign_from_start_to_report(store: Store, account: Account) -> None:
-    started = start(store, "june", list(QUALITY), prompts(40), answers)
+    started = start(store, june(*QUALITY), prompts(40), answers)
     # 30 prompts with three different answers, 10 with two: 30·3 + 10·1.
     assert (started.comparisons, started.identical, started.prompts) == (100, 10, 40)
     before = campaign_report(store, "june")
@@ -67,7 +71,7 @@ def test_a_campaign_from_start_to_report(store: Store, account: Account) -> None
 
 
 def test_nothing_on_the_card_tells_the_runs_apart(store: Store, account: Account) -> None:
-    start(store, "june", list(QUALITY), prompts(30), answers)
+    start(store, june(*QUALITY), prompts(30), answers)
     with store.read() as transaction:
         items, responses = transaction.items(), transaction.all_responses()
     assert {response.run for own in responses.values() for response in own} == {"june"}
@@ -77,19 +81,19 @@ def test_nothing_on_the_card_tells_the_runs_apart(store: Store, account: Account
 
 
 def test_judgements_of_a_campaign_are_no_preferences_unless_asked_for(store: Store, account: Account) -> None:
-    load_items(store, [make_item("quality 9")], overlap=1, overlap_share=1, priority=-1)
-    start(store, "june", list(QUALITY)[:2], prompts(4), answers)
-    queue, who = Queue(store, lease_seconds=60), account("ann")
+    load_items(store, [make_item("quality 9")], QueueSection(overlap=1, overlap_share=1, priority=-1))
+    start(store, june(*list(QUALITY)[:2]), prompts(4), answers)
+    queue, who = Queue(store, QueueSection(lease_seconds=60)), account("ann")
     while isinstance(card := queue.next(who), Card):
         queue.submit(who, Submission(card.item, "compared", f"{card.item_id}-key1", strength=1))
-    assert [record.group for record in preferences(store, Rules()).preferences] == ["group-quality 9"]
-    assert len(preferences(store, Rules(campaign="june")).preferences) == 3
+    assert [record.group for record in preferences(store, ExportSection()).preferences] == ["group-quality 9"]
+    assert len(preferences(store, ExportSection(campaign="june")).preferences) == 3
 
 
 def test_half_judged_the_win_rate_is_not_drawn_to_one_half(store: Store, account: Account) -> None:
     """Ties by the same answer count in proportion to what was judged."""
-    start(store, "june", ["runs/good", "runs/fair"], prompts(200), answers)
-    queue, who = Queue(store, lease_seconds=60), account("ann")
+    start(store, june("runs/good", "runs/fair"), prompts(200), answers)
+    queue, who = Queue(store, QueueSection(lease_seconds=60)), account("ann")
     for _ in range(15):  # of 150
         card = queue.next(who)
         assert isinstance(card, Card)
@@ -101,8 +105,8 @@ def test_half_judged_the_win_rate_is_not_drawn_to_one_half(store: Store, account
 
 
 def test_both_bad_is_a_tie_and_a_reviewer_has_the_last_word(store: Store, account: Account) -> None:
-    start(store, "june", ["runs/good", "runs/poor"], prompts(2), answers, overlap=2)
-    queue = Queue(store, lease_seconds=60)
+    start(store, june("runs/good", "runs/poor", overlap=2), prompts(2), answers)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     for name in ("ann", "bea"):
         who = account(name)
         while isinstance(card := queue.next(who), Card):
@@ -124,7 +128,7 @@ def test_runs_that_say_the_same_everywhere_tie_without_being_asked(store: Store)
     def same(run: str, asked: Sequence[Prompt]) -> list[str]:
         return [prompt.id for prompt in asked]
 
-    started = start(store, "june", ["one", "other"], prompts(3), same)
+    started = start(store, june("one", "other"), prompts(3), same)
     assert (started.comparisons, started.identical) == (0, 3)
     (pair,) = campaign_report(store, "june").pairs
     assert pair.win_rate is not None
@@ -133,13 +137,13 @@ def test_runs_that_say_the_same_everywhere_tie_without_being_asked(store: Store)
 
 def test_mistakes_are_explained(store: Store) -> None:
     with pytest.raises(WorkbenchError, match="two or more different runs"):
-        start(store, "june", ["one", "one"], prompts(1), answers)
+        start(store, june("one", "one"), prompts(1), answers)
     with pytest.raises(WorkbenchError, match="holds no prompt"):
-        start(store, "june", ["one", "other"], [], answers)
-    start(store, "june", list(QUALITY), prompts(1), answers)
+        start(store, june("one", "other"), [], answers)
+    start(store, june(*QUALITY), prompts(1), answers)
     assert campaign_names(store) == ["june"]
     with pytest.raises(WorkbenchError, match="was started before"):
-        start(store, "june", list(QUALITY), prompts(1), answers)
+        start(store, june(*QUALITY), prompts(1), answers)
     with pytest.raises(WorkbenchError, match="did you mean 'june'"):
         campaign_report(store, "junee")
 

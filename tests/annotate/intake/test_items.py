@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from annotate.intake.items import Loaded, load_items, set_priorities
+from annotate.config import QueueSection
+from annotate.intake.items import Loaded, load_items
 from annotate.store.database import Store
 from tests.annotate.conftest import make_item
 from workbench.data.records import Item, Response
@@ -14,8 +16,8 @@ def store(either_store: Store) -> Store:
     return either_store
 
 
-def _load(store: Store, *items: Item, **more: object) -> Loaded:
-    return load_items(store, items, overlap=1, overlap_share=0, **more)  # type: ignore[arg-type]
+def _load(store: Store, *items: Item, campaign: str | None = None, **more: Any) -> Loaded:
+    return load_items(store, items, QueueSection(overlap=1, overlap_share=0, **more), campaign=campaign)
 
 
 def _of_three(name: str, third: str = "third answer") -> Item:
@@ -25,8 +27,8 @@ def _of_three(name: str, third: str = "third answer") -> Item:
 
 def test_loading_twice_adds_nothing(store: Store) -> None:
     items = [make_item("a"), make_item("b")]
-    first = load_items(store, items, overlap=1, overlap_share=0)
-    again = load_items(store, items, overlap=1, overlap_share=0)
+    first = load_items(store, items, QueueSection(overlap=1, overlap_share=0))
+    again = load_items(store, items, QueueSection(overlap=1, overlap_share=0))
     assert (first.new, first.known) == (2, 0)
     assert (again.new, again.known) == (0, 2)
     with store.read() as transaction:
@@ -35,15 +37,17 @@ def test_loading_twice_adds_nothing(store: Store) -> None:
 
 
 def test_the_same_id_with_other_texts_is_an_error(store: Store) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=0)
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=0))
     with pytest.raises(WorkbenchError, match="'a' has other texts"):
-        load_items(store, [make_item("b"), make_item("a", "changed")], overlap=1, overlap_share=0)
+        load_items(store, [make_item("b"), make_item("a", "changed")], QueueSection(overlap=1, overlap_share=0))
     with store.read() as transaction:
         assert len(transaction.items()) == 1  # nothing of the second file
 
 
 def test_identical_answers_are_left_out_and_counted(store: Store) -> None:
-    loaded = load_items(store, [make_item("a", "same", "same"), make_item("b")], overlap=1, overlap_share=0)
+    loaded = load_items(
+        store, [make_item("a", "same", "same"), make_item("b")], QueueSection(overlap=1, overlap_share=0)
+    )
     assert (loaded.new, loaded.identical) == (1, 1)
 
 
@@ -51,7 +55,7 @@ def test_three_answers_become_three_pairs_of_one_group(store: Store) -> None:
     item = make_item("a")
     third = item.responses[0].model_copy(update={"text": "third answer"})
     three = item.model_copy(update={"responses": (*item.responses, third)})
-    assert load_items(store, [three], overlap=1, overlap_share=0).new == 3
+    assert load_items(store, [three], QueueSection(overlap=1, overlap_share=0)).new == 3
     with store.read() as transaction:
         items, answers = transaction.items(), transaction.all_responses()
     assert {stored.group_id for stored in items} == {"group-a"}
@@ -65,8 +69,8 @@ def test_three_answers_become_three_pairs_of_one_group(store: Store) -> None:
 def test_overlap_share_is_kept_and_does_not_depend_on_order(store: Store, tmp_path: Path) -> None:
     items = [make_item(f"i{number}") for number in range(1000)]
     other = Store.open(tmp_path / "other.sqlite")
-    load_items(store, items, overlap=3, overlap_share=0.2)
-    load_items(other, reversed(items), overlap=3, overlap_share=0.2)
+    load_items(store, items, QueueSection(overlap=3, overlap_share=0.2))
+    load_items(other, reversed(items), QueueSection(overlap=3, overlap_share=0.2))
     overlaps = []
     for opened in (store, other):
         with opened.read() as transaction:
@@ -113,7 +117,8 @@ def test_a_known_answer_makes_a_gold_item_outside_the_common_queue(store: Store)
 
 def test_priorities_change(store: Store) -> None:
     _load(store, make_item("a"), make_item("b"))
-    set_priorities(store, {"b": 0.5, "a": -1, "nowhere": 3})
+    with store.write() as transaction:
+        transaction.set_priorities({"b": 0.5, "a": -1, "nowhere": 3})
     with store.read() as transaction:
         assert {item.item_id: item.priority for item in transaction.items()} == {"a": -1, "b": 0.5}
 

@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from annotate.intake.items import Intake
-from annotate.intake.load import load_file, loaded_text
+from annotate.config import QueueSection
+from annotate.intake.items import fingerprint
+from annotate.intake.load import load_file
 from annotate.store.database import Store
+from workbench.data.records import Message
 from workbench.run.errors import WorkbenchError
 
+ONCE = QueueSection(overlap=1, overlap_share=0)
 ROWS: list[dict[str, Any]] = [
     {"prompt": "What is 2 + 2?", "response_a": "4", "response_b": "5", "priority": 2.5},
     {"prompt": 'A list, a\nline and "quotes"?', "response_a": "yes, <b>\n1. a", "response_b": "no", "priority": 0},
@@ -42,9 +45,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_items(store: Store, tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
-    assert load_file(store, tmp_path / name, Intake()).new == 2
+    assert load_file(store, tmp_path / name, ONCE).new == 2
     _jsonl(tmp_path / "again.jsonl")
-    assert load_file(store, tmp_path / "again.jsonl", Intake()).known == 2  # ids come from the contents
+    assert load_file(store, tmp_path / "again.jsonl", ONCE).known == 2  # ids come from the contents
     with store.read() as transaction:
         items, answers = transaction.items(), transaction.all_responses()
     assert [json.loads(item.prompt)[0]["content"] for item in items] == [row["prompt"] for row in ROWS]
@@ -56,8 +59,8 @@ def test_every_format_gives_the_same_items(store: Store, tmp_path: Path, name: s
 def test_lists_of_texts_are_ranked_or_paired(store: Store, tmp_path: Path, responses: list[Any]) -> None:
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({"id": 7, "prompt": "Q?", "responses": responses}) + "\n", encoding="utf-8")
-    assert load_file(store, path, Intake(compare="ranking")).new == 1
-    assert load_file(store, path, Intake(compare="pairs")).new == 3
+    assert load_file(store, path, ONCE.model_copy(update={"compare": "ranking"})).new == 1
+    assert load_file(store, path, ONCE).new == 3
     with store.read() as transaction:
         assert [item.item_id for item in transaction.items()] == ["7", "7:0-1", "7:0-2", "7:1-2"]
 
@@ -66,7 +69,7 @@ def test_preferences_become_gold_items_on_both_sides(store: Store, tmp_path: Pat
     rows = [{"prompt": f"Q{n}?", "chosen": "good", "rejected": "bad"} for n in range(40)]
     path = tmp_path / "preferences.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert load_file(store, path, Intake(), gold=True).new == 40
+    assert load_file(store, path, ONCE, gold=True).new == 40
     with store.read() as transaction:
         items, answers = transaction.items(kind="gold"), transaction.all_responses()
     for item in items:
@@ -80,12 +83,12 @@ def test_preferences_are_judged_anew_without_what_was_preferred(store: Store, tm
     rows = [{"prompt": f"Q{n}?", "chosen": "good", "rejected": "bad"} for n in range(40)]
     path = tmp_path / "preferences.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert load_file(store, path, Intake(), relabel=True).new == 40
+    assert load_file(store, path, ONCE, relabel=True).new == 40
     with store.read() as transaction:
         items, answers = transaction.items(kind="ordinary"), transaction.all_responses()
     assert {item.known_strength for item in items} == {None}
     assert 8 <= sum(answers[item.id][0].text == "good" for item in items) <= 32
-    assert load_file(store, path, Intake(), relabel=True).known == 40
+    assert load_file(store, path, ONCE, relabel=True).known == 40
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_bad_rows_are_named_by_their_line(store: Store, tmp_path: Path, row: str
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps(ROWS[0]) + "\n" + row + "\n", encoding="utf-8")
     with pytest.raises(WorkbenchError, match=problem):
-        load_file(store, path, Intake())
+        load_file(store, path, ONCE)
     with store.read() as transaction:
         assert transaction.items() == []
 
@@ -110,6 +113,35 @@ def test_what_loading_did_is_said(store: Store, tmp_path: Path) -> None:
     rows = [*ROWS, {**ROWS[0], "id": "again"}, {**ROWS[0], "prompt": "same", "response_b": "4"}]
     path = tmp_path / "items.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    text = loaded_text(load_file(store, path, Intake()))
-    assert text.startswith("2 new, 0 known; 1 left out because their answers are the same text; 1 left out that repeat")
+    text = str(load_file(store, path, ONCE))
+    assert text.startswith(
+        "2 new, 0 known; 1 left out because all their answers are the same text; 1 left out because they repeat"
+    )
     assert "'again'" in text
+
+
+def test_a_leading_space_does_not_make_another_pair(store: Store, tmp_path: Path) -> None:
+    """Readers of preferences remove one leading space of an answer, readers of pairs keep it: the store removes it."""
+    preference = {"id": "p", "prompt": "Q?", "chosen": " good", "rejected": " bad"}
+    (tmp_path / "preferences.jsonl").write_text(json.dumps(preference) + "\n", encoding="utf-8")
+    assert load_file(store, tmp_path / "preferences.jsonl", ONCE, relabel=True).new == 1
+    with store.read() as transaction:
+        first, second = (answer.text for answer in transaction.responses(1))
+    pair = {"id": "other", "prompt": "Q?", "response_a": f" {first}", "response_b": f" {second}"}
+    for name, answers in {"pair": pair, "same": {**pair, "id": "same", "response_b": first}}.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(answers) + "\n", encoding="utf-8")
+    loaded = load_file(store, tmp_path / "pair.jsonl", ONCE)
+    assert (loaded.new, loaded.first_duplicate) == (0, ("other", "relabel-p"))
+    assert load_file(store, tmp_path / "same.jsonl", ONCE).identical == 1
+
+
+def test_an_item_stored_with_leading_spaces_is_still_known(store: Store, tmp_path: Path) -> None:
+    """Earlier versions kept the spaces, and so another fingerprint."""
+    (tmp_path / "items.jsonl").write_text(
+        json.dumps({"id": "a", "prompt": "Q?", "response_a": " yes", "response_b": "no"}) + "\n", encoding="utf-8"
+    )
+    load_file(store, tmp_path / "items.jsonl", ONCE)
+    mark = fingerprint([Message(role="user", content="Q?")], [" yes", "no"])
+    with store.connection(write=True) as connection:
+        connection.exec_driver_sql(f"UPDATE item SET fingerprint = '{mark}'")
+    assert load_file(store, tmp_path / "items.jsonl", ONCE).known == 1

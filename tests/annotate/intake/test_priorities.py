@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.priorities import apply_priorities
 from annotate.queue.rules import Queue
 from annotate.queue.submission import Submission
@@ -21,7 +22,7 @@ def test_a_finished_item_opens_for_one_more_judgement_and_comes_first(
     store: Store, load: Callable[..., None], account: Callable, tmp_path: Path
 ) -> None:
     load(3)
-    queue, first = Queue(store, lease_seconds=60), account("first")
+    queue, first = Queue(store, QueueSection(lease_seconds=60)), account("first")
     for _ in range(3):
         card = queue.next(first)
         queue.submit(first, Submission(card.item, "compared", f"key-of-{card.item_id}", strength=1))

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import EDITED, Rules, export, preferences
+from annotate.labels.export import EDITED, export, preferences
 from annotate.labels.review import adjudicate
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
@@ -20,7 +21,7 @@ Account = Callable[..., Annotator]
 @pytest.fixture
 def judge(store: Store, account: Account) -> Callable[..., None]:
     """Judge one item: by name of annotator, strength for its second answer, or another choice."""
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     people: dict[str, Annotator] = {}
 
     def submit(item_id: str, **answers: int | str) -> None:
@@ -40,12 +41,12 @@ def judge(store: Store, account: Account) -> Callable[..., None]:
 
 
 def _export(store: Store, out: Path, **changes: object) -> dict[str, int]:
-    return export(store, out, Rules(**{"heldout_share": 0.0, **changes}))  # type: ignore[arg-type]
+    return export(store, ExportSection(**{"out": str(out), "heldout_share": 0.0, **changes}))  # type: ignore[arg-type]
 
 
 def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
     items = [make_item(name, round=2) for name in ("a", "b", "c", "d", "e")]
-    load_items(store, items, overlap=2, overlap_share=1)
+    load_items(store, items, QueueSection(overlap=2, overlap_share=1))
     judge("a", ann=3, bea=2)
     judge("b", ann=-1, bea=-2)
     judge("c", ann=1, bea=-1)
@@ -66,7 +67,7 @@ def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callabl
 
 
 def test_ties_may_be_kept_without_weight(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(20)], overlap=1, overlap_share=1)
+    load_items(store, [make_item(f"i{n}") for n in range(20)], QueueSection(overlap=1, overlap_share=1))
     for number in range(20):
         judge(f"i{number}", ann=0)
     assert _export(store, tmp_path / "out.jsonl", drop_ties=False)["exported"] == 20
@@ -79,7 +80,7 @@ def test_ties_may_be_kept_without_weight(store: Store, judge: Callable[..., None
 
 
 def test_people_and_simulated_apart(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=1))
     judge("a", ann=3, sim=-3)
     for who, chosen in (("people", "second answer"), ("simulated", "first answer")):
         _export(store, tmp_path / "out.jsonl", who=who)
@@ -88,10 +89,10 @@ def test_people_and_simulated_apart(store: Store, judge: Callable[..., None], tm
 
 def test_the_split_never_crosses_a_group_and_keeps_its_share(store: Store, judge: Callable[..., None]) -> None:
     items = [make_item(f"i{n}-{k}", f"first {k}", "second answer", group=f"g{n}") for n in range(150) for k in (0, 1)]
-    load_items(store, items, overlap=1, overlap_share=1)
+    load_items(store, items, QueueSection(overlap=1, overlap_share=1))
     for item in items:
         judge(item.id, ann=1)
-    records = preferences(store, Rules(heldout_share=0.3, seed=1)).preferences
+    records = preferences(store, ExportSection(heldout_share=0.3, seed=1)).preferences
     splits: dict[str, set[str | None]] = {}
     for record in records:
         splits.setdefault(record.group, set()).add(record.split)
@@ -102,7 +103,7 @@ def test_the_split_never_crosses_a_group_and_keeps_its_share(store: Store, judge
 
 def _submit(store: Store, who: Annotator, **changes: object) -> None:
     """Answer the annotator's next card."""
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     card = queue.next(who)
     assert isinstance(card, Card)
     place = changes.pop("edit_of", None)
@@ -118,10 +119,10 @@ def _submit(store: Store, who: Annotator, **changes: object) -> None:
 
 
 def test_an_improved_answer_is_a_demonstration_and_two_pairs(store: Store, account: Account, tmp_path: Path) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=1))
     _submit(store, account("ann"), choice="compared", for_second=2, edited_text="better yet", edit_of="second answer")
     out, demonstrations = tmp_path / "out.jsonl", tmp_path / "demonstrations.jsonl"
-    counts = export(store, out, Rules(heldout_share=0.0), demonstrations=demonstrations)
+    counts = export(store, ExportSection(out=str(out), heldout_share=0.0, demonstrations=str(demonstrations)))
     assert (counts["exported"], counts["edited"]) == (1, 2)
     pairs = [(record.chosen_text, record.rejected_text, record.resolution) for record in read_preferences(out)]
     assert pairs == [
@@ -141,7 +142,7 @@ def test_an_improved_answer_is_a_demonstration_and_two_pairs(store: Store, accou
 def test_an_improved_answer_that_was_the_worse_one_is_not_set_above_the_other(
     store: Store, account: Account, tmp_path: Path
 ) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=1)
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=1))
     _submit(store, account("ann"), choice="compared", for_second=-1, edited_text="mended", edit_of="second answer")
     _export(store, tmp_path / "out.jsonl")
     pairs = [(record.chosen_text, record.rejected_text) for record in read_preferences(tmp_path / "out.jsonl")]
@@ -149,7 +150,7 @@ def test_an_improved_answer_that_was_the_worse_one_is_not_set_above_the_other(
 
 
 def test_flagged_items_stay_out_until_a_reviewer_decides(store: Store, account: Account, tmp_path: Path) -> None:
-    load_items(store, [make_item("a"), make_item("b"), make_item("c")], overlap=1, overlap_share=1)
+    load_items(store, [make_item("a"), make_item("b"), make_item("c")], QueueSection(overlap=1, overlap_share=1))
     who = account("ann")
     for flag in ("pii", "unsafe", None):
         _submit(store, who, choice="compared", for_second=1, flag=flag)
@@ -168,7 +169,7 @@ def test_a_ranking_becomes_pairs_of_one_group(store: Store, account: Account, tm
     item = make_item("a")
     third = item.responses[0].model_copy(update={"id": "c", "text": "third answer"})
     ranked = item.model_copy(update={"responses": (*item.responses, third)})
-    load_items(store, [ranked], overlap=2, overlap_share=1, compare="ranking")
+    load_items(store, [ranked], QueueSection(overlap=2, overlap_share=1, compare="ranking"))
     for name, ranks in (("ann", (3, 1, 2)), ("bea", (2, 1, 2))):
         texts = ("first answer", "second answer", "third answer")
         _submit(store, account(name), choice="ranked", ranks=dict(zip(texts, ranks, strict=True)))
@@ -187,10 +188,10 @@ def test_a_ranking_becomes_pairs_of_one_group(store: Store, account: Account, tm
 def test_gold_items_and_removed_annotators_are_no_data(
     store: Store, judge: Callable[..., None], tmp_path: Path
 ) -> None:
-    load_items(store, [make_item("a"), make_item("g", known_strength=2)], overlap=2, overlap_share=1)
+    load_items(store, [make_item("a"), make_item("g", known_strength=2)], QueueSection(overlap=2, overlap_share=1))
     judge("a", ann=3, bea=-3)
-    assert preferences(store, Rules()).counts["ties"] == 1
+    assert preferences(store, ExportSection()).counts["ties"] == 1
     set_state(store, "bea", "removed")
-    (record,) = preferences(store, Rules()).preferences
+    (record,) = preferences(store, ExportSection()).preferences
     assert (record.chosen_text, record.annotators) == ("second answer", ("ann",))
-    assert preferences(store, Rules()).counts["not_judged"] == 0
+    assert preferences(store, ExportSection()).counts["not_judged"] == 0

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from annotate.labels.export import Rules, preferences
+from annotate.config import ExportSection
+from annotate.labels.export import preferences
 from annotate.labels.quality_table import Row, Share, annotator_rows
 from annotate.labels.status import render, status
 from annotate.labels.survey import impact_of_removing, survey
@@ -150,11 +151,11 @@ def test_what_removing_somebody_would_do_is_what_it_does(store: Store) -> None:
     from annotate.people.accounts import set_state
 
     fill(store, 60, 3)
-    before = preferences(store, Rules())
-    impact = impact_of_removing(store, "person-1", Rules())
+    before = preferences(store, ExportSection())
+    impact = impact_of_removing(store, "person-1", ExportSection())
     assert impact.before == before.counts
     set_state(store, "person-1", "removed")
-    after = preferences(store, Rules())
+    after = preferences(store, ExportSection())
     assert impact.after == after.counts
     chosen = [{record.id: record.chosen_text for record in made.preferences} for made in (before, after)]
     both = chosen[0].keys() & chosen[1].keys()

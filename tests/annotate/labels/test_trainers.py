@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import Rules, export
+from annotate.labels.export import export
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from tests.annotate.conftest import make_item
@@ -16,8 +17,12 @@ from tests.annotate.conftest import make_item
 def exported(store: Store, tmp_path: Path) -> Path:
     """Pairs that two people judged, one of whom improved an answer; in which the longer answer is better."""
     texts = [f"Your {thing} is safe with us, thank you." for thing in ("order", "parcel", "ticket", "refund")]
-    load_items(store, [make_item(f"i{n}", "No.", texts[n % 4] + str(n)) for n in range(12)], overlap=2, overlap_share=1)
-    queue = Queue(store, lease_seconds=60)
+    load_items(
+        store,
+        [make_item(f"i{n}", "No.", texts[n % 4] + str(n)) for n in range(12)],
+        QueueSection(overlap=2, overlap_share=1),
+    )
+    queue = Queue(store, QueueSection(lease_seconds=60))
     for name in ("ann", "bea"):
         with store.write() as transaction:
             transaction.add_annotator(name, "annotator", 0.0)
@@ -29,7 +34,7 @@ def exported(store: Store, tmp_path: Path) -> Path:
             key = f"{name}-{card.item_id}-key"
             queue.submit(who, Submission(card.item, "compared", key, strength=shown, **edit))  # type: ignore[arg-type]
     out = tmp_path / "preferences.jsonl"
-    export(store, out, Rules(resolve="dawid-skene", heldout_share=0.0))
+    export(store, ExportSection(out=str(out), resolve="dawid-skene", heldout_share=0.0))
     return out
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
@@ -20,7 +21,7 @@ def store(either_store: Store) -> Store:
 
 @pytest.fixture
 def queue(store: Store, clock: Clock) -> Queue:
-    return Queue(store, lease_seconds=60, clock=clock)
+    return Queue(store, QueueSection(lease_seconds=60), clock=clock)
 
 
 def rows_of(store: Store, table: str) -> list[dict[str, object]]:

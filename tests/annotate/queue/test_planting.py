@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
-from annotate.queue.planting import Planting
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
@@ -23,8 +23,10 @@ def store(either_store: Store) -> Store:
 
 def test_gold_items_and_repeats_come_at_their_rates(store: Store, account: Account, clock: Clock) -> None:
     gold = [make_item(f"gold{n}", known_strength=2) for n in range(30)]
-    load_items(store, [*(make_item(f"i{n}") for n in range(100)), *gold], overlap=1, overlap_share=0)
-    queue = Queue(store, lease_seconds=60, clock=clock, planting=Planting(0.1, 0.15, repeat_after=10))
+    load_items(store, [*(make_item(f"i{n}") for n in range(100)), *gold], QueueSection(overlap=1, overlap_share=0))
+    queue = Queue(
+        store, QueueSection(lease_seconds=60, gold_share=0.1, repeat_share=0.15, repeat_after=10), clock=clock
+    )
     ann, given = account("ann"), []
     while isinstance(card := queue.next(ann), Card):
         clock.now += 1
@@ -53,8 +55,8 @@ def test_gold_items_and_repeats_come_at_their_rates(store: Store, account: Accou
 
 
 def test_a_repeat_left_lying_comes_back_to_the_same_person_only(store: Store, account: Account, clock: Clock) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(6)], overlap=2, overlap_share=1)
-    queue = Queue(store, lease_seconds=60, clock=clock, planting=Planting(0, 1, repeat_after=1))
+    load_items(store, [make_item(f"i{n}") for n in range(6)], QueueSection(overlap=2, overlap_share=1))
+    queue = Queue(store, QueueSection(lease_seconds=60, repeat_share=1, repeat_after=1), clock=clock)
     ann, bea = account("ann"), account("bea")
     first = label(queue, ann)
     second = label(queue, ann)  # the first is the one item given since: no repeat yet
@@ -70,7 +72,7 @@ def test_a_repeat_left_lying_comes_back_to_the_same_person_only(store: Store, ac
 
 
 def test_simulated_annotators_get_nothing_planted(store: Store, account: Account) -> None:
-    load_items(store, [make_item("i"), make_item("gold", known_strength=2)], overlap=1, overlap_share=0)
-    queue = Queue(store, lease_seconds=60, planting=Planting(1, 0))
+    load_items(store, [make_item("i"), make_item("gold", known_strength=2)], QueueSection(overlap=1, overlap_share=0))
+    queue = Queue(store, QueueSection(lease_seconds=60, gold_share=1))
     assert open_card(queue, account("machine", simulated=True)).item_id == "i"
     assert open_card(queue, account("ann")).item_id == "gold"

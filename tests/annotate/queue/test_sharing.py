@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Nothing, Queue, Submission
@@ -23,8 +24,8 @@ def test_people_and_simulated_annotators_do_not_take_items_from_each_other(
 
 
 def test_many_threads_never_over_assign_nor_lose(store: Store, account: Account) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(60)], overlap=3, overlap_share=0.5)
-    queue = Queue(store, lease_seconds=60)
+    load_items(store, [make_item(f"i{n}") for n in range(60)], QueueSection(overlap=3, overlap_share=0.5))
+    queue = Queue(store, QueueSection(lease_seconds=60))
     people = [account(f"person-{number}") for number in range(8)]
     sent: Counter[str] = Counter()
     errors: list[BaseException] = []

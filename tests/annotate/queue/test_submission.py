@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.queue.rules import Queue, Refused, Submission
 from annotate.queue.submission import check
@@ -25,7 +26,7 @@ def store(either_store: Store) -> Store:
 
 @pytest.fixture
 def queue(store: Store, clock: Clock) -> Queue:
-    return Queue(store, lease_seconds=60, clock=clock)
+    return Queue(store, QueueSection(lease_seconds=60), clock=clock)
 
 
 def test_sides_are_random_stored_and_taken_out_of_the_strength(
@@ -91,7 +92,7 @@ def _of_answers(count: int) -> Item:
 
 
 def test_a_ranking_is_stored_in_the_items_own_order(store: Store, queue: Queue, account: Account) -> None:
-    load_items(store, [_of_answers(4)], overlap=8, overlap_share=1, compare="ranking")
+    load_items(store, [_of_answers(4)], QueueSection(overlap=8, overlap_share=1, compare="ranking"))
     orders = set()
     for name in ("ann", "bea", "cid", "dan"):
         who = account(name)

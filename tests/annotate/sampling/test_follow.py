@@ -4,18 +4,21 @@ from typing import Any
 
 import pytest
 
-from annotate.intake.items import Intake
+from annotate.config import AnnotateConfig, FollowSection, QueueSection
 from annotate.queue.rules import Card, Queue, Submission
-from annotate.sampling.follow import Exchangeable, Pass, Rules, follow, judgements_left
+from annotate.sampling.follow import Exchangeable, Follower, Pass, judgements_left
 from annotate.sampling.sources import ADAPTER, Source, locate, newest
 from annotate.store.database import Store
-from tests.annotate.sampling.test_pairs import RECIPE, FakeAnswer
+from tests.annotate.sampling.test_pairs import SECTION, FakeAnswer
 from workbench.data.records import Message, Prompt
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
 PROMPTS = [Prompt(id=f"p{n}", prompt=(Message(role="user", content=f"Question {n}?"),)) for n in range(6)]
-RULES = Rules(low=3, batch=4, poll_seconds=9.0, newer_first=10.0)
+ONCE = QueueSection(overlap=1, overlap_share=0)
+CONFIG = AnnotateConfig(
+    pairs=SECTION, queue=ONCE, follow=FollowSection(low=3, batch=4, poll_seconds=9.0, newer_first=10.0)
+)
 
 
 class FakeModel:
@@ -50,7 +53,7 @@ def run(tmp_path: Path) -> Path:
 
 def label_everything(store: Store) -> None:
     """Until nothing is left for one person."""
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     with store.write() as transaction:
         if transaction.annotator("ann") is None:
             transaction.add_annotator("ann", "annotator", 0.0)
@@ -75,17 +78,8 @@ def test_pairs_come_when_the_run_has_new_weights_and_when_few_are_left(store: St
         else:
             raise AssertionError("the worker waits for nothing")
 
-    added = follow(
-        store,
-        str(run),
-        PROMPTS,
-        RECIPE,
-        RULES,
-        Intake(),
-        lambda: model,
-        passes=3,
-        sleep=meanwhile,
-        report=passes.append,
+    added = Follower(store, str(run), PROMPTS, CONFIG).follow(
+        lambda: model, passes=3, sleep=meanwhile, report=passes.append
     )
     assert waits == [9.0] * 3
     assert [(done.generation, done.new, done.why) for done in passes] == [
@@ -98,10 +92,10 @@ def test_pairs_come_when_the_run_has_new_weights_and_when_few_are_left(store: St
     with store.read() as transaction:
         items, responses = transaction.items(), transaction.all_responses()
     assert [item.group_id for item in items] == ["p0", "p1", "p2", "p3", "p4", "p5", "p0", "p1", "p2", "p3", "p4", "p5"]
-    assert {item.round for item in items[:8]} == {RECIPE.round}
-    assert {item.round for item in items[8:]} == {RECIPE.round + 1}
+    assert {item.round for item in items[:8]} == {SECTION.round}
+    assert {item.round for item in items[8:]} == {SECTION.round + 1}
     assert responses[items[-1].id][0].run.endswith("step-2")
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     with store.read() as transaction:
         who = transaction.annotator("ann")
     assert who is not None
@@ -116,8 +110,9 @@ def test_a_worker_that_was_stopped_goes_on_with_the_next_prompts(store: Store, r
     def once() -> list[Pass]:
         passes: list[Pass] = []
         model: Exchangeable = FakeModel()
-        rules = Rules(low=100, batch=2, poll_seconds=1, newer_first=1)
-        follow(store, str(run), PROMPTS, RECIPE, rules, Intake(), lambda: model, passes=1, report=passes.append)
+        section = FollowSection(low=100, batch=2, poll_seconds=1, newer_first=1)
+        follower = Follower(store, str(run), PROMPTS, CONFIG.model_copy(update={"follow": section}))
+        follower.follow(lambda: model, passes=1, report=passes.append)
         return passes
 
     assert [once()[0].why for _ in range(3)] == ["new weights", "2 judgements left", "4 judgements left"]
@@ -149,7 +144,7 @@ def test_places_without_weights_are_named(run: Path, tmp_path: Path) -> None:
         locate(run)
     with pytest.raises(WorkbenchError, match="holds no adapter"):
         locate(run / "checkpoints")
-    with pytest.raises(WorkbenchError, match="lies in no run"):
+    with pytest.raises(WorkbenchError, match="not a run folder"):
         locate(tmp_path / "elsewhere")
     with pytest.raises(WorkbenchError, match="no run here"):
         newest(tmp_path / "elsewhere")

@@ -1,15 +1,16 @@
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from annotate.sampling.pairs import Recipe, make_pairs
+from annotate.config import PairsSection
+from annotate.sampling.pairs import make_pairs
 from workbench.data.readers import read_items
 from workbench.data.records import Message, Prompt
 from workbench.run.errors import WorkbenchError
 
-RECIPE = Recipe(
+SECTION = PairsSection(
     run="runs/sft",
     temperatures=(0.7, 1.3),
     responses_per_prompt=2,
@@ -66,7 +67,7 @@ def _prompts(*names: str) -> list[Prompt]:
 
 def test_items_hold_different_answers_and_where_they_come_from(tmp_path: Path) -> None:
     out = tmp_path / "items.jsonl"
-    counts = make_pairs(_prompts("p0", "p1"), out, RECIPE, FakeRun())
+    counts = make_pairs(_prompts("p0", "p1"), out, SECTION, FakeRun())
     items = read_items(out)
     assert (counts.items, counts.prompts, counts.sampled, counts.dropped) == (2, 2, 4, 0)
     assert [item.group for item in items] == ["p0", "p1"]
@@ -78,7 +79,7 @@ def test_items_hold_different_answers_and_where_they_come_from(tmp_path: Path) -
 
 def test_equal_answers_are_sampled_again_then_dropped_and_counted(tmp_path: Path) -> None:
     run = FakeRun()
-    counts = make_pairs(_prompts("p0", "same1", "late2"), tmp_path / "items.jsonl", RECIPE, run)
+    counts = make_pairs(_prompts("p0", "same1", "late2"), tmp_path / "items.jsonl", SECTION, run)
     assert [item.group for item in read_items(tmp_path / "items.jsonl")] == ["p0", "late2"]
     assert [ids for ids, _ in run.calls] == [["p0", "same1", "late2"], ["same1", "late2"]]
     assert run.calls[0][1] != run.calls[1][1]
@@ -87,7 +88,9 @@ def test_equal_answers_are_sampled_again_then_dropped_and_counted(tmp_path: Path
 
 
 def test_three_answers_make_three_pairs_of_one_group(tmp_path: Path) -> None:
-    make_pairs(_prompts("p0"), tmp_path / "items.jsonl", replace(RECIPE, responses_per_prompt=3), FakeRun())
+    make_pairs(
+        _prompts("p0"), tmp_path / "items.jsonl", SECTION.model_copy(update={"responses_per_prompt": 3}), FakeRun()
+    )
     items = read_items(tmp_path / "items.jsonl")
     assert [item.group for item in items] == ["p0"] * 3
     assert len({item.id for item in items}) == 3
@@ -95,14 +98,14 @@ def test_three_answers_make_three_pairs_of_one_group(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) -> None:
     prompts = _prompts(*(f"p{n}" for n in range(10)), "same", "late")
-    make_pairs(prompts, tmp_path / "whole.jsonl", RECIPE, FakeRun())
+    make_pairs(prompts, tmp_path / "whole.jsonl", SECTION, FakeRun())
     out = tmp_path / "items.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        make_pairs(prompts, out, RECIPE, FakeRun(stop_after=2))
+        make_pairs(prompts, out, SECTION, FakeRun(stop_after=2))
     partial = out.with_name("items.jsonl.partial")
     partial.write_bytes(partial.read_bytes() + b'{"counts": {"prompts": 9')  # cut off while writing
     second = FakeRun()
-    counts = make_pairs(prompts, out, RECIPE, second)
+    counts = make_pairs(prompts, out, SECTION, second)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert second.calls[0][0] == ["p8", "p9", "same", "late"]
     assert counts.prompts == 12
@@ -112,16 +115,16 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) 
 def test_a_changed_recipe_starts_anew(tmp_path: Path) -> None:
     prompts, out = _prompts(*(f"p{n}" for n in range(8))), tmp_path / "items.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        make_pairs(prompts, out, RECIPE, FakeRun(stop_after=1))
+        make_pairs(prompts, out, SECTION, FakeRun(stop_after=1))
     second = FakeRun()
-    make_pairs(prompts, out, replace(RECIPE, seed=1), second)
+    make_pairs(prompts, out, SECTION.model_copy(update={"seed": 1}), second)
     assert second.calls[0][0] == ["p0", "p1", "p2", "p3"]
 
 
 def test_ids_follow_the_texts(tmp_path: Path) -> None:
     ids = []
     for seed in (0, 1):
-        make_pairs(_prompts("p0"), tmp_path / "items.jsonl", replace(RECIPE, seed=seed), FakeRun())
+        make_pairs(_prompts("p0"), tmp_path / "items.jsonl", SECTION.model_copy(update={"seed": seed}), FakeRun())
         ids.append(read_items(tmp_path / "items.jsonl")[0].id)
     assert ids[0] != ids[1]
 
@@ -130,11 +133,11 @@ def test_ids_follow_the_texts(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_sampled() -> None:
     run = FakeRun()
     with pytest.raises(WorkbenchError, match=r"/proc/items\.jsonl: cannot be written"):
-        make_pairs(_prompts("p0"), Path("/proc/items.jsonl"), RECIPE, run)
+        make_pairs(_prompts("p0"), Path("/proc/items.jsonl"), SECTION, run)
     assert run.calls == []
 
 
 @pytest.mark.parametrize(("names", "problem"), [((), "holds no prompt"), (("same",), "gave the same answers")])
 def test_nothing_to_compare_is_an_error(tmp_path: Path, names: tuple[str, ...], problem: str) -> None:
     with pytest.raises(WorkbenchError, match=problem):
-        make_pairs(_prompts(*names), tmp_path / "items.jsonl", RECIPE, FakeRun())
+        make_pairs(_prompts(*names), tmp_path / "items.jsonl", SECTION, FakeRun())

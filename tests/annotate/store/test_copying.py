@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import Rules, preferences
+from annotate.labels.export import preferences
 from annotate.labels.review import adjudicate
 from annotate.people.accounts import add_account, check_password
 from annotate.people.tokens import check_token, make_token
-from annotate.queue.planting import Planting
 from annotate.queue.rules import Queue, Submission
 from annotate.store import copying
 from annotate.store.copying import copy_store
@@ -29,8 +29,8 @@ def store(either_store: Store) -> Store:
     for name, role in (("lead", "admin"), ("ann", "annotator")):
         add_account(either_store, name, role, PASSWORD)
     items = [make_item(f"i{n}", f"première 李 {n}", "second\n'; --") for n in range(12)]
-    load_items(either_store, items, overlap=2, overlap_share=1)
-    queue = Queue(either_store, lease_seconds=60, planting=Planting(repeat_share=0.5, repeat_after=1))
+    load_items(either_store, items, QueueSection(overlap=2, overlap_share=1))
+    queue = Queue(either_store, QueueSection(lease_seconds=60, repeat_share=0.5, repeat_after=1))
     ann = _account(either_store, "ann")
     for _ in range(6):
         label(queue, ann)
@@ -75,10 +75,10 @@ def test_everything_moves_and_work_goes_on(store: Store, target: str) -> None:
     grant = check_token(copy, token)
     assert grant is not None
     assert grant.scope == "label"
-    assert preferences(copy, Rules()).preferences == preferences(store, Rules()).preferences
+    assert preferences(copy, ExportSection()).preferences == preferences(store, ExportSection()).preferences
     add_account(copy, "new", "annotator", PASSWORD)  # numbered after the copied rows
-    load_items(copy, [make_item("new")], overlap=1, overlap_share=0)
-    queue = Queue(copy, lease_seconds=60)
+    load_items(copy, [make_item("new")], QueueSection(overlap=1, overlap_share=0))
+    queue = Queue(copy, QueueSection(lease_seconds=60))
     label(queue, _account(copy, "new"))
     assert queue.history(_account(copy, "ann"), limit=50)
     copy.close()
@@ -97,7 +97,7 @@ def _answer_meanwhile(store: Store) -> Callable[..., int]:
     def copy_table(taken: sa.Connection, given: sa.Connection, table: sa.Table) -> int:
         count = _copy_table(taken, given, table)
         if table.name == "judgement":
-            ann, queue = _account(store, "ann"), Queue(store, lease_seconds=60)
+            ann, queue = _account(store, "ann"), Queue(store, QueueSection(lease_seconds=60))
             card = queue.next(ann)
             queue.submit(ann, Submission(card.item, "compared", "while-copying", strength=1))  # type: ignore[union-attr]
         return count
@@ -121,7 +121,9 @@ def test_an_answer_that_comes_meanwhile_is_not_lost(store: Store, target: str, m
 
 def test_what_the_other_database_cannot_hold_is_named(tmp_path: Path, postgres_server: Server) -> None:
     store, target = Store.open(tmp_path / "labels.sqlite"), postgres_server.empty_database()
-    load_items(store, [make_item("a"), make_item("b", "text with \x00 inside")], overlap=1, overlap_share=0)
+    load_items(
+        store, [make_item("a"), make_item("b", "text with \x00 inside")], QueueSection(overlap=1, overlap_share=0)
+    )
     with pytest.raises(WorkbenchError, match="cannot take the table 'response'") as refused:
         copy_store(store, target)
     assert "nothing was copied" in str(refused.value)

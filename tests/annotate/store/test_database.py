@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.store.database import Store
 from tests.annotate.conftest import make_item
@@ -68,7 +69,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> None:
-    load_items(store, [make_item("a"), make_item("b")], overlap=1, overlap_share=0)
+    load_items(store, [make_item("a"), make_item("b")], QueueSection(overlap=1, overlap_share=0))
     with store.write() as transaction:
         transaction.put_setting("unfinished", "yes")
         store.backup(tmp_path / "copies" / "labels.sqlite")
@@ -117,7 +118,7 @@ from annotate.store.database import Store
 store = Store.open(sys.argv[1])
 with store.read() as transaction:
     who = transaction.annotator("ann")
-queue = Queue(store, lease_seconds=60)
+queue = Queue(store, QueueSection(lease_seconds=60))
 while isinstance(card := queue.next(who), Card):
     key = f"key-{card.item:06}"
     queue.submit(who, Submission(card.item, "compared", key, strength=1))
@@ -126,7 +127,7 @@ while isinstance(card := queue.next(who), Card):
 
 
 def test_every_acknowledged_judgement_survives_a_kill(store: Store, tmp_path: Path) -> None:
-    load_items(store, [make_item(f"i{number}") for number in range(3000)], overlap=1, overlap_share=0)
+    load_items(store, [make_item(f"i{number}") for number in range(3000)], QueueSection(overlap=1, overlap_share=0))
     with store.write() as transaction:
         transaction.add_annotator("ann", "annotator", 0.0)
     acknowledged: list[str] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.store.database import Store
 from annotate.store.files import restore
@@ -30,7 +31,7 @@ from tests.annotate.conftest import make_item
 store = Store.open(sys.argv[1])
 with store.read() as keeps_the_log:  # while somebody reads, SQLite cannot bring the log into the store
     keeps_the_log.items()
-    load_items(store, [make_item(f"later{n}") for n in range(400)], overlap=1, overlap_share=0)
+    load_items(store, [make_item(f"later{n}") for n in range(400)], QueueSection(overlap=1, overlap_share=0))
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -53,7 +54,7 @@ def _items(path: Path) -> list[str]:
 
 def _filled(path: Path, *names: str) -> Store:
     store = Store.open(path)
-    load_items(store, [make_item(name) for name in names], overlap=1, overlap_share=0)
+    load_items(store, [make_item(name) for name in names], QueueSection(overlap=1, overlap_share=0))
     return store
 
 
@@ -192,7 +193,7 @@ def test_the_copy_of_an_upgrade_is_restored_like_a_backup(tmp_path: Path) -> Non
         connection.executescript(VERSION_1.read_text(encoding="utf-8"))
     path.chmod(0o644)
     store = Store.open(path)
-    load_items(store, [make_item("later")], overlap=1, overlap_share=0)
+    load_items(store, [make_item("later")], QueueSection(overlap=1, overlap_share=0))
     store.close()
     (copy,) = tmp_path.glob("labels.sqlite.version-1")
     assert _mode(copy) == 0o600

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from annotate.config import QueueSection
 from annotate.people.tokens import check_token
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store import schema
@@ -65,7 +66,7 @@ def test_an_old_store_becomes_one_of_this_version(old: Path, tmp_path: Path) -> 
         assert transaction.events()[-1]["detail"] == {"before": 1, "after": SCHEMA_VERSION}
         ann = transaction.annotator("ann")
     assert ann is not None
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     card = queue.next(ann)
     assert isinstance(card, Card)
     assert queue.submit(ann, Submission(card.item, "compared", "a-new-key", strength=1, flag="pii")).revision == 1

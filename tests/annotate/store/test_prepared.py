@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.queue.rules import Queue
 from annotate.store import prepared
@@ -33,8 +34,8 @@ def connection(store: Store) -> Iterator[sa.Connection]:
 def test_a_pair_takes_one_round_trip_a_statement(
     store: Store, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(3)], overlap=1, overlap_share=1)
-    ann, queue = account("ann"), Queue(store, lease_seconds=60)
+    load_items(store, [make_item(f"i{n}") for n in range(3)], QueueSection(overlap=1, overlap_share=1))
+    ann, queue = account("ann"), Queue(store, QueueSection(lease_seconds=60))
     label(queue, ann)  # prepares
     trips = 0
     reply = prepared.PreparingConnection.handle_messages

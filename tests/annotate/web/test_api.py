@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.labels.raw_export import export_raw
 from annotate.people.accounts import add_account
@@ -149,7 +150,11 @@ def post(local: TestClient) -> Post:
 def test_a_ranking_with_an_edit_goes_through(store: Store, post: Post, local: TestClient, tmp_path: Path) -> None:
     item = make_item("a")
     four = tuple(Response(id=str(n), text=f"answer {n}") for n in range(4))
-    load_items(store, [item.model_copy(update={"responses": four})], overlap=1, overlap_share=0, compare="ranking")
+    load_items(
+        store,
+        [item.model_copy(update={"responses": four})],
+        QueueSection(overlap=1, overlap_share=0, compare="ranking"),
+    )
     card = post("next")["card"]
     texts = [answer["text"] for answer in card["answers"]]
     ranking = [int(text[-1]) + 1 for text in texts]
@@ -166,7 +171,7 @@ def test_a_ranking_with_an_edit_goes_through(store: Store, post: Post, local: Te
 
 
 def test_own_judgements_are_listed_as_they_were_given(store: Store, post: Post, local: TestClient) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(6)], overlap=1, overlap_share=0)
+    load_items(store, [make_item(f"i{n}") for n in range(6)], QueueSection(overlap=1, overlap_share=0))
     given = {}
     for number in range(6):
         item = post("next")["card"]["item"]
@@ -199,7 +204,7 @@ def test_json_that_is_nested_too_deep_is_a_clear_refusal(local: TestClient, body
 
 
 def test_items_are_listed_page_by_page(store: Store, local: TestClient) -> None:
-    load_items(store, [make_item(f"i{n}") for n in range(5)], overlap=2, overlap_share=1)
+    load_items(store, [make_item(f"i{n}") for n in range(5)], QueueSection(overlap=2, overlap_share=1))
     first = local.get("/api/v1/items", params={"limit": 3}).json()
     rest = local.get("/api/v1/items", params={"limit": 3, "after": first[-1]["key"]}).json()
     assert [item["id"] for item in first + rest] == [f"i{n}" for n in range(5)]

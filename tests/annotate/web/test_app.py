@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import add_account, check_password, has_accounts
 from annotate.people.sessions import Brake, Sessions
@@ -185,7 +186,7 @@ def test_large_and_unmeasured_bodies_are_refused(client: TestClient, log_in: Cal
 
 
 def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
-    load_items(store, [make_item("a")], overlap=1, overlap_share=0)
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=0))
     with client_of(store, login=False) as client:
         assert client.post("/api/v1/me").json() == {
             "name": "local",
@@ -343,7 +344,8 @@ def test_a_server_open_to_others_without_https_is_warned_of() -> None:
 @pytest.fixture
 def linked(store: Store) -> Iterator[TestClient]:
     """A server of one person, as `serve` starts it."""
-    app = create_app(store, Queue(store, lease_seconds=60), PageContents("Which?"), login=False, key="the-key", port=1)
+    queue = Queue(store, QueueSection(lease_seconds=60))
+    app = create_app(store, queue, PageContents("Which?"), login=False, key="the-key", port=1)
     with TestClient(app, base_url="http://localhost", follow_redirects=False) as client:
         yield client
 

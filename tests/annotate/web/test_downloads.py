@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.labels.export import Rules, export
+from annotate.labels.export import export
 from annotate.people.access import Access
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
@@ -22,9 +23,9 @@ def client(store: Store) -> Iterator[TestClient]:
     """One person's server, whose configuration keeps ties; of four items one is a tie and one answer was improved."""
     from fastapi import FastAPI
 
-    load_items(store, [make_item(f"i{n}") for n in range(4)], overlap=1, overlap_share=0)
+    load_items(store, [make_item(f"i{n}") for n in range(4)], QueueSection(overlap=1, overlap_share=0))
     access = Access(store, login=False, days=1)
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     assert access.local is not None
     for number in range(4):
         card = queue.next(access.local)
@@ -33,7 +34,7 @@ def client(store: Store) -> Iterator[TestClient]:
         strength = (0, -2, 1, 3)[number]
         queue.submit(access.local, Submission(card.item, "compared", f"key-{number:05}", strength=strength, **edit))
     app = FastAPI()
-    app.include_router(export_routes(store, access, Rules(drop_ties=False)))
+    app.include_router(export_routes(store, access, ExportSection(drop_ties=False)))
     with TestClient(app) as client:
         yield client
 
@@ -47,7 +48,7 @@ def _lines(client: TestClient, path: str) -> list[dict[str, Any]]:
 
 
 def test_preferences_are_those_of_the_command_line(client: TestClient, store: Store, tmp_path: Path) -> None:
-    export(store, tmp_path / "out.jsonl", Rules(drop_ties=False))
+    export(store, ExportSection(out=str(tmp_path / "out.jsonl"), drop_ties=False))
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert _lines(client, "preferences") == written
     assert len(written) == 4 + 2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
@@ -19,8 +20,8 @@ from workbench.data.records import Preference
 def labelled(filled: Store) -> Store:
     """Ann and Bea judge 12 items; on every third they prefer different answers; one text is awkward."""
     items = [make_item(f"m{n}", "<b>first</b> ${answer}" if n == 0 else "first answer") for n in range(12)]
-    load_items(filled, items, overlap=2, overlap_share=1, priority=5)
-    queue = Queue(filled, lease_seconds=60)
+    load_items(filled, items, QueueSection(overlap=2, overlap_share=1, priority=5))
+    queue = Queue(filled, QueueSection(lease_seconds=60))
     for name in ("ann", "bea"):
         who = _account(filled, name)
         for _ in range(12):
@@ -183,8 +184,8 @@ def test_without_a_second_judgement_agreement_is_one_sentence(
 def test_the_review_stays_with_the_simulated_annotators(
     filled: Store, client: TestClient, log_in: Callable[..., None]
 ) -> None:
-    load_items(filled, [make_item(f"s{n}") for n in range(25)], overlap=2, overlap_share=1, priority=5)
-    queue = Queue(filled, lease_seconds=60)
+    load_items(filled, [make_item(f"s{n}") for n in range(25)], QueueSection(overlap=2, overlap_share=1, priority=5))
+    queue = Queue(filled, QueueSection(lease_seconds=60))
     for name, own in (("one", 2), ("other", -2)):
         with filled.write() as transaction:
             transaction.add_annotator(name, "annotator", 0.0, simulated=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.config import QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.web.reward_files import RewardFiles
@@ -27,7 +28,7 @@ def files(tmp_path: Path) -> RewardFiles:
 
 
 def judged_by_ann(store: Store) -> None:
-    queue = Queue(store, lease_seconds=60)
+    queue = Queue(store, QueueSection(lease_seconds=60))
     with store.read() as transaction:
         ann = transaction.annotator("ann")
     assert ann is not None
@@ -62,7 +63,7 @@ def test_one_click_sends_the_pairs_back_and_the_next_person_gets_them(filled: St
         bea = transaction.annotator("bea")
     assert opened == {f"i{n}": (2, 3.0) if n == 3 else (1, 0.0) for n in range(5)}
     assert bea is not None
-    card = Queue(filled, lease_seconds=60).next(bea)
+    card = Queue(filled, QueueSection(lease_seconds=60)).next(bea)
     assert isinstance(card, Card)
     assert card.item_id == "i3"
 

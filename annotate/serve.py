@@ -1,0 +1,66 @@
+"""`python -m annotate serve`: from the configuration to the running page."""
+
+import secrets
+import sys
+from pathlib import Path
+
+from annotate.config import AnnotateConfig
+from annotate.intake.load import open_with_items
+from annotate.queue.rules import Queue
+from annotate.web.app import create_app, listen, login_needed, run, warning
+from annotate.web.contents import read_contents, remember_guidelines
+from annotate.web.reward_files import RewardFiles
+
+
+def serve(config: AnnotateConfig) -> None:
+    """Serve the page until interrupted.
+
+    Raises:
+        WorkbenchError: the page's files are bad, there is nothing to label, or the address cannot be used.
+    """
+    server, page = config.server, config.page
+    contents = read_contents(
+        server.title,
+        guidelines=page.guidelines,
+        rubric=page.rubric,
+        edit=page.edit,
+        ask_before_saving=page.ask_before_saving,
+        language=page.language,
+    )
+    store = open_with_items(config)
+    login = login_needed(store, host=server.host, require_login=server.require_login)
+    _warn(config, login)
+    listener = listen(server.host, server.port)
+    key = None if login else secrets.token_urlsafe(24)
+    remember_guidelines(store, contents)
+    app = create_app(
+        store,
+        Queue(store, config.queue),
+        contents,
+        login=login,
+        https=server.https,
+        key=key,
+        session_days=server.session_days,
+        host=server.host,
+        port=server.port,
+        export=config.export,
+        reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
+    )
+    shown = f"[{server.host}]" if ":" in server.host else server.host
+    link = f"/?token={key}" if key else ""
+    print(f"http://{shown}:{server.port}{link}  (Ctrl-C stops it; every label is saved)", flush=True)
+    run(app, listener, proxies=server.proxies)
+    store.close()
+
+
+def _warn(config: AnnotateConfig, login: bool) -> None:
+    """Say what the person who starts the server may have overlooked."""
+    open_to_others = warning(host=config.server.host, https=config.server.https)
+    if open_to_others is not None:
+        print(f"warning: {open_to_others}", file=sys.stderr)
+    queue = config.queue
+    if not login and queue.overlap > 1 and queue.overlap_share > 0:
+        print(
+            f"one person labels here (no accounts), but {queue.overlap_share:.0%} of the pairs need {queue.overlap} "
+            "people: set queue.overlap=1 before the pairs are loaded, and one is enough"
+        )
