@@ -1,7 +1,6 @@
-"""Agreement as sums over items: what each item adds, and the statistic of the sums. Pure.
+"""Statistics of agreement, each written as a function of sums over items. Pure.
 
-`annotate.statistics.agreement` names and documents the statistics. Because each is a function of sums, a bootstrap over
-items is one product of matrices: how often each item was drawn, times what each item adds.
+A bootstrap over items is then one matrix product: how often each item was drawn, times what each item adds to the sums.
 
 Shapes: N = items, K = values, F = sums, R = resamples, Q = pairs of people.
 """
@@ -22,7 +21,7 @@ Integers = NDArray[np.int64]
 VALUES = (-3, -2, -1, 0, 1, 2, 3)
 SIDES = (-1, 0, 1)
 SHARED = 5
-"""Items that two people must have in common before their pair counts in the pooled kappa."""
+"""Items that two people must both have judged before their pair counts in the pooled kappa."""
 NOTHING_COMPARED = "no item has two judgements"
 NOTHING_DECIDED = "no item has two judgements that are not ties"
 NO_VARIATION = "everybody always gave the same answer, so chance alone would agree as often"
@@ -31,7 +30,7 @@ TOO_FEW_SHARED = f"no two people have judged {SHARED} items in common"
 
 @dataclass(frozen=True)
 class Sums:
-    """What each item adds to the sums of a statistic, and the statistic of sums."""
+    """What each item adds to the sums of a statistic, and the statistic as a function of the sums."""
 
     added: Any
     """(N, F) dense or sparse."""
@@ -40,36 +39,44 @@ class Sums:
     reason: str = NO_VARIATION
 
     def value(self) -> float | None:
-        """The statistic of all items, each once."""
+        """The statistic of all items; None if it is undefined."""
         if not self.added.shape[0]:
             return None
         found = float(self.finish(np.asarray(self.added.sum(axis=0), dtype=float).reshape(1, -1))[0])
         return None if np.isnan(found) else found
 
 
-def unit_counts(units: Sequence[Sequence[int] | Integers], values: Sequence[int]) -> Integers:
-    """(N, K) how often each unit has each value."""
-    rows = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
-    flat = np.concatenate([np.asarray(unit, dtype=np.int64) for unit in units]) if len(units) else np.zeros(0, int)
-    return counts_of(rows, flat, values, len(units))
-
-
 def counts_of(rows: Integers, values: Integers, scale: Sequence[int], count: int) -> Integers:
     """(N, K) how often each item has each value of the scale."""
-    places = np.searchsorted(np.asarray(scale), values)
+    columns = np.searchsorted(np.asarray(scale), values)
     size = len(scale)
-    return np.bincount(rows * size + places, minlength=count * size).reshape(count, size).astype(np.int64)
+    return np.bincount(rows * size + columns, minlength=count * size).reshape(count, size).astype(np.int64)
 
 
 def raw_sums(counts: Integers, reason: str) -> Sums:
-    """Raw agreement; `counts` without the column of ties leaves ties out."""
+    """Share of the pairs of judgements of one item that agree.
+
+        Σ_i Σ_k c_ik (c_ik − 1) / Σ_i n_i (n_i − 1)
+
+    Args:
+        counts: (N, K) how many judgements of item i prefer side k; without the column of ties, ties are left out.
+        reason: why the statistic is undefined if there is no pair.
+    """
     sizes = counts.sum(1)
     added = np.stack([(counts * (counts - 1)).sum(1) / 2, sizes * (sizes - 1) / 2], axis=1)
     return Sums(added, lambda sums: ratio(sums[:, 0], sums[:, 1]), reason)
 
 
 def fleiss_sums(counts: Integers) -> Sums:
-    """Fleiss' kappa of items with two judgements or more."""
+    """Agreement beyond chance for several judgements per item, by anybody.
+
+        κ = (P̄ − P̄_e) / (1 − P̄_e),  P_i = Σ_k c_ik (c_ik − 1) / (n_i (n_i − 1)),  P̄_e = Σ_k (Σ_i c_ik / Σ_i n_i)²
+
+    Source: Fleiss 1971, with n judgements of every item; here n_i ≥ 2 of item i (Fleiss, Levin and Paik 2003, ch. 18).
+
+    Args:
+        counts: (N, K) how many judgements item i has in category k.
+    """
     sizes = counts.sum(1)
     observed = (counts * (counts - 1)).sum(1) / np.maximum(sizes * (sizes - 1), 1)
     added = np.column_stack([np.ones(len(counts)), observed, counts])
@@ -84,7 +91,20 @@ def fleiss_sums(counts: Integers) -> Sums:
 
 
 def alpha_sums(counts: Integers, values: Sequence[int], level: Level) -> Sums:
-    """Krippendorff's alpha of items with two judgements or more."""
+    """Agreement beyond chance for any number of judgements per item (Krippendorff's alpha).
+
+        α = 1 − (n − 1) Σ_ck o_ck δ²_ck / Σ_ck n_c n_k δ²_ck
+
+    with o_ck the coincidences of values c and k within items (an item with m judgements weighs its pairs 1/(m−1)),
+    n_c = Σ_k o_ck, n = Σ_c n_c, and δ² the distance: 1[c≠k] (nominal), (c − k)² (interval), or for ranks
+    (Σ_{g=c..k} n_g − (n_c + n_k)/2)² (ordinal).
+
+    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
+
+    Args:
+        counts: (N, K) how many of the ≥ 2 judgements of an item have value k.
+        values: K values, ascending.
+    """
     size = len(values)
     weights = 1 / np.maximum(counts.sum(1) - 1, 1)
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(size, dtype=np.int64)
@@ -107,7 +127,7 @@ def _squared_distance(values: Floats, totals: Floats, level: Level) -> Floats:
     """(R or 1, K, K)."""
     if level == "nominal":
         return 1.0 - np.eye(len(values))[None]
-    # For ranks: the middle of the places that each value takes.
+    # Ordinal: distance between the mean ranks of the values.
     points = np.cumsum(totals, axis=1) - totals / 2 if level == "ordinal" else values[None]
     difference: Floats = points[:, :, None] - points[:, None, :]
     return difference**2
@@ -118,7 +138,7 @@ def pooled_kappa_sums(rows: Integers, people: Integers, values: Integers, count:
 
         κ = 1 − Σ_q D_q / Σ_q E_q,   D_q = Σ_i (x_i − y_i)²,   E_q = Σ x² + Σ y² − 2 Σx Σy / n_q
 
-    D and E are Σ w O and Σ w E of `cohen_kappa` on the scale −3 … 3, so that a single pair gives Cohen's kappa.
+    A single pair of people gives Cohen's quadratic weighted kappa on the scale −3 … 3.
     Source: De Vries et al. 2008 (pooled kappa), with weights.
     """
     left, right = _pairs_within(rows)
@@ -145,7 +165,7 @@ def pooled_kappa_sums(rows: Integers, people: Integers, values: Integers, count:
 
 
 def _pairs_within(rows: Integers) -> tuple[Integers, Integers]:
-    """Places (left, right) of every two judgements of one item."""
+    """Indices (left, right) of every two judgements of one item."""
     order = np.argsort(rows, kind="stable")
     sizes = np.bincount(rows)
     starts = np.cumsum(sizes) - sizes
@@ -159,5 +179,5 @@ def _pairs_within(rows: Integers) -> tuple[Integers, Integers]:
 
 
 def ratio(over: Floats, under: Floats) -> Floats:
-    """over / under, NaN where under is 0."""
+    """over / under; NaN where under is 0."""
     return np.divide(over, under, out=np.full(np.shape(under), np.nan), where=under > 0)

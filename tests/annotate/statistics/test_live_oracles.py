@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from annotate.statistics.agreement import agreement, fleiss_kappa, krippendorff_alpha
+from annotate.statistics.agreement import agreement
 from annotate.statistics.agreement_sums import Level
 from annotate.statistics.quality import dawid_skene
+from tests.annotate.statistics.oracles.units import fleiss_kappa, krippendorff_alpha
 
 LEVELS: tuple[Level, ...] = ("nominal", "ordinal", "interval")
 _ = np.nan
