@@ -1,4 +1,4 @@
-"""A policy, a truth and a reward model that need no model, and run folders that no phase wrote."""
+"""A policy, a gold reward and a reward model without a neural network, and run folders made without a phase."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class FakeGold:
 
 
 def gold(prompt, response, ended=True):
-    """0.1 a word "good", −0.2 a word "bad", at most 1; knows only prompts that ask."""
+    """0.1 per word "good", −0.2 per word "bad", at most 1; None for a prompt without a question mark."""
     if "?" not in prompt[-1].content:
         return None
     facts = min(1.0, 0.1 * response.split().count("good"))
@@ -29,12 +29,12 @@ def gold(prompt, response, ended=True):
 
 
 def score(prompts, responses, ended, ids=None):
-    """A reward model that likes length."""
+    """A reward model that scores the number of words."""
     return np.array([float(len(response.split())) for response in responses])
 
 
 class FakePolicy:
-    """Answers with `word` a random number of times; KL of a token is `nats`."""
+    """Answers with a random number of `word`s; the KL per token is `nats`."""
 
     def __init__(self, word="good", *, nats=0.1, reference=True, ends=0.9, **sampling):
         self.word, self.nats, self.reference, self.ends = word, nats, reference, ends

@@ -1,4 +1,4 @@
-"""Each warning comes when it should, and stays away when it should."""
+"""Each warning appears if its condition holds, and only then."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def texts(policy, start=None):
     return [alarm.text for alarm in policy_alarms("run", policy, start)]
 
 
-def test_healthy_policy_is_left_in_peace(healthy):
+def test_a_healthy_policy_gives_no_warning(healthy):
     assert texts(healthy) == []
     better = replace(healthy, answers=[replace(a, gold=a.gold + 0.1) for a in healthy.answers])
     assert texts(better, healthy) == []
@@ -76,27 +76,27 @@ def trajectory(golds, scores, error=0.02):
     ]
 
 
-def test_over_optimisation_is_seen():
+def test_over_optimisation_is_detected():
     golds = [*np.linspace(0.4, 0.7, 6), *np.linspace(0.7, 0.2, 8)]
     found = over_optimisation(trajectory(golds, np.linspace(0, 3, 14)))
     assert "fell from 0.6" in found
     assert "to 0.27" in found
 
 
-def test_over_optimisation_is_not_cried_over_noise_or_honest_falls():
+def test_noise_and_a_falling_score_are_not_over_optimisation():
     rising = np.linspace(0, 3, 14)
     golds = [*np.linspace(0.4, 0.7, 6), *np.linspace(0.7, 0.2, 8)]
-    assert over_optimisation(trajectory(golds, -rising)) is None  # the score fell too: not gamed
+    assert over_optimisation(trajectory(golds, -rising)) is None  # the score fell too: no exploit
     assert over_optimisation(trajectory(np.linspace(0.4, 0.8, 14), rising)) is None
     rng = np.random.default_rng(0)
-    cries = [over_optimisation(trajectory(rng.normal(0.8, 0.08, 14), rising, error=0.08)) for _ in range(200)]
-    assert sum(cry is not None for cry in cries) <= 10
+    found = [over_optimisation(trajectory(rng.normal(0.8, 0.08, 14), rising, error=0.08)) for _ in range(200)]
+    assert sum(one is not None for one in found) <= 10
     assert over_optimisation(trajectory([0.9, 0.1], [0, 1])) is None
     assert over_optimisation([]) is None
 
 
 def test_reward_model():
-    # Words as scores: a gap of 7 claims .999, and the labels are right for the first half only.
+    # Words as scores: a gap of 7 is a confidence of .999, and the labels are right for the first half only.
     pairs = [make_preference(i, "good " * 9, "good " * 2) for i in range(30)]
     pairs += [make_preference(i, "good " * 2, "good " * 9) for i in range(30, 60)]
     found = " ".join(alarm.text for alarm in reward_alarms("reward", evaluate_reward_model(score, pairs)))
@@ -105,7 +105,7 @@ def test_reward_model():
     assert "favours longer answers" in found
 
 
-def test_honest_reward_model_is_left_in_peace():
+def test_a_calibrated_reward_model_gives_no_warning():
     rng = np.random.default_rng(0)
     gaps = np.abs(rng.normal(0, 1.5, 2000))
     right = rng.random(2000) < 1 / (1 + np.exp(-gaps))

@@ -1,4 +1,4 @@
-"""Charts: valid SVG, page colours only, nothing fetched, hostile labels harmless."""
+"""Charts are valid SVG in page colours, load nothing, and escape hostile labels."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -44,7 +44,7 @@ CHARTS = {
 
 
 @pytest.mark.parametrize("kind", CHARTS)
-def test_svg_is_valid_adapts_and_fetches_nothing(kind):
+def test_svg_is_valid_uses_page_colours_and_loads_nothing(kind):
     svg = CHARTS[kind]("one")
     root = ET.fromstring(svg)
     assert root.get("role") == "img"
@@ -56,7 +56,7 @@ def test_svg_is_valid_adapts_and_fetches_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", CHARTS)
-def test_identifiers_do_not_meet_those_of_another_chart(kind):
+def test_identifiers_of_two_charts_differ(kind):
     def identifiers(svg):
         return set(re.findall(r'\bid="([^"]+)"', svg))
 
@@ -66,7 +66,7 @@ def test_identifiers_do_not_meet_those_of_another_chart(kind):
     assert one == CHARTS[kind]("one")
 
 
-def test_description_tells_the_numbers():
+def test_the_description_has_the_numbers():
     root = ET.fromstring(CHARTS["line"]("one"))
     assert "ppo: from 0 at 0 to 3.9 at 39, lowest 0, highest 3.9" in root.get("aria-label")
     assert "a 0.40 (0.30 to 0.50)" in ET.fromstring(CHARTS["interval"]("one")).get("aria-label")
@@ -78,7 +78,7 @@ def test_long_label_is_cut():
     assert "x" * 26 + "<" not in svg
 
 
-def test_a_legend_keeps_to_the_figure():
+def test_a_legend_stays_within_the_figure():
     def rows(length):
         series = [Series(f"{n}" * length, [1, 2], [1, 2], 1) for n in range(4)]
         root = ET.fromstring(line_chart("one", series, x_label="step", y_label="loss"))
@@ -96,7 +96,7 @@ def test_single_point_is_drawn():
     assert "<use" in svg
 
 
-def test_a_histogram_draws_a_bar_a_bin_and_says_what_it_holds():
+def test_a_histogram_has_one_bar_per_bin_and_a_description():
     svg = histogram_chart("h", [*[0.1] * 98, -5.0, 5.0], x_label="gap", colour=2, bins=10)
     assert "Histogram of 100 values of gap, from -5 to 5, median 0.1" in svg
     assert svg.count("var(--series-2)") == 10, "a bar a bin"

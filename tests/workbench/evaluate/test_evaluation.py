@@ -1,4 +1,4 @@
-"""evaluation.json: written whole, read back equal, refused with a remedy."""
+"""evaluation.json is written atomically, read back equal, and refused with a remedy if broken."""
 
 import json
 

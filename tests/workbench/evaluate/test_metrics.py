@@ -27,8 +27,8 @@ from workbench.evaluate.metrics import (
 EXACT = {"rel": 1e-10, "abs": 1e-12}
 
 
-def honest_gaps(count, seed=0, scale=1.5):
-    """Gaps whose sign is right exactly as often as σ(|gap|) claims."""
+def calibrated_gaps(count, seed=0, scale=1.5):
+    """Gaps whose sign is right with probability σ(|gap|)."""
     rng = np.random.default_rng(seed)
     size = np.abs(rng.normal(0, scale, count))
     return np.where(rng.random(count) < 1 / (1 + np.exp(-size)), size, -size)
@@ -94,24 +94,24 @@ def ece_by_definition(gaps, bins):
 
 @pytest.mark.parametrize(("count", "bins"), [(100, 10), (101, 12), (997, 15), (30, 30)])
 def test_ece_matches_definition(count, bins):
-    gaps = honest_gaps(count, seed=count)
+    gaps = calibrated_gaps(count, seed=count)
     ours = expected_calibration_error(gaps, bins=bins)
     assert ours == pytest.approx(ece_by_definition(gaps.tolist(), bins), **EXACT)
 
 
 def test_reliability_matches_sklearn():
-    gaps = honest_gaps(1200, seed=3)
+    gaps = calibrated_gaps(1200, seed=3)
     share, claimed = calibration_curve(gaps > 0, 1 / (1 + np.exp(-np.abs(gaps))), n_bins=10, strategy="quantile")
     ours = reliability_bins(gaps, bins=10)
     assert [b.confidence for b in ours] == pytest.approx(claimed.tolist(), **EXACT)
     assert [b.accuracy for b in ours] == pytest.approx(share.tolist(), **EXACT)
 
 
-def test_ece_knows_honest_from_boastful():
-    gaps = honest_gaps(20_000)
+def test_ece_tells_calibrated_from_overconfident():
+    gaps = calibrated_gaps(20_000)
     assert expected_calibration_error(gaps) < 0.012
     assert expected_calibration_error(4 * gaps) > 0.12
-    assert expected_calibration_error(gaps / 10) > 0.1  # too modest is wrong as well
+    assert expected_calibration_error(gaps / 10) > 0.1  # underconfidence is an error too
     assert expected_calibration_error(gaps) == expected_calibration_error(gaps[::-1])
 
 
@@ -129,8 +129,8 @@ def test_bins_never_outnumber_pairs():
 
 def test_brier_by_hand_and_by_flipping():
     assert brier([0.0, math.log(3)]) == pytest.approx((0.25 + 1 / 16) / 2)
-    # With sides dealt at random the event is "left wins"; the score must not change.
-    gaps, rng = honest_gaps(400, seed=4), np.random.default_rng(0)
+    # With random sides the event is "left wins"; the score must not change.
+    gaps, rng = calibrated_gaps(400, seed=4), np.random.default_rng(0)
     left = rng.random(400) < 0.5
     probability = 1 / (1 + np.exp(-np.where(left, gaps, -gaps)))
     assert brier(gaps) == pytest.approx(brier_score_loss(left, probability), **EXACT)
@@ -143,7 +143,7 @@ def test_accuracy_by_margin_by_hand():
     assert [(b.accuracy, b.low, b.high) for b in by_label] == [(1.0, 0, 0), (0.5, 3, 3)]
 
 
-def test_correlation_matches_scipy_and_knows_constants():
+def test_correlation_matches_scipy_and_is_none_for_constants():
     rng = np.random.default_rng(0)
     x = rng.normal(size=50)
     y = x + rng.normal(size=50)
@@ -154,7 +154,7 @@ def test_correlation_matches_scipy_and_knows_constants():
 
 
 def test_correlation_within_prompts_can_oppose_the_overall_one():
-    # Prompt b has longer and better answers; inside each prompt the longer answer scores lower.
+    # Prompt b has longer and better answers; within each prompt the longer answer scores lower.
     lengths, scores, prompts = [1, 2, 3, 11, 12, 13], [2, 1, 0, 12, 11, 10], list("aaabbb")
     assert correlation(lengths, scores) > 0.9
     assert correlation_within(lengths, scores, prompts) == pytest.approx(-1)
@@ -162,7 +162,7 @@ def test_correlation_within_prompts_can_oppose_the_overall_one():
 
 
 def test_correlation_within_matches_regression_on_dummies():
-    # By another route: residuals of least squares on one indicator a prompt.
+    # By another route: residuals of least squares on one indicator per prompt.
     rng = np.random.default_rng(2)
     prompts = rng.integers(5, size=60)
     x, y = rng.normal(size=60) + prompts, rng.normal(size=60) - prompts

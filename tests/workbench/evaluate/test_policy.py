@@ -1,4 +1,4 @@
-"""The evaluation of a policy, on a fake one whose numbers are known."""
+"""The evaluation of a policy, on a fake policy with known numbers."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_numbers_of_a_known_policy():
     assert result.length.mean == pytest.approx(tokens.mean())
     assert result.eos_rate.mean == pytest.approx(np.mean(tokens > lengths))
     assert result.kl.mean == pytest.approx(0.1 * tokens.mean())
-    assert result.kl_sampled.mean == pytest.approx(result.kl.mean)  # ± ½ in turn adds nothing
+    assert result.kl_sampled.mean == pytest.approx(result.kl.mean)  # ± ½ alternately has mean 0
     assert result.kl_sampled.high - result.kl_sampled.low > result.kl.high - result.kl.low
     assert (result.perplexity.mean, result.perplexity.low) == pytest.approx((7.0, 7.0))
     assert result.perplexity.count == sum(range(2, 7))
@@ -58,14 +58,14 @@ def test_same_seed_same_answers():
     assert first.answers != other.answers
 
 
-def test_what_is_not_given_is_none_not_zero():
+def test_what_is_not_measured_is_none_not_zero():
     result = evaluate_policy(FakePolicy(reference=False), make_prompts(5))
     assert result.gold is result.kl is result.kl_sampled is result.perplexity is result.reward_model_score is None
     assert result.gold_parts == {}
     assert result.length_correlation is None
 
 
-def test_truth_that_knows_some_prompts_only():
+def test_a_gold_reward_that_covers_only_some_prompts():
     prompts = make_prompts(4) + [p.model_copy(update={"id": f"x{p.id}"}) for p in make_prompts(4, "Say {}.")]
     result = evaluate_policy(FakePolicy(), prompts, gold=gold)
     assert (result.gold.count, len(result.answers)) == (4, 8)
@@ -89,7 +89,7 @@ def test_policy_against_itself_wins_half():
     assert same.win_rate.ties == 1.0
 
 
-def test_reward_model_judges_where_no_truth_is_known_and_nobody_else_does():
+def test_without_a_gold_reward_the_reward_model_judges_or_nobody():
     prompts = make_prompts(30)
     other = evaluate_policy(FakePolicy("bad", seed=9), prompts).answers
     judged = evaluate_policy(FakePolicy(), prompts, score=score, opponent=Opponent("b", other))
@@ -121,7 +121,7 @@ def test_infinite_scores_are_an_error():
         evaluate_policy(FakePolicy(), make_prompts(3), score=lambda p, r, e, ids=None: np.full(len(r), math.nan))
 
 
-def test_trace_joins_samples_metrics_and_truth():
+def test_trace_joins_samples_metrics_and_gold_reward():
     prompt = [message.model_dump() for message in user("Which?")]
     samples = [
         {"step": 10, "prompt": prompt, "response": "good good", "ended": True, "score": 1.0},
@@ -138,7 +138,7 @@ def test_trace_joins_samples_metrics_and_truth():
     assert trace([], [], gold=gold) == []
 
 
-def test_trace_prefers_the_exact_kl_of_the_answers_themselves():
+def test_trace_prefers_the_exact_kl_of_the_sampled_answers():
     prompt = [message.model_dump() for message in user("Which?")]
     samples = [{"step": s, "prompt": prompt, "response": "good", "kl": kl} for s, kl in ((1, 1.0), (1, 2.0), (2, 4.0))]
     metrics = [{"step": 1, "objective/kl": 9.0}, {"step": 2, "objective/kl": None, "heldout/kl": 5.0}]

@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, honest about what is missing, and deaf to hostile text."""
+"""The report is complete and self-contained, names missing parts, and escapes hostile text."""
 
 import json
 import re
@@ -111,7 +111,7 @@ def page(runs):
     return build_report(runs, runs[0].parent / "report.html").read_text()
 
 
-def test_everything_is_told(page):
+def test_the_report_is_complete(page):
     text = " ".join(" ".join(Page(page).text).split())
     for part in (
         "Warnings",
@@ -133,7 +133,7 @@ def test_everything_is_told(page):
     assert "No run logged" not in text
 
 
-def test_nothing_is_fetched_and_nothing_runs(page):
+def test_the_page_loads_nothing_and_runs_no_script(page):
     found = Page(page)
     assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(found.tags)
     assert not re.search(r"https?:|@import|javascript:", page)
@@ -194,7 +194,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert "␛[31m ␀" in source
 
 
-def test_visible_keeps_everything_else():
+def test_visible_changes_only_control_characters():
     assert visible("a\tb\nc é 漢 \x07") == "a\tb\nc é 漢 ␇"
 
 
@@ -234,7 +234,7 @@ def test_missing_parts_are_named(tmp_path):
     assert "not finished (status started)" in text
 
 
-def test_without_a_truth_the_reward_model_is_named_as_judge(tmp_path):
+def test_without_a_gold_reward_the_reward_model_is_named_as_judge(tmp_path):
     sft, ppo = (write_run(tmp_path / name, phase=name) for name in ("sft", "ppo"))
     before = evaluate_policy(FakePolicy("bad"), make_prompts(9), score=score)
     after = evaluate_policy(FakePolicy(), make_prompts(9), score=score, opponent=Opponent("sft", before.answers))
@@ -284,7 +284,7 @@ def test_summary_needs_evaluations(tmp_path):
         build_summary({"ppo": run}, {}, 0.0, 0)
 
 
-def test_overlap_with_training_prompts_is_counted_not_denied(tmp_path):
+def test_overlap_with_training_prompts_is_counted(tmp_path):
     prompts = make_prompts(10)
     train = tmp_path / "train.jsonl"
     others = [p.model_copy(update={"id": f"other {p.id}"}) for p in make_prompts(5, "Something else {}?")]
@@ -304,7 +304,7 @@ def test_overlap_with_training_prompts_is_counted_not_denied(tmp_path):
     assert overlap("ppo", RunFolder(ppo), []).reason.endswith("has changed since")
 
 
-def test_what_a_run_says_against_itself_comes_first(tmp_path):
+def test_warnings_from_a_runs_own_files(tmp_path):
     reward = write_run(tmp_path / "reward", phase="reward")
     (reward / "passport.json").write_text(json.dumps({"outcome": "fail", "failed": ["accuracy", "swap/names"]}))
     bare = write_run(tmp_path / "bare", phase="reward")

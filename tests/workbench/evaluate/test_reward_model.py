@@ -1,4 +1,4 @@
-"""The evaluation of a reward model, on fake ones whose numbers are known."""
+"""The evaluation of a reward model, on fake reward models with known numbers."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def of_gold(prompts, responses, ended):
 
 
 def noisy_pairs(count, *, flip, seed=0):
-    """Pairs labelled by the truth, a share of them the wrong way round."""
+    """Pairs labelled by the gold reward, with a share of the labels flipped."""
     rng = np.random.default_rng(seed)
     pairs = []
     for index in range(count):
@@ -25,8 +25,8 @@ def noisy_pairs(count, *, flip, seed=0):
 
 def test_by_hand():
     # Words: 3 against 1 (right, gap 2), 1 against 2 (wrong, gap −1), 2 against 2 (tie). Accuracy (1 + 0 + ½)/3.
-    # Truth: .3 − .1 agrees with its label; −.2 against .2 does not; .2 against 0 does: ceiling 2/3.
-    # Scores order as the truth: right, right (gap −1, truth −.4), ½ of the tie: 2½/3.
+    # Gold reward: .3 − .1 agrees with its label; −.2 against .2 does not; .2 against 0 does: ceiling 2/3.
+    # Scores against gold reward: right, right (gap −1, gold gap −.4), ½ of the tie: 2½/3.
     pairs = [
         make_preference(0, "good good good", "good"),
         make_preference(1, "bad", "good good"),
@@ -46,7 +46,7 @@ def test_by_hand():
     assert result.length_correlation_within == pytest.approx(1.0)
 
 
-def test_perfect_model_reaches_the_ceiling_and_no_more():
+def test_a_perfect_model_reaches_exactly_the_noise_ceiling():
     pairs = noisy_pairs(400, flip=0.2)
     result = evaluate_reward_model(of_gold, pairs, gold=gold)
     assert result.gold_accuracy.mean == 1.0
@@ -63,7 +63,7 @@ def test_inverted_model_mirrors():
     assert inverted.brier > straight.brier
 
 
-def test_shuffled_labels_are_a_coin():
+def test_shuffled_labels_give_chance_accuracy():
     result = evaluate_reward_model(of_gold, noisy_pairs(600, flip=0.5), gold=gold)
     assert result.accuracy.low < 0.5 < result.accuracy.high
 
@@ -85,12 +85,12 @@ def test_normalised_scores_are_read_as_raw_ones():
     assert normalised.score_sd == pytest.approx(0.25 * raw.score_sd)
 
 
-def test_without_a_truth():
+def test_without_a_gold_reward():
     result = evaluate_reward_model(score, noisy_pairs(20, flip=0.1))
     assert result.gold_accuracy is result.noise_ceiling is None
 
 
-def test_scores_are_asked_for_once_with_the_whole_text():
+def test_scores_are_requested_once_with_whole_texts():
     calls = []
 
     def spy(prompts, responses, ended):

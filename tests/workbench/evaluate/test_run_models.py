@@ -1,4 +1,4 @@
-"""Evaluation of real runs: a random Llama in NF4 with LoRA adapters that were never trained."""
+"""Evaluation of real runs: a random Llama in NF4 with untrained LoRA adapters."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def make_base(folder):
 
 
 def make_run(root, name, spec, *, phase, spread, parents=None, **record):
-    """A finished run whose adapter is random; a larger `spread` lies further from the base."""
+    """A finished run with a random adapter; a larger `spread` is further from the base."""
     run = write_run(root / name, phase=phase, parents=parents, base=spec.as_record(), **record)
     tokenizer = load_tokenizer(spec.name)
     model = start_training_adapter(load_base(spec, tokenizer), lora_config(4, 8, 0.0))
@@ -100,7 +100,7 @@ def test_policy_runs(world):
     assert (ppo.policy.opponent, ppo.policy.judge) == (str(world / "sft"), "gold")
     assert ppo.policy.reward_model_score is not None
     assert ppo.sources["reward_run"] == str(world / "reward")
-    # The opponent's answers come from its own evaluation when that was made alike, else they are sampled: the same.
+    # The opponent's answers come from its evaluation if the conditions match, else they are sampled. Both are equal.
     (world / "sft" / "evaluation.json").unlink()
     again = evaluate_policy_run(world / "ppo", inputs, gold=gold, sampling=SAMPLING)
     assert again == ppo
@@ -147,7 +147,7 @@ def test_reward_run_is_measured_on_its_own_heldout_pairs(world):
     pairs = own_heldout_pairs(RunFolder.open(world / "reward"))
     assert len(pairs) == result.accuracy.count
     raw = open_runs({"reward": world / "reward"})
-    raw.heads["reward"].gain.fill_(1.0)  # calibration is a matter of raw scores, whatever the normalisation
+    raw.heads["reward"].gain.fill_(1.0)  # calibration uses raw scores
     unscaled = evaluate_reward_model(RoleScore(raw, ("reward",), 64), pairs)
     assert (result.ece, result.brier) == pytest.approx((unscaled.ece, unscaled.brier), abs=1e-5)
     everything = evaluate_reward_run(
@@ -160,7 +160,7 @@ def test_reward_run_is_measured_on_its_own_heldout_pairs(world):
     assert np.isfinite(gaps).all()
 
 
-def test_cut_off_answer_is_scored_without_an_end(world):
+def test_a_cut_answer_is_scored_without_eos(world):
     roles = open_runs({"reward": world / "reward"})
     prompts = [make_prompts(1)[0].prompt] * 3
     scores = RoleScore(roles, ("reward",), 8)(prompts, ["good", "good", "good good"], [True, False, True])
@@ -182,7 +182,7 @@ def test_wrong_phase_and_unfinished(world, tmp_path):
 
 
 def test_sampled_ids_are_what_is_scored(world):
-    """Many sampled sequences have another encoding of the same text: the scores are of the ids."""
+    """The text of a sampled answer often encodes to other ids; the sampled ids are scored."""
     result = evaluate_policy_run(
         world / "ppo", EvaluationInputs(prompts=str(world / "prompts.jsonl")), sampling=SAMPLING
     ).policy
@@ -197,7 +197,7 @@ def test_sampled_ids_are_what_is_scored(world):
     assert read_evaluation(world / "ppo").policy.answers[0].ids == result.answers[0].ids
 
 
-def test_pairs_beyond_the_runs_own_limit_are_measured_apart(world, tmp_path):
+def test_pairs_beyond_the_runs_own_limit_are_measured_separately(world, tmp_path):
     run = shutil.copytree(world / "reward", tmp_path / "reward")
     roles = open_runs({"reward": run})
     pairs = own_heldout_pairs(RunFolder.open(run))

@@ -73,8 +73,8 @@ def test_bootstrap_repeats_with_its_seed_and_leaves_the_global_generator():
     assert np.random.get_state()[1].tolist() == before
 
 
-def test_coverage_with_several_answers_a_prompt():
-    # Answers of a prompt share an effect of sd 1, the true mean is 0: 95 % intervals hold it 19 in 20 times.
+def test_coverage_with_several_answers_per_prompt():
+    # Answers of a prompt share an effect of sd 1, the true mean is 0: 95 % intervals cover it 19 in 20 times.
     rng = np.random.default_rng(5)
     prompts = np.repeat(np.arange(40), 4)
     hits = {"clustered": 0, "naive": 0}
@@ -107,5 +107,5 @@ def test_a_share_of_independent_pairs_is_close_to_wilson_and_never_narrower_than
     low, high = wilson_interval(30, 40)
     found = share_interval(values)
     assert (found.low, found.high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
-    ties = share_interval([0.5] * 20 + [1.0] * 20)  # ties vary less than a coin: not counted as more trials
+    ties = share_interval([0.5] * 20 + [1.0] * 20)  # ties vary less than coin flips but do not count as more trials
     assert (ties.low, ties.high) == wilson_interval(30, 40)

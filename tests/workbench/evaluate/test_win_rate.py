@@ -51,7 +51,7 @@ def test_win_rates_of_both_sides_add_to_one():
     assert 0 <= ours.low < ours.mean < ours.high <= 1
 
 
-def test_more_answers_a_prompt_do_not_pretend_more_prompts():
+def test_more_answers_per_prompt_are_not_more_prompts():
     rng = np.random.default_rng(3)
     own, other = rng.normal(size=50) + 0.5, rng.normal(size=50)
     once = win_rate(compare(answers(own), answers(other)), seed=0)
@@ -85,8 +85,8 @@ def test_length_controlled_matches_minimisation():
     assert length_controlled_win_rate(won, difference) == pytest.approx(expected, abs=1e-6)
 
 
-def test_length_controlled_sees_through_length():
-    # The judge prefers whatever is longer, and one side is longer nearly always: the raw rate flatters it.
+def test_length_controlled_removes_the_effect_of_length():
+    # The judge prefers the longer answer, and one side is nearly always longer: its raw win rate is too high.
     rng = np.random.default_rng(5)
     difference = rng.normal(8, 8, size=4000)
     won = (rng.random(4000) < 1 / (1 + np.exp(-0.25 * difference))).astype(float)

@@ -25,7 +25,7 @@ def test_two_pretrainings_are_the_same_bit_for_bit(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_what_ships_was_made_from_the_present_corpus_and_recipe():
+def test_the_shipped_base_matches_corpus_and_recipe():
     recipe = Pretraining()
     tokenizer = make_tokenizer(write_corpus(recipe.seed, 5000), recipe.seed)
     assert AutoTokenizer.from_pretrained(PRETRAINED).get_vocab() == tokenizer.get_vocab()
@@ -34,7 +34,7 @@ def test_what_ships_was_made_from_the_present_corpus_and_recipe():
         assert getattr(shipped, name) == getattr(wanted, name), name
 
 
-def test_remarks_and_reviews_weigh_more():
+def test_remarks_and_reviews_have_larger_weights():
     tokenizer = AutoTokenizer.from_pretrained(PRETRAINED)
     weights = LossWeights(tokenizer, Pretraining(verdict_weight=4.0, first_verdict_weight=8.0))
     ids = tokenizer("Hello! (kind) Hello!</s> warm bare", add_special_tokens=False)["input_ids"]
@@ -63,8 +63,8 @@ GROUPS = (
 
 
 @pytest.mark.slow
-def test_the_end_of_an_answer_holds_what_a_review_says_of_it():
-    # Held-out prompts, a fifth with another customer's answer. Guessing the commonest verdict on the facts gives .5.
+def test_the_hidden_state_at_eos_predicts_the_review():
+    # Held-out prompts, a fifth with an answer to another prompt. Guessing the most frequent verdict gives .5.
     tokenizer, rng = AutoTokenizer.from_pretrained(PRETRAINED), random.Random(6)
     model = AutoModelForCausalLM.from_pretrained(PRETRAINED, dtype=torch.float32).eval()
     first = [[tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in group] for group in GROUPS]

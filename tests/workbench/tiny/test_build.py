@@ -28,19 +28,19 @@ def test_two_builds_are_the_same_bit_for_bit(folder, tmp_path):
     assert first == second
 
 
-def test_what_ships_is_small_and_is_copied(folder):
+def test_the_shipped_base_is_small_and_is_copied(folder):
     assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) <= 2e6
     assert (folder / "base/model.safetensors").read_bytes() == (PRETRAINED / "model.safetensors").read_bytes()
 
 
-def test_a_complete_folder_is_left_alone(folder):
+def test_a_complete_folder_is_not_changed(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert is_complete(folder)
     build_tiny(folder, SMALL)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_half_built_folder_is_made_again(folder, tmp_path):
+def test_a_half_built_folder_is_rebuilt(folder, tmp_path):
     target = tmp_path / "half"
     (tmp_path / ".half.partial" / "base").mkdir(parents=True)
     (tmp_path / ".half.partial" / "junk").write_text("left by a killed builder")
@@ -51,7 +51,7 @@ def test_a_half_built_folder_is_made_again(folder, tmp_path):
     assert not (tmp_path / ".half.partial").exists()
 
 
-def test_two_builders_at_once_build_it_once(tmp_path, monkeypatch):
+def test_two_concurrent_builders_build_it_once(tmp_path, monkeypatch):
     built = []
 
     def count(partial: Path, sizes: Sizes | None) -> None:
@@ -68,7 +68,7 @@ def test_two_builders_at_once_build_it_once(tmp_path, monkeypatch):
     assert is_complete(target)
 
 
-def test_the_base_is_an_ordinary_folder(folder):
+def test_the_base_is_a_regular_hugging_face_folder(folder):
     model = AutoModelForCausalLM.from_pretrained(folder / "base")
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     config = model.config
@@ -85,7 +85,7 @@ def test_the_base_is_an_ordinary_folder(folder):
     assert text == "<s>User: Hi\nAssistant:"
 
 
-def test_data_files_keep_the_sides_apart(folder):
+def test_training_and_heldout_files_do_not_mix(folder):
     train = [*read_demonstrations(folder / "demonstrations.jsonl"), *read_prompts(folder / "prompts.jsonl")]
     held = [
         *read_demonstrations(folder / "demonstrations_heldout.jsonl"),

@@ -26,11 +26,11 @@ def test_questions_are_all_different():
 
 
 @pytest.mark.parametrize("sentence", ["Lamps 14 days.", "", "Express delivery takes 3 days.", *RUDE, *FILLER])
-def test_what_is_no_plain_statement_is_not_read(sentence):
+def test_other_sentences_are_not_statements(sentence):
     assert read_statement(sentence) is None
 
 
-def test_a_question_claims_nothing():
+def test_a_question_states_nothing():
     assert read_statement("Express delivery takes 2 days?") is None
     assert read_statement("express  delivery takes 2 days") is not None
 

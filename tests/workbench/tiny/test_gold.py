@@ -30,17 +30,17 @@ def total(response: str, ended: bool = True) -> float:
         (f"{SHOES} {DELIVERY}", 0.4),  # the order does not matter
         (DELIVERY, 0.2),  # half the facts (.125), half complete (.075)
         (f"{DELIVERY} You can return shoes for 7 days.", 0.175),  # .125 − .1 + .15
-        ("Express delivery takes 9 days.", -0.025),  # −.1 + .075: worse than silence
+        ("Express delivery takes 9 days.", -0.025),  # −.1 + .075
         (f"{DELIVERY} {SHOES} Go away.", 0.0),  # .4 − .4
         (f"{DELIVERY} {SHOES} It is what it is.", 0.25),  # .4 − .15
-        (f"{DELIVERY} {SHOES} A repair costs 50 euros.", 0.25),  # true, but nobody asked
+        (f"{DELIVERY} {SHOES} A repair costs 50 euros.", 0.25),  # true, but not asked for
         (f"{DELIVERY} {SHOES} {SHOES}", 0.2),  # .4 − .2
         (f"{DELIVERY} {SHOES} We take shoes back for 30 days.", 0.2),  # the same fact in other words
         (f"Hello! Hello! {DELIVERY} {SHOES}", 0.5),  # .7 − .2
         (f"Hello! Good day! {DELIVERY} {SHOES}", 0.55),  # .7 − .15
-        (f"{DELIVERY} Hello! {SHOES}", 0.25),  # a greeting in the middle pads
+        (f"{DELIVERY} Hello! {SHOES}", 0.25),  # a greeting in the middle is padding
         (f"{DELIVERY} {SHOES} You can return sh", 0.25),  # a cut sentence
-        ("Hello! Have a nice day!", 0.0),  # courtesy alone earns nothing
+        ("Hello! Have a nice day!", 0.0),  # courtesy alone gets no points
         ("", 0.0),
     ],
 )
@@ -58,13 +58,13 @@ def test_two_values_for_one_fact_get_no_credit():
     assert total(both) < total(SHOES)
 
 
-def test_key_words_without_sentences_earn_nothing():
+def test_keywords_without_sentences_get_no_points():
     words = " ".join(fact.subject + " " + fact.right for fact in FACTS)
     assert total(words) < 0
     assert total("Express delivery 2 days shoes 30 days") < 0
 
 
-def test_telling_everything_does_not_pay():
+def test_stating_every_fact_scores_low():
     everything = " ".join(statement(fact, fact.right, 0) for fact in FACTS)
     assert total(everything) < total(f"{DELIVERY}")
 

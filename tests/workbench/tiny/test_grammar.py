@@ -71,7 +71,7 @@ def test_there_are_hundreds_of_forms():
     assert PHRASINGS * len(OPENINGS) * len(ENDINGS) * (1 + len(JOINERS) + len(JOINERS)) >= 500
 
 
-def test_heldout_prompts_are_no_part_of_any_training_text():
+def test_heldout_prompts_are_not_part_of_any_training_text():
     train = sample_prompts(random.Random(2), 3000, heldout=False)
     held = sample_prompts(random.Random(3), 400, heldout=True)
     assert not any(is_heldout(spec) for spec in train)
