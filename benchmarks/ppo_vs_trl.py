@@ -128,6 +128,7 @@ class Material:
     ) -> None:
         self.folder, self.base, self.records, self.threads, self.heldout = folder, base, records, threads, heldout
         self.sft, self.reward = RunFolder(folder / "sft"), RunFolder(folder / "reward")
+        self.kernels = "auto"
 
     @classmethod
     def prepare(cls, folder: Path, threads: int) -> "Material":
@@ -142,6 +143,13 @@ class Material:
         reward = reward_values(material.reward.path, material.sft.path, records, max_length=PROMPT + RESPONSE)
         run_phase("reward", reward, folder, threads=threads)
         return material
+
+    def on(self, kernels: str, *, start: Path | None = None, reward: Path | None = None) -> "Material":
+        """The same with a choice of `model.kernels`, and other runs to start from if they are given."""
+        other = Material(self.folder, self.base, self.records, self.threads, heldout=self.heldout)
+        other.sft, other.reward = RunFolder(start or self.sft.path), RunFolder(reward or self.reward.path)
+        other.kernels = kernels
+        return other
 
     def with_prompts(self, number: int) -> "Material":
         """The same on the first so many prompts, so that one iteration answers each once."""
@@ -158,7 +166,12 @@ class Material:
         return {
             "method": "ppo",
             "run": {"dir": str(run), "threads": self.threads},
-            "model": {"start": str(self.sft.path), "reward": str(self.reward.path), "force": True},
+            "model": {
+                "start": str(self.sft.path),
+                "reward": str(self.reward.path),
+                "force": True,
+                "kernels": self.kernels,
+            },
             "data": {
                 "train": str(self.records.prompts),
                 "heldout": str(self.heldout) if self.heldout else None,
@@ -230,7 +243,7 @@ def compare_speed(material: Material, trl: Path, repeats: int, iterations: int) 
 
 def our_speed(material: Material, iterations: int, repeat: int) -> dict[str, Any]:
     """One process of ours."""
-    run = RunFolder(material.folder / f"ppo-{repeat}")
+    run = RunFolder(material.folder / f"ppo-{material.kernels}-{repeat}")
     values = material.ppo_values(run.path, iterations=iterations, epochs=EPOCHS, minibatch=EPISODES // MINIBATCHES)
     ends, measured = run_ours(material, run.path.name, values)
     last = [row for row in run.read_metrics() if "policy/loss" in row][-1]

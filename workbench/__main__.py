@@ -28,6 +28,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
+    demo.add_argument(
+        "--kernels",
+        choices=("auto", "modules", "cpu"),
+        default="auto",
+        help="model.kernels of every phase (default: %(default)s)",
+    )
     demo.set_defaults(run=_demo)
 
     init = verbs.add_parser("init", help="start your own project: configurations and a README of the next steps")
@@ -108,7 +114,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     from workbench.demo import run_demo
 
-    run_demo(Path(arguments.dir), seed=arguments.seed)
+    run_demo(Path(arguments.dir), seed=arguments.seed, kernels=arguments.kernels)
 
 
 def _init(arguments: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ class Step:
     """Whether the command takes --resume."""
 
 
-def demo_steps(folder: Path, seed: int) -> list[Step]:
+def demo_steps(folder: Path, seed: int, kernels: str = "auto") -> list[Step]:
     """The commands in order. Values that differ from the shipped configurations are overrides."""
 
     def phase(module: str, config: str, *overrides: str) -> tuple[str, ...]:
@@ -44,7 +44,8 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
         """Overrides of paths, if the folder is not the default one."""
         return [] if folder == DEFAULT_DIR else [f"{k.replace('__', '.')}={folder / v}" for k, v in values.items()]
 
-    seeded = [] if seed == 0 else [f"run.seed={seed}"]
+    chosen = [] if seed == 0 else [f"run.seed={seed}"]
+    chosen += [] if kernels == "auto" else [f"model.kernels={kernels}"]
     pairs, facts = "annotate/preferences.jsonl", str(folder / "annotate/facts.jsonl")
     labels = given(
         pairs__run="sft", pairs__out="annotate/items.jsonl", store__url="annotate/labels.sqlite", export__out=pairs
@@ -54,7 +55,7 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
     evaluation = ["evaluate", *runs, "--reward", str(folder / "reward"), "--against", str(folder / "sft")]
     return [
         Step("base", ("workbench", "tiny")),
-        Step("sft", phase("sft", "sft", *given(run__dir="sft"), *seeded), resumable=True),
+        Step("sft", phase("sft", "sft", *given(run__dir="sft"), *chosen), resumable=True),
         Step("pairs", ("annotate", "pairs", str(CONFIGS / "annotate.yaml"), *labels)),
         Step("labels", ("annotate", "simulate", str(CONFIGS / "annotate.yaml"), *labels)),
         Step("export", ("annotate", "export", str(CONFIGS / "annotate.yaml"), *labels)),
@@ -66,18 +67,18 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
                 "reward",
                 *given(run__dir="reward", model__start="sft", data__train=pairs),
                 f"passport.facts={facts}",
-                *seeded,
+                *chosen,
             ),
             resumable=True,
         ),
         Step(
             "ppo",
-            phase("ppo", "ppo", *given(run__dir="ppo", model__start="sft", model__reward="reward"), *seeded),
+            phase("ppo", "ppo", *given(run__dir="ppo", model__start="sft", model__reward="reward"), *chosen),
             resumable=True,
         ),
         Step(
             "dpo",
-            phase("ppo", "dpo", *given(run__dir="dpo", model__start="sft", data__train=pairs), *seeded),
+            phase("ppo", "dpo", *given(run__dir="dpo", model__start="sft", data__train=pairs), *chosen),
             resumable=True,
         ),
         Step("evaluate", ("workbench", *evaluation)),
@@ -85,14 +86,14 @@ def demo_steps(folder: Path, seed: int) -> list[Step]:
     ]
 
 
-def run_demo(folder: Path, *, seed: int) -> None:
+def run_demo(folder: Path, *, seed: int, kernels: str = "auto") -> None:
     """Run the steps that are not done yet, write summary.json, and print the results.
 
     Raises:
         WorkbenchError: another seed than before, or a step failed.
     """
     ledger = _Ledger.open(folder / "demo.json", seed)
-    for step in demo_steps(folder, seed):
+    for step in demo_steps(folder, seed, kernels):
         _run_step(step, ledger)
     _write_summary(folder, ledger)
     _print_outcome(folder, ledger)
