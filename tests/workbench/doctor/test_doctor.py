@@ -103,8 +103,8 @@ def test_the_hours_in_the_header_of_ppo_are_the_doctor_s():
     assert "a decode step of 128 answers in 38 ms" in texts[1]
     assert ": fits" in texts[1]
     header = (LLAMA / "ppo.yaml").read_text(encoding="utf-8")
-    assert "not measured: 15 (10 minutes an iteration)" in header
-    assert "8 with 128 answers at a time from a merged copy, in 38 ms" in header
+    assert "not measured: 15 (10 minutes per iteration)" in header
+    assert "8 with 128 answers at a time from a merged copy (38 ms)" in header
 
 
 def test_a_base_that_is_not_here_needs_a_shape():
