@@ -161,7 +161,7 @@ def moved(word: str, source: str, target: str) -> tuple[str, str] | None:
         source: the answer that loses it. target: the answer that gains it.
     """
     # A word of letters is matched whole; a punctuation mark has no word boundary.
-    edges = (r"(?<!\w)", r"(?!\w)") if word[:1].isalnum() or word[:1] == "_" else ("", "")
+    edges = (r"(?<!\w)", r"(?!\w)") if re.match(r"\w", word) else ("", "")
     pattern = re.compile(edges[0] + re.escape(word) + edges[1], re.IGNORECASE)
     match = pattern.search(source)
     if match is None or pattern.search(target):

@@ -6,8 +6,10 @@ import pytest
 from reward.passport.interventions import (
     GENDERED,
     NAMES,
+    OTHER_ANSWER,
     PROBES,
     RELATIVES,
+    WRONG_FACT,
     change_number,
     damaged,
     dialect_swaps,
@@ -88,6 +90,20 @@ def test_every_probe_changes_the_text_and_repeats_itself():
     numbers = {tuple(damaged(NAMED["number"], [TEXT] * 3, seed=seed)) for seed in range(4)}
     assert len(numbers) == 4
     assert len(set(damaged(NAMED["number"], [TEXT] * 5, seed=0))) > 1, "answers are damaged independently"
+
+
+def test_only_damages_that_leave_no_answer_are_severe():
+    assert {p.name for p in (*PROBES, OTHER_ANSWER, WRONG_FACT) if p.severe} == {"truncated", "refusal", "empty"}
+
+
+def test_four_words_are_enough_to_cut():
+    assert made("truncated", "a b c d") == "a b"
+    assert made("truncated", "a b c") is None
+
+
+def test_every_other_digit_can_replace_a_digit():
+    found = {change_number("3", np.random.default_rng(seed)) for seed in range(200)}
+    assert found == set("012456789")
 
 
 def test_the_answer_to_another_prompt():
