@@ -31,21 +31,19 @@ def warnings(first: Metrics, recent: Sequence[Metrics], iteration: int) -> Itera
         recent: metrics of the last iterations, newest last; fewer than WINDOW give no warning.
         iteration: the newest one's number.
 
-    Yields:
-        (kind, sentence with numbers and advice).
+    Yields: (kind, sentence with numbers and advice).
     """
     if len(recent) < WINDOW:
         return
     rows = recent[-WINDOW:]
-    least = {name: min(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
-    most = {name: max(row[name] for row in rows) for name in rows[-1] if all(name in row for row in rows)}
+    shared = [name for name in rows[-1] if all(name in row for row in rows)]
+    least, most = ({name: pick(row[name] for row in rows) for name in shared} for pick in (min, max))
     limit = kl_limit(most["response/length"])
     if least["objective/kl"] > limit:
         yield (
             "kl",
-            f"KL to the reference is {least['objective/kl']:.1f} nats per response (above {limit:.0f}): the "
-            "reward model was not trained on such answers. Raise reward.kl_coef, or lower train.lr, or set "
-            "reward.kl_target.",
+            f"KL to the reference is {least['objective/kl']:.1f} nats per response (above {limit:.0f}), far from the "
+            "answers that the reward model knows. Raise reward.kl_coef, set reward.kl_target, or lower train.lr.",
         )
     if most["objective/entropy"] < ENTROPY_LEAST * first["objective/entropy"]:
         yield (
