@@ -1,4 +1,4 @@
-"""How long a phase takes on a GPU: its decode steps and products, and two rates that are assumed or measured. Pure.
+"""Hours of a phase on a GPU, from its decode steps and products and two rates that are assumed or measured. Pure.
 
 Sampling is counted in decode steps, which cost the host the same for 128 rows as for 16; everything else in
 floating-point operations.
@@ -15,14 +15,14 @@ from workbench.doctor.plan import Settings
 HOST_SECONDS = {"adapter": 0.070, "merged": 0.030}
 """What the host needs to launch a decode step of a 7B: NF4 base with adapter, or a merged copy. Assumed."""
 BYTES_PER_SECOND = 3e12
-"""Of an H100's memory. Assumed."""
+"""Memory bandwidth of an H100. Assumed."""
 FLOP_PER_SECOND = 2e14
 """Of products with NF4 weights in bfloat16, on an H100; half of what plain products reach. Assumed."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """What no configuration says."""
+    """What the configuration does not say."""
 
     records: int = 10_000
     """Demonstrations or pairs in the file."""
@@ -34,17 +34,17 @@ class Amounts:
 
 
 def forward_flop(shape: Shape) -> float:
-    """Of one token through the linear maps of the layers: 2 a parameter. Attention and LM head are not counted."""
+    """Per token, of the linear maps of the layers: 2 per parameter. Attention and LM head are not counted."""
     return 2.0 * shape.linear_parameters
 
 
 def training_flop(shape: Shape, *, checkpointing: bool) -> float:
-    """Of one token forward and backward with frozen weights: forward, gradient of the inputs, and recomputation."""
+    """Per token, forward and backward with frozen weights: forward, gradient of the inputs, and recomputation."""
     return forward_flop(shape) * (3 if checkpointing else 2)
 
 
 def step_seconds(shape: Shape, settings: Settings, amounts: Amounts) -> float:
-    """Of one decode step: what was given, or the larger of the host's launches and the device's memory traffic.
+    """Seconds of a decode step: as given, or the larger of the host's launches and the device's memory traffic.
 
     The device reads every weight (NF4 weights are also written, dequantised) and three times the keys and values: to
     attend, and to copy the cache, which grows by one token.

@@ -1,4 +1,4 @@
-"""What a phase really takes on this machine's GPU: one step on random weights of the right shape, beside the plan.
+"""Measured memory of a phase on this machine's GPU: one step on random weights, compared with the plan.
 
 The phases run as processes with the memory settings of the configuration, on rows of the greatest length it allows.
 Knows phases by name only.
@@ -41,7 +41,7 @@ class Rehearsal:
 
 
 def measured_report(run_plan: RunPlan) -> str:
-    """The measured peak beside the planned one; without a GPU, that nothing was measured."""
+    """The measured peak next to the planned one; without a GPU, a line that nothing was measured."""
     if not torch.cuda.is_available():
         return "not measured: this machine has no GPU that torch can use"
     plan = plan_of(run_plan.kind, run_plan.shape, run_plan.settings)

@@ -1,4 +1,4 @@
-"""How many bytes each part of training takes, from the shape of a Llama alone. Pure arithmetic.
+"""Bytes that each part of training takes, from the shape of a Llama alone. Pure arithmetic.
 
 Counts what torch allocates on the device, in bytes. Shapes: L = layers, D = hidden, I = intermediate, V = vocabulary,
 H = query heads × head size, K = key-value heads × head size, r = LoRA rank, u = bytes of a number in computation.
@@ -15,7 +15,7 @@ SCALE_BLOCK = 256
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a Llama's configuration decides its memory."""
+    """The part of a Llama's configuration that decides its memory."""
 
     vocabulary: int
     hidden: int
@@ -56,7 +56,7 @@ class Shape:
 
 
 def nf4_bytes(parameters: int) -> float:
-    """NF4 with double quantisation: 4 bits each, 8 bits a block of 64, 32 bits a block of 256 blocks.
+    """NF4 with double quantisation: 4 bits per weight, 8 per block of 64, 32 per block of 256 blocks.
 
         n · (4 + 8/64 + 32/(64·256)) / 8  =  n · 4.127 / 8
 
@@ -71,7 +71,7 @@ def base_bytes(shape: Shape, *, nf4: bool, unit: int) -> float:
 
 
 def embedding_bytes(shape: Shape, *, unit: int, lm_head: bool = True) -> float:
-    """Embedding, LM head where it is apart, and norms: never quantised."""
+    """Embedding, LM head if it is not tied, and norms: never quantised."""
     tables = 2 if lm_head and not shape.tied else 1
     return (tables * shape.vocabulary + 2 * shape.layers + 1) * shape.hidden * unit
 
@@ -87,21 +87,21 @@ def weight_bytes(parameters: int) -> float:
 
 
 def training_bytes(parameters: int, *, eight_bit: bool = False) -> float:
-    """What training adds to weights: their gradients and both moments of Adam (8 bits each where so configured)."""
+    """What training adds to weights: gradients and both moments of Adam (8 bits each if so configured)."""
     return parameters * (FLOAT32 + (2 if eight_bit else 2 * FLOAT32))
 
 
 def kv_bytes(shape: Shape, *, rows: int, length: int, unit: int) -> float:
-    """Keys and values of all layers for `rows` sequences of `length` tokens: 2·L·K·u a token."""
+    """Keys and values of all layers for `rows` sequences of `length` tokens: 2·L·K·u per token."""
     return 2 * shape.layers * shape.keys * unit * rows * length
 
 
 def layer_saved_bytes(shape: Shape, r: int, *, unit: int, autocast: bool, mask: int = 0) -> float:
-    """What one layer keeps for its backward pass, a token; without activation checkpointing.
+    """Bytes per token that one layer keeps for its backward pass, without activation checkpointing.
 
     Both norms keep their input in float32 (8·D). LoRA keeps the inputs of its A matrices: shared by q, k, v and by
     gate, up under autocast or in float32; a float32 copy for each of the seven maps otherwise. Attention keeps q, k, v,
-    its output and a float32 log-sum a head, and for padded rows a mask of T numbers; the gated unit keeps gate,
+    its output and a float32 log-sum per head, and for padded rows a mask of T numbers; the gated unit keeps gate,
     silu(gate) and up.
 
     Args:
@@ -121,7 +121,7 @@ def layer_saved_bytes(shape: Shape, r: int, *, unit: int, autocast: bool, mask: 
 
 
 def layer_working_bytes(shape: Shape, *, unit: int, autocast: bool) -> float:
-    """Gradients in flight in one layer's backward pass, a token: two of I and two of D, and LoRA's in float32."""
+    """Bytes per token of gradients in one layer's backward pass: two of I, two of D, and LoRA's in float32."""
     casts = 0 if autocast or unit == FLOAT32 else FLOAT32 * shape.intermediate
     return (2 * shape.intermediate + 2 * shape.hidden) * unit + casts
 
@@ -129,7 +129,7 @@ def layer_working_bytes(shape: Shape, *, unit: int, autocast: bool) -> float:
 def kept_bytes(
     shape: Shape, r: int, *, rows: int, length: int, unit: int, autocast: bool, checkpointing: bool
 ) -> float:
-    """What all layers keep for the backward pass; with activation checkpointing the input of each layer alone."""
+    """What all layers keep for the backward pass; with activation checkpointing only the input of each layer."""
     saved = layer_saved_bytes(shape, r, unit=unit, autocast=autocast, mask=length)
     return rows * length * shape.layers * (shape.hidden * unit if checkpointing else saved)
 
@@ -137,8 +137,8 @@ def kept_bytes(
 def layers_bytes(
     shape: Shape, r: int, *, rows: int, length: int, unit: int, autocast: bool, checkpointing: bool
 ) -> float:
-    """The largest moment of a backward pass within the layers: what is kept, gradients in flight, and one weight
-    dequantised; with activation checkpointing one layer's own activations besides, recomputed.
+    """The peak of a backward pass within the layers: what is kept, gradients in flight, and one dequantised weight;
+    with activation checkpointing also one layer's recomputed activations.
     """
     kept = kept_bytes(shape, r, rows=rows, length=length, unit=unit, autocast=autocast, checkpointing=checkpointing)
     recomputed = layer_saved_bytes(shape, r, unit=unit, autocast=autocast, mask=length) if checkpointing else 0.0
@@ -147,7 +147,7 @@ def layers_bytes(
 
 
 def forward_bytes(shape: Shape, *, rows: int, length: int, unit: int) -> float:
-    """The largest moment of a forward pass without gradients, and one weight dequantised.
+    """The peak of a forward pass without gradients, with one dequantised weight.
 
     In the gated unit: gate and up as computed, LoRA's addition to up in float32, scaled and not; as much again of D.
     """

@@ -1,4 +1,4 @@
-"""What each phase holds on a GPU: its resident parts, and the moments at which it holds most. Pure arithmetic.
+"""GPU memory of each phase: its resident parts, and the moments of its peaks. Pure arithmetic.
 
 A plan's peak is its resident parts and the largest of its moments. What torch's allocator gives out is counted; the
 CUDA context, cuBLAS's workspaces and fragmentation come on top (`OVERHEAD`).
@@ -37,7 +37,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Settings:
-    """What of a phase's configuration decides its memory. Lengths are tokens at most."""
+    """The part of a phase's configuration that decides its memory. Lengths are maxima in tokens."""
 
     nf4: bool = True
     unit: int = 2

@@ -1,6 +1,6 @@
 """Sampling responses from a role: left-padded batches, eval mode, the pure softmax at a temperature.
 
-On dense weights where the model has them, else by transformers. No top-k, top-p or minimum length: they would make the
+With the CPU kernels if they apply, else by transformers. No top-k, top-p or minimum length: they would make the
 sampled distribution another one than the scored distribution.
 """
 
@@ -87,7 +87,7 @@ def generate_with(
     seed: int,
     device: torch.device,
 ) -> Responses:
-    """`generate` with a model that is in eval mode already, whatever it is."""
+    """`generate` with transformers, for any model that is in eval mode."""
     input_ids, mask = pad_rows([list(prompt) for prompt in prompts], tokenizer.pad_token_id, side="left")
     input_ids, mask = input_ids.to(device), mask.to(device)
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,7 +1,7 @@
 """Log-probabilities, entropy and KL from hidden states and the LM head, a chunk of tokens at a time.
 
 No (tokens × vocabulary) tensor lives longer than one chunk, in the forward or in the backward pass: each chunk's
-logits are recomputed for its gradient. Logits are float32 even where states and LM head are bfloat16: a bfloat16 logit
+logits are recomputed for its gradient. Logits are float32 even if states and LM head are bfloat16: a bfloat16 logit
 near 20 is known to ± 0.06 only, so that sampling and training would disagree about a token's probability (MiniMax 2025,
 arXiv:2506.13585, section 3.2). On a CPU the cores share the tokens. Shapes: N = selected tokens, D = hidden,
 V = vocabulary.
@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.model.cpu.blocks import cores, on_each_core
 
 CHUNK = 2048
-"""Tokens whose logits exist at one time."""
+"""Tokens whose logits exist at the same time."""
 
 
 def token_logprobs(
@@ -32,7 +32,7 @@ def token_logprobs(
         lm_head: (V, D) the LM head; frozen.
         targets: (N,) int64.
         temperature: T > 0, the sampling temperature.
-        chunk: tokens a chunk.
+        chunk: tokens per chunk.
 
     Returns:
         logprobs: (N,) float32. entropy: (N,) float32.
@@ -56,7 +56,7 @@ def token_kl(
         other_hidden: (N, D) states g of the distribution q (the reference).
         lm_head: (V, D) shared LM head.
         temperature: T > 0.
-        chunk: tokens a chunk.
+        chunk: tokens per chunk.
 
     Returns:
         (N,) float32, at least 0 up to rounding. No gradient.

@@ -21,14 +21,14 @@ def position_ids(attention_mask: Tensor) -> Tensor:
 
 
 def causal_mask(attention_mask: Tensor) -> Tensor | None:
-    """What each token reads: itself, and the real tokens before it.
+    """Causal attention mask: each token attends to itself and to the real tokens before it.
 
     Args:
         attention_mask: (B, T) bool, True on real tokens.
 
     Returns:
-        (B, 1, T, T) bool, True where the token of the third axis reads that of the last one; None where every real
-        token reads all that come before it, as it is with padding on the right.
+        (B, 1, T, T) bool, True if the query (third axis) attends to the key (last axis); None if all padding is on the
+        right, so that a plain causal mask will do.
     """
     if bool((attention_mask[:, :-1] | ~attention_mask[:, 1:]).all()):
         return None
@@ -58,7 +58,7 @@ def ended(response_ids: Tensor, eos_ids: int | Sequence[int], mask: Tensor) -> T
 
 
 def is_end(ids: Tensor, eos_ids: int | Sequence[int]) -> Tensor:
-    """Where token ids are one of the end-of-sequence tokens: bool, in the shape of `ids`."""
+    """Whether each token id is an end-of-sequence token: bool, in the shape of `ids`."""
     return torch.isin(ids, torch.tensor(eos_ids, device=ids.device))
 
 

@@ -58,7 +58,7 @@ def open_runs(
     Args:
         runs: role name → run folder (finished). A reward run brings its head.
         base: where the base is now, when not where the first run says.
-        kernels: as in `model.kernels`; None: as the first run was configured, `cpu` being `auto` on this machine.
+        kernels: as in `model.kernels`; None: `modules` if the first run was configured so, else `auto`.
         check_probes: prove for each reward run that it scores its stored probe batch as it did when it was trained.
 
     Raises:

@@ -1,7 +1,7 @@
 """The processes of one run: `accelerate launch --num_processes N -m ppo CONFIG`. Alone, every call is an identity.
 
-The base is frozen and whole in every process, and only adapters and heads learn: a run splits rows over the processes
-and adds up what they find. Sums over a split batch are those of the whole batch, so N processes train as one does.
+Every process holds the whole frozen base; only adapters and heads are trained. Rows are split over the processes and
+their sums are added up. Sums over a split batch equal those over the whole batch, so N processes train as one does.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 PATIENCE = timedelta(hours=12)
-"""How long a process waits for the others: the first one may validate, sample or save while they do nothing."""
+"""How long a process waits for the others: they are idle while the first one validates, samples or saves."""
 
 
 class Processes:
@@ -34,27 +34,27 @@ class Processes:
         return self.rank == 0
 
     def close(self) -> None:
-        """Wait for all, then part: a process that ends with its connections open may be aborted, and all with it."""
+        """Barrier, then destroy the process group; otherwise an early exit aborts the others."""
         if self.number > 1:
             self.wait()
             self.state.destroy_process_group()
 
     def wait(self) -> None:
-        """Go on when every process has come this far."""
+        """Barrier."""
         if self.number > 1:
             distributed.barrier()
 
     def shard(self, parts: Sequence[T]) -> list[tuple[int, T]]:
-        """This process's share of a list, with each part's place in it."""
-        return [(place, part) for place, part in enumerate(parts) if place % self.number == self.rank]
+        """This process's share of a list, with each part's index in it."""
+        return [(index, part) for index, part in enumerate(parts) if index % self.number == self.rank]
 
-    def gather(self, found: dict[int, T]) -> dict[int, T]:
-        """What all processes found, by place."""
+    def gather(self, shares: dict[int, T]) -> dict[int, T]:
+        """The results of all processes, by index."""
         if self.number == 1:
-            return found
+            return shares
         every: list[dict[int, T] | None] = [None] * self.number
-        distributed.all_gather_object(every, found)
-        return {place: value for part in every if part is not None for place, value in part.items()}
+        distributed.all_gather_object(every, shares)
+        return {index: value for part in every if part is not None for index, value in part.items()}
 
     def all_reduce(self, *tensors: Tensor) -> None:
         """Replace each tensor by its sum over the processes."""
@@ -63,7 +63,7 @@ class Processes:
                 distributed.all_reduce(tensor)
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients of all processes, in one message; a process without rows adds nothing."""
+        """Sum the gradients of all processes in one message; a process without rows contributes zeros."""
         if self.number == 1:
             return
         whole = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
@@ -81,14 +81,14 @@ class Processes:
         return {name: sum(part.get(name, 0.0) for part in every if part is not None) for name in names}
 
     def on_first(self, action: Callable[[], T]) -> T:
-        """Run an action in the first process alone, and give its result, or its error, to all."""
+        """Run an action in the first process only; every process returns its result or raises its error."""
         if self.number == 1:
             return action()
         box: list[T | Exception | None] = [None]
         if self.first:
             try:
                 box[0] = action()
-            except Exception as error:  # every process must stop with it: else the others wait for ever
+            except Exception as error:  # every process must raise it, or the others would wait forever
                 box[0] = error
         broadcast_object_list(box)
         result = box[0]

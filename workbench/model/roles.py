@@ -5,9 +5,9 @@
         …                       # loss
         loss.backward()         # before the role changes: enforced
 
-peft makes a backward pass after a switch give zero gradients, or with activation checkpointing wrong ones, without an
-error. `use` therefore refuses to be nested, and refuses to end while a gradient is still owed. One of the two files
-that know peft. Shapes: B = batch, T = tokens, D = hidden.
+With peft, a backward pass after a switch gives zero gradients (wrong ones with activation checkpointing) and no error.
+So `use` cannot be nested, and raises if it ends before the backward pass of a forward pass. One of the files that know
+peft. Shapes: B = batch, T = tokens, D = hidden, n = selected tokens.
 """
 
 import contextlib
@@ -132,7 +132,7 @@ class Roles:
         keep_cpu_weights_in_place(self.model)
         self.model.eval()  # as after construction: the adapter's modules are new
         for weight in self._adapter_weights(role):
-            weight.data = weight.data.float()
+            weight.data = weight.data.float()  # bfloat16 would round most of an optimizer step away
             weight.requires_grad_(False)
 
     @property
@@ -205,7 +205,7 @@ class Roles:
                 use_cache=False,
             ).last_hidden_state
             hidden = hidden if at is None else hidden[at]
-        if hidden.requires_grad:
+        if hidden.requires_grad:  # counted, so that `use` can refuse to switch before the backward pass
             self._gradients_owed += 1
             hidden.register_hook(self._gradient_paid)
         return hidden
@@ -271,7 +271,7 @@ class Roles:
         return {role: sum(p.numel() for p in self.parameters(role)) for role in (*self.names, *heads)}
 
     def base_bytes(self) -> int:
-        """Memory of the frozen base, as it is stored: two parameters in one byte where it is NF4, and their scales."""
+        """Memory of the frozen base as stored: NF4 packs two parameters into a byte, plus scales."""
         return sum(p.numel() * p.element_size() + _scale_bytes(p) for p in self._base_weights())
 
     def base_parameters(self) -> int:
@@ -279,12 +279,12 @@ class Roles:
         return sum(map(full_size, self._base_weights()))
 
     def _base_weights(self) -> list[nn.Parameter]:
-        """Every weight that is no adapter's, tied ones once."""
+        """Every weight that belongs to no adapter; tied weights once."""
         adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
         return [p for p in self.model.parameters() if id(p) not in adapters]
 
     def summary(self) -> str:
-        """A table of the roles: parameters and memory of each, beside the base's."""
+        """A table of parameters and memory: the base and each role."""
         rows = [("base, shared", f"{self.base_parameters():,}", self.base_bytes())]
         rows += [(role, f"{count:,}", 4 * count) for role, count in self.parameter_counts().items()]
         width = max(len(row[0]) for row in rows)
@@ -293,7 +293,7 @@ class Roles:
 
 
 def _scale_bytes(parameter: nn.Parameter) -> int:
-    """Memory of an NF4 weight's scales: one byte a block of 64, and their own float32 scales a block of 256."""
+    """Memory of an NF4 weight's scales: a byte per block of 64 weights, a float32 per block of 256 scales."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
         return 0
@@ -323,7 +323,7 @@ def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Pat
 
 
 def check_row(tokens: int, positions: int) -> None:
-    """The last guard of the base's positions, below the checks of configurations and files.
+    """Refuse a row that is longer than the base's positions, whatever was checked before.
 
     Raises:
         WorkbenchError: a row is longer.

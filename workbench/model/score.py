@@ -48,7 +48,7 @@ def score_rows(
 ) -> Tensor:
     """The reward model's score (N,) float32 of token rows (prompt and response, EOS included), on the CPU.
 
-    A row that occurs more than once, as the answers of one prompt do in all its pairs, is read once.
+    A row that occurs more than once, as the answers of one prompt do in all its pairs, is scored once.
 
     Args:
         roles: with the reward role and its head.
@@ -69,7 +69,7 @@ def score_rows(
 
 @dataclass(frozen=True)
 class ResponseLogprobs:
-    """What two roles think of one response: sums over its tokens, in nats."""
+    """Log-probabilities of one response under two roles: sums over its tokens, in nats."""
 
     policy: float
     reference: float

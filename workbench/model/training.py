@@ -1,7 +1,7 @@
 """What sft, reward and contrastive training share when they drive one of TRL's trainers.
 
-TRL computes losses and steps; here are the things it leaves open: float32 adapters, atomic checkpoints under the run
-folder's names, metrics through our tracker, and a progress bar.
+TRL computes losses and steps. This file adds float32 adapters, atomic checkpoints under the run folder's names, metrics
+through our tracker, and a progress bar.
 """
 
 import contextlib

@@ -76,7 +76,7 @@ def _stored(folder: Path) -> Iterator[tuple[str, Tensor]]:
 def fold_logit_scale(model: PreTrainedModel) -> float:
     """Multiply the LM head by the factor that an architecture applies to its logits; returns the factor.
 
-    Log-probabilities, sampling and the merged copy all read the LM head, so none of them needs to know of a scale.
+    Log-probabilities, sampling and the merged copy all use the LM head, so none of them needs to know the scale.
     A tied head becomes a weight of its own, which costs the memory of the embeddings once more.
     """
     factor, config = 1.0, model.config
@@ -95,7 +95,7 @@ def fold_logit_scale(model: PreTrainedModel) -> float:
 
 
 def check_logits(name: str, model: Any) -> None:
-    """Refuse a base whose logits are not its LM head × its hidden states, of which log-probabilities are computed.
+    """Refuse a base whose logits are not LM head × hidden states, from which log-probabilities are computed.
 
     Raises:
         WorkbenchError: the architecture has no trunk and LM head as needed, or its logits differ.
