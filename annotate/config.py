@@ -17,6 +17,9 @@ Who = Literal["everyone", "people", "simulated"]
 Mode = Literal["majority", "dawid-skene", "single"]
 Flag = Literal["pii", "unsafe", "broken"]
 
+MOST_LEASES = 20
+"""Items that one annotator holds at a time."""
+
 
 class PairsSection(Section):
     """How answers are sampled from a run, to be compared."""
@@ -109,6 +112,12 @@ class PageSection(Section):
     """Markdown file, shown next to the card. Its version is stored with each judgement."""
     rubric: tuple[str, ...] = ()
     """Dimensions to judge in addition to the overall answer, such as helpful, honest, harmless."""
+    rubric_optional: bool = False
+    """Whether an answer may be saved with dimensions left out."""
+    ahead: Annotated[int, Field(ge=0, lt=MOST_LEASES)] = 5
+    """Cards that the browser fetches in advance: as many can be judged without a connection."""
+    must_see: bool = False
+    """Whether an answer can be given only after the ends of all answers have been on the screen."""
     edit: bool = True
     """Whether annotators may improve the better answer."""
     ask_before_saving: bool = False

@@ -18,15 +18,8 @@ def serve(config: AnnotateConfig) -> None:
     Raises:
         WorkbenchError: the page's files are bad, there is nothing to label, or the address cannot be used.
     """
-    server, page = config.server, config.page
-    contents = read_contents(
-        server.title,
-        guidelines=page.guidelines,
-        rubric=page.rubric,
-        edit=page.edit,
-        ask_before_saving=page.ask_before_saving,
-        language=page.language,
-    )
+    server = config.server
+    contents = read_contents(server.title, config.page)
     store = open_with_items(config)
     login = login_needed(store, host=server.host, require_login=server.require_login)
     _warn(config, login)

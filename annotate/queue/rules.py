@@ -7,10 +7,10 @@ exceed an item's overlap, and nobody is given an item that they judged or skippe
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from annotate.config import QueueSection
+from annotate.config import MOST_LEASES, QueueSection
 from annotate.queue.cards import Answer, Card, Nothing, make_card, why_nothing
 from annotate.queue.submission import Choice, Refused, Submission, check, check_key, in_own_order
 from annotate.store.database import Store
@@ -66,24 +66,30 @@ class Queue:
 
     def next(self, who: Annotator) -> Card | Nothing:
         """The card to answer now: the annotator's open one, its lease renewed, or else a new one."""
-        return self._card_at(who, 0)
+        return self._card(who, ())
 
-    def ahead(self, who: Annotator) -> Card | Nothing:
-        """The card after the open one, leased in advance so that it can be shown without waiting."""
-        return self._card_at(who, 1)
+    def ahead(self, who: Annotator, known: Collection[int] | None = None) -> Card | Nothing:
+        """A card after the open one, leased in advance so that it can be shown without waiting.
 
-    def _card_at(self, who: Annotator, index: int) -> Card | Nothing:
+        `known`: items of the cards that the caller has; None: the open one. At most `MOST_LEASES` are held at a time.
+        """
+        return self._card(who, known)
+
+    def _card(self, who: Annotator, known: Collection[int] | None) -> Card | Nothing:
         now = self._clock()
         with self.store.write() as transaction:
             transaction.lock_annotator(who.id)
             live = transaction.live_leases_of(who.id, now)
             if live:
                 transaction.renew_leases(who.id, now, now + self.section.lease_seconds)
-            if len(live) > index:
-                item = transaction.item(live[index].item, simulated=who.simulated)
+            held = [lease.item for lease in live[:1]] if known is None else known
+            waiting = [lease for lease in live if lease.item not in held]
+            if waiting:
+                item = transaction.item(waiting[0].item, simulated=who.simulated)
                 assert item is not None  # a foreign key
-                return make_card(transaction, who, item, live[index], transaction.responses(item.id))
-            open_item = transaction.open_item(who, now) if who.active else None
+                return make_card(transaction, who, item, waiting[0], transaction.responses(item.id))
+            more = who.active and len(live) < MOST_LEASES
+            open_item = transaction.open_item(who, now) if more else None
             if open_item is None:
                 return why_nothing(transaction, who)
             item = planted_item(transaction, who, self.section, now) or open_item

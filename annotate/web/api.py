@@ -41,6 +41,15 @@ class SubmissionBody(BaseModel):
     seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
 
 
+class Held(BaseModel):
+    """The cards that a client has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    known: Annotated[list[int], Field(max_length=50)] | None = None
+    """Their items, the open one included. Without: the open one."""
+
+
 class Withdrawal(BaseModel):
     """Takes back the last answer."""
 
@@ -84,9 +93,9 @@ def _labelling(router: APIRouter, queue: Queue, access: Access, texts: Texts) ->
         return reply(who, queue.next(who))
 
     @router.post("/ahead")
-    def card_ahead(who: Who) -> dict[str, Any]:
-        """The item that will come after the open one, leased already: for showing it without waiting."""
-        return shown(queue.ahead(who), texts)
+    def card_ahead(who: Who, held: Held | None = None) -> dict[str, Any]:
+        """An item that comes after those you have, leased already: for showing it without waiting."""
+        return shown(queue.ahead(who, held.known if held else None), texts)
 
     @router.post("/submit")
     def submit(body: SubmissionBody, who: Who) -> dict[str, Any]:

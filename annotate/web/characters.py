@@ -69,12 +69,14 @@ def full_name(characters: str) -> str:
 
 
 class Element(TypedDict, total=False):
-    """An element to build: its `tag`, its class (`kind`), and what names an unseen character (`label`, `title`)."""
+    """An element to build: its `tag`, its class (`kind`), the name of an unseen character (`label`, `title`), and how
+    far a line of code is indented (`indent`, in columns)."""
 
     tag: str
     kind: str
     label: str
     title: str
+    indent: int
     children: "list[Node]"
 
 

@@ -1,11 +1,12 @@
-"""What the lead decides about the page: its title, guidelines with their version, rubric, what may be edited."""
+"""The page's title, settings, and guidelines with their version."""
 
 import hashlib
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from annotate.config import PageSection
 from annotate.store.database import Store
 from annotate.web.texts import Texts
 from workbench.run.errors import WorkbenchError
@@ -17,22 +18,16 @@ _EVENT = "guidelines"
 
 @dataclass(frozen=True)
 class PageContents:
-    """The page's own texts and switches."""
+    """The page's title, settings and guidelines."""
 
     title: str
+    section: PageSection = field(default_factory=PageSection)
     guidelines: str | None = None
-    """Markdown."""
-    rubric: tuple[str, ...] = ()
-    """Names of the dimensions that are asked for besides the overall answer."""
-    edit: bool = True
-    """Whether the better answer may be edited."""
-    ask_before_saving: bool = False
-    """Whether an answer is saved by a second key (Enter) only."""
-    language: str = "en"
+    """Markdown, read from `section.guidelines`."""
 
     @property
     def guidelines_version(self) -> str | None:
-        """The version that the guidelines state, if they do, and a hash of their text; stored with each answer."""
+        """The version stated in the guidelines, if any, and a hash of their text; stored with each answer."""
         if self.guidelines is None:
             return None
         digest = hashlib.sha256(self.guidelines.encode()).hexdigest()[:8]
@@ -40,28 +35,20 @@ class PageContents:
         return f"{stated[1]} ({digest})" if stated else digest
 
 
-def read_contents(
-    title: str,
-    *,
-    guidelines: str | None,
-    rubric: tuple[str, ...],
-    edit: bool,
-    ask_before_saving: bool,
-    language: str,
-) -> PageContents:
+def read_contents(title: str, section: PageSection) -> PageContents:
     """The contents, with the guidelines read from their file.
 
     Raises:
-        WorkbenchError: the guidelines cannot be read, a rubric that names a dimension twice, or an unknown language.
+        WorkbenchError: the guidelines cannot be read, the rubric names a dimension twice, or the language is unknown.
     """
-    Texts(language)
-    names = [name.strip() for name in rubric]
+    Texts(section.language)
+    names = [name.strip() for name in section.rubric]
     if len(set(names)) < len(names) or not all(0 < len(name) <= 64 for name in names):
         raise WorkbenchError(
-            "page.rubric", f"cannot be {list(rubric)}", expected="different names of 1 to 64 characters"
+            "page.rubric", f"cannot be {list(section.rubric)}", expected="different names of 1 to 64 characters"
         )
-    text = None if guidelines is None else _read(here_or_shipped(Path(guidelines)))
-    return PageContents(title, text, tuple(names), edit, ask_before_saving, language)
+    text = None if section.guidelines is None else _read(here_or_shipped(Path(section.guidelines)))
+    return PageContents(title, section.model_copy(update={"rubric": tuple(names)}), text)
 
 
 def _read(path: Path) -> str:
@@ -74,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def remember_guidelines(store: Store, contents: PageContents) -> None:
-    """Keep the text of a new version of the guidelines in the audit trail: old answers stay explained."""
+    """Record a new version of the guidelines in the audit trail, so that old answers can be explained."""
     if contents.guidelines is None:
         return
     version = contents.guidelines_version

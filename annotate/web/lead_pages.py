@@ -26,6 +26,7 @@ from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from annotate.web import plots
 from annotate.web.contents import PageContents
+from annotate.web.render import as_markdown
 from annotate.web.reward_files import RewardFiles
 from annotate.web.texts import Texts
 
@@ -70,7 +71,7 @@ class LeadPages:
     ) -> None:
         self.store, self.access, self.export, self.reward = store, access, export, reward
         self.surveys = Surveys(store)
-        self.texts = Texts(contents.language)
+        self.texts = Texts(contents.section.language)
         self._title = contents.title
         self._environment = Environment(
             loader=FileSystemLoader(_TEMPLATES),
@@ -79,14 +80,16 @@ class LeadPages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {
+        filters: dict[str, Callable[..., Any]] = {
             "number": number,
             "moment": lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime(self.texts("lead.format.moment")),
             "days": self._days,
             "messages": json.loads,
+            "tree_of": as_markdown,
             "path": lambda text: quote(text, safe=""),
             "undefined_why": lambda reason: self.texts(_UNDEFINED[reason], count=SHARED),
         }
+        self._environment.filters |= filters
         self._environment.globals |= {"t": self.texts, "plots": _Plots(self.texts), "ranked": _ranked}
 
     def role(self, role: Role) -> Callable[[Request], Annotator]:

@@ -97,11 +97,15 @@ def _head(assets: str) -> str:
 
 def card_html(contents: PageContents) -> str:
     """The card without a pair; the scripts fill it."""
+    page = contents.section
     settings = {
-        "rubric": contents.rubric,
-        "edit": contents.edit,
-        "ask": contents.ask_before_saving,
-        "language": contents.language,
+        "rubric": page.rubric,
+        "rubric_optional": page.rubric_optional,
+        "must_see": page.must_see,
+        "edit": page.edit,
+        "ahead": page.ahead,
+        "ask": page.ask_before_saving,
+        "language": page.language,
         "guidelines": contents.guidelines_version,
     }
     return _template(
@@ -110,7 +114,7 @@ def card_html(contents: PageContents) -> str:
         settings=json.dumps(settings, ensure_ascii=False),
         guidelines=contents.guidelines is not None,
         version=contents.guidelines_version or "",
-        actions=[*_ACTIONS[:4], *([("edit", "edit")] if contents.edit else []), *_ACTIONS[4:]],
+        actions=[*_ACTIONS[:4], *([("edit", "edit")] if page.edit else []), *_ACTIONS[4:]],
     )
 
 
@@ -121,10 +125,10 @@ def login_html(
 
     With `link` it asks for the token of the link that `serve` printed, instead of name and password.
     """
-    text = Texts(contents.language)(problem, **values) if problem else ""
+    text = Texts(contents.section.language)(problem, **values) if problem else ""
     return _template("login.html", contents, assets=assets, problem=text, link=link)
 
 
 def _template(name: str, contents: PageContents, **values: object) -> str:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(name).render(t=Texts(contents.language), title=contents.title, **values)
+    return environment.get_template(name).render(t=Texts(contents.section.language), title=contents.title, **values)

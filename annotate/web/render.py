@@ -211,11 +211,16 @@ class _Walk:
         self._begin("pre", "", self._start(token))
         if token.type == "fence":
             self._pass(min(self._line_after(self._start(token)), end))
-        for line in token.content.split("\n"):
+        for line in token.content.removesuffix("\n").split("\n"):
             place = self._find(line.strip(), end)
-            if place >= 0:
-                self._pass(place)
-                self._pass(min(place + len(line.strip()), end), sign=False)
+            if place < 0:
+                continue
+            start = self._lines[bisect_right(self._lines, place) - 1]
+            self._begin("span", "line", start)
+            self._open[-2][-1]["indent"] = len(self._plain[start:place].expandtabs())  # type: ignore[index]
+            self._pass(place)
+            self._pass(min(place + len(line.strip()), end), sign=False)
+            self._finish(min(self._line_after(place), end))
         self._finish(end)
 
     def _line_after(self, place: int) -> int:

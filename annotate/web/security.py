@@ -1,7 +1,7 @@
-"""What every request passes first: same origin, a bounded body, no way around our own routes; and headers on replies.
+"""Checks every request before the application sees it (origin, size, Gradio's addresses) and adds security headers.
 
-Plain ASGI, and outermost. It knows where the page is mounted and which of Gradio's addresses the page needs: the
-others (upload, file, proxy, event calls, run history) are closed, because the page has no Gradio events.
+Plain ASGI middleware, outermost. Gradio's upload, file, proxy, event and run-history addresses are closed: the page has
+no Gradio events and needs none of them.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-"""Addresses that only this machine reaches."""
+"""Addresses that only this machine can reach."""
 
 MOST_BODY_BYTES = 256 * 1024
 MOST_BODY_BYTES_OF = {"/api/v1/items": 64 * 1024 * 1024}
-"""Addresses that take more; they read the body only once they know the sender's role."""
+"""Addresses with a higher limit; they check the sender's role before they read the body."""
 
 _OPEN_TO_THE_PAGE = (
     "/config",
@@ -31,9 +31,9 @@ _OPEN_TO_THE_PAGE = (
     "/gradio_api/heartbeat/",
 )
 _WITH_AN_ACCOUNT = ("/gradio_api/startup-events", "/gradio_api/heartbeat/")
-"""Of those, what Gradio gives to anybody: a heartbeat is a reply without an end."""
+"""Gradio gives these to anybody, and a heartbeat is a reply that never ends."""
 
-# Gradio's front end compiles its templates in the browser, hence unsafe-eval; nothing comes from another place.
+# Gradio's front end compiles its templates in the browser, hence unsafe-eval. Nothing is loaded from another origin.
 _CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -68,17 +68,13 @@ class Gate:
         *,
         page: str,
         user: Callable[[Request], str | None],
-        hosts: tuple[str, ...] | None,
         https: bool = False,
     ) -> None:
-        """`hosts`: names by which the server may be addressed; None: any (logins protect it).
-
-        `https`: the page is reached through HTTPS, whatever the proxy says.
-        """
-        self._app, self._page, self._user, self._hosts, self._https = app, page, user, hosts, https
+        """`https`: the page is reached through HTTPS, whatever the proxy says."""
+        self._app, self._page, self._user, self._https = app, page, user, https
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Refuse or redirect, or hand on with headers added to the reply."""
+        """Refuse, redirect, or pass the request on; add the headers to the reply."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -103,8 +99,6 @@ class Gate:
     def _refusal(self, scope: Any) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._hosts is not None and _name(host) not in self._hosts:
-            return _refuse(403, "this server answers on this machine only")
         origin = headers.get("origin")
         if origin is not None and origin != f"{self._scheme(scope)}://{host}":
             if origin == f"https://{host}":
@@ -140,11 +134,6 @@ class Gate:
         if inner.startswith(_WITH_AN_ACCOUNT) and self._user(Request(scope)) is None:
             return _refuse(401, "log in first")
         return None
-
-
-def _name(host: str) -> str:
-    """A Host header without its port."""
-    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
 
 
 def _refuse(status: int, why: str) -> Response:

@@ -1,25 +1,47 @@
 // Shows a card: the turns of the prompt and the answers, formatted or with exact characters.
 
+import * as kept from "./kept.js";
 import { build } from "./text.js";
 import { letter, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-let exact = false;
+const TURNS_SHOWN = 2; // of the earlier ones, while they are folded
+const SHORT = 450; // characters of an answer that is shown in larger type
+let exact = kept.read("exact", false);
+export const isExact = () => exact;
 let shown = [];
 
 export function showCard(card) {
   shown = [];
-  $("prompt").replaceChildren(...card.prompt.map((turn, at) => {
+  const turns = card.prompt.map((turn, at) => {
     const section = document.createElement("div");
     section.className = `turn ${turn.role}`;
     const name = document.createElement("h2");
     name.textContent = at === card.prompt.length - 1 ? t("prompt") : t(`role.${turn.role}`);
     section.append(name, textBlock(turn));
     return section;
-  }));
+  });
+  $("prompt").replaceChildren(...turns);
+  $("prompt").scrollTop = 0;
+  $("annotate").classList.toggle("short", card.answers.every((answer) => answer.text.length <= SHORT));
   $("answers").replaceChildren(...card.answers.map((answer, at) => answerBlock(answer, at)));
   $("answers").className = `answers of${Math.min(card.answers.length, 5)}`;
+  fold(true);
 }
+
+// Earlier turns are folded to two lines each, and of many only the latest are shown.
+function fold(on) {
+  const earlier = [...$("prompt").children].slice(0, -1);
+  $("prompt").classList.toggle("folded", on);
+  earlier.forEach((turn, at) => (turn.hidden = on && at < earlier.length - TURNS_SHOWN));
+  const cut = earlier.some((turn) => turn.hidden || turn.lastChild.scrollHeight > turn.lastChild.clientHeight + 1);
+  if (on) $("earlier").hidden = !cut;
+  const count = earlier.length === 1 ? "one" : "many";
+  $("earlier").firstElementChild.textContent = t(on ? `earlier.${count}` : "earlier.fold", { count: earlier.length });
+  $("earlier").setAttribute("aria-expanded", !on);
+}
+
+export const toggleEarlier = () => fold(!$("prompt").classList.contains("folded"));
 
 function answerBlock(answer, at) {
   const section = document.createElement("section");
@@ -35,7 +57,9 @@ function answerBlock(answer, at) {
   const rank = document.createElement("strong");
   rank.className = "rank";
   name.append(sign, words, rank);
-  section.append(name, textBlock(answer));
+  const ending = document.createElement("i");
+  ending.className = "ending";
+  section.append(name, textBlock(answer), ending);
   return section;
 }
 
@@ -60,6 +84,7 @@ function fill(element, text) {
 
 export function toggleExact() {
   exact = !exact;
+  kept.write("exact", exact);
   for (const [element, text] of shown) fill(element, text);
   return exact;
 }

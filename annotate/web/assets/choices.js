@@ -1,16 +1,18 @@
-// The footer and what belongs to an answer beside it: strength, ranking, rubric, flag, comment, edit. Makes the body
-// of a submission from the draft.
+// The footer, where everything is answered: strength, ranking, rubric, flag, comment; and the editor of an answer.
+// Makes the body of a submission from the draft.
 
 import { change, draft } from "./draft.js";
 import * as keys from "./keys.js";
+import { allSeen } from "./reading.js";
 import { letter, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 let card = null;
 let settings = null;
-let rows = [];
-let row = 0;
+let rows = []; // the overall answer, then the rubric's dimensions
+let row = 0; // the one that the strengths answer now
+let editor, edited; // moved into the answer that is edited
 
 export const ranking = () => card !== null && card.answers.length > 2;
 
@@ -20,50 +22,53 @@ export const asks = () =>
 
 export function setUp(given) {
   settings = given;
-  rows = ["overall", ...settings.rubric];
-  for (const name of settings.rubric) $("rubric").append(dimension(name));
+  editor = $("editor");
+  edited = $("edited");
+  rows = ["", ...settings.rubric];
+  $("rows").append(...rows.map((_, at) => rowButton(at)));
   $("comment").addEventListener("input", () => {
     change({ comment: $("comment").value });
     refresh();
   });
-  $("edited").addEventListener("input", () => change({ edits: { ...draft.edits, [better()]: $("edited").value } }));
+  edited.addEventListener("input", () => change({ edits: { ...draft.edits, [better()]: edited.value } }));
   $("restore").addEventListener("click", () => {
     change({ edits: { ...draft.edits, [better()]: original() } });
     refresh();
   });
 }
 
-function dimension(name) {
-  const group = document.createElement("div");
-  group.className = "dimension";
-  group.setAttribute("role", "radiogroup");
-  group.setAttribute("aria-label", name);
-  const label = document.createElement("span");
-  label.textContent = name;
-  group.append(label);
-  for (let strength = -3; strength <= 3; strength++) {
-    const input = document.createElement("input");
-    input.type = "radio";
-    input.name = `rubric-${name}`;
-    input.value = strength;
-    input.title = t(`full.${strength}`);
-    input.setAttribute("aria-label", t("rubric.value", { name, full: t(`full.${strength}`) }));
-    input.addEventListener("change", () => {
-      change({ rubric: { ...draft.rubric, [name]: strength } });
-      row = Math.min(rows.indexOf(name) + 1, rows.length - 1);
-      refresh();
-    });
-    group.append(input);
-  }
-  return group;
+const rowName = (at) => rows[at] || t("rubric.overall");
+const rowValue = (at) => (at === 0 ? draft.strength : draft.rubric[rows[at]] ?? null);
+
+function rowButton(at) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "criterion";
+  const name = document.createElement("span");
+  name.textContent = rowName(at);
+  button.append(name, document.createElement("b"));
+  button.addEventListener("click", () => goTo(at));
+  return button;
 }
+
+export const hasRows = () => rows.length > 1;
+
+export function goTo(at) {
+  row = at;
+  refresh();
+}
+
+// The first row that must be judged before the answer can be saved; -1: none.
+export const missingRow = () =>
+  rows.findIndex((_, at) => (at === 0 || !settings.rubric_optional) && rowValue(at) === null);
 
 export function begin(given) {
   card = given;
   row = 0;
   $("scale").hidden = ranking();
   $("ranks").hidden = !ranking();
-  $("rubric").hidden = ranking() || !settings.rubric.length;
+  $("rubric").hidden = ranking() || rows.length === 1;
+  $("pair").append(editor); // showing the card took it out of the page with the answer that it was in
   const edit = document.querySelector("#choices [data-action=edit]");
   if (edit) edit.hidden = ranking();
   const bad = document.querySelector("#choices [data-action=bad] span");
@@ -73,11 +78,8 @@ export function begin(given) {
   }
   const before = card.previous;
   for (const button of all("#choices [data-action]")) {
-    const strength = button.dataset.strength;
-    const was = before && (strength === undefined
-      ? { both_bad: "bad", skipped: "skip" }[before.choice] === button.dataset.action
-      : before.choice === "compared" && before.strength === Number(strength));
-    button.classList.toggle("before", !!was);
+    if (button.dataset.strength !== undefined) continue;
+    button.classList.toggle("before", !!before && { both_bad: "bad", skipped: "skip" }[before.choice] === button.dataset.action);
   }
   refresh();
 }
@@ -112,10 +114,7 @@ export function digit(number) {
   return !asks();
 }
 
-export function strengthChosen(strength) {
-  row = 0;
-  return digit(strength + 4);
-}
+export const strengthChosen = (strength) => digit(strength + 4);
 
 let tied = false;
 
@@ -155,7 +154,10 @@ const order = () => draft.ranks.map((group) => group.map(letter).join(" = ")).jo
 export function refresh() {
   if (!card) return;
   for (const button of all("#scale .grade")) {
-    button.setAttribute("aria-pressed", Number(button.dataset.strength) === draft.strength);
+    const strength = Number(button.dataset.strength);
+    button.setAttribute("aria-pressed", strength === rowValue(row));
+    button.classList.toggle("before", row === 0 && !!card.previous && card.previous.strength === strength);
+    button.setAttribute("aria-disabled", !allSeen());
   }
   for (const button of all("#places .place")) {
     button.setAttribute("aria-pressed", draft.ranks.flat().includes(Number(button.dataset.action) - 1));
@@ -184,25 +186,43 @@ function mark(action, words, on) {
 }
 
 function refreshRubric() {
-  all("#rubric .dimension").forEach((group, at) => {
-    group.classList.toggle("active", row === at + 1);
-    const value = draft.rubric[rows[at + 1]];
-    for (const input of group.querySelectorAll("input")) input.checked = Number(input.value) === value;
+  const now = t("rubric.row", { at: row + 1, count: rows.length, name: rowName(row) });
+  $("row").textContent = now;
+  $("scale").setAttribute("aria-label", rows.length > 1 ? now : t("which"));
+  all("#rows .criterion").forEach((button, at) => {
+    const value = rowValue(at);
+    button.setAttribute("aria-current", at === row ? "step" : "false");
+    button.lastChild.textContent = value === null ? "–" : t(`lead.verdict.${value}`);
   });
-  $("scale").classList.toggle("active", rows.length > 1 && row === 0);
 }
 
+// The editor stands in the card of the better answer, in place of its text; the page stays where it was read.
 function refreshEditor() {
-  const side = better();
-  $("editor").hidden = ranking() || !draft.editing;
-  $("edited").hidden = $("restore").hidden = side === null;
-  $("edited-name").textContent = side === null ? t("edit.choose") : t("edit.label", { letter: letter(side) });
-  if (side === null || !draft.editing) return;
+  const at = window.scrollY;
+  const side = draft.editing && !ranking() ? better() : null;
+  all("#answers .answer").forEach((answer, place) => answer.classList.toggle("edited", place === side));
+  editor.hidden = side === null;
+  if (side === null) return;
+  const answer = all("#answers .answer")[side];
+  if (editor.parentElement !== answer) answer.append(editor);
+  $("edited-name").textContent = t("edit.label", { letter: letter(side) });
   const text = draft.edits[side] ?? original();
-  if ($("edited").value !== text) $("edited").value = text;
+  if (edited.value !== text) edited.value = text;
+  window.scrollTo(0, at);
 }
 
-export const complete = () => (ranking() ? placed() === card.answers.length : draft.strength !== null);
+// The caret goes to the part of the answer that is on the screen.
+export function focusEditor() {
+  if (editor.hidden) return false;
+  const box = edited.getBoundingClientRect();
+  const share = Math.min(Math.max((window.innerHeight / 2 - box.top) / box.height, 0), 1);
+  const caret = Math.round(share * edited.value.length);
+  edited.setSelectionRange(caret, caret);
+  edited.focus({ preventScroll: true });
+  return true;
+}
+
+export const complete = () => (ranking() ? placed() === card.answers.length : missingRow() < 0);
 
 // The body of a submission, without item and key.
 export function body(choice, reason) {
@@ -229,8 +249,8 @@ function rankOf(at) {
   return draft.ranks.slice(0, group).flat().length + 1;
 }
 
-export function saved(body) {
-  if (body.choice === "compared") return t("saved.compared", { full: t(`full.${body.strength}`) });
-  if (body.choice === "ranked") return t("saved.ranked", { order: order() });
-  return t(`saved.${body.choice}`);
+// What is said of an answer: that the server has it, or only this browser.
+export function said(body, saved) {
+  const values = { full: body.choice === "compared" && t(`full.${body.strength}`), order: order() };
+  return saved ? t(`saved.${body.choice}`, values) : t(`kept.${body.choice}`, values);
 }

@@ -6,6 +6,7 @@ export const DEFAULT = {
   1: "Digit1", 2: "Digit2", 3: "Digit3", 4: "Digit4", 5: "Digit5", 6: "Digit6", 7: "Digit7",
   tie: "KeyT", bad: "KeyX", skip: "KeyS", flag: "KeyF", comment: "KeyC", edit: "KeyE", undo: "KeyU",
   history: "KeyH", guidelines: "KeyG", raw: "KeyR", dark: "KeyD", save: "Enter",
+  before: "BracketLeft", after: "BracketRight", earlier: "KeyO", panes: "KeyP", lock: "KeyL",
 };
 const FIXED = { "?": "help", Escape: "leave", Backspace: "back" };
 
@@ -34,7 +35,7 @@ export function give(action, code) {
 export const nameOf = (action) => codeName(map[action]);
 
 export const codeName = (code) =>
-  code === "Enter" ? "↵" : code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
+  ({ Enter: "↵", BracketLeft: "[", BracketRight: "]" })[code] || code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
 
 export function show() {
   for (const button of document.querySelectorAll("#annotate [data-action]")) {

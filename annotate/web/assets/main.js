@@ -1,11 +1,12 @@
 // Starts the page and connects keys and buttons with what they do.
 
-import { toggleExact } from "./card.js";
+import { isExact, toggleEarlier, toggleExact } from "./card.js";
 import * as choices from "./choices.js";
 import { change, draft } from "./draft.js";
 import * as kept from "./kept.js";
 import * as keys from "./keys.js";
 import * as panels from "./panels.js";
+import * as reading from "./reading.js";
 import { call, pause } from "./server.js";
 import * as session from "./session.js";
 import { loadWords, t } from "./words.js";
@@ -17,11 +18,16 @@ const ACTIONS = {
   bad: () => session.answer("both_bad"),
   skip,
   flag,
-  comment: () => openField("remarking", "comment"),
+  comment,
   edit,
   undo: session.undo,
   history: () => panels.openHistory(session.revisit),
   guidelines: panels.toggleGuidelines,
+  earlier: toggleEarlier,
+  before: () => reading.jump(-1),
+  after: () => reading.jump(1),
+  panes: () => $("panes").setAttribute("aria-pressed", reading.togglePanes()),
+  lock: () => session.say(t(reading.toggleLock() ? "lock.on" : "lock.off")),
   raw: () => $("raw").setAttribute("aria-pressed", toggleExact()),
   dark: toggleTheme,
   save,
@@ -29,10 +35,12 @@ const ACTIONS = {
   back: choices.back,
   leave,
 };
-const WITHOUT_A_CARD = new Set(["undo", "history", "guidelines", "raw", "dark", "help"]);
+const WITHOUT_A_CARD = new Set(["undo", "history", "guidelines", "raw", "dark", "help", "panes", "lock"]);
+const AFTER_READING = /^([1-9]|tie|bad|save)$/;
 
 function act(name, event) {
   if (session.isBusy() && !WITHOUT_A_CARD.has(name)) return;
+  if (AFTER_READING.test(name) && !reading.allSeen()) return session.say(t("read.first"));
   if (/^[1-9]$/.test(name)) chosen(choices.digit(Number(name)));
   else if (ACTIONS[name]) ACTIONS[name](event);
 }
@@ -46,8 +54,15 @@ function chosen(send) {
 }
 
 function save() {
-  if (!choices.complete()) return session.say(t(choices.ranking() ? "select.rank" : "select.first"));
+  if (!choices.complete()) return session.say(missing());
   session.answer(choices.ranking() ? "ranked" : "compared");
+}
+
+function missing() {
+  if (choices.ranking()) return t("select.rank");
+  if (!choices.hasRows()) return t("select.first");
+  choices.goTo(choices.missingRow());
+  return t("select.row");
 }
 
 async function skip() {
@@ -63,18 +78,17 @@ async function flag() {
   session.say(flag ? t("flag.set", { flag: t(`flag.${flag}`) }) : t("flag.removed"));
 }
 
-function openField(name, id) {
-  change({ [name]: true });
+function comment() {
+  change({ remarking: true });
   choices.refresh();
-  $(id).focus();
+  $("comment").focus({ preventScroll: true });
 }
 
 function edit() {
   if (choices.ranking() || !document.querySelector("[data-action=edit]")) return;
   change({ editing: !draft.editing });
   choices.refresh();
-  if (draft.editing && !$("edited").hidden) $("edited").focus();
-  else if (draft.editing) session.say(t("edit.choose"));
+  if (draft.editing && !choices.focusEditor()) session.say(t("edit.choose"));
 }
 
 function leave(event) {
@@ -114,10 +128,7 @@ function onKey(event) {
 
 function onClick(event) {
   const button = event.target.closest("[data-action]");
-  if (!button || event.detail > 1) return; // the second half of a double click answers nothing
-  const strength = button.dataset.strength;
-  if (strength === undefined) act(button.dataset.action, event);
-  else if (!session.isBusy()) chosen(choices.strengthChosen(Number(strength)));
+  if (button && event.detail <= 1) act(button.dataset.action, event); // the second half of a double click does nothing
 }
 
 async function start() {
@@ -128,6 +139,10 @@ async function start() {
   keys.load();
   await loadWords(settings.language);
   choices.setUp(settings);
+  session.setUp(settings);
+  reading.setUp(choices.refresh);
+  $("raw").setAttribute("aria-pressed", isExact());
+  $("panes").setAttribute("aria-pressed", kept.read("panes", false));
   panels.setUp();
   keys.show();
   $("ask-first").checked = settings.ask;

@@ -6,6 +6,7 @@ import * as choices from "./choices.js";
 import * as drafts from "./draft.js";
 import * as kept from "./kept.js";
 import * as outbox from "./outbox.js";
+import * as reading from "./reading.js";
 import { Refusal, ask, call, pause } from "./server.js";
 import { amount, t } from "./words.js";
 
@@ -15,6 +16,7 @@ const HELD_MS = 200; // a card takes no answer before anybody can have seen it
 
 const tabs = new BroadcastChannel("annotate");
 const clock = { since: 0, visible: 0 };
+let settings = null;
 let me = null;
 let version = null;
 let current = null;
@@ -22,9 +24,13 @@ let revisiting = false;
 let behind = [];
 let busy = true;
 let fetching = false;
+let reachable = true;
+let unacknowledged = { kept: "", saved: "" }; // what is said of the last answer, before and after the server has it
 
 export const isBusy = () => busy || !current;
 export const isRevisiting = () => revisiting;
+
+export const setUp = (given) => (settings = given);
 
 export async function start(account, guidelines) {
   me = account;
@@ -51,6 +57,7 @@ export async function load() {
   for (;;) {
     try {
       const reply = await call("/api/v1/next");
+      reachable = true;
       notice("");
       progress(reply.progress);
       if (reply.card) show(reply.card);
@@ -71,6 +78,7 @@ function show(card) {
   $("pair").hidden = $("choices").hidden = false;
   $("nothing").hidden = true;
   showCard(card);
+  reading.begin(card, settings.must_see);
   choices.begin(card);
   clock.since = performance.now();
   clock.visible = 0;
@@ -84,8 +92,19 @@ function showNothing(reason) {
   current = null;
   $("pair").hidden = $("choices").hidden = true;
   $("nothing").hidden = false;
+  $("nothing-title").textContent = t("nothing.title");
   $("reason").textContent = reason;
+  for (const button of document.querySelectorAll("#nothing button")) button.hidden = false;
   setBusy(false);
+}
+
+// Without a connection, and with every card judged that was fetched in advance.
+function showWaiting() {
+  if (current || reachable) return;
+  const count = outbox.waiting().length;
+  showNothing(t(count === 1 ? "waiting.one" : "waiting.many", { count }));
+  $("nothing-title").textContent = t("waiting.title");
+  for (const button of document.querySelectorAll("#nothing button")) button.hidden = true;
 }
 
 // The cards behind the one that is shown, in order.
@@ -95,13 +114,17 @@ function wait(cards) {
 }
 
 async function fetchAhead() {
-  if (fetching || behind.length || outbox.waiting().length || revisiting) return;
+  if (fetching) return;
   fetching = true;
   try {
-    const { card } = await call("/api/v1/ahead");
-    if (card && current && card.item !== current.item && !behind.length) wait([card]);
+    while (current && !revisiting && behind.length < settings.ahead && !outbox.waiting().length) {
+      const known = [current, ...behind].map((card) => card.item);
+      const { card } = await call("/api/v1/ahead", { known });
+      if (!card) break;
+      if (card.item !== current?.item && behind.every((other) => other.item !== card.item)) wait([...behind, card]);
+    }
   } catch {
-    // Offline: the card is asked for when it is needed, and that says so.
+    // Offline: the cards are asked for again after the next answer.
   } finally {
     fetching = false;
   }
@@ -144,17 +167,20 @@ export async function answer(choice, reason) {
   if (version) body.guidelines_version = version;
   if (!keep("/api/v1/submit", body)) return;
   setBusy(true);
-  say(choices.saved(body));
+  unacknowledged = { kept: choices.said(body, false), saved: choices.said(body, true) };
+  say(unacknowledged.kept);
   drafts.discard(answered.item);
   current = null;
   revisiting = false;
   if (behind.length) show(behind[0]);
+  else showWaiting();
   await settle();
   tabs.postMessage({ name: me.name, item: answered.item });
 }
 
 export async function undo() {
   if (busy) return;
+  if (!reachable) return say(t("undo.offline"));
   if (!keep("/api/v1/undo", { client_key: kept.newKey() })) return;
   setBusy(true);
   await settle();
@@ -174,6 +200,8 @@ function keep(path, body) {
 async function settle() {
   const last = await outbox.send();
   if (!last) return current ? setBusy(false) : load();
+  reachable = true;
+  if ([unacknowledged.kept, t("undo.offline")].includes($("saved").textContent)) say(unacknowledged.saved);
   notice("");
   progress(last.reply.progress);
   if (last.path.endsWith("undo")) {
@@ -192,7 +220,9 @@ async function settle() {
 }
 
 function offline() {
+  reachable = false;
   notice(t("offline"), true);
+  showWaiting();
 }
 
 function refused(why, path) {

@@ -15,8 +15,18 @@ export function build(nodes) {
     if (node.kind) element.className = node.kind;
     if (node.label) element.dataset.label = node.label;
     if (node.title) element.title = node.title;
+    if (node.indent !== undefined) element.style.setProperty("--indent", node.indent);
     element.append(build(node.children));
-    fragment.append(element);
+    fragment.append(node.tag === "table" ? sideways(element) : element);
   }
   return fragment;
+}
+
+// A wide table scrolls in a box of its own.
+function sideways(table) {
+  const box = document.createElement("div");
+  box.className = "wide";
+  box.tabIndex = 0;
+  box.append(table);
+  return box;
 }

@@ -58,7 +58,7 @@ class Server:
         command += [f"pairs.out={self.folder / 'items.jsonl'}", f"store.url={self.store}", f"server.port={self.port}"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen([*command, *self._overrides], cwd=ROOT, stdout=log, stderr=log)
-        for _ in range(240):
+        for _ in range(480):
             try:
                 urllib.request.urlopen(f"{self.url}/login", timeout=1).close()
                 return
@@ -132,7 +132,7 @@ class Reader:
 
     def fetched_ahead(self) -> None:
         """Wait until the browser has the card after this one."""
-        self.page.wait_for_selector("#annotate[aria-busy=false][data-ahead='1']", timeout=30_000)
+        self.page.wait_for_selector("#annotate[aria-busy=false][data-ahead]:not([data-ahead='0'])", timeout=30_000)
 
     def saved(self) -> None:
         """Wait until the server has acknowledged everything."""
@@ -160,7 +160,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="package")  # not for the session: while the driver lives, asyncio.run is refused
 def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Many plain pairs, each to be judged once."""
-    items = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(250)]
+    items = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(700)]
     server = Server(tmp_path_factory.mktemp("pairs"), items, "queue.overlap=1")
     server.start()
     yield server

@@ -70,6 +70,8 @@ def test_roles_names_and_live_regions(reader: Reader) -> None:
     assert page.get_by_role("region", name="Answer A").count() == 1
     assert page.get_by_role("progressbar", name="Your progress").count() == 1
     reader.answer("3")
+    reader.saved()
+    page.wait_for_function("() => document.getElementById('saved').textContent.startsWith('Saved')")
     assert page.locator("[role=status]#saved").text_content() == "Saved: A is slightly better"
     assert page.evaluate("() => document.activeElement.id") == "prompt"  # a screen reader reads on from the new prompt
 

@@ -117,7 +117,7 @@ def test_keys_are_changed_kept_and_switched_off(reader: Reader) -> None:
     reader.press("?")
     reader.page.click("#help [data-key=bad]")
     reader.press("s")
-    assert "is already: skip" in reader.page.text_content("#help-problem")
+    assert "is already used for: skip" in reader.page.text_content("#help-problem")
     reader.page.click("#help [data-key=bad]")
     reader.press("b", "Escape")
     reader.page.reload()

@@ -105,7 +105,9 @@ def test_a_ranking_and_a_rubric_by_keyboard(strange: Server, opened: Callable[..
     reader.answer("Enter")
 
     reader.press("6", "2", "7", "Backspace", "5")  # overall, helpful, honest; back to helpful
-    reader.page.check("#rubric .dimension:nth-of-type(2) input[value='0']")
+    reader.page.click("#rows .criterion:nth-child(3)")
+    assert reader.page.text_content("#row") == "3 of 3: honest"
+    reader.press("4")
     reader.answer("f", "1", "Enter")
     ranked, compared = reader.judgements()
     order = json.loads(ranked["display_order"])

@@ -58,6 +58,29 @@ def test_answers_survive_a_page_that_is_closed_while_the_server_is_away(reader: 
     assert [row["shown"] for row in reader.judgements()] == [-1]
 
 
+def test_labelling_goes_on_without_a_network_and_says_when_it_cannot(reader: Reader) -> None:
+    reader.page.wait_for_selector("#annotate[data-ahead='5']")
+    reader.page.context.set_offline(True)
+    for key in "12345":
+        reader.answer(key)
+    assert reader.page.text_content("#saved") == "Kept here: B is slightly better"
+    reader.press("6")  # the last card that the browser has
+    reader.page.wait_for_selector("#nothing:not([hidden])")
+    waiting = "The next pair comes when the connection is back; 6 answers wait."
+    assert reader.page.text_content("#reason") == waiting
+    assert reader.page.text_content("#saved") == "Kept here: B is better"
+    assert reader.server.judgements(reader.name) == []
+    reader.press("u", "7", "x")
+    assert reader.page.text_content("#reason") == waiting
+    reader.page.context.set_offline(False)
+    assert [row["shown"] for row in reader.judgements()] == [-3, -2, -1, 0, 1, 2]
+    reader.ready()
+    reader.page.wait_for_function("() => document.getElementById('saved').textContent === 'Saved: B is better'")
+    assert reader.page.is_visible("#pair")
+    reader.answer("7")
+    assert len({row["item"] for row in reader.judgements()}) == 7
+
+
 def test_a_lost_reply_does_not_double_the_answer(reader: Reader) -> None:
     lost: list[Any] = []
 

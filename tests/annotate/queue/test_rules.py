@@ -2,6 +2,7 @@
 
 import pytest
 
+from annotate.config import MOST_LEASES
 from annotate.queue.rules import Card, Nothing, Queue, Refused, Submission
 from annotate.store.database import Store
 from tests.annotate.conftest import Clock, label, open_card
@@ -130,6 +131,17 @@ def test_the_card_ahead_is_the_next_one_and_nobody_elses(queue: Queue, account: 
     label(queue, ann)
     assert open_card(queue, ann) == ahead
     assert isinstance(queue.ahead(ann), Nothing)
+
+
+def test_cards_ahead_are_those_that_the_caller_does_not_have(queue: Queue, account: Account, load: Load) -> None:
+    load(MOST_LEASES + 5)
+    ann = account("ann")
+    known = [open_card(queue, ann).item]
+    while isinstance(card := queue.ahead(ann, known), Card):
+        assert card.item not in known
+        assert queue.ahead(ann, known) == card  # the same until the caller has it
+        known.append(card.item)
+    assert len(known) == MOST_LEASES
 
 
 def test_an_item_of_two_judgements_is_not_given_twice_as_the_card_ahead(

@@ -16,8 +16,7 @@ from annotate.people.accounts import add_account, check_password, has_accounts
 from annotate.people.sessions import Brake, Sessions
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
-from annotate.web.app import create_app, listen, login_needed, warning
-from annotate.web.connections import Protocol
+from annotate.web.app import Protocol, create_app, listen, login_needed, warning
 from annotate.web.contents import PageContents
 from annotate.web.login import HASHED_AT_ONCE
 from tests.annotate.conftest import PASSWORD, client_of, make_item
@@ -196,7 +195,7 @@ def test_one_person_mode_answers_on_this_machine_only(store: Store) -> None:
         }
         assert client.get("/label/").status_code == 200
         # A page elsewhere that points its own name at 127.0.0.1 sends that name.
-        assert client.post("/api/v1/next", headers={"Host": "evil.example"}).status_code == 403
+        assert client.post("/api/v1/next", headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_replies_are_sent_at_once() -> None:
@@ -383,7 +382,7 @@ def test_half_a_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    monkeypatch.setattr("annotate.web.connections.HEADER_SECONDS", 0.4)
+    monkeypatch.setattr("annotate.web.app.HEADER_SECONDS", 0.4)
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(slow, http=Protocol, lifespan="off", log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

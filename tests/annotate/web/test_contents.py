@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from annotate.config import PageSection
 from annotate.queue.rules import Nothing, Refused, Submission
 from annotate.queue.submission import check
 from annotate.store.database import Store
@@ -20,8 +21,7 @@ def read(tmp_path: Path, text: str | None, **changes: object) -> PageContents:
     path = tmp_path / "guidelines.md"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    values = {"guidelines": str(path), "rubric": (), "edit": True, "ask_before_saving": False, "language": "en"}
-    return read_contents("Title", **{**values, **changes})  # type: ignore[arg-type]
+    return read_contents("Title", PageSection(guidelines=str(path), **changes))  # type: ignore[arg-type]
 
 
 def test_the_version_is_a_hash_after_what_the_text_states(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_bad_contents_are_refused(tmp_path: Path) -> None:
 
 def test_each_version_of_the_guidelines_is_kept_once(store: Store) -> None:
     for text in ("first", "first", "second", "first"):
-        remember_guidelines(store, PageContents("Title", text))
+        remember_guidelines(store, PageContents("Title", guidelines=text))
     remember_guidelines(store, PageContents("Title"))
     with store.read() as transaction:
         kept = [event["detail"]["text"] for event in transaction.events() if event["kind"] == "guidelines"]
@@ -55,7 +55,7 @@ def test_each_version_of_the_guidelines_is_kept_once(store: Store) -> None:
 
 
 def test_what_the_lead_writes_is_escaped() -> None:
-    contents = PageContents('<b>"T"', "text", rubric=('"><script>x</script>',), edit=False)
+    contents = PageContents('<b>"T"', PageSection(rubric=('"><script>x</script>',), edit=False), "text")
     page = card_html(contents)
     assert "<script>" not in page
     assert "&lt;b&gt;&#34;T&#34;" in page

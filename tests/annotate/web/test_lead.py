@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from html.parser import HTMLParser
 
 import pytest
 from fastapi.testclient import TestClient
@@ -73,6 +74,52 @@ def test_the_overview_shows_progress_agreement_and_people(
         assert f"/lead/people/{name}?state=removed" in page
     assert "Which &lt;b&gt;?" in page
     assert "runs/one" not in page
+
+
+class _Texts(HTMLParser):
+    """The texts of a page's elements of the class `text`."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: list[str] = []
+        self._depth, self._after_pre = 0, False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._depth:
+            self._depth += 1
+        elif ("class", "text") in attrs:
+            self._depth = 1
+            self.texts.append("")
+        self._after_pre = tag == "pre"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= bool(self._depth)
+
+    def handle_data(self, data: str) -> None:
+        if self._depth:
+            self.texts[-1] += data.removeprefix("\n") if self._after_pre else data
+        self._after_pre = False
+
+
+def test_the_reviewer_reads_what_the_annotators_read(
+    filled: Store, client: TestClient, log_in: Callable[..., None]
+) -> None:
+    first = "live \u202eevil\u202c zero\u200bwidth\r\n\n```python\nif a < b:\n    <script>\n```\n\n**bold**"
+    second = "| a | b |\n|---|---|\n| 1 | 2 |\n"
+    load_items(filled, [make_item("odd", first, second)], QueueSection(overlap=2, overlap_share=1, priority=9))
+    queue = Queue(filled, QueueSection(lease_seconds=60))
+    card = queue.next(_account(filled, "ann"))
+    assert isinstance(card, Card)
+    assert card.item_id == "odd"
+    queue.submit(_account(filled, "ann"), Submission(card.item, "compared", "a-good-key", strength=1, flag="unsafe"))
+    log_in("rev")
+    page = client.get("/lead/review").text
+    parser = _Texts()
+    parser.feed(page)
+    assert parser.texts[-2:] == [first, second]
+    for sign in ('data-label="RLO"', 'data-label="ZWSP"', 'data-label="CR"', "<td", "<strong", 'style="--indent: 4"'):
+        assert sign in page
+    assert "<script>\n" not in page
 
 
 def test_a_reviewer_decides_and_the_export_follows(

@@ -14,7 +14,7 @@ TAGS = {
     *("p", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "em", "strong", "s", "span"),
     *("ul", "ol", "li", "table", "tbody", "tr", "td"),
 }
-KINDS = {"", "sign", "unseen", "math", "rule", "head"}
+KINDS = {"", "sign", "unseen", "math", "rule", "head", "line"}
 
 
 def elements(nodes: Sequence[Node]) -> Iterator[dict]:
@@ -49,7 +49,7 @@ def test_the_tree_has_known_elements_only(text: str) -> None:
     for element in elements([*as_markdown(text), *as_source(text)]):
         assert element["tag"] in TAGS
         assert element.get("kind", "") in KINDS
-        assert set(element) <= {"tag", "kind", "label", "title", "children"}
+        assert set(element) <= {"tag", "kind", "label", "title", "indent", "children"}
 
 
 def test_random_texts_are_held_exactly() -> None:
@@ -78,8 +78,15 @@ def test_signs_are_told_from_text() -> None:
 
 def test_code_keeps_its_stars_and_its_fence() -> None:
     assert texts_of("```python\nx = a*b*c\n```\n", "pre") == ["```python\nx = a*b*c\n```\n"]
-    assert texts_of("```python\nx = a*b*c\n```\n", "span", "sign") == ["```python\n", "\n```\n"]
+    assert texts_of("```python\nx = a*b*c\n```\n", "span", "sign") == ["```python\n", "```\n"]
     assert texts_of("a ``b ` c`` d", "code") == ["``b ` c``"]
+
+
+def test_lines_of_code_know_their_indent() -> None:
+    code = "```\nif a:\n    b\n\n\tc\n```\n"
+    lines = [element for element in elements(as_markdown(code)) if element.get("kind") == "line"]
+    assert [text_of(line["children"]) for line in lines] == ["if a:\n", "    b\n", "\tc\n"]
+    assert [line["indent"] for line in lines] == [0, 4, 8]
 
 
 def test_latex_is_no_emphasis() -> None:
