@@ -1,6 +1,6 @@
-"""One row an annotator: how far their judgements can be trusted, and how they work. Knows votes, not the store.
+"""One row per annotator: how reliable their judgements are, and how they work. Knows votes, not the store.
 
-Shares that nothing was counted for are undefined (None). Intervals of shares are Wilson's.
+A share without cases is undefined (None). Intervals of shares are Wilson intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many, with Wilson's interval."""
+    """Hits among cases, with a Wilson interval."""
 
     hits: int
     cases: int
@@ -36,7 +36,7 @@ class Share:
         return wilson_interval(self.hits, self.cases) if self.cases else None
 
     def differs(self, value: float, by: float) -> bool:
-        """Whether the share lies further from a value, and its interval does not hold the value."""
+        """Whether the share is further than `by` from `value`, and its interval does not contain `value`."""
         if self.value is None or self.interval is None:
             return False
         return abs(self.value - value) > by and not self.interval[0] <= value <= self.interval[1]
@@ -44,7 +44,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one annotator."""
+    """Statistics of one annotator."""
 
     name: str
     state: str
@@ -52,24 +52,24 @@ class Row:
     judged: int
     skipped: int
     gold: Share
-    """Gold items on which the side is the known one."""
+    """Gold items for which the annotator chose the right side."""
     repeats: Share
-    """Items judged twice by this annotator, and the same side both times."""
+    """Repeats for which the annotator chose the same side both times."""
     others: Share
-    """Judgements of the same comparison by somebody else, and the same side."""
+    """Judgements of the same comparisons by others that chose the same side."""
     reliability: float | None
-    """Dawid-Skene: probability of the right answer. None where no item was judged by somebody else too."""
+    """Dawid-Skene: probability of the right answer. None if nobody else judged any of the items."""
     left: Share
-    """Of the judgements for a side: those for the left one."""
+    """Judgements for the left side, among those for either side."""
     longer: Share
-    """Of the judgements for a side, where lengths differ: those for the longer answer."""
+    """Judgements for the longer answer, among those for either side on answers of different lengths."""
     median_seconds: float | None
     quick: Share
-    """Of the timed judgements: those quicker than the fence of all (`annotate.statistics.quality.speed_outliers`)."""
+    """Timed judgements that are unusually quick (`annotate.statistics.quality.speed_outliers`)."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a lead should look at."""
+        """Names of the columns that a lead should look at."""
         found = {
             "gold": self.gold.cases >= 5 and (self.gold.value or 0) < 0.7,
             "repeats": self.repeats.cases >= 5 and (self.repeats.value or 0) < 0.7,
@@ -86,11 +86,11 @@ def annotator_rows(
     judgements: Sequence[CurrentJudgement],
     accounts: Sequence[Annotator],
 ) -> list[Row]:
-    """A row for everybody who judged or skipped something, by name.
+    """A row for each account that judged or skipped an item.
 
     Args:
         votes: on items of every kind.
-        judgements: all of them, skipped ones too.
+        judgements: all judgements, including skipped ones.
     """
     count = len(votes.names)
     kinds = np.array([comparison.item.kind for comparison in votes.comparisons], dtype=object)
@@ -113,7 +113,7 @@ def annotator_rows(
     reliability = fit(votes).reliability if len(votes) else np.zeros(0)
     taught = others[1] + shares["gold"][1]
     medians = _medians(votes.annotator, seconds, count)
-    places = {name: place for place, name in enumerate(votes.names)}
+    codes = {name: code for code, name in enumerate(votes.names)}
     skipped, judged = _by_choice(judgements)
     return [
         Row(
@@ -122,19 +122,19 @@ def annotator_rows(
             account.simulated,
             judged.get(account.name, 0),
             skipped.get(account.name, 0),
-            reliability=float(reliability[place]) if place is not None and taught[place] else None,
-            median_seconds=None if place is None else medians[place],
-            **{name: Share(*(int(column[place]) for column in columns)) if place is not None else Share(0, 0)
+            reliability=float(reliability[code]) if code is not None and taught[code] else None,
+            median_seconds=None if code is None else medians[code],
+            **{name: Share(*(int(column[code]) for column in columns)) if code is not None else Share(0, 0)
                for name, columns in shares.items()},
         )
         for account in accounts
         if account.name in judged or account.name in skipped
-        for place in [places.get(account.name)]
+        for code in [codes.get(account.name)]
     ]  # fmt: skip
 
 
 def _by_choice(judgements: Sequence[CurrentJudgement]) -> tuple[dict[str, int], dict[str, int]]:
-    """How many items each annotator skipped, and judged."""
+    """Numbers of items that each annotator skipped and judged."""
     skipped: dict[str, int] = {}
     judged: dict[str, int] = {}
     for judgement in judgements:
@@ -144,7 +144,7 @@ def _by_choice(judgements: Sequence[CurrentJudgement]) -> tuple[dict[str, int], 
 
 
 def _gold(votes: Votes) -> tuple[Flags, Flags]:
-    """(M,) right, (M,) on a gold item."""
+    """(M,) the right side, (M,) on a gold item."""
     known = [
         np.sign(comparison.item.known_strength) if comparison.item.known_strength is not None else 9
         for comparison in votes.comparisons
@@ -154,25 +154,25 @@ def _gold(votes: Votes) -> tuple[Flags, Flags]:
 
 
 def _repeated(votes: Votes) -> tuple[Flags, Flags]:
-    """(M,) the same side as before, (M,) on a repeat whose first judgement stands."""
+    """(M,) the same side as before, (M,) on a repeat whose first judgement is current."""
     said: dict[tuple[int, int, int, int], int] = {}
     labels = votes.labels
     keys = [(comparison.item, comparison.first, comparison.second) for comparison in votes.comparisons]
     repeats: list[tuple[int, tuple[int, int, int, int]]] = []
-    for place, (index, who) in enumerate(zip(votes.comparison.tolist(), votes.annotator.tolist(), strict=True)):
+    for vote, (index, who) in enumerate(zip(votes.comparison.tolist(), votes.annotator.tolist(), strict=True)):
         item, first, second = keys[index]
-        said[item.id, first, second, who] = int(labels[place])
+        said[item.id, first, second, who] = int(labels[vote])
         if item.repeat_of is not None:
-            repeats.append((place, (item.repeat_of, first, second, who)))
+            repeats.append((vote, (item.repeat_of, first, second, who)))
     same, counted = np.zeros(len(votes), bool), np.zeros(len(votes), bool)
-    for place, key in repeats:
+    for vote, key in repeats:
         if key in said:
-            counted[place], same[place] = True, said[key] == labels[place]
+            counted[vote], same[vote] = True, said[key] == labels[vote]
     return same, counted
 
 
 def _longer(votes: Votes, responses: Mapping[int, Sequence[StoredResponse]]) -> Integers:
-    """(M,) characters by which the second answer is longer than the first."""
+    """(M,) length of the second answer minus that of the first, in characters."""
     differences = [
         len(responses[comparison.item.id][comparison.second].text)
         - len(responses[comparison.item.id][comparison.first].text)

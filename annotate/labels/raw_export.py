@@ -1,4 +1,4 @@
-"""Every judgement as it was made, withdrawn and superseded ones too. Preferences are `annotate.labels.export`'s."""
+"""Every judgement as it was made, including withdrawn and superseded ones. `annotate.labels.export` has preferences."""
 
 import json
 import time
@@ -14,9 +14,9 @@ _JSON = ("ranking", "rubric", "display_order")
 
 
 def raw_judgements(store: Store) -> Iterator[dict[str, Any]]:
-    """One record a revision, in the order of making; everything in the order of the item's answers.
+    """One record per revision, oldest first; strengths and ranks are in the order of the item's answers.
 
-    `current`: the newest of its annotator and item. `surplus`: beyond the item's overlap.
+    `current`: the newest revision of its annotator and item. `surplus`: beyond the item's overlap.
     """
     with store.read() as transaction:
         for row in transaction.all_judgements():
@@ -29,14 +29,14 @@ def raw_judgements(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def export_raw(store: Store, out: Path) -> int:
-    """Write all of them as JSON lines (atomic); returns how many."""
+    """Write all judgements as JSON lines (atomic); returns their number."""
     records = list(raw_judgements(store))
     write_records(out, records, private=True)
     note_export(store, str(out))
     return len(records)
 
 
-def note_export(store: Store, place: str, by: Annotator | None = None) -> None:
-    """Put into the audit trail that the judgements went out."""
+def note_export(store: Store, target: str, by: Annotator | None = None) -> None:
+    """Record in the audit trail that the judgements were exported."""
     with store.write() as transaction:
-        transaction.add_event("raw judgements exported", time.time(), by.id if by else None, out=place)
+        transaction.add_event("raw judgements exported", time.time(), by.id if by else None, out=target)

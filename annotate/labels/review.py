@@ -28,7 +28,7 @@ def adjudicate(
     Args:
         item: key of the item in the store.
         strength: with `compared`: −3 (first answer much better) … 3, in the order of the item's answers.
-        ranking: with `ranked`: a rank for each answer, 1 best, equal answers share one.
+        ranking: with `ranked`: a rank per answer, 1 is best, equal answers share one.
 
     Raises:
         WorkbenchError: no such item, or a verdict that does not fit it.
@@ -64,5 +64,5 @@ def _check_ranking(place: str, choice: str, ranking: Sequence[int] | None, answe
         return
     if len(ranking) != answers or answers == 2 or min(ranking) != 1 or max(ranking) > answers:
         raise WorkbenchError(
-            place, f"ranking {list(ranking)} of {answers} answers", expected="a rank for each, starting at 1 (best)"
+            place, f"ranking {list(ranking)} of {answers} answers", expected="a rank per answer, starting at 1 (best)"
         )

@@ -21,13 +21,13 @@ AGREEMENT = {
 
 
 def surveys(store: Store, *, resamples: int = 500) -> list[Survey]:
-    """Of people, and of simulated annotators where there are any."""
+    """Surveys of people, and of simulated annotators if there are any."""
     both = [survey(store, simulated=simulated, now=time.time(), resamples=resamples) for simulated in (False, True)]
     return [found for found in both if not found.simulated or found.given or found.rows]
 
 
 def status(store: Store) -> dict[str, Any]:
-    """Counts and agreement, for people and for simulated annotators apart; plain values, ready for JSON."""
+    """Counts and agreement, separately for people and simulated annotators; plain values, ready for JSON."""
     found = surveys(store)
     report: dict[str, Any] = {"store": store.place, "items": found[0].items}
     for one in found:
@@ -74,7 +74,7 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def render(store: Store) -> str:
-    """The report as a few lines of text."""
+    """The report as text."""
     found = surveys(store)
     lines = [f"{store.place}: {found[0].items:,} items"]
     for one in found:
@@ -93,7 +93,7 @@ def _section(one: Survey) -> list[str]:
     ]
     if one.pace.per_person_hour and one.pace.hours_left and math.isfinite(one.pace.hours_left):
         lines.append(
-            f"  {one.pace.per_person_hour:.0f} labels an hour and person; {one.pace.hours_left:.1f} hours of work left"
+            f"  {one.pace.per_person_hour:.0f} labels per person and hour; {one.pace.hours_left:.1f} hours of work left"
         )
     items = next(iter(one.agreement.values())).items
     lines.append(f"  agreement on {items:,} comparisons judged more than once:")
@@ -125,5 +125,5 @@ def _shown(statistic: Statistic) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number, or a dash where it is undefined."""
+    """A number, or a dash if it is undefined."""
     return "–" if value is None else f"{value:,.{digits}f}"

@@ -173,21 +173,21 @@ def _campaigns(items: Sequence[StoredItem], done: Counter[int]) -> dict[str, tup
 
 @dataclass(frozen=True)
 class Impact:
-    """The export as it is, and as it would be without somebody's judgements."""
+    """The export with and without the judgements of one annotator."""
 
     before: Mapping[str, int]
     after: Mapping[str, int]
     gone: int
-    """Records that would be missing."""
+    """Records that would disappear."""
     new: int
-    """Records that would be added: ties that somebody else's vote now breaks."""
+    """Records that would be added: the remaining votes break a tie."""
     turned: int
-    """Records whose chosen answer would be the other one."""
+    """Records whose chosen answer would change."""
     alpha_before: Statistic
     """Krippendorff's alpha of strength."""
     alpha_after: Statistic
     unlabelled: int
-    """Items that would have no judgement left."""
+    """Items that would be left without a judgement."""
 
 
 def impact_of_removing(store: Store, name: str, section: ExportSection) -> Impact:

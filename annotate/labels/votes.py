@@ -1,7 +1,7 @@
-"""Judgements as comparisons of two answers, in arrays: what agreement, quality and resolution are computed from.
+"""Judgements as comparisons of two answers, in arrays: the input of agreement, quality and resolution.
 
-Strengths are in the order of the item's responses: negative, the first answer is better. A ranking of K answers becomes
-K(K−1)/2 comparisons, of strength rank difference (at most 3). Knows stored rows, no database.
+Strengths are in the order of the item's responses: negative if the first answer is better. A ranking of K answers
+becomes K(K−1)/2 comparisons whose strength is the difference of the ranks (at most 3). Knows rows, not the database.
 
 Shapes: M = votes, N = comparisons, A = annotators.
 """
@@ -24,24 +24,24 @@ class Comparison:
 
     item: StoredItem
     first: int
-    """Position of the one answer."""
+    """Position of the first answer."""
     second: int
-    """Position of the other."""
+    """Position of the second answer."""
     ranked: bool = False
-    """One of several comparisons of an item whose answers are ranked."""
+    """Whether it is one of several comparisons of an item whose answers are ranked."""
 
     @property
     def id(self) -> str:
-        """The item's id, with the two positions where the item has more than these."""
+        """The item's id, followed by the two positions if the item has more than two answers."""
         return f"{self.item.item_id}:{self.first}-{self.second}" if self.ranked else self.item.item_id
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Every standing judgement that compares; each array has M entries."""
+    """Every current judgement that compares answers; each array has M entries."""
 
     comparisons: tuple[Comparison, ...]
-    """(N,) all comparisons of the items given, also those without a vote."""
+    """(N,) all comparisons of the items, including those without a vote."""
     names: tuple[str, ...]
     """(A,) annotators, sorted."""
     comparison: Integers
@@ -49,12 +49,12 @@ class Votes:
     annotator: Integers
     """Index into `names`."""
     strength: Integers
-    """−3 (first much better) … 3; 0 for a tie, and where both are bad."""
+    """−3 (first much better) … 3; 0 for a tie or both bad."""
     both_bad: NDArray[np.bool_]
     flipped: NDArray[np.bool_]
     """The second answer was shown left of (or above) the first."""
     seconds: NDArray[np.float64]
-    """NaN where not known, and on all but the first comparison of a ranking."""
+    """NaN if unknown, and on all but the first comparison of a ranking."""
 
     @property
     def labels(self) -> Integers:
@@ -70,20 +70,20 @@ def collect(
     responses: Mapping[int, Sequence[StoredResponse]],
     judgements: Sequence[CurrentJudgement],
 ) -> Votes:
-    """The votes on these items; judgements of other items, and skipped ones, are left aside."""
+    """The votes on these items; judgements of other items, and skipped ones, are ignored."""
     comparisons: list[Comparison] = []
-    places: dict[int, dict[tuple[int, int], int]] = {}
+    indices: dict[int, dict[tuple[int, int], int]] = {}
     for item in items:
         pairs = list(itertools.combinations(range(len(responses[item.id])), 2))
-        places[item.id] = {pair: len(comparisons) + number for number, pair in enumerate(pairs)}
+        indices[item.id] = {pair: len(comparisons) + number for number, pair in enumerate(pairs)}
         comparisons += [Comparison(item, i, j, ranked=len(pairs) > 1) for i, j in pairs]
-    kept = [j for j in judgements if j.item in places and j.choice not in ("skipped", "withdrawn")]
+    kept = [j for j in judgements if j.item in indices and j.choice not in ("skipped", "withdrawn")]
     names = tuple(sorted({judgement.annotator for judgement in kept}))
     codes = {name: code for code, name in enumerate(names)}
     rows = [
-        (places[judgement.item][pair], codes[judgement.annotator], *vote)
+        (indices[judgement.item][pair], codes[judgement.annotator], *vote)
         for judgement in kept
-        for pair, vote in _votes(judgement, places[judgement.item])
+        for pair, vote in _votes(judgement, indices[judgement.item])
     ]
     columns = list(zip(*rows, strict=True)) if rows else [()] * 6
     kinds = (np.int64, np.int64, np.int64, bool, bool, float)
@@ -108,7 +108,7 @@ def _votes(judgement: CurrentJudgement, pairs: Mapping[tuple[int, int], int]) ->
 def strengths(
     choice: str, strength: int | None, ranking: str | None, pairs: Sequence[tuple[int, int]]
 ) -> list[tuple[tuple[int, int], int]]:
-    """What a judgement or adjudication says of each two answers: (positions, strength)."""
+    """The strength that a judgement or adjudication gives to each pair of answers: (positions, strength)."""
     if choice == "ranked" and ranking is not None:
         ranks = json.loads(ranking)
         return [((i, j), max(-3, min(3, ranks[i] - ranks[j]))) for i, j in pairs]

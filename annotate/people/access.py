@@ -1,4 +1,4 @@
-"""Who sends a request, and what they may: by cookie, by token, or the one person on this machine."""
+"""Who sends a request, and what they may do: by cookie, by token, or as the one local person."""
 
 import secrets
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from annotate.store.statements import Annotator
 
 COOKIE = "annotate_session"
 IN_OPENAPI = [Depends(HTTPBearer(auto_error=False, description="A token of an account; see docs/annotate-api.md."))]
-"""Of the routers of the API: says that tokens are taken. Who may do what is decided by `Access`."""
+"""Dependencies of the API's routers that declare tokens in the OpenAPI schema. `Access` decides who may do what."""
 
 
 class Access:
     """Accounts behind requests."""
 
     def __init__(self, store: Store, *, login: bool, days: int, key: str | None = None, port: int = 0) -> None:
-        """Without `login` everybody is the one local person; with a `key`, only who has sent it once."""
+        """Without `login` everybody is the one local person; with a `key`, only those who have sent it once."""
         self._store, self.sessions = store, Sessions(store, days=days)
         self.local = None if login else local_annotator(store)
         self._key = key
@@ -33,14 +33,14 @@ class Access:
         return self._key is not None and secrets.compare_digest(key.encode(), self._key.encode())
 
     def session(self, request: Request) -> Annotator | None:
-        """Whom the cookie of a request belongs to, or None."""
+        """The account of a request's cookie, or None."""
         account = self.sessions.account(request.cookies.get(self.cookie))
         if account is None or self.local is not None:
             return account if account == self.local else None
         return account if account.password_hash is not None else None
 
     def account(self, request: Request) -> Annotator | None:
-        """The account, or None. A token that is sent decides alone."""
+        """The account, or None. If a token is sent, it alone decides."""
         token = bearer(request)
         if token is None:
             return self.local if self.local is not None and self._key is None else self.session(request)
@@ -55,18 +55,18 @@ class Access:
         return account.name if account else None
 
     def required(self, request: Request) -> Annotator:
-        """The account; without one the request ends here."""
+        """The account; without one, the request ends with status 401 or 403."""
         account = self.account(request)
         if account is None:
             token = bearer(request)
             grant = None if token is None else check_token(self._store, token)
             if grant is not None:
-                raise HTTPException(403, f"this token has the scope {grant.scope!r}, which does not include this")
+                raise HTTPException(403, f"this token has the scope {grant.scope!r}, which does not allow this")
             raise HTTPException(401, "log in first, or send a token", headers={"WWW-Authenticate": "Bearer"})
         return account
 
     def role(self, role: Role) -> Callable[[Request], Annotator]:
-        """A dependency of routes that need a role: the account, or the end of the request."""
+        """A dependency of routes that need a role: the account, or status 401 or 403."""
 
         def with_role(request: Request) -> Annotator:
             account = self.required(request)

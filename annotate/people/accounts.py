@@ -14,11 +14,11 @@ from workbench.run.errors import WorkbenchError, did_you_mean
 
 Role = Literal["annotator", "reviewer", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may: label; see everybody's judgements, adjudicate, export; manage people, load."""
+"""Each includes the ones before it: label; see all judgements, adjudicate, export; manage people, load."""
 State = Literal["active", "paused", "removed"]
 STATES: tuple[State, ...] = get_args(State)
 LOCAL = "local"
-"""The name in the store of the one person who labels on this machine without a login."""
+"""The name of the account for the one person who labels on this machine without a login."""
 
 _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 1000
 _hasher = PasswordHasher()
@@ -30,7 +30,7 @@ def _hash_of_nobody() -> str:
 
 
 def may(account: Annotator, role: Role) -> bool:
-    """Whether an account has a role, or one above it."""
+    """Whether an account has a role or a higher one."""
     return account.role in ROLES and ROLES.index(account.role) >= ROLES.index(role)
 
 
@@ -38,7 +38,7 @@ def add_account(store: Store, name: str, role: str, password: str) -> None:
     """Create an account.
 
     Raises:
-        WorkbenchError: bad name or role, short password, or a name that is taken.
+        WorkbenchError: a bad name, role or password, or a name that is taken.
     """
     name = normal(name)
     if not allowed(name):
@@ -54,7 +54,7 @@ def add_account(store: Store, name: str, role: str, password: str) -> None:
                 store.place,
                 f"already has an annotator {same[0]!r}",
                 expected="names that differ in more than case",
-                remedy="take another name",
+                remedy="choose another name",
             )
         transaction.add_annotator(name, role, time.time(), password_hash=password_hash)
         transaction.add_event("account added", time.time(), name=name, role=role)
@@ -69,7 +69,7 @@ def _hash(password: str) -> str:
 
 
 def look_up(transaction: Transaction, name: str) -> Annotator | None:
-    """The account of a name, or the only one whose name differs from it in nothing but case."""
+    """The account of a name, or the only account whose name differs from it only in case."""
     exact = transaction.annotator(normal(name))
     if exact is not None:
         return exact
@@ -110,10 +110,10 @@ def set_password(store: Store, name: str, password: str) -> None:
 
 
 def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None) -> None:
-    """Give an account another role; it holds from the next request on.
+    """Give an account another role; it takes effect with the next request.
 
     Raises:
-        WorkbenchError: no such account or role, one that cannot log in, or the last administrator.
+        WorkbenchError: no such account or role, an account that cannot log in, or the last administrator.
     """
     if role not in ROLES:
         raise WorkbenchError("role", f"unknown role {role!r}", expected=f"one of {', '.join(ROLES)}")
@@ -122,7 +122,9 @@ def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None)
         if account.role == role:
             return
         if account.password_hash is None:
-            raise WorkbenchError(f"annotator {name!r}", "cannot log in, and keeps its role", expected="an account")
+            raise WorkbenchError(
+                f"annotator {name!r}", "cannot log in, so its role cannot change", expected="an account with a password"
+            )
         _keep_an_administrator(transaction, account)
         transaction.change_annotator(account.id, role=role)
         change = {"name": name, "before": account.role, "after": role}
@@ -132,8 +134,9 @@ def set_role(store: Store, name: str, role: str, *, by: Annotator | None = None)
 def set_state(store: Store, name: str, state: str, *, by: Annotator | None = None) -> None:
     """Make an account active, paused or removed.
 
-    A paused one gets no items; what it has open goes back. A removed one cannot log in either, and its judgements
-    leave exports and agreement: the items it judged are handed out again. Nothing is deleted; active again undoes it.
+    A paused account gets no items, and its leases end. A removed account also cannot log in, and its judgements no
+    longer count in exports and agreement: the items that it judged are handed out again. Nothing is deleted; `active`
+    undoes it.
 
     Raises:
         WorkbenchError: no such account or state, or the last administrator.
@@ -163,13 +166,13 @@ def _keep_an_administrator(transaction: Transaction, leaving: Annotator) -> None
 
 
 def has_accounts(store: Store) -> bool:
-    """Whether anybody can log in."""
+    """Whether there is an account that can log in."""
     with store.read() as transaction:
         return any(account.password_hash and not account.removed for account in transaction.annotators())
 
 
 def local_annotator(store: Store) -> Annotator:
-    """The one person of the mode without login."""
+    """The account of the one local person, used without a login."""
     with store.write() as transaction:
         if transaction.annotator(LOCAL) is None:
             transaction.add_annotator(LOCAL, "admin", time.time())
@@ -179,7 +182,7 @@ def local_annotator(store: Store) -> Annotator:
 
 
 def check_password(store: Store, name: str, password: str) -> Annotator | None:
-    """The account that name and password belong to; takes as long for a name that does not exist."""
+    """The account with this name and password, or None; an unknown name takes as long to check."""
     with store.read() as transaction:
         account = look_up(transaction, name)
     usable = account is not None and not account.removed and account.password_hash is not None

@@ -18,26 +18,26 @@ _WORDS = {
     "role": (3,),
     **dict.fromkeys(("add", "password", "pause", "resume", "remove"), (2,)),
 }
-"""How many words each action has, itself counted."""
+"""Number of words of each action, including the action itself."""
 _STATES = {
     "pause": ("paused", "gets no items; judgements count"),
     "resume": ("active", "gets items; judgements count"),
-    "remove": ("removed", "cannot log in; judgements count no more, and their items are handed out again"),
+    "remove": ("removed", "cannot log in; its judgements no longer count, and their items are handed out again"),
 }
 
 
 def change_accounts(
     store: Store, words: Sequence[str], role: str, *, scope: str = "admin", days: int | None = None
 ) -> None:
-    """Do what the words of the command line say.
+    """Run one action of the command line.
 
     Args:
         role: of a new account.
         scope: of a new token.
-        days: for which a new token is valid; None: until it is ended.
+        days: for which a new token is valid; None: until it is revoked.
 
     Raises:
-        WorkbenchError: words that make no command, or something that cannot be done.
+        WorkbenchError: an unknown action, or an action that is refused.
     """
     if not words or len(words) not in _WORDS.get(words[0], ()):
         raise WorkbenchError(
@@ -62,7 +62,7 @@ def change_accounts(
         _tokens(store, *names)
     elif action == "token" and names[0] == "revoke" and names[-1].isdigit():
         token = revoke_token(store, int(names[1]))
-        print(f"token {token.id} of {token.annotator} ({token.name}) has ended")
+        print(f"token {token.id} of {token.annotator} ({token.name}) is revoked")
     elif action == "token":
         print(make_token(store, names[0], names[1] if names[1:] else "command line", scope=scope, days=days))
     else:
@@ -88,10 +88,10 @@ def _tokens(store: Store, name: str | None = None) -> None:
 
 
 def _password() -> str:
-    """Asked for twice on a terminal; otherwise the first line of standard input."""
+    """The password: asked for twice on a terminal, otherwise the first line of standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     password = getpass.getpass("password: ")
     if getpass.getpass("again: ") != password:
-        raise WorkbenchError("password", "the two are not the same")
+        raise WorkbenchError("password", "the two entries differ")
     return password

@@ -1,4 +1,4 @@
-"""Logins: signed cookies that outlive a restart, and a brake on guessing passwords."""
+"""Logins: signed cookies that survive a restart, and a rate limit on password attempts."""
 
 import threading
 import time
@@ -11,11 +11,11 @@ from annotate.store.database import Store
 from annotate.store.statements import Annotator
 
 _MOST_KEYS = 10_000
-"""Above so many keys, a brake forgets those whose time has passed."""
+"""Above this number of keys, expired ones are dropped."""
 
 
 class Sessions:
-    """Signed cookies: who is logged in is in the cookie, and the key that signs it is in the store."""
+    """Signed cookies: the cookie names the account, and the signing key is in the store."""
 
     def __init__(self, store: Store, *, days: int) -> None:
         self._store, self.seconds = store, days * 86400
@@ -31,13 +31,13 @@ class Sessions:
         return self._serializer.dumps([account.name, account.session_version])
 
     def end(self, account: Annotator) -> None:
-        """End every login of this account, on whatever device: none of their cookies is good any more."""
+        """End every login of this account, on every device: its cookies become invalid."""
         with self._store.write() as transaction:
             transaction.change_annotator(account.id, session_version=account.session_version + 1)
             transaction.add_event("logged out", time.time(), account.id)
 
     def account(self, cookie: str | None) -> Annotator | None:
-        """Whom a cookie belongs to; None for a forged, old or revoked one."""
+        """The account of a cookie; None for a forged, expired or revoked one."""
         if not cookie:
             return None
         try:
@@ -52,9 +52,9 @@ class Sessions:
 
 
 class Brake:
-    """Slows down guessing: so many tries of one key in a time, then refusal until the time has passed.
+    """Limits password attempts: at most `failures` per key within `seconds`, then refusal until a slot is free.
 
-    A try takes a slot before it is checked, so that many at once are no way around it; a success gives it back.
+    An attempt takes a slot before the password is checked, so that concurrent attempts count too; a success returns it.
     """
 
     def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,7 +77,7 @@ class Brake:
         return 0.0
 
     def give_back(self, key: str) -> None:
-        """Free the slot that was taken last."""
+        """Return the slot that was taken last."""
         with self._lock:
             times = self._taken.get(key)
             if times:

@@ -1,4 +1,4 @@
-"""API tokens: keys of an account for programs, each with what it may do and until when. Knows no HTTP."""
+"""API tokens: keys of an account for programs, each with a scope and an expiry. Knows no HTTP."""
 
 import hashlib
 import secrets
@@ -12,30 +12,30 @@ from workbench.run.errors import WorkbenchError
 
 Scope = Literal["label", "read", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""What a token may do of what its account may: judge items; read; all of it."""
+"""What a token may do: judge items; read; everything that its account may do."""
 MOST_TOKENS = 20
 """Valid tokens of one account."""
 LONGEST_DAYS = 3650
 
 
 class Grant(NamedTuple):
-    """Whose token was sent, and what it may do."""
+    """The account of a token, and the token's scope."""
 
     account: Annotator
     scope: str
 
 
 def make_token(store: Store, name: str, purpose: str, *, scope: str = "admin", days: int | None = None) -> str:
-    """A new API token of an account. It is shown this once: the store keeps only its hash.
+    """Make an API token for an account. This is the only time it is visible: the store keeps only its hash.
 
     Args:
-        days: how long it is valid; None: until it is ended.
+        days: how long it is valid; None: until it is revoked.
 
     Raises:
         WorkbenchError: no such account or scope, a bad purpose, too many tokens, or an account that cannot use one.
     """
     if not 1 <= len(purpose) <= 64:
-        raise WorkbenchError("token", "needs a name", expected="1 to 64 characters that say what it is for")
+        raise WorkbenchError("token", "needs a purpose", expected="1 to 64 characters")
     if scope not in SCOPES:
         raise WorkbenchError("--scope", f"unknown scope {scope!r}", expected=f"one of {', '.join(SCOPES)}")
     if days is not None and not 1 <= days <= LONGEST_DAYS:
@@ -53,7 +53,7 @@ def make_token(store: Store, name: str, purpose: str, *, scope: str = "admin", d
                 f"annotator {name!r}",
                 f"has {len(valid)} valid tokens",
                 expected=f"at most {MOST_TOKENS}",
-                remedy=f"end one that no program uses: annotator CONFIG.yaml token revoke {valid[0].id}",
+                remedy=f"revoke an unused one: annotator CONFIG.yaml token revoke {valid[0].id}",
             )
         transaction.add_token(account.id, purpose, _hash(token), now, scope=scope, expires_at=ends)
         transaction.add_event("token made", now, account.id, purpose=purpose, scope=scope, days=days)
@@ -61,17 +61,17 @@ def make_token(store: Store, name: str, purpose: str, *, scope: str = "admin", d
 
 
 def check_token(store: Store, token: str) -> Grant | None:
-    """The account that a token belongs to; None for a wrong, ended or expired one, and for a removed account."""
+    """The account that a token belongs to; None for an unknown, revoked or expired one, and for a removed account."""
     with store.read() as transaction:
         found = transaction.annotator_by_token(_hash(token), time.time())
     return None if found is None or found[0].removed else Grant(*found)
 
 
 def revoke_token(store: Store, token_id: int, *, by: Annotator | None = None) -> Token:
-    """End a token; `by`: its owner or an administrator (None: the command line).
+    """Revoke a token; `by`: its owner or an administrator (None: the command line).
 
     Raises:
-        WorkbenchError: there is no such token, or it is somebody else's.
+        WorkbenchError: there is no such token, or it belongs to somebody else.
     """
     with store.write() as transaction:
         everybody = by is None or may(by, "admin")

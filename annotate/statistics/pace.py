@@ -1,4 +1,4 @@
-"""How fast labels come, and when there will be enough. Pure: times in, numbers out. Times are seconds since 1970."""
+"""How fast labels arrive, and when there will be enough. Pure. Times are seconds since 1970."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 BREAK_SECONDS = 600.0
-"""A longer gap between two judgements of one person is a break, and not work."""
+"""A longer gap between two judgements of one person is a break."""
 RECENT_SECONDS = 7 * 86400.0
-"""The forecast goes on as in the days before."""
+"""The forecast assumes the pace of these last seconds."""
 _WIDTHS = (300, 900, 3600, 4 * 3600, 86400, 7 * 86400, 28 * 86400)
 _MOST_BUCKETS = 50
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Labels against time."""
+    """Pace of labelling, and a forecast."""
 
     per_person_hour: float | None
-    """Labels that one person makes in an hour of work; None without two judgements in a row."""
+    """Labels per person and hour of work; None without two judgements in a row."""
     work_hours: float
-    """Hours of work so far, breaks left out."""
+    """Hours of work so far, without breaks."""
     hours_left: float | None
-    """Hours of one person's work that are still needed; None where there is no pace to tell from."""
+    """Hours of one person's work that are still needed; None if the pace is unknown."""
     days_left: float | None
-    """Days until the end, if labels come as in the last seven days; None where none came."""
+    """Days until the end, at the pace of the last seven days; None if there were no labels."""
     bucket_seconds: int
     """Width of the bars of `counts`."""
     starts: tuple[float, ...]
@@ -41,7 +41,7 @@ def pace(times: ArrayLike, annotators: ArrayLike, *, remaining: int, now: float)
     Args:
         times: (M,) when each judgement was made.
         annotators: (M,) int codes, by whom.
-        remaining: judgements that are still wanted.
+        remaining: judgements still wanted.
     """
     made, who = np.asarray(times, dtype=float), np.asarray(annotators, dtype=np.int64)
     order = np.lexsort((made, who))
@@ -68,7 +68,7 @@ def _buckets(made: np.ndarray) -> tuple[int, tuple[float, ...], tuple[int, ...]]
         return _WIDTHS[0], (), ()
     span = float(made.max() - made.min())
     width = next((width for width in _WIDTHS if span / width < _MOST_BUCKETS), _WIDTHS[-1])
-    places = (made // width).astype(np.int64)
-    first = int(places.min())
-    counts = np.bincount(places - first)
+    bars = (made // width).astype(np.int64)
+    first = int(bars.min())
+    counts = np.bincount(bars - first)
     return width, tuple(float((first + n) * width) for n in range(len(counts))), tuple(counts.tolist())

@@ -1,8 +1,8 @@
-"""How good each annotator's judgements are, and what they say together. Pure: numbers in, numbers out.
+"""How reliable each annotator is, and the labels that all judgements together suggest. Pure: numbers in, numbers out.
 
-A *class* is which answer is better: 0 the first, 1 neither (a tie, or both bad), 2 the second; in the order of the
-item's responses. `flips` says which judgements were given with the sides swapped: an annotator's mistakes are counted
-as sides (left, tie, right), so that somebody who likes the left side is known for that.
+A *class* says which answer is better: 0 the first, 1 neither (a tie, or both bad), 2 the second, in the order of the
+item's responses. `flips` marks judgements made with the sides swapped: an annotator's mistakes are counted as sides
+(left, tie, right), so that a bias towards the left side becomes visible.
 
 Shapes: M = judgements, N = items, A = annotators, C = classes.
 """
@@ -19,19 +19,19 @@ Integers = NDArray[np.int64]
 CLASSES = 3
 """First better, tie, second better."""
 _LEAST = 1e-10
-"""No probability is smaller: its logarithm stays finite."""
+"""Smallest probability, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True)
 class DawidSkene:
-    """What the judgements say together, and how far each annotator can be relied on."""
+    """Class probabilities of the items, and the mistakes of each annotator."""
 
     posteriors: Floats
     """(N, C) probability of each class."""
     prior: Floats
     """(C,) share of each class."""
     confusion: Floats
-    """(A, C, C) `[a, c, l]`: probability that annotator a answers l where c is right; rows sum to 1."""
+    """(A, C, C) `[a, c, l]`: probability that annotator a answers l if c is right; rows sum to 1."""
     iterations: int
     converged: bool
 
@@ -43,9 +43,9 @@ class DawidSkene:
 
     @property
     def informedness(self) -> Floats:
-        """(A,) how much more often the annotator prefers an answer where it is the better one than where the other is.
+        """(A,) how much more often the annotator prefers an answer if it is better than if the other one is better.
 
-            ½ Σ_c π(c | c) − π(c | C−1−c),  c = 0 and C−1:  0 for somebody who does not look, 1 for a perfect judge
+            ½ Σ_c π(c | c) − π(c | C−1−c),  c = 0 and C−1:  0 for random judgements, 1 for perfect ones
 
         Source: Youden 1950, Cancer 3(1).
         """
@@ -66,24 +66,24 @@ def dawid_skene(
     iterations: int = 300,
     tolerance: float = 1e-5,
 ) -> DawidSkene:
-    """Classes of items and mistakes of annotators, estimated together.
+    """Estimate the classes of items and the mistakes of annotators jointly.
 
         E: q_i(c) ∝ p_c Π_{j on i} π_{a_j}(l_j | c)
         M: p_c = mean_i q_i(c),   π_a(l | c) ∝ Σ_{j by a, l_j = l} q_i(c) + pooling · π̄(l | c)
 
-    with π̄ the mistakes of all annotators together. Starts from the shares of the votes. Only items with two judgements
-    or more (and those that are known) teach p and π; an item that was judged once would agree with its only judge.
+    with π̄ the mistakes of all annotators pooled. Starts from the shares of the votes. Only items with two judgements or
+    more, and known items, determine p and π: an item that was judged once would always agree with its only annotator.
 
-    Source: Dawid and Skene 1979. Differs from crowd-kit's `DawidSkene`: single judgements teach nothing, known items,
-    sides, pooling. Without these (all items judged twice, nothing known or flipped, pooling 0) it gives the same.
+    Source: Dawid and Skene 1979. Differs from crowd-kit's `DawidSkene`: single judgements do not count, and there are
+    known items, sides and pooling. With all items judged twice, none known or flipped and pooling 0 both agree.
 
     Args:
         items, annotators: (M,) int codes, 0 … N−1 and 0 … A−1.
         labels: (M,) int in 0 … C−1.
-        flips: (M,) bool, shown the other way round: class c is then seen as C−1−c. None: never.
-        known: (N,) int, the class of an item that is known, −1 elsewhere. None: none is.
-        pooling: ≥ 0, judgements a class that everybody together lend to each annotator.
-        tolerance: stops where no posterior changes by more.
+        flips: (M,) bool, shown with swapped sides: class c is then seen as C−1−c. None: never.
+        known: (N,) int, the class of a known item, −1 for others. None: no item is known.
+        pooling: ≥ 0, pseudo-judgements per class that each annotator gets from the pool.
+        tolerance: stop once no posterior changes by more.
     Returns:
         posteriors (N, C); uniform times the prior for items without judgements.
     """
@@ -92,30 +92,30 @@ def dawid_skene(
     assert answers.size == 0 or (answers.min() >= 0 and answers.max() < classes)
     fixed = np.full(int(rows.max(initial=-1)) + 1, -1) if known is None else np.asarray(known, dtype=np.int64)
     seen = np.zeros(len(rows), bool) if flips is None else np.asarray(flips, dtype=bool)
-    return _expect_and_maximise(_places(rows, people, answers, seen, classes), fixed, pooling, iterations, tolerance)
+    return _expect_and_maximise(_indices(rows, people, answers, seen, classes), fixed, pooling, iterations, tolerance)
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where each judgement and class (M, C) stand in the flattened tables."""
+class _Indices:
+    """Indices of each judgement and class (M, C) in the flattened tables."""
 
     rows: Integers
     """(M,) item."""
     in_items: Integers
-    """(M, C) into (N, C)."""
+    """(M, C) into the table (N, C)."""
     in_mistakes: Integers
-    """(M, C) into (A, C, C): by annotator, class as a side, answer as a side."""
+    """(M, C) into the table (A, C, C): annotator, class as a side, answer as a side."""
     votes: Floats
-    """(N, C) how many judgements say each class."""
+    """(N, C) number of judgements per class."""
     people: int
 
 
-def _places(rows: Integers, people: Integers, answers: Integers, flips: NDArray[np.bool_], size: int) -> _Places:
+def _indices(rows: Integers, people: Integers, answers: Integers, flips: NDArray[np.bool_], size: int) -> _Indices:
     classes = np.arange(size)
     sides = np.where(flips[:, None], size - 1 - classes, classes)
     said = np.where(flips, size - 1 - answers, answers)
     items = int(rows.max(initial=-1)) + 1
-    return _Places(
+    return _Indices(
         rows,
         rows[:, None] * size + classes,
         (people[:, None] * size + sides) * size + said[:, None],
@@ -125,22 +125,22 @@ def _places(rows: Integers, people: Integers, answers: Integers, flips: NDArray[
 
 
 def _expect_and_maximise(
-    places: _Places, known: Integers, pooling: float, iterations: int, tolerance: float
+    indices: _Indices, known: Integers, pooling: float, iterations: int, tolerance: float
 ) -> DawidSkene:
-    items, size = len(known), places.in_items.shape[1]
+    items, size = len(known), indices.in_items.shape[1]
     votes = np.zeros((items, size))
-    votes[: len(places.votes)] = places.votes
+    votes[: len(indices.votes)] = indices.votes
     teaching = (votes.sum(1) >= 2) | (known >= 0)
-    teaches = teaching[places.rows]
+    teaches = teaching[indices.rows]
     posteriors = _with_known(votes / np.maximum(votes.sum(1, keepdims=True), 1), known)
-    prior, confusion = np.full(size, 1 / size), np.full((places.people, size, size), 1 / size)
+    prior, confusion = np.full(size, 1 / size), np.full((indices.people, size, size), 1 / size)
     changed, done = np.inf, 0
-    while done < iterations and changed > tolerance and len(places.rows):
+    while done < iterations and changed > tolerance and len(indices.rows):
         if teaching.any():
             prior = posteriors[teaching].mean(0)
-            confusion = _mistakes(places, posteriors, teaches, pooling)
-        likelihoods = np.log(confusion).ravel()[places.in_mistakes]
-        logs = np.bincount(places.in_items.ravel(), weights=likelihoods.ravel(), minlength=items * size)
+            confusion = _mistakes(indices, posteriors, teaches, pooling)
+        likelihoods = np.log(confusion).ravel()[indices.in_mistakes]
+        logs = np.bincount(indices.in_items.ravel(), weights=likelihoods.ravel(), minlength=items * size)
         logs = logs.reshape(items, size) + np.log(np.maximum(prior, _LEAST))
         new = np.exp(logs - logs.max(1, keepdims=True))
         new = _with_known(new / new.sum(1, keepdims=True), known)
@@ -148,10 +148,10 @@ def _expect_and_maximise(
     return DawidSkene(posteriors, prior, confusion, done, changed <= tolerance)
 
 
-def _mistakes(places: _Places, posteriors: Floats, teaches: NDArray[np.bool_], pooling: float) -> Floats:
-    people, size = places.people, posteriors.shape[1]
-    weights = posteriors[places.rows] * teaches[:, None]
-    flat = np.bincount(places.in_mistakes.ravel(), weights=weights.ravel(), minlength=people * size * size)
+def _mistakes(indices: _Indices, posteriors: Floats, teaches: NDArray[np.bool_], pooling: float) -> Floats:
+    people, size = indices.people, posteriors.shape[1]
+    weights = posteriors[indices.rows] * teaches[:, None]
+    flat = np.bincount(indices.in_mistakes.ravel(), weights=weights.ravel(), minlength=people * size * size)
     counts = flat.reshape(people, size, size)  # annotator, class, answer
     together = np.maximum(counts.sum(0), _LEAST)
     lent = pooling * together / together.sum(1, keepdims=True)
@@ -171,16 +171,16 @@ def classes_of(strengths: ArrayLike) -> Integers:
 
 @dataclass(frozen=True)
 class Speed:
-    """How long judgements took."""
+    """Unusually quick judgements."""
 
     fence: float | None
-    """Seconds; quicker ones are outliers. None: too few timed judgements to tell."""
+    """Seconds; quicker judgements are outliers. None: too few timed judgements."""
     outliers: NDArray[np.bool_]
     """(M,) quicker than the fence."""
 
 
 def speed_outliers(seconds: ArrayLike, *, least: int = 20) -> Speed:
-    """Judgements that were made much quicker than the others.
+    """Find judgements that were much quicker than the others.
 
         log s < Q1 − 1.5 (Q3 − Q1)    of all log s
 
@@ -188,7 +188,7 @@ def speed_outliers(seconds: ArrayLike, *, least: int = 20) -> Speed:
 
     Args:
         seconds: (M,) float, NaN where not known.
-        least: judgements with a time that are needed to tell.
+        least: timed judgements that are needed.
     """
     times = np.asarray(seconds, dtype=float)
     timed = np.log(np.maximum(times[~np.isnan(times)], 0.001))
@@ -200,7 +200,7 @@ def speed_outliers(seconds: ArrayLike, *, least: int = 20) -> Speed:
 
 
 def share_by(people: Integers, hits: ArrayLike, counted: ArrayLike, count: int) -> tuple[Integers, Integers]:
-    """(A,) hits and (A,) cases of each annotator, of the judgements that count.
+    """(A,) hits and (A,) cases of each annotator, among the judgements that count.
 
     Args:
         people: (M,) codes of annotators.

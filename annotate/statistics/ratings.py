@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike
 from workbench.evaluate.statistics import Floats
 
 ELO = 400 / np.log(10)
-"""Points on the scale of chess for one unit of log-odds."""
+"""Elo points per unit of log-odds."""
 VIRTUAL_TIES = 1.0
 
 
 @dataclass(frozen=True)
 class Rating:
-    """A run's strength."""
+    """A run's rating."""
 
     value: float
-    """Log-odds against the average of the runs (their mean is 0)."""
+    """Log-odds; the mean over the runs is 0."""
     low: float
     """Bootstrap over prompts, 2.5 %."""
     high: float
@@ -28,7 +28,7 @@ class Rating:
 
 
 def bradley_terry(wins: ArrayLike, *, virtual_ties: float = 0.0, iterations: int = 100) -> Floats:
-    """Strengths under which the comparisons are most likely.
+    """Maximum-likelihood ratings of the comparisons.
 
         P(i beats j) = σ(r_i − r_j),   Σ_i r_i = 0
 
@@ -36,10 +36,10 @@ def bradley_terry(wins: ArrayLike, *, virtual_ties: float = 0.0, iterations: int
 
     Args:
         wins: (…, K, K) float, how often run i was preferred to run j (ties ½).
-        virtual_ties: ≥ 0, ties added between every two runs: with some, a run that won everything has a finite rating.
-        iterations: of Newton's method, at most.
+        virtual_ties: ≥ 0, ties added between every two runs; they make the rating of a run that always won finite.
+        iterations: steps of Newton's method, at most.
     Returns:
-        (…, K) ratings; NaN where they are not finite (a run, or a group of runs, never lost to the others).
+        (…, K) ratings; NaN if they are not finite (a run, or a group of runs, never lost to the others).
     """
     table = np.asarray(wins, dtype=float)
     size = table.shape[-1]
@@ -67,8 +67,8 @@ def rate(
     """Ratings of all runs, with a percentile bootstrap interval over prompts.
 
     Args:
-        wins_by_prompt: (G, K, K) float, for each prompt how often i was preferred to j (ties ½).
-        virtual_ties: see `bradley_terry`; they are not drawn again.
+        wins_by_prompt: (G, K, K) float, per prompt how often i was preferred to j (ties ½).
+        virtual_ties: see `bradley_terry`; they are not resampled.
     """
     table = np.asarray(wins_by_prompt, dtype=float)
     prompts, size = table.shape[0], table.shape[-1]

@@ -1,6 +1,6 @@
-"""Addresses of label stores: a file or a database, and where the password of a database comes from.
+"""Addresses of label stores: a file or a database, and the source of a database's password.
 
-A password in an address would be seen by everybody: `ps` shows command lines, and configurations are kept and shared.
+A password in an address would not stay secret: `ps` shows command lines, and configurations are stored and shared.
 """
 
 import logging
@@ -14,42 +14,42 @@ from workbench.run.errors import WorkbenchError
 
 _log = logging.getLogger(__name__)
 ENVIRONMENT = "ANNOTATE_STORE_URL"
-"""The environment variable that stands for a store.url which is not given; it may hold a password."""
+"""The environment variable used if store.url is not set; it may contain a password."""
 _FIELD = re.compile(r"((?:\\.|[^:\\])*)(?::|$)")
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite store; None for the address of another database."""
+    """The file of an SQLite store; None for another database."""
     if "://" in url and not url.startswith("sqlite:///"):
         return None
     return Path(url.removeprefix("sqlite:///"))
 
 
 def refuse_password(place: str, url: str) -> None:
-    """Raise when an address from a command line or a configuration holds a password.
+    """Refuse an address from a command line or a configuration that contains a password.
 
     Raises:
-        WorkbenchError: it does; the message does not show it.
+        WorkbenchError: it contains one; the message does not show it.
     """
     if sqlite_path(url) is not None:
         return
     try:
         address = sa.engine.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
-        return  # explained where it is opened
+        return  # reported when it is opened
     if address.password is None and "password" not in address.query:
         return
     shown = f"{address.username or 'USER'}@{address.host or 'HOST'}/{address.database or ''}"
     raise WorkbenchError(
         place,
-        "holds the database's password, which `ps` and copies of the configuration would show",
+        "contains the database's password, which `ps` and copies of the configuration would show",
         expected=f"{address.drivername}://{shown}",
         remedy=f"put the password into PGPASSWORD or ~/.pgpass, or the whole address into {ENVIRONMENT}",
     )
 
 
 def with_password(address: sa.URL) -> sa.URL:
-    """The address with the password of PGPASSWORD or of the password file, if it holds none itself."""
+    """The address, with the password from PGPASSWORD or the password file if it has none itself."""
     if address.password is not None or "password" in address.query:
         return address
     password = os.environ.get("PGPASSWORD") or _from_file(address)
@@ -57,7 +57,7 @@ def with_password(address: sa.URL) -> sa.URL:
 
 
 def _from_file(address: sa.URL) -> str | None:
-    """The password in ~/.pgpass (or PGPASSFILE): the first line `host:port:database:user:password` that fits.
+    """The password in ~/.pgpass (or PGPASSFILE): from the first matching line `host:port:database:user:password`.
 
     Source: PostgreSQL documentation, "The Password File".
     """
@@ -65,7 +65,7 @@ def _from_file(address: sa.URL) -> str | None:
     if not path.is_file():
         return None
     if path.stat().st_mode & 0o077:
-        _log.warning("%s: not read, because other users can read it: chmod 600 %s", path, path)
+        _log.warning("%s: ignored, because other users can read it: chmod 600 %s", path, path)
         return None
     user = address.username or os.environ.get("PGUSER") or ""
     wanted = (address.host or "localhost", str(address.port or 5432), address.database or user, user)

@@ -1,4 +1,4 @@
-"""A whole label store copied into another database: every table, in one transaction, or nothing."""
+"""Copy a whole label store into another database: every table, in one transaction, or nothing."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from annotate.store.schema import metadata
 from workbench.run.errors import WorkbenchError
 
 _ROWS = 500
-"""Rows read and written at one time."""
+"""Rows per batch."""
 
 
 def copy_store(source: Store, target_url: str) -> dict[str, int]:
-    """Copy all tables to an empty database or a new file; returns the rows of each table.
+    """Copy all tables to an empty database or a new file; returns the number of rows per table.
 
     Raises:
-        WorkbenchError: the target holds a store, cannot take a row, or the source was written to meanwhile.
+        WorkbenchError: the target already holds a store or rejects a row, or the source changed during the copy.
     """
     path = sqlite_path(target_url)
     if path is None:
@@ -28,14 +28,14 @@ def copy_store(source: Store, target_url: str) -> dict[str, int]:
         finally:
             target.close()
     if path.exists():
-        raise WorkbenchError(path, "exists already", expected="a name that is free", remedy="give another name")
+        raise WorkbenchError(path, "already exists", expected="an unused name", remedy="choose another name")
     make_private_folder(path.parent)
     staged = path.with_name(path.name + ".copying")
     _delete(staged)
     target = Store.connect(staged)
     try:
         counts = _fill(source, target)
-        target.close()  # brings SQLite's log into the file
+        target.close()  # SQLite merges its log into the file
         flush_file(staged)
         staged.replace(path)
     finally:
@@ -60,31 +60,31 @@ def _fill(source: Store, target: Store) -> dict[str, int]:
                 counts[table.name] = _copy_table(taken, given, table)
             _set_sequences(given)
             with source.connection(write=False) as later:
-                for place, connection in ((target.place, given), (source.place, later)):
-                    _compare(place, counts, connection)
+                for name, connection in ((target.place, given), (source.place, later)):
+                    _compare(name, counts, connection)
     except sa.exc.DBAPIError as error:
         said = error.orig.args[0] if error.orig is not None and error.orig.args else error
         raise WorkbenchError(
             target.place,
             f"cannot take the table {table.name!r}: {said.get('M', said) if isinstance(said, dict) else said}",
-            expected="a database that answers, and rows that it can hold; nothing was copied",
+            expected="a database that responds and can store these rows; nothing was copied",
         ) from None
     return counts
 
 
-def _refuse_used(given: sa.Connection, place: str) -> None:
+def _refuse_used(given: sa.Connection, name: str) -> None:
     found = sorted(set(sa.inspect(given).get_table_names()) & set(metadata.tables))
     if found:
         raise WorkbenchError(
-            place,
+            name,
             f"already holds tables of a label store ({', '.join(found[:3])} …)",
             expected="an empty database: a copy is never mixed with other labels",
-            remedy="createdb NAME, and copy into that one",
+            remedy="createdb NAME, and copy into that database",
         )
 
 
 def _copy_table(taken: sa.Connection, given: sa.Connection, table: sa.Table) -> int:
-    # In the order of their keys: an item comes after the one that it repeats.
+    # In key order, so that a repeat follows the item it refers to.
     rows = taken.execution_options(yield_per=_ROWS).execute(sa.select(table).order_by(*table.primary_key.columns))
     count = 0
     for part in rows.mappings().partitions():
@@ -94,7 +94,7 @@ def _copy_table(taken: sa.Connection, given: sa.Connection, table: sa.Table) -> 
 
 
 def _set_sequences(given: sa.Connection) -> None:
-    """Let PostgreSQL number new rows after the copied ones; SQLite does so by itself."""
+    """Make PostgreSQL number new rows after the copied ones; SQLite does so by itself."""
     if given.dialect.name != "postgresql":
         return
     for table in metadata.sorted_tables:
@@ -105,13 +105,13 @@ def _set_sequences(given: sa.Connection) -> None:
             )
 
 
-def _compare(place: str, counts: dict[str, int], connection: sa.Connection) -> None:
+def _compare(name: str, counts: dict[str, int], connection: sa.Connection) -> None:
     for table in metadata.sorted_tables:
         found = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         if found != counts[table.name]:
             raise WorkbenchError(
-                place,
-                f"has {found:,} rows in {table.name!r}, and {counts[table.name]:,} were copied",
-                expected="a store that nobody writes to meanwhile; nothing was copied",
+                name,
+                f"has {found:,} rows in {table.name!r}, but {counts[table.name]:,} were copied",
+                expected="a store that nobody writes to during the copy; nothing was copied",
                 remedy="stop the server and other commands on this store, then copy again",
             )

@@ -1,7 +1,7 @@
 """The label store: opening it, and its transactions. SQLite by default; another database by URL.
 
-On SQLite every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: what was acknowledged survives a power cut.
-PostgreSQL lets several write at once; `annotate.store.statements` lock the rows that they decide about.
+On SQLite every write runs under BEGIN IMMEDIATE with `synchronous=FULL`: an acknowledged write survives a power cut.
+PostgreSQL allows concurrent writes; `annotate.store.statements` lock the rows that they depend on.
 """
 
 import secrets
@@ -23,8 +23,8 @@ from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
 _TWINS = (
-    "the accounts {names} have names that differ only in case. Each still logs in by its exact name; no more of the "
-    "kind can be added. If they are one person, remove the one that is not used: annotator CONFIG.yaml remove NAME"
+    "the names of the accounts {names} differ only in case. Each can still log in with its exact name, but no further "
+    "such name can be added. If they are one person, remove the unused account: annotator CONFIG.yaml remove NAME"
 )
 Say = Callable[[str], object]
 
@@ -44,18 +44,18 @@ class Store:
 
     @classmethod
     def open(cls, url: str | Path, *, durable: bool = True, as_it_is: bool = False, say: Say = _nothing) -> "Store":
-        """Open a store, creating it where there is none; `url` is a file or a database URL.
+        """Open a store, and create it if there is none; `url` is a file or a database URL.
 
-        An older store is brought to this version, after a copy has been put beside the file of an SQLite one.
+        An older store is upgraded to this version; an SQLite file is copied first.
 
         Args:
-            durable: without it, a power cut may take the last labels back (a crash of the program may not): right for
-                simulated ones, which can be made again.
-            say: told what was changed of an older store, after the change.
-            as_it_is: for commands that only read: nothing is created and no older store is changed.
+            durable: if false, a power cut may lose the last labels (a crash of the program does not): fine for
+                simulated labels, which can be made again.
+            say: receives a message about each change to an older store.
+            as_it_is: create nothing and upgrade nothing, for commands that only read.
 
         Raises:
-            WorkbenchError: not a database, one of a newer version, or with `as_it_is` none or an older one.
+            WorkbenchError: not a label store, a newer one, or with `as_it_is` a missing or an older one.
         """
         if as_it_is and (path := sqlite_path(str(url))) is not None and not path.exists():
             _refuse_missing(str(path))
@@ -67,8 +67,8 @@ class Store:
             raise WorkbenchError(
                 store.place,
                 f"cannot be used as a label store: {error.orig}",
-                expected="an SQLite file that this program made, a name that is free, or a database that answers",
-                remedy="give another store.url",
+                expected="an SQLite file that this program made, an unused name, or a database that responds",
+                remedy="choose another store.url",
             ) from None
         except WorkbenchError:
             store.close()
@@ -77,10 +77,10 @@ class Store:
 
     @classmethod
     def connect(cls, url: str | Path, *, durable: bool = True) -> "Store":
-        """A store at an address, whatever is there: its tables may be missing.
+        """A store at an address, without a check of its content: its tables may be missing.
 
         Raises:
-            WorkbenchError: no such kind of database, or a place for no file.
+            WorkbenchError: an unknown kind of database, or a path that cannot be a file.
         """
         path = sqlite_path(str(url))
         if path is None:
@@ -97,7 +97,7 @@ class Store:
             return
         copy = ""
         if version is not None and version < SCHEMA_VERSION and self.path is not None:
-            copy = f"; as it was before: {backup_beside(self.path, version)}"
+            copy = f"; copy of the previous store: {backup_beside(self.path, version)}"
         with self.connection(write=True) as connection:
             Transaction(connection).begin_loading()
             version = _version_in(connection)
@@ -113,7 +113,7 @@ class Store:
                 transaction.put_setting("schema_version", str(SCHEMA_VERSION))
                 transaction.add_event("migrated", time.time(), before=version, after=SCHEMA_VERSION)
         if version is not None and version < SCHEMA_VERSION:
-            say(f"{self.place}: brought from schema version {version} to {SCHEMA_VERSION}{copy}")
+            say(f"{self.place}: upgraded from schema version {version} to {SCHEMA_VERSION}{copy}")
             with self.read() as transaction:
                 for names in twins(account.name for account in transaction.annotators()):
                     say(f"{self.place}: {_TWINS.format(names=' and '.join(map(repr, names)))}")
@@ -129,8 +129,8 @@ class Store:
             raise WorkbenchError(
                 self.place,
                 f"label store of schema version {version}, which is older than this program",
-                expected=f"version {SCHEMA_VERSION}; this command changes nothing",
-                remedy="bring it to this version (a copy is put beside it): python -m annotate upgrade CONFIG.yaml",
+                expected=f"version {SCHEMA_VERSION}; this command does not upgrade it",
+                remedy="upgrade it (a copy is made first): python -m annotate upgrade CONFIG.yaml",
             )
 
     def _refuse_newer(self, version: int | None) -> None:
@@ -138,13 +138,13 @@ class Store:
             raise WorkbenchError(
                 self.place,
                 f"label store of schema version {version}, which is newer than this program",
-                expected=f"version {SCHEMA_VERSION} or older (older ones are brought to {SCHEMA_VERSION})",
-                remedy="open it with the version of this program that made it, and export; or update this program",
+                expected=f"version {SCHEMA_VERSION} or older (older stores are upgraded)",
+                remedy="update this program, or open the store with the version that made it and export",
             )
 
     @contextmanager
     def connection(self, *, write: bool) -> Iterator[sa.Connection]:
-        """A connection within a transaction, for what concerns whole tables; `write` and `read` are for all else."""
+        """A connection within a transaction, for operations on whole tables; otherwise use `write` or `read`."""
         with self._engine.connect() as connection:
             connection = connection.execution_options(immediate=write)
             with connection.begin():
@@ -154,14 +154,14 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """A transaction that holds the write lock from its start; rolled back when an error leaves it."""
-        # Threads of this process wait in turn: SQLite's own waiting sleeps, and may let one starve.
+        """A transaction that holds the write lock from its start; rolled back if an error occurs."""
+        # Threads of this process queue here: SQLite polls for its lock, so one of them could starve.
         with self._one_writer, self.connection(write=True) as connection:
             yield Transaction(connection)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A transaction that sees one state of the store."""
+        """A transaction that sees one consistent state of the store."""
         with self.connection(write=False) as connection:
             yield Transaction(connection)
 
@@ -179,12 +179,12 @@ class Store:
                 remedy=f"pg_dump --format=custom --file={target} DATABASE",
             )
         if target.exists():
-            raise WorkbenchError(target, "exists already", remedy="give another name, or delete it")
+            raise WorkbenchError(target, "already exists", remedy="choose another name, or delete it")
         make_private_folder(target.parent)
         copy_sqlite(self.path, target)
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
 
@@ -198,7 +198,7 @@ def _refuse_missing(place: str) -> NoReturn:
 
 
 def _version_in(connection: sa.Connection) -> int | None:
-    """The schema version of a store; None where there is none yet."""
+    """The schema version of a store; None if there is no store yet."""
     if not sa.inspect(connection).has_table(meta.name):
         return None
     version = Transaction(connection).setting("schema_version")
@@ -227,7 +227,7 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file of a new store for its owner alone, and an older one so."""
+    """Create a missing store file, and let only its owner read it."""
     if not path.exists():
         make_private_folder(path.parent)
         make_private_file(path)
@@ -246,7 +246,7 @@ def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin transactions of its own
+        connection.isolation_level = None  # otherwise the driver begins transactions by itself
         synchronous = "FULL" if durable else "NORMAL"
         for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

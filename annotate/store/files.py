@@ -1,6 +1,6 @@
-"""The files of an SQLite store: readable by their owner alone; consistent copies; a backup that replaces the store.
+"""The files of an SQLite store: readable only by their owner; consistent copies; restoring a backup.
 
-A store holds the key that signs logins: whoever reads it can be an administrator.
+A store contains the key that signs logins: whoever can read it can log in as an administrator.
 """
 
 import logging
@@ -17,18 +17,18 @@ from workbench.run.errors import WorkbenchError
 _log = logging.getLogger(__name__)
 PRIVATE = 0o600
 BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a store; SQLite gives these files the mode of the store itself."""
+"""Files that SQLite keeps next to a store, with the same file mode."""
 _OLDER, _KEPT = ".version-", ".before-restore-"
-"""How the names of copies beside a store go on: before an upgrade, before a restore."""
+"""Suffixes of the copies next to a store: made before an upgrade, and before a restore."""
 _NEEDED = {"meta", "annotator", "item", "response", "assignment", "judgement", "event"}
 """Tables of a label store of any version."""
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a missing folder for its owner alone (0700); one that is there keeps its mode.
+    """Create a missing folder for its owner only (0700); an existing one keeps its mode.
 
     Raises:
-        WorkbenchError: it cannot be made.
+        WorkbenchError: it cannot be created.
     """
     with refusal_explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that its owner alone can read, or leave the one that is there.
+    """Create an empty file that only its owner can read; an existing one is left as it is.
 
     Raises:
         WorkbenchError: nothing can be written there.
@@ -54,7 +54,7 @@ def _create(path: Path) -> None:
 
 
 def tighten(path: Path) -> None:
-    """Take other users' access to a store, to SQLite's files and to copies beside it, and say so."""
+    """Remove other users' access to a store, SQLite's files and the copies next to it, with a warning."""
     copies = [
         entry for entry in path.parent.iterdir() if entry.name.startswith((path.name + _OLDER, path.name + _KEPT))
     ]
@@ -65,11 +65,11 @@ def tighten(path: Path) -> None:
                 file.chmod(mode & 0o700)
                 _log.warning("%s: other users could read or change it (mode %03o); now only its owner can", file, mode)
         except FileNotFoundError:
-            continue  # SQLite removes its files when the last connection closes
+            continue  # SQLite deletes its files when the last connection closes
         except PermissionError:
             _log.warning(
                 "%s: other users can read it (mode %03o), and whoever reads it can log in as anybody. "
-                "Its owner can mend that: chmod 600 %s",
+                "Its owner can fix that: chmod 600 %s",
                 file,
                 mode,
                 file,
@@ -77,7 +77,7 @@ def tighten(path: Path) -> None:
 
 
 def copy_sqlite(path: Path, target: Path) -> None:
-    """A consistent copy of an SQLite store, also while others write to it: whole under its name, or not there.
+    """A consistent copy of an SQLite store, also while others write to it; `target` is complete or does not exist.
 
     Raises:
         WorkbenchError: nothing can be written at `target`.
@@ -98,20 +98,20 @@ def copy_sqlite(path: Path, target: Path) -> None:
 
 
 def backup_beside(path: Path, version: int) -> Path:
-    """Copy an SQLite store as it is now to a file beside it, whose name says its version."""
+    """Copy an SQLite store to a file next to it, whose name has the version."""
     target = _free_name(path, f"{_OLDER}{version}")
     copy_sqlite(path, target)
     return target
 
 
 def restore(path: Path, backup: Path) -> Path | None:
-    """Put a backup in the place of the store; returns where the store that was there is kept (None: there was none).
+    """Replace the store with a backup; returns where the previous store is kept (None: there was none).
 
-    A `cp` in its place would be wrong: SQLite replays the log of the old store (`-wal`) into the copy. Logins end,
-    because those that ended after the backup would begin again.
+    Copying the file with `cp` would corrupt it: SQLite replays the log of the old store (`-wal`) into the copy. All
+    logins end, because logins that ended after the backup would become valid again.
 
     Raises:
-        WorkbenchError: no sound store of this version or an older one in `backup`, or the store is in use.
+        WorkbenchError: `backup` is not an intact store of this version or an older one, or the store is in use.
     """
     if not backup.is_file():
         raise WorkbenchError(backup, "no such file", expected="a file that `annotate backup` wrote")
@@ -134,8 +134,8 @@ def restore(path: Path, backup: Path) -> Path | None:
 
 
 def _stage(backup: Path, staged: Path) -> None:
-    """Copy a backup to `staged`, checked, with a new key for logins."""
-    # Without a log of its own a backup is read as it stands, also from a folder where nothing can be written.
+    """Copy a backup to `staged`, check it, and give it a new key for logins."""
+    # Without a log, a backup can be opened as immutable, also in a folder that cannot be written to.
     log = backup.with_name(backup.name + "-wal")
     alone = not log.exists() or log.stat().st_size == 0
     address = backup.absolute().as_uri() + ("?mode=ro&immutable=1" if alone else "?mode=rw")
@@ -157,7 +157,7 @@ def _stage(backup: Path, staged: Path) -> None:
 
 def _check(backup: Path, copy: sqlite3.Connection) -> None:
     problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
-    problems += [f"table {row[0]}, row {row[1]} refers to nothing" for row in copy.execute("PRAGMA foreign_key_check")]
+    problems += [f"table {row[0]}, row {row[1]} refers to no row" for row in copy.execute("PRAGMA foreign_key_check")]
     if problems:
         raise _bad(backup, f"is damaged: {'; '.join(problems[:3])}")
     tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -171,7 +171,7 @@ def _check(backup: Path, copy: sqlite3.Connection) -> None:
             backup,
             f"label store of schema version {found[0]}, which is newer than this program",
             expected=f"version {SCHEMA_VERSION} or older",
-            remedy="restore it with the version of this program that made it; the present store is as it was",
+            remedy="restore it with the version of this program that made it; the store is unchanged",
         )
 
 
@@ -179,22 +179,22 @@ def _bad(backup: Path, problem: str) -> WorkbenchError:
     return WorkbenchError(
         backup,
         problem,
-        expected="a file that `annotate backup` wrote, or a copy that `upgrade` put beside the store",
-        remedy="take another backup; the present store is as it was",
+        expected="a file that `annotate backup` wrote, or a copy that `upgrade` made next to the store",
+        remedy="use another backup; the store is unchanged",
     )
 
 
 def _replace(path: Path, staged: Path) -> Path | None:
-    """Give the store the content of `staged`, after a copy of what it held."""
+    """Replace the content of the store with `staged`, after copying the store."""
     if not path.exists():
-        for end in BESIDE:  # a log without its store would be replayed into the next store of this name
+        for end in BESIDE:  # SQLite would replay a leftover log into the new store
             path.with_name(path.name + end).unlink(missing_ok=True)
         staged.replace(path)
         return None
     kept = _free_name(path, _KEPT + time.strftime("%Y%m%dT%H%M%S"))
     with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as present:
         try:
-            # Leaving WAL brings the log into the store and removes it, and fails while anybody has the store open.
+            # Leaving WAL mode merges the log into the store, and fails while any other connection is open.
             present.execute("PRAGMA journal_mode=DELETE").fetchone()
             present.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
@@ -205,7 +205,7 @@ def _replace(path: Path, staged: Path) -> Path | None:
             return _move_aside(path, staged, kept)
         copy_sqlite(path, kept)
         try:
-            # Into the same file, as one transaction: a program that opens it meanwhile waits and sees the new content.
+            # Into the same file, in one transaction: a program that opens it now waits, then sees the new content.
             with closing(sqlite3.connect(staged)) as source:
                 source.backup(present)
         except sqlite3.OperationalError as error:
@@ -217,7 +217,7 @@ def _replace(path: Path, staged: Path) -> Path | None:
 
 
 def _move_aside(path: Path, staged: Path, kept: Path) -> Path:
-    """Replace a store that SQLite cannot read: it and its log are kept under another name."""
+    """Replace a store that SQLite cannot read; keep it and its log under another name."""
     for end in BESIDE:
         beside = path.with_name(path.name + end)
         if beside.exists():
@@ -232,8 +232,8 @@ def _in_use(path: Path) -> WorkbenchError:
     return WorkbenchError(
         path,
         "is open in another program",
-        expected="no server, no `pairs --follow` and no other command at work on this store",
-        remedy="stop `python -m annotate serve` and the others, then start the same command again",
+        expected="no server, no `pairs --follow` and no other command using this store",
+        remedy="stop `python -m annotate serve` and the others, then run the same command again",
     )
 
 
@@ -246,6 +246,6 @@ def _free_name(path: Path, end: str) -> Path:
 
 
 def flush_file(path: Path) -> None:
-    """Have the system write a file to the disk."""
+    """Flush a file to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Names of accounts: which are allowed, and which two are one person's."""
+"""Names of accounts: which are allowed, and which look the same."""
 
 import unicodedata
 from collections import defaultdict
@@ -13,19 +13,19 @@ def normal(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Equal for names that people take for the same: case and width do not count."""
+    """A key that is equal for names that look the same: it ignores case and width."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def allowed(name: str) -> bool:
-    """Whether a name in its normal form is one."""
+    """Whether a name in its normal form is allowed."""
     kinds = [unicodedata.category(character)[0] for character in name]  # L letter, M mark of a letter, N digit
     rest = zip(name[1:], kinds[1:], strict=True)
     return 1 <= len(name) <= 64 and kinds[0] in "LN" and all(k in "LMN" or c in "._@-" for c, k in rest)
 
 
 def twins(names: Iterable[str]) -> list[list[str]]:
-    """Names that `fold` makes equal, together."""
+    """Groups of two or more names with the same `fold`."""
     same: dict[str, list[str]] = defaultdict(list)
     for name in names:
         same[fold(name)].append(name)

@@ -1,6 +1,6 @@
-"""pg8000 with statements that are prepared once a connection: one round trip a statement, where the driver makes three.
+"""pg8000 with statements prepared once per connection: one round trip per statement, where the driver makes three.
 
-Knows the driver, not the tables. Import it only where pg8000 is installed.
+Knows the driver, not the tables. Import it only if pg8000 is installed.
 """
 
 from collections import OrderedDict
@@ -13,17 +13,17 @@ from pg8000.dbapi import Connection, Cursor, convert_paramstyle
 from pg8000.exceptions import InterfaceError
 
 MOST_PREPARED = 128
-"""Statements kept prepared in the server for each connection; beyond that, the one unused for longest is given up."""
+"""Prepared statements per connection; above that, the least recently used one is closed."""
 
 
 @lru_cache(maxsize=256)
 def numbered(operation: str) -> str:
-    """A statement with `$1`, `$2` … in place of `%s`; the driver's own way goes over every character each time."""
+    """A statement with `$1`, `$2` … instead of `%s`, cached: the driver parses every character each time."""
     return str(convert_paramstyle("format", operation, ())[0])
 
 
 class PreparingConnection(Connection):
-    """A connection that keeps its statements prepared, and sends BEGIN along with the first of a transaction."""
+    """A connection that keeps prepared statements, and sends BEGIN together with a transaction's first statement."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._prepared: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
@@ -38,7 +38,7 @@ class PreparingConnection(Connection):
         self.execute_simple("commit")
 
     def handle_messages(self, context: Context) -> None:
-        """Read a reply; a server that hung up is the driver's own error, by which the pool drops its connections."""
+        """Read a reply; a closed connection raises the driver's own error, so that the pool drops its connections."""
         try:
             super().handle_messages(context)
         except OSError as error:
@@ -50,10 +50,10 @@ class PreparingConnection(Connection):
         self._prepared.move_to_end(statement)
         parameters, begins = make_params(self.py_types, values), not self._in_transaction
         if begins:
-            self.send_QUERY("begin transaction")  # it goes out with the statement
+            self.send_QUERY("begin transaction")  # sent together with the statement
         context = self.execute_named(prepared[0], parameters, *prepared[1:], statement)
         if begins:
-            self.handle_messages(context)  # the first reply was to BEGIN
+            self.handle_messages(context)  # the reply above was to BEGIN
         return context
 
     def _prepare(self, statement: str) -> tuple[Any, ...]:
@@ -68,7 +68,7 @@ class PreparingCursor(Cursor):
     """The cursor of such a connection."""
 
     def execute(self, operation: str, args: Any = (), stream: Any = None) -> None:
-        """Run a statement; those without values, and copies of tables, go the driver's own way."""
+        """Run a statement; those without values, and COPY, are left to the driver."""
         if not args or stream is not None or self._c.autocommit:
             super().execute(operation, args, stream)
             return

@@ -1,7 +1,7 @@
-"""The tables of the label store. Plain SQLAlchemy Core types only, so that any database can hold them.
+"""The tables of the label store, and the steps from older versions. Plain SQLAlchemy Core types: any database works.
 
-Times are seconds since 1970 (UTC). `strength` is in the order of the item's responses: negative when the first is
-better, positive when the second is; the side on which each was shown is the `swapped` bit.
+Times are seconds since 1970 (UTC). `strength` is in the order of the item's responses: negative if the first is better,
+positive if the second is. The bit `swapped` says on which sides they were shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ annotator = sa.Table(
     sa.Column("session_version", sa.Integer, nullable=False, default=0),
     sa.Column("created_at", sa.Float, nullable=False),
 )
-"""Who judges. `role`: annotator, reviewer, admin. Raising `session_version` ends every login of the account.
-`state`: active; paused (gets no items, keeps its judgements); removed (cannot log in, its judgements do not count)."""
+"""Accounts. `role`: annotator, reviewer, admin. A higher `session_version` ends every login of the account. `state`:
+active; paused (gets no items, its judgements count); removed (cannot log in, its judgements do not count)."""
 
 api_token = sa.Table(
     "api_token",
@@ -47,8 +47,8 @@ api_token = sa.Table(
     sa.Column("scope", sa.String(16), nullable=False, server_default="admin"),
     sa.Column("expires_at", sa.Float),
 )
-"""Keys for programs. `scope`: label, read, or admin (all that the account may). Only the SHA-256 of a token is kept:
-it has 256 random bits, so nothing can be guessed from it."""
+"""Keys for programs. `scope`: label, read, or admin (everything that the account may do). Only the SHA-256 of a token
+is stored; a token has 256 random bits, so it cannot be guessed from the hash."""
 
 item = sa.Table(
     "item",
@@ -70,14 +70,14 @@ item = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("fingerprint", sa.String(16), nullable=False),
 )
-"""What is judged. `prompt` is JSON (messages); `fingerprint` is a hash of prompt and answers.
-`kind`: ordinary; gold (with `known_strength`); repeat (`repeat_of` another, `only_for` one annotator). Gold items and
+"""Items to judge. `prompt` is JSON (messages); `fingerprint` is a hash of prompt and answers.
+`kind`: ordinary; gold (with `known_strength`); repeat (of item `repeat_of`, for annotator `only_for`). Gold items and
 repeats have overlap 0: they are not in the common queue, but planted among ordinary items.
-`campaign`: the comparison of runs that owns the item; such judgements are no preferences unless somebody asks for them.
-People and simulated annotators each have `overlap` judgements to give: neither takes an item from the other."""
+`campaign`: the comparison of runs that owns the item; its judgements are exported only if asked for.
+People and simulated annotators each give `overlap` judgements: neither takes an item from the other."""
 
 for _done in (item.c.done_people, item.c.done_simulated):
-    # The open items alone, in the order in which they are handed out: `next` never walks over finished ones.
+    # Only the open items, in the order in which they are handed out: `next` never scans finished ones.
     sa.Index(
         f"item_open_{_done.name}",
         item.c.priority.desc(),
@@ -125,9 +125,9 @@ assignment = sa.Table(
     sa.UniqueConstraint("item", "annotator"),
     sa.Index("assignment_of", "annotator", "state"),
 )
-"""An item given to somebody. `state`: leased, done (judged), skipped. `revision`: the number of the newest judgement.
-`surplus`: judged after the lease had passed to others, and kept without counting towards the overlap.
-`swapped`: of two answers, the second stands left. `display_order`: of more, JSON: place -> position of the answer."""
+"""An item given to an annotator. `state`: leased, done (judged), skipped. `revision`: number of the newest judgement.
+`surplus`: judged after the lease had gone to others; stored, but not counted towards the overlap. `swapped`: the second
+of two answers is shown on the left. `display_order` (more than two): JSON list, positions in the order shown."""
 
 judgement = sa.Table(
     "judgement",
@@ -155,10 +155,10 @@ judgement = sa.Table(
     sa.Index("judgement_by", "annotator", "id"),
 )
 """Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), ranked (with
-`ranking`, JSON: a rank for each answer, 1 best, ties share one), both_bad, skipped (with `reason`), withdrawn
-(an undo). Like `strength`, all of it is in the order of the item's answers, whatever the sides were: `ranking`,
-`rubric` (JSON: dimension -> -3 … 3) and `edited_response` (position of the answer that `edited_text`
-improves). `flag`: pii, unsafe, broken."""
+`ranking`, JSON: a rank per answer, 1 is best, ties share one), both_bad, skipped (with `reason`), withdrawn (an undo).
+Like `strength`, these are in the order of the item's answers, whatever the sides were: `ranking`, `rubric` (JSON:
+dimension -> -3 … 3) and `edited_response` (position of the answer that `edited_text` improves). `flag`: pii, unsafe,
+broken."""
 
 adjudication = sa.Table(
     "adjudication",
@@ -184,7 +184,7 @@ event = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
 )
-"""The audit trail: who loaded, logged in, withdrew, exported. `detail` is JSON."""
+"""The audit trail: loading, logins, withdrawals, exports and the like. `detail` is JSON."""
 
 STEPS: Mapping[int, Sequence[str]] = {
     1: (
@@ -205,14 +205,14 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE api_token ADD COLUMN expires_at FLOAT",
     ),
 }
-"""What leads from a version to the one after it; tables that are new are made by `create_all`."""
+"""Statements that lead from a version to the next one; `create_all` makes new tables."""
 
 SINCE: Mapping[str, int] = {"api_token": 2, "adjudication": 2}
-"""Tables that version 1 did not have: in a store that lacks them, `create_all` makes them as they are now."""
+"""Tables that version 1 did not have. In a store without them, `create_all` makes them in their present form."""
 
 
 def migrate(connection: sa.Connection, version: int) -> None:
-    """Bring a store of an older version to this one, within the transaction of `connection`."""
+    """Upgrade a store from an older version, within the transaction of `connection`."""
     for step in range(version, SCHEMA_VERSION):
         for statement in STEPS[step]:
             if SINCE.get(statement.removeprefix("ALTER TABLE ").split()[0], 1) <= version:

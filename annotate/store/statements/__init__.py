@@ -1,7 +1,7 @@
-"""Every statement that the label store runs, in the plain SQL that databases share. Knows tables, not rules.
+"""Every statement that the label store runs, in portable SQL. Knows tables, not rules.
 
-One file a group of tables. A `Transaction` lives between BEGIN and COMMIT (`Store.write`, `Store.read`); who may do
-what is decided in `annotate.queue.rules` and `annotate.people.accounts`.
+One file per group of tables. A `Transaction` lives between BEGIN and COMMIT (`Store.write`, `Store.read`). The rules
+are in `annotate.queue.rules` and `annotate.people.accounts`.
 """
 
 from annotate.store.statements.accounts import Accounts

@@ -11,7 +11,7 @@ from annotate.store.statements.trail import Statements, columns_of
 _ANNOTATOR = [annotator.c[name] for name in Annotator._fields]
 _BY_NAME = sa.select(*_ANNOTATOR).where(annotator.c.name == sa.bindparam("name"))
 _NEVER = 1e18
-"""A time, in seconds since 1970, that does not come."""
+"""A time in the far future, in seconds since 1970."""
 _BY_TOKEN = (
     sa.select(*_ANNOTATOR, api_token.c.scope)
     .join(api_token, api_token.c.annotator == annotator.c.id)
@@ -28,29 +28,29 @@ class Accounts(Statements):
     """The tables `annotator` and `api_token`."""
 
     def annotators(self) -> list[Annotator]:
-        """Everybody, by name."""
+        """All annotators, by name."""
         rows = self._connection.execute(sa.select(*_ANNOTATOR).order_by(annotator.c.name))
         return [Annotator(*row) for row in rows]
 
     def annotator(self, name: str) -> Annotator | None:
-        """One of them."""
+        """The annotator of this name, if any."""
         row = self._one(_BY_NAME, {"name": name})
         return Annotator(*row) if row else None
 
     def lock_annotator(self, annotator_id: int) -> None:
-        """Let one request of this annotator pass at a time, until the transaction ends."""
+        """Make other requests of this annotator wait until the transaction ends."""
         if self._locks_rows:
             self._connection.execute(_LOCK, {"target": annotator_id})
 
     def begin_adding(self) -> None:
-        """Keep other processes from adding accounts until this transaction ends."""
+        """Make other processes wait with adding accounts until this transaction ends."""
         if self._locks_rows:
             self._connection.execute(sa.text("SELECT pg_advisory_xact_lock(7140002)"))
 
     def add_annotator(
         self, name: str, role: str, at: float, *, password_hash: str | None = None, simulated: bool = False
     ) -> None:
-        """A new account; names are unique."""
+        """Add an account; names are unique."""
         self._connection.execute(
             sa.insert(annotator),
             {
@@ -68,12 +68,12 @@ class Accounts(Statements):
         self._connection.execute(sa.update(annotator).where(annotator.c.id == annotator_id).values(**values))
 
     def end_leases_of(self, annotator_id: int) -> None:
-        """Give back what this annotator has open."""
-        mine = (assignment.c.annotator == annotator_id, assignment.c.state == "leased")
-        self._connection.execute(sa.update(assignment).where(*mine).values(expires_at=0))
+        """End all leases of this annotator."""
+        leased = (assignment.c.annotator == annotator_id, assignment.c.state == "leased")
+        self._connection.execute(sa.update(assignment).where(*leased).values(expires_at=0))
 
     def recount(self, who: Annotator, change: int) -> None:
-        """Take all of somebody's counted judgements out of the items' counts (-1), or put them back (+1)."""
+        """Subtract an annotator's counted judgements from the items' counts (-1), or add them again (+1)."""
         done = item.c.done_simulated if who.simulated else item.c.done_people
         counted = sa.select(assignment.c.item).where(
             assignment.c.annotator == who.id, assignment.c.state == "done", ~assignment.c.surplus
@@ -85,17 +85,17 @@ class Accounts(Statements):
     def add_token(
         self, annotator_id: int, name: str, token_hash: str, at: float, *, scope: str, expires_at: float | None
     ) -> None:
-        """A new token of an account; `expires_at` None: it is valid until it is revoked."""
+        """Add a token of an account; `expires_at` None: it is valid until it is revoked."""
         values = {"annotator": annotator_id, "name": name, "token_hash": token_hash, "created_at": at}
         self._connection.execute(sa.insert(api_token), {**values, "scope": scope, "expires_at": expires_at})
 
     def annotator_by_token(self, token_hash: str, now: float) -> tuple[Annotator, str] | None:
-        """Whose token this is, and its scope, unless it has been revoked or has expired."""
+        """The token's account and scope; None if the token is unknown, revoked or expired."""
         row = self._one(_BY_TOKEN, {"hash": token_hash, "now": now})
         return (Annotator(*row[:-1]), row[-1]) if row else None
 
     def tokens(self, annotator_id: int | None = None) -> list[Token]:
-        """Tokens in the order of their making: of one account, or all."""
+        """Tokens, oldest first: of one account, or all."""
         query = sa.select(*columns_of(Token._fields, api_token, {"annotator": annotator.c.name})).join(
             annotator, annotator.c.id == api_token.c.annotator
         )
@@ -104,11 +104,11 @@ class Accounts(Statements):
         return [Token(*row) for row in self._connection.execute(query.order_by(api_token.c.id))]
 
     def end_tokens_of(self, annotator_id: int, at: float) -> None:
-        """End all tokens of an account."""
+        """Revoke all tokens of an account."""
         where = (api_token.c.annotator == annotator_id, api_token.c.revoked_at.is_(None))
         self._connection.execute(sa.update(api_token).where(*where).values(revoked_at=at))
 
     def revoke_token(self, token_id: int, at: float) -> None:
-        """End a token."""
+        """Revoke a token."""
         where = (api_token.c.id == token_id, api_token.c.revoked_at.is_(None))
         self._connection.execute(sa.update(api_token).where(*where).values(revoked_at=at))

@@ -42,7 +42,7 @@ class Items(Statements):
     """The tables `item` and `response`."""
 
     def fingerprints(self, item_ids: Sequence[str]) -> dict[str, str]:
-        """Of those of these items that the store holds."""
+        """Fingerprints of those of these items that the store holds, by item id."""
         found: dict[str, str] = {}
         for start in range(0, len(item_ids), CHUNK):
             chunk = item_ids[start : start + CHUNK]
@@ -51,7 +51,7 @@ class Items(Statements):
         return found
 
     def known_contents(self, marks: Sequence[str]) -> dict[tuple[str, str | None], str]:
-        """Ids of stored items by (fingerprint, campaign), for those of these fingerprints that the store holds."""
+        """Ids of the stored items with these fingerprints, by (fingerprint, campaign)."""
         found: dict[tuple[str, str | None], str] = {}
         for start in range(0, len(marks), CHUNK):
             query = sa.select(item.c.fingerprint, item.c.campaign, item.c.item_id).where(
@@ -64,7 +64,7 @@ class Items(Statements):
         """Insert items, each with its answers."""
         if not rows:
             return
-        # With RETURNING, many rows go in one statement also where a driver would send them one by one.
+        # With RETURNING, many rows go in one statement; without it, some drivers send them one by one.
         made = self._connection.execute(sa.insert(item).returning(item.c.item_id, item.c.id), rows)
         keys = {row.item_id: row.id for row in made}
         answers = [
@@ -80,7 +80,7 @@ class Items(Statements):
             self._connection.execute(change.values(priority=sa.bindparam("value")), rows)
 
     def ask_again(self, item_ids: Sequence[str]) -> None:
-        """Open ordinary items, by item id, for one judgement more than people have given."""
+        """Open ordinary items, by item id, for one more judgement than people have given."""
         enough = (item.c.kind == "ordinary") & (item.c.overlap <= item.c.done_people)
         for start in range(0, len(item_ids), CHUNK):
             chosen = item.c.item_id.in_(item_ids[start : start + CHUNK])
@@ -92,7 +92,7 @@ class Items(Statements):
         return StoredItem(*row) if row else None
 
     def lock_item(self, item_pk: int) -> None:
-        """Keep others from changing an item's counts until the transaction ends."""
+        """Prevent others from changing an item's counts until the transaction ends."""
         if self._locks_rows:
             query = sa.select(item.c.id).where(item.c.id == item_pk).with_for_update(key_share=True)
             self._connection.execute(query)
@@ -105,7 +105,7 @@ class Items(Statements):
         return [StoredItem(*row) for row in self._connection.execute(query)]
 
     def responses(self, item_pk: int) -> list[StoredResponse]:
-        """An item's answers in their own order."""
+        """An item's answers in the item's order."""
         return [StoredResponse(*row) for row in self._connection.execute(_RESPONSES, {"item": item_pk})]
 
     def count_responses(self, item_pk: int) -> int:
@@ -113,7 +113,7 @@ class Items(Statements):
         return self._count(_COUNT_RESPONSES, {"item": item_pk})
 
     def all_responses(self) -> dict[int, list[StoredResponse]]:
-        """Every item's answers in their own order."""
+        """Every item's answers in the item's order, by item."""
         query = sa.select(response.c.item, *_RESPONSE).order_by(response.c.item, response.c.position)
         found: dict[int, list[StoredResponse]] = {}
         for item_pk, *values in self._connection.execute(query):
@@ -121,7 +121,7 @@ class Items(Statements):
         return found
 
     def add_done(self, item_pk: int, change: int, *, simulated: bool) -> None:
-        """Count a judgement towards the item's overlap, or take it back."""
+        """Add to the number of judgements that count towards the item's overlap."""
         self._connection.execute(_ADD_DONE[simulated], {"target": item_pk, "change": change})
 
     def totals(self, *, simulated: bool) -> tuple[int, int, int]:

@@ -39,7 +39,7 @@ class Judgements(Statements):
     """The tables `judgement` and `adjudication`."""
 
     def judgement_by_key(self, client_key: str) -> Mapping[str, Any] | None:
-        """What was stored under a client's key."""
+        """The judgement stored with a client's key."""
         return self._mapping(_BY_KEY, {"key": client_key})
 
     def newest_judgement(self, annotator_id: int) -> Mapping[str, Any] | None:
@@ -47,7 +47,7 @@ class Judgements(Statements):
         return self._mapping(_NEWEST, {"annotator": annotator_id})
 
     def judgement(self, item_pk: int, annotator_id: int, revision: int) -> Mapping[str, Any] | None:
-        """One revision."""
+        """One revision of a judgement."""
         return self._mapping(_REVISION, {"item": item_pk, "annotator": annotator_id, "revision": revision})
 
     def add_judgement(self, **values: Any) -> None:
@@ -55,7 +55,7 @@ class Judgements(Statements):
         self._connection.execute(_INSERT, values)
 
     def history(self, annotator_id: int, *, limit: int, before: float | None = None) -> list[GivenJudgement]:
-        """The annotator's standing judgements, newest first; with `before`, those made earlier than that time."""
+        """The annotator's current judgements, newest first; with `before`, only those made before that time."""
         others = {"item_id": item.c.item_id, "prompt": item.c.prompt}
         query = (
             sa.select(*columns_of(GivenJudgement._fields, judgement, others))
@@ -75,7 +75,7 @@ class Judgements(Statements):
         return [row[0] for row in rows]
 
     def current_judgements(self, *, removed: bool = False) -> Iterable[CurrentJudgement]:
-        """Everybody's newest judgement of each item, in the order of items and annotators; no withdrawn ones.
+        """Everybody's newest judgement of each item, ordered by item and annotator, without withdrawn ones.
 
         Judgements of removed annotators are left out, unless `removed`.
         """
@@ -92,7 +92,7 @@ class Judgements(Statements):
         return [CurrentJudgement(*row) for row in self._connection.execute(query)]
 
     def all_judgements(self) -> Iterable[Mapping[str, Any]]:
-        """Every revision of every judgement with its annotator and item, in the order of making; withdrawn ones too."""
+        """Every revision of every judgement with its annotator and item, oldest first, including withdrawn ones."""
         query = (
             sa.select(
                 *[column for column in judgement.c if column.name not in ("item", "annotator")],
@@ -124,7 +124,7 @@ class Judgements(Statements):
         self._connection.execute(sa.insert(adjudication), values)
 
     def adjudications(self) -> dict[int, Adjudication]:
-        """The newest of each item."""
+        """The newest adjudication of each item."""
         query = (
             sa.select(*columns_of(Adjudication._fields, adjudication, {"adjudicator": annotator.c.name}))
             .join(annotator, annotator.c.id == adjudication.c.adjudicator)

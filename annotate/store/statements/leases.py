@@ -1,4 +1,4 @@
-"""Statements of the queue: what is open, and who has it before them."""
+"""Statements of the queue: which items are open, and who has leased them."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def _live_leases(item_id: Any) -> sa.ScalarSelect[int]:
 
 
 def _open_item(simulated: bool) -> sa.Select[Any]:
-    """The first item in order that needs a judgement, that nobody else is about to give, from this annotator."""
+    """The first item, in queue order, that needs another judgement and that this annotator has not had."""
     done = DONE[simulated]
     had = sa.exists().where(
         _other.c.item == item.c.id,
@@ -58,7 +58,7 @@ _STILL_OPEN = {
     .where(item.c.id == _P("target"), done + _live_leases(_P("target")) < item.c.overlap)
     for simulated, done in DONE.items()
 }
-# A withdrawn answer first, the last withdrawn before others; then what was leased, in the order of leasing.
+# Withdrawn judgements first, the latest of them at the front; then the leased items, oldest first.
 _LIVE_LEASES = (
     sa.select(*_ASSIGNMENT)
     .where(
@@ -102,19 +102,19 @@ class Leases(Statements):
     """The table `assignment`."""
 
     def live_leases_of(self, annotator_id: int, now: float) -> list[Assignment]:
-        """What the annotator has open, in the order in which it is to be judged."""
+        """The annotator's open items, in the order in which they are to be judged."""
         rows = self._connection.execute(_LIVE_LEASES, {"annotator": annotator_id, "now": now})
         return [Assignment(*row) for row in rows]
 
     def renew_leases(self, annotator_id: int, now: float, until: float) -> None:
-        """Keep everything that the annotator has open for longer."""
+        """Extend all leases of the annotator."""
         self._connection.execute(_RENEW, {"whose": annotator_id, "now": now, "until": until})
 
     def open_item(self, who: Annotator, now: float) -> StoredItem | None:
-        """The item of highest priority that still needs a judgement from this annotator; locked for this transaction.
+        """The open item of highest priority for this annotator; locked for this transaction.
 
-        Where others write at the same time, an item that somebody is just being given is passed over, and one that
-        filled up between looking and locking is looked for again.
+        With concurrent writers, items locked by others are skipped, and the search is repeated if the item filled up
+        between finding and locking it.
         """
         values = {"annotator": who.id, "simulated": who.simulated, "now": now}
         if not self._locks_rows:
@@ -126,18 +126,18 @@ class Leases(Statements):
             )
             if row is None:
                 return None
-            # Leases given before the lock was ours are visible only to a new statement.
+            # Leases committed while we waited for the lock are visible only to a new statement.
             check = {"target": row.id, "simulated": who.simulated, "now": now}
             if self._count(_STILL_OPEN[who.simulated], check):
                 return StoredItem(*row)
 
     def live_leases(self, item_pk: int, *, simulated: bool, now: float) -> int:
-        """How many annotators have this item before them now."""
+        """Number of annotators who have leased this item now."""
         values = {"target": item_pk, "simulated": simulated, "now": now}
         return self._count(sa.select(_live_leases(_P("target"))), values)
 
     def assignment(self, item_pk: int, annotator_id: int) -> Assignment | None:
-        """What the annotator was given of this item."""
+        """The annotator's assignment of this item, if any."""
         row = self._one(_GIVEN, {"item": item_pk, "annotator": annotator_id})
         return Assignment(*row) if row else None
 
@@ -151,7 +151,7 @@ class Leases(Statements):
         now: float,
         expires: float,
     ) -> None:
-        """Give an item to an annotator for the first time."""
+        """Lease an item to an annotator for the first time."""
         self._connection.execute(
             _INSERT,
             {
@@ -174,14 +174,14 @@ class Leases(Statements):
         self._connection.execute(_UPDATE, {"target": given.id, **values})
 
     def given_to(self, annotator_id: int) -> int:
-        """How many items the annotator was ever given."""
+        """Number of items that the annotator was ever given."""
         return self._count(_GIVEN_TO, {"annotator": annotator_id})
 
     def judged_by(self, annotator_id: int) -> int:
-        """How many items the annotator has judged (skipped ones not counted)."""
+        """Number of items that the annotator has judged, without skipped ones."""
         return self._count(_JUDGED, {"annotator": annotator_id})
 
     def open_items(self, who: Annotator) -> tuple[int, int]:
-        """Items that still need judgements; those of them that this annotator has judged or skipped."""
+        """Number of items that still need judgements, and how many of them this annotator has judged or skipped."""
         unfinished = self._count(_UNFINISHED[who.simulated], {})
         return unfinished, self._count(_HAD[who.simulated], {"annotator": who.id})

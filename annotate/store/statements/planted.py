@@ -9,7 +9,7 @@ from annotate.store.statements.trail import Statements
 
 _P = sa.bindparam
 _CANDIDATES = 1000
-"""Repeats are drawn from so many of the oldest judged items."""
+"""Number of the oldest judged items that repeats are drawn from."""
 
 _own = assignment.alias("own")
 _had = sa.exists().where(_own.c.item == item.c.id, _own.c.annotator == _P("annotator"))
@@ -35,7 +35,7 @@ class Planted(Statements):
     """Items of the kinds gold and repeat."""
 
     def planted_lapsed(self, who: Annotator, now: float) -> int | None:
-        """A planted item that was given to this annotator before and not judged in time."""
+        """A planted item whose lease to this annotator has expired."""
         row = self._one(_LAPSED, {"annotator": who.id, "now": now})
         return row[0] if row else None
 

@@ -1,4 +1,4 @@
-"""What statements return: one named tuple a kind of row."""
+"""What statements return: one named tuple per kind of row."""
 
 import json
 from typing import NamedTuple
@@ -17,12 +17,12 @@ class Annotator(NamedTuple):
 
     @property
     def active(self) -> bool:
-        """Whether items are given to it."""
+        """Whether it gets items."""
         return self.state == "active"
 
     @property
     def removed(self) -> bool:
-        """Whether it is shut out and its judgements do not count."""
+        """Whether it cannot log in and its judgements do not count."""
         return self.state == "removed"
 
 
@@ -38,7 +38,7 @@ class Token(NamedTuple):
     expires_at: float | None
 
     def valid(self, now: float) -> bool:
-        """Whether it opens anything."""
+        """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
@@ -118,7 +118,7 @@ class GivenJudgement(NamedTuple):
 
     @property
     def last_message(self) -> str:
-        """What the answers answer."""
+        """The last message of the prompt."""
         return str(json.loads(self.prompt)[-1]["content"])
 
 

@@ -1,4 +1,4 @@
-"""Settings of the store and its audit trail; what every group of statements stands on."""
+"""Settings of the store and its audit trail, and the base class of all statements."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ CHUNK = 500
 
 
 def columns_of(fields: Sequence[str], table: sa.Table, others: Mapping[str, Any]) -> list[Any]:
-    """The columns of a row's fields: from `others` where it names one, else the table's own."""
+    """The columns of a row's fields: from `others` if it has the name, else from the table."""
     return [others[name] if name in others else table.c[name] for name in fields]
 
 
@@ -27,7 +27,7 @@ class Statements:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._locks_rows = connection.dialect.name == "postgresql"
-        """Whether others write at the same time: SQLite has one writer, and needs no locks on rows."""
+        """Whether there are concurrent writers: SQLite has one writer, and needs no row locks."""
 
     def _mapping(self, statement: Any, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
         row = self._connection.execute(statement, values).first()
@@ -65,6 +65,6 @@ class Trail(Statements):
         return [{**row, "detail": json.loads(row["detail"])} for row in rows]
 
     def begin_loading(self) -> None:
-        """Keep other processes from loading items until this transaction ends."""
+        """Make other processes wait with loading items until this transaction ends."""
         if self._locks_rows:
             self._connection.execute(sa.text("SELECT pg_advisory_xact_lock(7140001)"))

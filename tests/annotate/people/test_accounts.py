@@ -230,7 +230,7 @@ def test_the_command_line_changes_accounts(
     mine = "1  ann  notebook  admin"
     assert capsys.readouterr().out.splitlines() == [mine, f"2  bea  command line  read  until {until:%Y-%m-%d}", mine]
     change_accounts(store, ("token", "revoke", "1"), "")
-    assert capsys.readouterr().out == "token 1 of ann (notebook) has ended\n"
+    assert capsys.readouterr().out == "token 1 of ann (notebook) is revoked\n"
     assert check_token(store, token) is None
     for words in ((), ("pause",), ("list", "ann"), ("dismiss", "ann")):
         with pytest.raises(WorkbenchError, match="cannot read"):

@@ -78,7 +78,7 @@ def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> N
         assert [item.item_id for item in transaction.items()] == ["a", "b"]
         assert transaction.setting("unfinished") is None
     copy.close()
-    with pytest.raises(WorkbenchError, match="exists already"):
+    with pytest.raises(WorkbenchError, match="already exists"):
         store.backup(tmp_path / "copies" / "labels.sqlite")
 
 

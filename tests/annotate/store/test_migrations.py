@@ -79,7 +79,7 @@ def test_an_old_store_becomes_one_of_this_version(old: Path, tmp_path: Path) -> 
 def test_tokens_of_version_2_keep_what_they_may(second: Path, tmp_path: Path) -> None:
     said: list[str] = []
     store = Store.open(second, say=said.append)
-    assert "'Ann' and 'ann' have names that differ only in case" in said[1]
+    assert "'Ann' and 'ann' differ only in case" in said[1]
     grant = check_token(store, "aw_a-token-of-a-test")
     assert grant is not None
     assert (grant.account.name, grant.scope) == ("ann", "admin")
@@ -113,7 +113,8 @@ def test_an_upgrade_is_said_and_a_command_that_reads_changes_nothing(old: Path) 
     assert old.read_bytes()[100:] == before[100:]  # the header tells the mode of the journal
     said: list[str] = []
     Store.open(old, say=said.append).close()
-    assert said == [f"{old}: brought from schema version 1 to {SCHEMA_VERSION}; as it was before: {old}.version-1"]
+    copy = f"{old}.version-1"
+    assert said == [f"{old}: upgraded from schema version 1 to {SCHEMA_VERSION}; copy of the previous store: {copy}"]
     Store.open(old, as_it_is=True, say=said.append).close()
     assert len(said) == 1
 
