@@ -112,6 +112,7 @@ def test_a_bad_address_is_explained_without_its_password(url: str, problem: str)
 
 LABELLER = """
 import sys
+from annotate.config import QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 

@@ -24,6 +24,7 @@ from workbench.run.errors import WorkbenchError
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys
+from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.store.database import Store
 from tests.annotate.conftest import make_item
