@@ -35,7 +35,7 @@ def make_token(store: Store, name: str, purpose: str, *, scope: str = "admin", d
         WorkbenchError: no such account or scope, a bad purpose, too many tokens, or an account that cannot use one.
     """
     if not 1 <= len(purpose) <= 64:
-        raise WorkbenchError("token", "needs a purpose", expected="1 to 64 characters")
+        raise WorkbenchError("token", "needs a name", expected="1 to 64 characters that say what it is for")
     if scope not in SCOPES:
         raise WorkbenchError("--scope", f"unknown scope {scope!r}", expected=f"one of {', '.join(SCOPES)}")
     if days is not None and not 1 <= days <= LONGEST_DAYS:
