@@ -130,7 +130,7 @@ def relative_differences(
 def chain(material: Material, kernels: str) -> dict[str, list[dict[str, Any]]]:
     """Phase → metrics of a few steps; every phase starts from the runs of the same chain."""
     folder, records, threads = material.folder / f"chain-{kernels}", material.records, material.threads
-    length, model = PROMPT + RESPONSE, {"model": {"kernels": kernels}}
+    length, model = PROMPT + RESPONSE, {"model": {"kernels": kernels, "activation_checkpointing": False}}
     few = {"train": {"max_steps": STEPS, "lr": 1e-3}, "tracking": {"log_every": 1}}
     sft = sft_values(folder / "sft", material.base, records, max_length=length)
     reward = reward_values(folder / "reward", folder / "sft", records, max_length=length)
