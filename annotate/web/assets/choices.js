@@ -47,7 +47,10 @@ function rowButton(at) {
   const name = document.createElement("span");
   name.textContent = rowName(at);
   button.append(name, document.createElement("b"));
-  button.addEventListener("click", () => goTo(at));
+  button.addEventListener("click", () => {
+    goTo(at);
+    $("prompt").focus({ preventScroll: true }); // so that Enter saves
+  });
   return button;
 }
 
