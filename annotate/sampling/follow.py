@@ -93,6 +93,7 @@ class Follower:
         if not prompts:
             raise WorkbenchError("pairs.prompts", "holds no prompt", expected="at least one")
         self._store, self._run, self._prompts, self._config = store, run, prompts, config
+        self._section = config.follow
         self._progress = self._stored_progress()
 
     def follow(
@@ -115,7 +116,7 @@ class Follower:
         while not passes or done < passes:
             source, why = self._due()
             if source is None:
-                sleep(self._config.follow.poll_seconds)
+                sleep(self._section.poll_seconds)
                 continue
             opened = opened or sampler()
             try:
@@ -127,7 +128,7 @@ class Follower:
                 self._progress = replace(self._progress, mark=mark, generation=self._progress.generation + 1)
             new = self._sample(opened, source.name)
             added, done = added + new, done + 1
-            report(Pass(source.name, self._progress.generation, self._config.follow.batch, new, why))
+            report(Pass(source.name, self._progress.generation, self._section.batch, new, why))
         return added
 
     def _due(self) -> tuple[Source | None, str]:
@@ -139,19 +140,19 @@ class Follower:
         except FileNotFoundError:
             return None, ""  # the run was replacing a checkpoint at this moment
         left = judgements_left(self._store)
-        low = left < self._config.follow.low
+        low = left < self._section.low
         return (source, f"{left:,} judgements left") if source is not None and low else (None, "")
 
     def _sample(self, sampler: Sampler, name: str) -> int:
         """Add the pairs of the next prompts to the store; returns how many were new."""
         pairs, queue, progress = self._config.pairs, self._config.queue, self._progress
-        count = min(self._config.follow.batch, len(self._prompts))
+        count = min(self._section.batch, len(self._prompts))
         taken = [self._prompts[(progress.place + step) % len(self._prompts)] for step in range(count)]
         changes = {"run": name, "round": pairs.round + progress.generation, "batch_size": count}
         items = list(batch_of_pairs(taken, progress.place, pairs.model_copy(update=changes), sampler, Counts()))
-        priority = queue.priority + progress.generation * self._config.follow.newer_first
+        priority = queue.priority + progress.generation * self._section.newer_first
         loaded = load_items(self._store, items, queue.model_copy(update={"priority": priority}), source=name)
-        place = progress.place + self._config.follow.batch
+        place = progress.place + self._section.batch
         self._progress = replace(progress, place=place, passes=progress.passes + 1)
         with self._store.write() as transaction:
             transaction.add_event(EVENT, time.time(), run=self._key, **vars(self._progress))
