@@ -65,7 +65,7 @@ def test_the_corpus_in_one_page_load(strange: Server, opened: Callable[..., Read
     reader.answer("x")
     for start in range(0, len(CORPUS) - 1, 2):
         assert reader.prompt() == f"Question c{start}?"
-        expected = sorted(CORPUS[start : start + 2])
+        expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])  # loading takes one space
         for view in ("formatted", "exact"):
             seen = reader.page.evaluate(SEEN)
             assert sorted(box["text"] for box in seen) == expected, view
