@@ -8,12 +8,12 @@ import torch
 from peft import get_peft_model
 from torch.nn.functional import linear
 from transformers import LlamaConfig, LlamaForCausalLM
-from workbench.model.random_base import byte_tokenizer
 
 from ppo.advantages import Targets
 from ppo.checks import Gap, check_policy_is_reference, check_ratio
 from ppo.rollout import PromptSet, Rollout, scatter_rows
 from tests.ppo.test_update import run_update
+from workbench.doctor.random_base import byte_tokenizer
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
