@@ -37,7 +37,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 # Write configs/reference/ from the configuration classes.
 reference: setup
 	for pair in sft=sft.config:SftConfig reward=reward.config:RewardConfig ppo=ppo.config:PpoConfig \
-			contrastive=ppo.config:ContrastiveConfig annotate=annotate.config:AnnotateConfig; do \
+			contrastive=ppo.config:ContrastiveConfig pairs=ppo.ladder.config:PairsConfig annotate=annotate.config:AnnotateConfig; do \
 		$(VENV)/bin/python -m workbench.run.reference $${pair#*=} > configs/reference/$${pair%%=*}.yaml || exit 1; \
 	done
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.ladder.config import PairsConfig
 from workbench.data.inputs import (
     check_base,
     check_divides,
@@ -17,6 +18,7 @@ from workbench.data.inputs import (
     left_out_line,
     parents,
     start_base,
+    usable_run,
 )
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
@@ -118,6 +120,33 @@ def read_sides(
             remedy="data.heldout=FILE, or another data.heldout_share",
         )
     return records, held_out
+
+
+def check_ladder_inputs(config: PairsConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """Collect every problem of runs, base and prompts; returns one line per thing that was found."""
+    section = config.ladder
+    lengths = {
+        "ladder.max_prompt_length": section.max_prompt_length,
+        "ladder.max_new_tokens": section.max_new_tokens,
+    }
+    found = check_base(problems, start_base(problems, section.start, None), lengths)
+    for rung in section.rungs:
+        if rung.run is not None:
+            problems.attempt(usable_run, rung.run, ("sft", "ppo"))
+        if rung.best_of > 1 and section.reward is None:
+            problems.add(
+                "ladder.reward",
+                f"has no value, but rung {rung.name} takes the best of {rung.best_of}",
+                expected="a reward run that chooses",
+            )
+    if section.reward is not None:
+        problems.attempt(usable_run, section.reward, "reward")
+    files = data_files({"ladder.prompts": section.prompts}, problems)
+    if files is not None:
+        rules = RowRules(config.data.ignore, config.data.bad_rows)
+        prompts = problems.attempt(read_prompts, files["ladder.prompts"], rules) or []
+        found += [f"ladder.prompts: {files['ladder.prompts']}: {len(prompts):,} prompts", *left_out_line(rules)]
+    return found
 
 
 def check_values(config: PpoConfig, problems: Problems) -> None:

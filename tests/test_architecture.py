@@ -24,6 +24,7 @@ PURE = (
     "ppo/watch.py",
     "ppo/contrastive/curriculum.py",
     "ppo/contrastive/losses.py",
+    "ppo/ladder/select.py",
     "ppo/loss.py",
     "ppo/rewards.py",
     "reward/loss.py",

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from annotate.config import AnnotateConfig
 from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.ladder.config import PairsConfig
 from reward.config import RewardConfig
 from sft.config import SftConfig
 from workbench.model.roles import lora_config
@@ -30,6 +31,7 @@ CLASSES = {
     "ppo": PpoConfig,
     "dpo": ContrastiveConfig,
     "slic": ContrastiveConfig,
+    "pairs": PairsConfig,
 }
 READERS = {
     SftConfig: ("sft",),
@@ -40,6 +42,7 @@ READERS = {
         *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py"),
     ),
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
+    PairsConfig: ("ppo/ladder", "ppo/inputs.py"),
 }
 """Files that read each class."""
 REFERENCES = {
@@ -47,6 +50,7 @@ REFERENCES = {
     "reward": RewardConfig,
     "ppo": PpoConfig,
     "contrastive": ContrastiveConfig,
+    "pairs": PairsConfig,
     "annotate": AnnotateConfig,
 }
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "reference")

@@ -76,6 +76,10 @@ def _no_value(place: str, key: str) -> WorkbenchError:
     return WorkbenchError(place, "has no value", remedy=f"give {key}=… on the command line or in the file")
 
 
+LONG = 60
+"""Characters up to which the origins of values stand below each other."""
+
+
 def describe(config: Section, origins: Mapping[str, str]) -> str:
     """The configuration as YAML that the same phase reads, one line per value, each with `# origin`."""
     lines: list[tuple[str, str]] = []
@@ -86,7 +90,7 @@ def describe(config: Section, origins: Mapping[str, str]) -> str:
         lines += [(f"{'  ' * depth}{sections[depth]}:", "") for depth in range(shared, len(sections))]
         open_sections = sections
         lines.append((f"{'  ' * len(sections)}{name}: {yaml_value(value)}", origins[key]))
-    width = max(len(text) for text, origin in lines if origin)
+    width = min(max(len(text) for text, origin in lines if origin), LONG)
     return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)
 
 
@@ -101,6 +105,10 @@ def yaml_value(value: Any) -> str:
         return value if safe else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
         return f"[{', '.join(yaml_value(item) for item in value)}]"
+    if isinstance(value, BaseModel):
+        return yaml_value(value.model_dump(mode="json", exclude_defaults=True))
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {yaml_value(item)}' for key, item in value.items())}}}"
     return str(yaml.safe_dump(value, width=math.inf)).removesuffix("\n").removesuffix("...").rstrip()
 
 

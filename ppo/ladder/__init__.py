@@ -1,0 +1,1 @@
+"""Preference pairs built automatically from answers of different strength."""

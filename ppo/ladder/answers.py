@@ -1,0 +1,134 @@
+"""The answers of each rung: sampled batch by batch, scored, and kept, so that a killed command goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ppo.ladder.config import LadderSection, RungSection
+from ppo.ladder.select import Answer
+from workbench.data.hashing import text_digest
+from workbench.data.records import Prompt
+from workbench.data.tokenise import encode_prompt
+from workbench.evaluate.role_models import RoleScore, reward_roles
+from workbench.model.generate import sample
+from workbench.model.open import open_runs
+from workbench.model.roles import Roles
+from workbench.run.checkpoints import make_folder
+from workbench.run.lineage import data_fingerprint
+from workbench.run.progress import progress
+
+
+class RungFile:
+    """A rung's answers in `FOLDER/NAME.jsonl`: a line that says what they depend on, then one line per prompt."""
+
+    def __init__(self, folder: Path, rung: RungSection, section: LadderSection, prompts: Sequence[Prompt]) -> None:
+        self.path, self.wanted, self.batch = folder / f"{rung.name}.jsonl", len(prompts), section.batch_size
+        self.key = {"depends_on": key_of(rung, section, prompts)}
+        make_folder(folder)
+        self.answers = self._read()
+
+    @property
+    def complete(self) -> bool:
+        """Every prompt has its answer."""
+        return len(self.answers) == self.wanted
+
+    def append(self, answers: Sequence[Answer]) -> None:
+        """Keep a finished batch."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in answers)
+        self.answers += answers
+
+    def _read(self) -> list[Answer]:
+        """The batches that were written whole, the rest cut off; nothing if they depend on something else."""
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        same = bool(whole) and json.loads(whole[0]) == self.key
+        done = len(whole) - 1 if same else 0
+        kept = whole[1 : 1 + (done if done == self.wanted else done - done % self.batch)]
+        self.path.write_bytes(b"".join([json.dumps(self.key).encode() + b"\n", *kept]))
+        return [Answer(**json.loads(line)) for line in kept]
+
+
+def key_of(rung: RungSection, section: LadderSection, prompts: Sequence[Prompt]) -> str:
+    """A hash of everything that a rung's answers depend on, the contents of the runs included."""
+    parts = [
+        rung.model_dump_json(),
+        section.model_dump_json(include={"max_new_tokens", "batch_size", "seed"}),
+        str(data_fingerprint(Path(rung.run or section.start) / "adapter")),
+        str(data_fingerprint(Path(section.reward) / "adapter")) if section.reward else "",
+        *(prompt.model_dump_json() for prompt in prompts),
+    ]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> list[list[Answer]]:
+    """(K rungs, N prompts) answers, the weakest rung first; models are opened only if something is to be sampled."""
+    files = [RungFile(folder, rung, section, prompts) for rung in section.rungs]
+    if not all(file.complete for file in files):
+        roles, score = open_ladder(section)
+        for number, (rung, file) in enumerate(zip(section.rungs, files, strict=True)):
+            role = f"rung_{number}"
+            add_rung(roles, role, rung)
+            bar = progress(total=len(prompts), description=rung.name, unit="prompt", initial=len(file.answers))
+            for start in range(len(file.answers), len(prompts), section.batch_size):
+                batch = prompts[start : start + section.batch_size]
+                file.append(list(batch_of_answers(roles, role, score, rung, section, batch, start)))
+                bar.update(len(batch))
+            bar.close()
+    return [file.answers for file in files]
+
+
+def open_ladder(section: LadderSection) -> tuple[Roles, RoleScore | None]:
+    """One base with the start's adapter and the reward models, and what scores answers."""
+    rewards = reward_roles(Path(section.reward)) if section.reward else {}
+    roles = open_runs({"start": section.start, **rewards})
+    return roles, RoleScore(roles, list(rewards), section.batch_size) if rewards else None
+
+
+def add_rung(roles: Roles, role: str, rung: RungSection) -> None:
+    """Put the rung's adapter on the base, its update scaled."""
+    if rung.run is None:
+        roles.copy("start", role)
+    else:
+        roles.add(role, Path(rung.run) / "adapter")
+    state = roles.adapter_state(role)
+    with torch.no_grad():  # an adapter's update is B · A: scaling B scales it
+        roles.load_adapter_state(role, {n: w * rung.scale if "lora_B" in n else w for n, w in state.items()})
+
+
+def batch_of_answers(
+    roles: Roles,
+    role: str,
+    score: RoleScore | None,
+    rung: RungSection,
+    section: LadderSection,
+    prompts: Sequence[Prompt],
+    start: int,
+) -> Iterator[Answer]:
+    """One answer to each prompt of a batch: the best of `best_of` by the reward model."""
+    seed = int.from_bytes(text_digest(section.seed, rung.name, start)[:4], "big") >> 1
+    sampled = list(
+        sample(
+            roles,
+            role,
+            prompts,
+            temperatures=[rung.temperature],
+            responses_per_prompt=rung.best_of,
+            max_new_tokens=section.max_new_tokens,
+            batch_size=section.batch_size,
+            seed=seed,
+        )
+    )
+    rows = [
+        [*encode_prompt(roles.tokenizer, prompt.prompt), *answer.ids]
+        for prompt, answers in sampled
+        for answer in answers
+    ]
+    scores = iter(score.of_rows(rows).tolist() if score is not None else [None] * len(rows))
+    for _, answers in sampled:
+        found = [Answer(answer.text, len(answer.ids), answer.ended, next(scores)) for answer in answers]
+        yield max(found, key=lambda answer: answer.score if answer.score is not None else 0.0)
