@@ -125,10 +125,7 @@ def read_sides(
 def check_ladder_inputs(config: PairsConfig, problems: Problems, resume: bool = False) -> list[str]:
     """Collect every problem of runs, base and prompts; returns one line per thing that was found."""
     section = config.ladder
-    lengths = {
-        "ladder.max_prompt_length": section.max_prompt_length,
-        "ladder.max_new_tokens": section.max_new_tokens,
-    }
+    lengths = {"ladder.max_new_tokens": section.max_new_tokens}
     found = check_base(problems, start_base(problems, section.start, None), lengths)
     for rung in section.rungs:
         if rung.run is not None:

@@ -10,6 +10,7 @@ import torch
 
 from ppo.ladder.config import LadderSection, RungSection
 from ppo.ladder.select import Answer
+from workbench.data.batching import check_prompts
 from workbench.data.hashing import text_digest
 from workbench.data.records import Prompt
 from workbench.data.tokenise import encode_prompt
@@ -70,6 +71,7 @@ def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> li
     files = [RungFile(folder, rung, section, prompts) for rung in section.rungs]
     if not all(file.complete for file in files):
         roles, score = open_ladder(section)
+        check_prompts(roles.tokenizer, prompts, max_new_tokens=section.max_new_tokens, key="ladder.max_new_tokens")
         for number, (rung, file) in enumerate(zip(section.rungs, files, strict=True)):
             role = f"rung_{number}"
             add_rung(roles, role, rung)

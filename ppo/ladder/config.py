@@ -45,8 +45,6 @@ class LadderSection(Section):
     """File of prompts, or `tiny:prompts` (the embedded default)."""
     number: PositiveInt = 1000
     """Prompts to answer, from the start of the file."""
-    max_prompt_length: PositiveInt = 512
-    """Tokens; longer prompts are left out, and counted."""
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per answer."""
     batch_size: PositiveInt = 64
