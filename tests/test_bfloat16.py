@@ -55,6 +55,7 @@ def test_the_pass_is_the_modules_in_bfloat16(start):
     assert roles.cpu_kernels is None
 
 
+@pytest.mark.slow
 def test_a_reward_run_ends_and_its_passport_finds_it_whole(reward):
     checks = {check["name"]: check for check in json.loads((reward / "passport.json").read_text())["checks"]}
     for name in ("padding", "batch", "position", "reload", "head"):

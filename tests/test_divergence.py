@@ -61,6 +61,7 @@ def stopped(config):
 HUGE = ("train.lr=1e30", "train.warmup_share=0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["sft", "reward", "dpo", "slic"])
 def test_a_step_far_too_long_stops_at_once(configure, phase):
     error, folder = stopped(configure(phase, *HUGE, "checkpoint.every=1"))
@@ -165,6 +166,7 @@ def losses(monkeypatch):
     return set_to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1.5, 2.0, 2.5])
 def test_a_validation_loss_that_rose_is_a_warning(configure, losses, capsys, after):
     losses(2.0, after)

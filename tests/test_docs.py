@@ -42,6 +42,7 @@ def test_there_are_commands_to_check():
     assert any("configs/llama-7b" in command for _, command in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[f"{p}: {c}" for p, c in COMMANDS])
 def test_every_documented_command_is_one(place, command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

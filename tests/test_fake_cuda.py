@@ -58,6 +58,7 @@ def test_sft(start):
     assert json.loads((start / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_reward_with_its_passport(reward):
     assert json.loads((reward / "passport.json").read_text())["checks"]
 
@@ -74,6 +75,7 @@ def test_ppo(tmp_path, start, reward, prompt_file, overrides):
     assert (run / "adapter/adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "slic"])
 def test_contrastive(tmp_path, start, preference_file, method):
     values = {

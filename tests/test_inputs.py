@@ -67,6 +67,7 @@ SFT, REWARD, PPO, DPO, LABELS = (str(CONFIGS / f"{name}.yaml") for name in ("sft
 SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -127,7 +128,7 @@ SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
         (("annotate", "simulate", LABELS, "pairs.out=none.jsonl", "store.url=x.sqlite"), ("there are no pairs",)),
         (
             ("annotate", "campaign", "start", LABELS, "campaign.runs=[none,stopped]", "campaign.prompts=none.jsonl"),
-            ("none: is no run", "stopped: this sft run", "none.jsonl: no such file"),
+            ("none: is not a run folder", "stopped: this sft run", "none.jsonl: no such file"),
         ),
         (
             (
@@ -358,6 +359,7 @@ def test_evaluation_answers_at_the_length_that_the_runs_sampled(tmp_path):
     assert answer_length(folders[2:]) == SHORT
 
 
+@pytest.mark.slow
 def test_labels_are_kept_without_a_pairs_section(tmp_path):
     write_jsonl(tmp_path / "items.jsonl", [{"prompt": "a", "response_a": "b", "response_b": "c"}])
     (tmp_path / "labels.yaml").write_text("store: {url: labels.sqlite}\n", encoding="utf-8")

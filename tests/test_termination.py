@@ -45,6 +45,7 @@ def terminate(monkeypatch, owner, name, call):
     monkeypatch.setattr(owner, name, wrapped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "owner", "name", "saved"),
     [(sft, RunCallback, "on_pre_optimizer_step", 3), (ppo, ppo, "collect", 2)],

@@ -55,6 +55,7 @@ except SystemExit as ended:
     assert _run(code).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments: list[str]) -> None:
     write_records(tmp_path / "items.jsonl", help_desk_items(3))
     code = f"""
@@ -184,6 +185,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, arguments: list[str]) -> None:
             main(["serve", *arguments, f"server.port={port}"])
 
 
+@pytest.mark.slow
 def test_bad_input_ends_with_code_2_and_no_traceback(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "annotate", "serve", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
@@ -272,6 +274,7 @@ def _wake_ups(pid: int) -> int:
     return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", state, re.MULTILINE).group(1)) for state in states)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) -> None:
     """No word of --resume, which no verb here has."""

@@ -23,6 +23,7 @@ def edited_copy(run, target, file, change):
     return target
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_not_the_reference(ppo_config, kernels, monkeypatch):
     original = ppo.start.open_roles
 

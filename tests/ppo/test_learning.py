@@ -42,6 +42,7 @@ def learn(ppo_config, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_what_is_rewarded_rises(learn, kernels):
     rows = learn(kernels)
     assert rows[0]["objective/score"] < -0.5
@@ -51,6 +52,7 @@ def test_what_is_rewarded_rises(learn, kernels):
     assert max(varied[1:]) > varied[0] + 0.1
 
 
+@pytest.mark.slow
 def test_with_the_sign_flipped_it_falls(learn):
     """Below what the same rollouts score where nothing is learned; −2 is the end of the scale."""
     flipped, still = (learn("reward.sign=-1", rate)[4:] for rate in ("train.lr=0.005", "train.lr=1e-12"))
@@ -58,12 +60,14 @@ def test_with_the_sign_flipped_it_falls(learn):
     assert late < unlearned - 0.1
 
 
+@pytest.mark.slow
 def test_a_dear_kl_keeps_the_policy_near_its_reference(learn):
     free, held = (learn(f"reward.kl_coef={coefficient}")[-1] for coefficient in (0.0, 2.0))
     assert held["objective/kl_exact"] < 0.5 * free["objective/kl_exact"]
     assert held["objective/score"] < free["objective/score"]
 
 
+@pytest.mark.slow
 def test_without_a_difference_in_reward_nothing_is_learned(learn, monkeypatch):
     monkeypatch.setattr(Roles, "scores", lambda self, role, ids, mask: torch.ones(len(ids)))
     assert learn()[-1]["objective/kl_exact"] < 1.0, "rewards that differ spend five times as much"

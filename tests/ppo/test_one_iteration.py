@@ -99,6 +99,7 @@ def traced(request, ppo_config, tmp_path, monkeypatch) -> tuple[Calls, Calls]:
     return before, loop
 
 
+@pytest.mark.slow
 def test_the_page_names_the_files_that_run(traced):
     before, loop = traced
     ran = {file for file in loop if not file.startswith(REPLACED)}
@@ -106,6 +107,7 @@ def test_the_page_names_the_files_that_run(traced):
     assert OPENING.keys() <= before.keys()
 
 
+@pytest.mark.slow
 def test_the_page_names_functions_that_run(traced):
     before, loop = traced
     for file, functions in OPENING.items():

@@ -94,6 +94,7 @@ def another_order_of_sums(wide, monkeypatch) -> Callable[[], None]:
     return change
 
 
+@pytest.mark.slow
 def test_twenty_thousand_tokens_of_a_sound_policy_pass(wide, another_order_of_sums):
     rows = responses(160)
     assert int(rows.response_mask.sum()) > 20_000

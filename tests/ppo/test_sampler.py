@@ -309,6 +309,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPOILED)
 def test_an_answer_that_does_not_fit_is_refused(vllm, server, prompts, kind):
     change, message = SPOILED[kind]

@@ -183,6 +183,7 @@ CALLS = {"sampling": (5, 9), "reading": (5, 9), "update": (20, 47), "saving": (2
 """Where a run is killed, and in which call: from the first after the first checkpoint to the last."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", CALLS)
 def test_killed_at_a_random_moment_and_resumed_is_bit_identical(ppo_config, tmp_path, finished, where):
     config = ppo_config()
@@ -201,6 +202,7 @@ def test_killed_at_a_random_moment_and_resumed_is_bit_identical(ppo_config, tmp_
     assert not list(folder.checkpoints.glob(".*")), "what the kill left half-written is gone"
 
 
+@pytest.mark.slow
 def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, reward_run, kernels, monkeypatch):
     """Adaptive KL, demonstrations, two reward models and a head on the policy's trunk."""
     options = (

@@ -58,6 +58,7 @@ def ensemble(tmp_path_factory, sft_run, preference_file):
     return phase.train(config, resume=False)
 
 
+@pytest.mark.slow
 def test_members_are_whole_runs_that_differ_and_share_what_is_held_out(ensemble):
     first, second = ensemble.members
     assert [member.path.relative_to(ensemble.path).as_posix() for member in ensemble.members] == [
@@ -152,6 +153,7 @@ def test_ppo_scores_with_every_member(ensemble, sft_run, prompt_file, tmp_path):
     assert row["objective/score_spread"] > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_ensemble_keeps_its_finished_members(tmp_path, sft_run, preference_file, monkeypatch):
     values = reward_values(tmp_path / "reward", sft_run, preference_file)
     config = load_phase(RewardConfig, tmp_path / "reward.yaml", values, "ensemble.members=2")

@@ -58,6 +58,7 @@ def test_a_finished_run_has_all_its_files(reward_run, sft_run):
     assert {"heldout/accuracy", "heldout/ece", "heldout/loss", "normalise/raw_std"} <= final(folder).keys()
 
 
+@pytest.mark.slow
 def test_separable_pairs_are_learned_and_shuffled_labels_are_not(configure):
     more = ("train.max_steps=12", "train.epochs=12.0", "train.lr=0.02")
     learned = final(phase.train(configure(*more), resume=False))
@@ -138,6 +139,7 @@ def test_only_the_adapter_and_the_score_head_move(configure, trainers, sft_run):
         assert torch.equal(trainer.before[name.replace(".weight", ".default.weight")], tensor), name
 
 
+@pytest.mark.slow
 def test_the_head_is_fitted_on_the_start_adapters_states_first(configure, trainers):
     name = "base_model.model.score.modules_to_save.default.weight"
     for override in ("loss.head_first=false", "loss.head_first=true"):
@@ -177,6 +179,7 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, kernels):
     steps = ("train.max_steps=4", "checkpoint.every=2", kernels)
     whole = phase.train(configure(*steps), resume=False)
@@ -229,6 +232,7 @@ def test_the_adapter_is_trained_with_the_configured_dropout(configure, trainers)
     assert set(drops) == {0.25}
 
 
+@pytest.mark.slow
 def test_no_pass_without_gradients_is_larger_than_the_device_s_share_of_tokens(configure, monkeypatch):
     """First head, probe, normalisation, held-out pairs, passport, evaluation and scores."""
     limit, sizes = 256, []  # above the longest row

@@ -65,6 +65,7 @@ def weights(folder):
     return load_file(RunFolder(folder.path).adapter / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["loss.kind=ordinal", "loss.kind=bradley_terry", "loss.center_coef=0.3"])
 def test_accumulating_micro_batches_equals_one_batch(fit, loss):
     """Groups of one to six pairs with weights: a mean of the micro-batches' means would be a different loss."""
@@ -205,6 +206,7 @@ def test_the_score_head_multiplies_and_learns_in_float32_under_autocast():
     assert float((head.weight != first).float().mean()) > 0.999
 
 
+@pytest.mark.slow
 def test_logged_accuracy_and_margin_count_each_pair_once(fit):
     """Prompts have 1, 3 or 6 pairs, so micro-batches of one prompt hold different numbers of them."""
     whole, parts = (

@@ -139,6 +139,7 @@ def interrupted(configure, monkeypatch, *overrides, at):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("lora.dropout=0.1", "train.batch_size=8", "train.micro_batch_size=4")])
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, kernels, extra):
     steps = ("train.max_steps=6", "checkpoint.every=2", kernels, *extra)
@@ -154,6 +155,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypa
     assert resumed.finished
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint_starts_over(configure, monkeypatch):
     whole = phase.train(configure("train.max_steps=3"), resume=False)
     config = interrupted(configure, monkeypatch, "train.max_steps=3", at=2)

@@ -169,6 +169,7 @@ def campaigned(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, prompt_f
     return folder / "labels.sqlite"
 
 
+@pytest.mark.slow
 def test_runs_adapters_and_files_are_answered_from(campaigned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from annotate.__main__ import main
 

@@ -142,6 +142,7 @@ def test_the_last_administrator_stays(store: Store) -> None:
     assert has_accounts(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -181,6 +182,7 @@ def test_names_are_letters_of_any_script(store: Store, name: str) -> None:
     assert sessions.account(sessions.issue(account)) == account
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["", "a b", "-ann", "ann\u202e", "ann\u200b", "a/b", "a\nb", "a" * 65, "\u0301a", "<b>"]
 )

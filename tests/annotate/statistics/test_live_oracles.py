@@ -120,6 +120,7 @@ def judged_twice(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(rows), np.array(who), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 20])
 @pytest.mark.parametrize("seed", range(12))
 def test_posteriors_are_those_of_crowd_kit(seed: int, steps: int) -> None:
@@ -129,6 +130,7 @@ def test_posteriors_are_those_of_crowd_kit(seed: int, steps: int) -> None:
     assert found.posteriors == pytest.approx(crowd_kit(rows, who, labels, steps), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_known_items_are_those_of_crowd_kit(seed: int) -> None:
     rows, who, labels = judged_twice(seed)
@@ -137,6 +139,7 @@ def test_known_items_are_those_of_crowd_kit(seed: int) -> None:
     assert found.posteriors == pytest.approx(crowd_kit(rows, who, labels, 10, known), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "who"),
     [

@@ -171,6 +171,7 @@ def test_adapters_are_trained_in_float32(trainer_of, method):
     assert {p.dtype for p in trained.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_phase_separates_pairs_and_saves_what_it_trained(configure, sft_run, method):
     folder = train(configure(method), resume=False)
@@ -205,6 +206,7 @@ def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_f
     assert folder.read_metrics()[-1]["heldout/accuracy"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_is_bit_identical(configure, method, kernels, monkeypatch):
     whole = train(configure(method, "checkpoint.every=3", kernels), resume=False)
@@ -327,6 +329,7 @@ def test_heldout_figures_count_each_pair_once(configure, sft_run, preference_fil
     assert found["heldout/loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "slic"])
 def test_logged_means_count_each_pair_once(configure, method):
     """Steps of 8, 3 and 8 pairs; a row of the log that covers the last two is the mean over their 11 pairs."""
@@ -350,6 +353,7 @@ def graded(preference_file, tmp_path):
     return write_jsonl(tmp_path / "graded.jsonl", rows)
 
 
+@pytest.mark.slow
 def test_a_curriculum_begins_with_easy_pairs_and_resumes_where_it_was(configure, graded, monkeypatch):
     options = (f"data.train={graded}", "curriculum.schedule=step", "checkpoint.every=3")
     whole = train(configure("dpo", *options), resume=False)

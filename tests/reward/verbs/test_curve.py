@@ -23,6 +23,7 @@ def config(tmp_path, sft_run, preference_file):
     return tmp_path / "reward.yaml"
 
 
+@pytest.mark.slow
 def test_a_curve_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, capsys):
     """Two fits are real, before and after the interruption; the others are replaced by a number."""
     out, real, fits = tmp_path / "curve", curves._fit, []

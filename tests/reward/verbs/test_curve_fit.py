@@ -57,6 +57,7 @@ def test_the_band_by_hand():
     assert high == pytest.approx([0.8, 0.85])
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     truth = PowerLaw(0.8, 2.0, 0.5)
     gain = float(truth([4000])[0] - truth([2000])[0])

@@ -267,6 +267,7 @@ def test_reading_jsonl_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="real data is absent")
 @pytest.mark.parametrize(
     ("name", "read", "count", "prompts"),

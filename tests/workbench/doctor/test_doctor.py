@@ -26,6 +26,7 @@ def run_plan(name: str, *overrides: str, shape: str | None = None) -> RunPlan:
     return examine(LLAMA / f"{name}.yaml", overrides, shape=shape, device="cuda")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "slic"])
 def test_every_7b_configuration_fits_a_24_gib_card(name):
     found = run_plan(name)
@@ -65,6 +66,7 @@ def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "key"),
     [

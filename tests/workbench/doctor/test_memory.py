@@ -133,6 +133,7 @@ def trained_roles(small: Path, dtype, *, checkpointing: bool) -> Roles:
     return roles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_peak_of_an_update_is_the_estimated_one(small, dtype, checkpointing):

@@ -190,6 +190,7 @@ def test_without_gradients_only_one_chunk_of_logits_exists_at_a_time(monkeypatch
     assert sizes == [4, 4, 4, 1, 4, 4, 4, 4, 4, 4, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", ["logprobs", "entropy", "both"])
 def test_peak_memory_does_not_grow_with_vocabulary_times_tokens(used):
     """Forward and backward, by torch's allocator: one chunk's logits, and what is proportional to tokens alone."""
