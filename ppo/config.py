@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -24,7 +24,8 @@ from workbench.run.sections import (
     TrackingSection,
 )
 
-METHODS = ("ppo", "dpo", "hinge", "ipo", "slic", "simpo", "orpo")
+Contrastive = Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo"]
+METHODS = ("ppo", *get_args(Contrastive))
 
 
 class PolicyStartSection(StartSection):
@@ -233,7 +234,7 @@ class CurriculumSection(Section):
 class ContrastiveConfig(Section):
     """Everything `python -m ppo` reads when `method` is a contrastive one."""
 
-    method: Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo"]
+    method: Contrastive
     """The contrastive loss."""
     run: RunSection
     model: StartSection

@@ -151,7 +151,7 @@ def with_reference(session: Session, roles: Roles, rows: list[Row], name: str, *
 
 def _reference_logprobs(roles: Roles, rows: list[Row], batch_size: int, *, description: str) -> dict[str, Tensor]:
     """(N,) float32 of each side."""
-    bar = progress(total=len(rows), initial=0, description=description, unit="pair", quiet=False)
+    bar = progress(total=len(rows), description=description, unit="pair")
     parts: dict[str, list[Tensor]] = {"chosen": [], "rejected": []}
     for start in range(0, len(rows), PAIRS_AT_ONCE):
         part = rows[start : start + PAIRS_AT_ONCE]

@@ -1,6 +1,6 @@
 """The answers of each rung: sampled batch by batch, scored, and kept, so that a killed command goes on where it was."""
 
-import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,12 +13,12 @@ from ppo.ladder.select import Answer
 from workbench.data.batching import check_prompts
 from workbench.data.hashing import text_digest
 from workbench.data.records import Prompt
-from workbench.data.tokenise import encode_prompt
 from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import make_folder
+from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
 from workbench.run.progress import progress
 
@@ -56,14 +56,13 @@ class RungFile:
 
 def key_of(rung: RungSection, section: LadderSection, prompts: Sequence[Prompt]) -> str:
     """A hash of everything that a rung's answers depend on, the contents of the runs included."""
-    parts = [
+    runs = [rung.run or section.start, *([section.reward] if section.reward else [])]
+    return text_digest(
         rung.model_dump_json(),
         section.model_dump_json(include={"max_new_tokens", "batch_size", "seed"}),
-        str(data_fingerprint(Path(rung.run or section.start) / "adapter")),
-        str(data_fingerprint(Path(section.reward) / "adapter")) if section.reward else "",
+        *(data_fingerprint(member.adapter) for run in runs for member in RunFolder.open(run).members),
         *(prompt.model_dump_json() for prompt in prompts),
-    ]
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+    ).hex()
 
 
 def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> list[list[Answer]]:
@@ -74,7 +73,7 @@ def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> li
         check_prompts(roles.tokenizer, prompts, max_new_tokens=section.max_new_tokens, key="ladder.max_new_tokens")
         for number, (rung, file) in enumerate(zip(section.rungs, files, strict=True)):
             role = f"rung_{number}"
-            add_rung(roles, role, rung)
+            add_rung(roles, role, rung, section)
             bar = progress(total=len(prompts), description=rung.name, unit="prompt", initial=len(file.answers))
             for start in range(len(file.answers), len(prompts), section.batch_size):
                 batch = prompts[start : start + section.batch_size]
@@ -85,18 +84,22 @@ def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> li
 
 
 def open_ladder(section: LadderSection) -> tuple[Roles, RoleScore | None]:
-    """One base with the start's adapter and the reward models, and what scores answers."""
+    """One base with the adapters of every rung's run, and the reward models; and what scores answers."""
     rewards = reward_roles(Path(section.reward)) if section.reward else {}
-    roles = open_runs({"start": section.start, **rewards})
+    roles = open_runs({**sources(section), **rewards})
     return roles, RoleScore(roles, list(rewards), section.batch_size) if rewards else None
 
 
-def add_rung(roles: Roles, role: str, rung: RungSection) -> None:
-    """Put the rung's adapter on the base, its update scaled."""
-    if rung.run is None:
-        roles.copy("start", role)
-    else:
-        roles.add(role, Path(rung.run) / "adapter")
+def sources(section: LadderSection) -> dict[str, str]:
+    """Role → run folder of the runs that answer, each once."""
+    runs = dict.fromkeys(rung.run or section.start for rung in section.rungs)
+    return {f"source_{number}": run for number, run in enumerate(runs)}
+
+
+def add_rung(roles: Roles, role: str, rung: RungSection, section: LadderSection) -> None:
+    """Put a copy of the adapter of the rung's run on the base, its update scaled."""
+    source = next(name for name, run in sources(section).items() if run == (rung.run or section.start))
+    roles.copy(source, role)
     state = roles.adapter_state(role)
     with torch.no_grad():  # an adapter's update is B · A: scaling B scales it
         roles.load_adapter_state(role, {n: w * rung.scale if "lora_B" in n else w for n, w in state.items()})
@@ -125,12 +128,12 @@ def batch_of_answers(
             seed=seed,
         )
     )
-    rows = [
-        [*encode_prompt(roles.tokenizer, prompt.prompt), *answer.ids]
-        for prompt, answers in sampled
-        for answer in answers
-    ]
-    scores = iter(score.of_rows(rows).tolist() if score is not None else [None] * len(rows))
+    flat = [(prompt.prompt, answer) for prompt, answers in sampled for answer in answers]
+    if score is None:
+        scores: Iterator[float | None] = itertools.repeat(None)
+    else:
+        texts, ended, ids = zip(*((answer.text, answer.ended, answer.ids) for _, answer in flat), strict=True)
+        scores = iter(score([prompt for prompt, _ in flat], texts, ended, ids).tolist())
     for _, answers in sampled:
         found = [Answer(answer.text, len(answer.ids), answer.ended, next(scores)) for answer in answers]
         yield max(found, key=lambda answer: answer.score if answer.score is not None else 0.0)

@@ -23,19 +23,6 @@ class Answer:
     """By the reward model; None: there is none."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A pair of answers to one prompt."""
-
-    better: int
-    """Index of the rung of the chosen answer."""
-    worse: int
-    margin: float | None
-    """Difference of the scores; None without a reward model."""
-    difficulty: float
-    """0 easiest … 1 hardest."""
-
-
 def win_matrix(scores: np.ndarray) -> np.ndarray:
     """(K, K) share of prompts on which rung i scores above rung j, ties ½.
 

@@ -74,6 +74,20 @@ def trainer_of(configure, sft_run, preference_file):
     return make
 
 
+def interrupted_and_resumed(config, monkeypatch):
+    """The run after an interruption in its fourth step."""
+
+    def dies(self, args, state, control, **_):
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCallback, "on_step_end", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, resume=False)
+    return train(config, resume=True)
+
+
 def first_batch(trainer):
     return trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader(trainer.train_dataset))))
 
@@ -211,16 +225,7 @@ def test_with_the_labels_swapped_dpo_learns_the_opposite(configure, preference_f
 def test_resumed_is_bit_identical(configure, method, kernels, monkeypatch):
     whole = train(configure(method, "checkpoint.every=3", kernels), resume=False)
     config = configure(method, "checkpoint.every=3", kernels, f"run.dir={whole.path}-cut")
-
-    def dies(self, args, state, control, **_):
-        if state.global_step == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunCallback, "on_step_end", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, resume=False)
-    cut = train(config, resume=True)
+    cut = interrupted_and_resumed(config, monkeypatch)
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (cut, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     kept, expected = (
@@ -361,16 +366,7 @@ def test_a_curriculum_begins_with_easy_pairs_and_resumes_where_it_was(configure,
     assert all(mean < 0.5 for mean in drawn[:3])
     assert all(mean > 0.5 for mean in drawn[3:])
     config = configure("dpo", *options, f"run.dir={whole.path}-cut")
-
-    def dies(self, args, state, control, **_):
-        if state.global_step == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunCallback, "on_step_end", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, resume=False)
-    cut = train(config, resume=True)
+    cut = interrupted_and_resumed(config, monkeypatch)
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (cut, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

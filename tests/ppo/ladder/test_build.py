@@ -1,13 +1,14 @@
 """`python -m ppo pairs`: rungs differ as configured, pairs are records, and a killed command goes on where it was."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from ppo.__main__ import main
 from ppo.ladder import answers as ladder_answers
-from ppo.ladder.answers import RungFile, add_rung, climb, open_ladder
+from ppo.ladder.answers import RungFile, add_rung, climb, key_of, open_ladder, sources
 from ppo.ladder.build import build
 from ppo.ladder.config import PairsConfig, RungSection
 from ppo.ladder.select import Answer
@@ -94,18 +95,19 @@ def test_half_a_line_and_half_a_batch_are_sampled_again(configure, tmp_path):
 
 
 def test_the_scale_of_a_rung_scales_what_training_changed(configure):
-    roles, _ = open_ladder(configure().ladder)
+    section = configure().ladder
+    roles, _ = open_ladder(section)
     for number, scale in enumerate((0.0, 0.5, 1.0)):
-        add_rung(roles, f"rung_{number}", RungSection(name=str(number), scale=scale))
+        add_rung(roles, f"rung_{number}", RungSection(name=str(number), scale=scale), section)
     ids, mask = torch.tensor([[1, 5, 6, 7]]), torch.ones(1, 4, dtype=torch.bool)
 
     def states(role):
         with roles.use(role) as forward:
             return forward(ids, mask)
 
-    assert torch.equal(states("rung_2"), states("start"))
-    assert not torch.allclose(states("rung_0"), states("start"), atol=1e-4)
-    assert not torch.allclose(states("rung_1"), states("start"), atol=1e-4)
+    assert torch.equal(states("rung_2"), states("source_0"))
+    assert not torch.allclose(states("rung_0"), states("source_0"), atol=1e-4)
+    assert not torch.allclose(states("rung_1"), states("source_0"), atol=1e-4)
     with roles.model.disable_adapter(), torch.no_grad():
         bare = roles.causal_model.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     torch.testing.assert_close(states("rung_0"), bare, rtol=1e-4, atol=1e-5)
@@ -134,3 +136,23 @@ def test_problems_are_reported_before_anything_is_opened(configure, tmp_path):
 def test_two_rungs_of_one_name_are_refused(configure):
     with pytest.raises(WorkbenchError, match="two rungs have the name 'sft'"):
         configure(rungs=[{"name": "sft"}, {"name": "sft", "scale": 0.5}])
+
+
+def test_rungs_of_one_run_share_its_adapter(configure, sft_run):
+    rungs = [{"name": "base", "scale": 0.0}, {"name": "named", "run": str(sft_run)}]
+    assert sources(configure(rungs=rungs).ladder) == {"source_0": str(sft_run)}
+
+
+def test_an_ensemble_is_known_by_all_its_members(configure, reward_run, tmp_path):
+    """A rung's answers depend on every member, and an ensemble's own folder has no adapter."""
+    section, prompts = configure().ladder, []
+    one = key_of(section.rungs[0], section, prompts)
+    folder = tmp_path / "ensemble"
+    for member in ("1", "2"):
+        shutil.copytree(reward_run, folder / "members" / member)
+    record = json.loads((reward_run / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"members": 2}))
+    both = key_of(section.rungs[0], section.model_copy(update={"reward": str(folder)}), prompts)
+    weights = folder / "members/2/adapter/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert len({one, both, key_of(section.rungs[0], section.model_copy(update={"reward": str(folder)}), prompts)}) == 3
