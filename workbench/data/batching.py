@@ -6,11 +6,11 @@ dropped, counted and reported. Characters that become `<unk>` are counted and re
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from workbench.data.base_files import fit_positions
 from workbench.data.records import Demonstration, Message, Preference, Prompt
@@ -32,8 +32,17 @@ LossOn = Literal["last", "all"]
 MOST_UNKNOWN = 0.05
 """Share of a file's tokens that may be `<unk>`: more is a hole in each sentence of twenty words. A vocabulary that
 lacks only line breaks stays below it; one that lacks the script of the text is far above."""
+_SHOWN_TEXTS = 1000
+"""Texts whose characters without a token are named."""
 MANY = 0.1
 """Share of dropped rows from which the warning names a limit that would keep them."""
+
+
+class Rows(Protocol):
+    """What rows are appended to: a list, or a file."""
+
+    def append(self, row: dict[str, list[int]], /) -> None:
+        """Add a row."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class EncodedRows:
 
     rows: list[dict[str, list[int]]]
     """Token ids and masks, unpadded."""
-    kept: list[int]
+    kept: Sequence[int]
     """Index of the record of each row, to look up its id, group or weight."""
     dropped: int
     """Records longer than the limit, without those that the template refused."""
@@ -63,6 +72,7 @@ def encode_demonstrations(
     loss_on: LossOn = "last",
     rules: RowRules | None = None,
     limit_name: str = "data.max_length",
+    into: Rows | None = None,
 ) -> EncodedRows:
     """Rows `{"input_ids", "completion_mask"}` for SFTTrainer, with prompt and response joined.
 
@@ -76,6 +86,7 @@ def encode_demonstrations(
         loss_on: `last`: the mask is 1 on the response. `all`: also on the assistant's earlier turns; see `turn_mask`.
         rules: how many rows the template may refuse.
         limit_name: the config key of `max_length`, for messages.
+        into: takes the rows, one by one; the result then has none.
 
     Raises:
         WorkbenchError: every record is too long; the template refuses too many; too many characters have no token.
@@ -89,7 +100,7 @@ def encode_demonstrations(
         return {"input_ids": prompt + response, "completion_mask": mask}, len(mask)
 
     limit = _Limit(max_length, limit_name, source, "demonstrations")
-    return _encoded(tokenizer, demonstrations, encode, limit, rules)
+    return _encoded(tokenizer, demonstrations, encode, limit, rules, into)
 
 
 def turn_mask(tokenizer: Any, prompt: Sequence[Message], ids: Sequence[int]) -> list[int]:
@@ -120,10 +131,13 @@ def turn_mask(tokenizer: Any, prompt: Sequence[Message], ids: Sequence[int]) -> 
     return mask
 
 
-def earlier_turns(demonstrations: Sequence[Demonstration]) -> tuple[int, int]:
+def earlier_turns(demonstrations: Iterable[Demonstration]) -> tuple[int, int]:
     """The number of assistant turns before the last, and of conversations that have any."""
-    counts = [sum(message.role == "assistant" for message in record.prompt) for record in demonstrations]
-    return sum(counts), sum(count > 0 for count in counts)
+    turns = conversations = 0
+    for record in demonstrations:
+        count = sum(message.role == "assistant" for message in record.prompt)
+        turns, conversations = turns + count, conversations + (count > 0)
+    return turns, conversations
 
 
 def encode_pairs(
@@ -269,6 +283,7 @@ def _encoded(
     encode: Callable[[Any], tuple[dict[str, list[int]], int]],
     limit: _Limit,
     rules: RowRules | None,
+    into: Rows | None = None,
 ) -> EncodedRows:
     """The rows of the records that the template accepts and the limit allows.
 
@@ -278,19 +293,26 @@ def _encoded(
         encode: record → its row, and the tokens to compare with the limit.
         limit: of the tokens.
         rules: how many rows the template may refuse.
+        into: takes the rows instead of the result.
     """
     if not records:
         raise WorkbenchError(limit.source, f"it has no {limit.kind}", expected="at least one")
     positions = tokenizer.model_max_length
     fit_positions(positions, {limit.name: limit.tokens})
     taken = accepted(partial(render, tokenizer), records, source=limit.source, rules=rules)
-    encoded = [encode(records[index]) for index in taken]
-    lengths = [length for _, length in encoded]
-    fits = [length <= limit.tokens for length in lengths]
+    rows: list[dict[str, list[int]]] = []
+    kept: MutableSequence[int] = [] if into is None else array("q")
+    lengths, unknown = array("q"), _Unknown(tokenizer)
+    for index in taken:
+        record = records[index]
+        row, length = encode(record)
+        lengths.append(length)
+        if length <= limit.tokens:
+            (rows if into is None else into).append(row)
+            kept.append(index)
+            unknown.see(row, record)
     _report_lengths(lengths, limit, positions)
-    rows, kept = [row for row, _ in compress(encoded, fits)], list(compress(taken, fits))
-    unknown = _report_unknown(tokenizer, rows, [records[index] for index in kept], limit)
-    return EncodedRows(rows, kept, len(taken) - len(kept), max(lengths), unknown=unknown)
+    return EncodedRows(rows, kept, len(taken) - len(kept), max(lengths), unknown=unknown.report(len(kept), limit))
 
 
 def _report_lengths(lengths: Sequence[int], limit: _Limit, positions: int) -> None:
@@ -317,35 +339,47 @@ def _report_lengths(lengths: Sequence[int], limit: _Limit, positions: int) -> No
         )
 
 
-def _report_unknown(tokenizer: Any, rows: Sequence[dict[str, list[int]]], records: Sequence[Any], limit: _Limit) -> int:
-    """The tokens that stand for characters without one; a warning names the characters, too many are an error."""
-    if knows_all_characters(tokenizer):
-        return 0
-    unknown = unknown_id(tokenizer)
-    per_row = [0 if unknown is None else sum(ids.count(unknown) for ids in _ids_of(row)) for row in rows]
-    tokens = sum(len(ids) for row in rows for ids in _ids_of(row))
-    affected = [record for record, number in zip(records, per_row, strict=True) if number or unknown is None]
-    texts = [render(tokenizer, [turn.model_dump() for turn in conversation(record)]) for record in affected[:1000]]
-    characters = unknown_characters(tokenizer, texts)
-    count = sum(per_row) if unknown is not None else sum(characters.values())
-    if not count:
-        return 0
-    becomes = f"become {tokenizer.unk_token}" if unknown is not None else "are left out"
-    problem = (
-        f"characters of {len(affected):,} of {len(rows):,} {limit.kind} have no token in the base's vocabulary: "
-        f"{count:,} of {tokens:,} tokens ({count / tokens:.1%}) {becomes}: "
-        f"{' '.join(map(repr, list(characters)[:20]))}"
-    )
-    if count > MOST_UNKNOWN * tokens:
-        raise WorkbenchError(
-            limit.source,
-            problem,
-            expected=f"at most {MOST_UNKNOWN:.0%} of the tokens",
-            remedy="a base whose tokenizer knows these characters (byte-level, or with byte fallback), or replace them",
+class _Unknown:
+    """Counts the tokens that stand for characters without one."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._unknown = tokenizer, unknown_id(tokenizer)
+        self._knows_all = knows_all_characters(tokenizer)
+        self._count = self._tokens = self._affected = 0
+        self._texts: list[str] = []
+
+    def see(self, row: dict[str, list[int]], record: Any) -> None:
+        """Count those of a row; a vocabulary without `<unk>` leaves characters out, which only the text shows."""
+        if self._knows_all:
+            return
+        ids = [ids for key, ids in row.items() if key.endswith("_ids")]
+        count = 0 if self._unknown is None else sum(own.count(self._unknown) for own in ids)
+        self._count += count
+        self._tokens += sum(map(len, ids))
+        if count or self._unknown is None:
+            self._affected += 1
+            if len(self._texts) < _SHOWN_TEXTS:
+                self._texts.append(render(self._tokenizer, [turn.model_dump() for turn in conversation(record)]))
+
+    def report(self, rows: int, limit: _Limit) -> int:
+        """Their number; a warning names the characters, and too many are an error."""
+        characters = unknown_characters(self._tokenizer, self._texts)
+        count = self._count if self._unknown is not None else sum(characters.values())
+        if not count:
+            return 0
+        becomes = f"become {self._tokenizer.unk_token}" if self._unknown is not None else "are left out"
+        problem = (
+            f"characters of {self._affected:,} of {rows:,} {limit.kind} have no token in the base's vocabulary: "
+            f"{count:,} of {self._tokens:,} tokens ({count / self._tokens:.1%}) {becomes}: "
+            f"{' '.join(map(repr, list(characters)[:20]))}"
         )
-    _log.warning("%s: %s", limit.source, problem)
-    return count
-
-
-def _ids_of(row: dict[str, list[int]]) -> list[list[int]]:
-    return [ids for key, ids in row.items() if key.endswith("_ids")]
+        if count > MOST_UNKNOWN * self._tokens:
+            raise WorkbenchError(
+                limit.source,
+                problem,
+                expected=f"at most {MOST_UNKNOWN:.0%} of the tokens",
+                remedy="a base whose tokenizer knows these characters (byte-level, or with byte fallback), or replace "
+                "them",
+            )
+        _log.warning("%s: %s", limit.source, problem)
+        return count

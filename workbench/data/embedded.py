@@ -13,36 +13,42 @@ from pathlib import Path
 from workbench.run.errors import WorkbenchError, did_you_mean, nearest
 
 _SOURCES = Path(__file__).parents[1] / "tiny"
-_PREFIX = "tiny:"
 TINY_BASE = "tiny"
-TINY_DATA = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
+TINY_DATA = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout", "texts")
+WORLDS = {"tiny": TINY_DATA, "rare": TINY_DATA[:-1]}
+"""The embedded worlds and their files. Both have the base `tiny`."""
 
 
 def tiny_folder() -> Path:
     """The cache folder of the embedded default, named after a hash of its sources; it may not exist yet.
 
-    It is in `$WORKBENCH_CACHE` or `~/.cache/alignment-workbench`, and holds `base/` and a JSONL file per `TINY_DATA`.
+    It is in `$WORKBENCH_CACHE` or `~/.cache/alignment-workbench`, and holds `base/` and a JSONL file per name
+    in `TINY_DATA`, and a folder per further world.
     """
     digest = hashlib.sha256()
     for source in sorted([*_SOURCES.glob("*.py"), *_SOURCES.glob("pretrained/*")]):
         digest.update(f"{source.name}\0{source.stat().st_size}\0".encode() + source.read_bytes())
-    root = os.environ.get("WORKBENCH_CACHE") or "~/.cache/alignment-workbench"
-    return Path(root).expanduser() / f"tiny-{digest.hexdigest()[:12]}"
+    return cache_folder() / f"tiny-{digest.hexdigest()[:12]}"
+
+
+def cache_folder() -> Path:
+    """The folder for files that can be made again: `$WORKBENCH_CACHE` or `~/.cache/alignment-workbench`."""
+    return Path(os.environ.get("WORKBENCH_CACHE") or "~/.cache/alignment-workbench").expanduser()
 
 
 def resolve_data(name: str) -> Path:
-    """The path of a data file. `tiny:NAME` is in the embedded default, which is made if missing; others are paths.
+    """The path of a data file: `tiny:NAME` or `rare:NAME`, in the embedded default (made if missing), or a path.
 
     Raises:
         WorkbenchError: no such file in the embedded default, or it could not be made.
     """
-    if not name.startswith(_PREFIX):
+    world, colon, short = name.partition(":")
+    if not colon or world not in WORLDS:
         return Path(name)
-    short = name.removeprefix(_PREFIX)
-    if short not in TINY_DATA:
-        remedy = did_you_mean(name, [_PREFIX + known for known in TINY_DATA])
+    if short not in WORLDS[world]:
+        remedy = did_you_mean(name, [f"{known}:{file}" for known, files in WORLDS.items() for file in files])
         raise WorkbenchError(name, "the embedded default has no such file", remedy=remedy)
-    return _made(f"{short}.jsonl")
+    return _made(f"{short}.jsonl" if world == "tiny" else f"{world}/{short}.jsonl")
 
 
 def resolve_base(name: str) -> str:

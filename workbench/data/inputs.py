@@ -3,16 +3,18 @@
 Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects those of a whole command.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
-from workbench.data.splits import PairSplit, load_pairs
+from workbench.data.splits import AnswerSplit, PairSplit, load_answers, load_pairs
 from workbench.run.config import Section
 from workbench.run.divergence import require_finite_file
 from workbench.run.errors import Problems, WorkbenchError
@@ -21,6 +23,8 @@ from workbench.run.sections import OptimizerSection, RunSection
 
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+KINDS = {"PROMPT_TUNING": "a soft prompt", "PREFIX_TUNING": "a prefix", "DORA": "DoRA"}
+"""peft's name of a kind of adapter → ours, for messages."""
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -34,20 +38,53 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
     folder = RunFolder.open(path, phase=phase).require_finished()
     for member in folder.members:
         absent = [] if any((member.adapter / name).is_file() for name in ADAPTERS) else [str(member.adapter)]
-        if folder.record()["phase"] == "reward" and not member.head_path.is_file():
+        if folder.has_head and not member.head_path.is_file():
             absent.append(str(member.head_path))
         if absent:
             raise WorkbenchError(
                 member.path,
                 f"is finished, but {' and '.join(absent)} is missing",
                 expected="a run folder as the run left it",
-                remedy=f"copy the whole folder again, or repeat the run: python -m {folder.record()['phase']} "
+                remedy=f"copy the whole folder again, or repeat the run: python -m {folder.package} "
                 f"{folder.config_path} run.overwrite=true",
             )
         for file in (member.adapter / ADAPTERS[0], member.head_path):
             if file.is_file():
                 require_finite_file(file, member.path)
     return folder
+
+
+def adapter_shape(folder: RunFolder) -> dict[str, Any]:
+    """peft's description of a run's adapter.
+
+    Raises:
+        WorkbenchError: it is missing or unreadable.
+    """
+    path = folder.adapter / "adapter_config.json"
+    try:
+        shape: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(
+            path, f"cannot be read: {error}", expected="the adapter/ folder of a finished run", remedy="copy it again"
+        ) from None
+    return shape
+
+
+def check_plain_lora(folder: RunFolder) -> None:
+    """Check that a run's adapter can be copied into other roles, merged and scaled: LoRA without DoRA's lengths.
+
+    Raises:
+        WorkbenchError: it is a soft prompt, a prefix, or DoRA.
+    """
+    shape = adapter_shape(folder)
+    kind = "DORA" if shape.get("use_dora") else shape.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise WorkbenchError(
+            folder.path,
+            f"its adapter is {KINDS.get(kind, kind)}, and a later phase cannot start from it",
+            expected="an sft or ppo run with a LoRA adapter",
+            remedy="train it again with adapter=lora lora.variant=plain (python -m sft)",
+        )
 
 
 def usable_base(name: str | None, revision: str | None = None) -> BaseFiles | None:
@@ -153,9 +190,18 @@ def parents(
     return found
 
 
-def start_base(problems: Problems, run: str, base: str | None) -> BaseFiles | None:
-    """The base of the run that a phase starts from; errors of either are collected."""
+def start_base(problems: Problems, run: str, base: str | None, *, any_adapter: bool = False) -> BaseFiles | None:
+    """The base of the run that a phase starts from; errors of either are collected.
+
+    Args:
+        problems: collects the errors.
+        run: the folder of an sft or ppo run.
+        base: where its base is now.
+        any_adapter: the phase only samples from the run, so its adapter may be a soft prompt.
+    """
     found = parents(problems, [run], ("sft", "ppo"), base)
+    for folder in [] if any_adapter else found:
+        problems.attempt(check_plain_lora, folder)
     return problems.attempt(base_of_run, found[0], base) if found else None
 
 
@@ -221,5 +267,33 @@ def check_pairs(
     return split, [
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
         f"data.heldout: {kept_out}: {len(split.heldout):,} pairs held out",
+        *left_out_line(rules),
+    ]
+
+
+def check_answers(
+    problems: Problems,
+    base: BaseFiles | None,
+    *,
+    train: str,
+    heldout: str | None,
+    heldout_share: float,
+    seed: int,
+    limit: int,
+    rules: RowRules,
+) -> tuple[AnswerSplit | None, list[str]]:
+    """The same for rated answers, which KTO reads."""
+    files = data_files({"train": train, "heldout": heldout}, problems)
+    if files is None:
+        return None, []
+    options = {"heldout_share": heldout_share, "seed": seed, "limit": limit, "rules": rules}
+    split = problems.attempt(load_answers, files["train"], files.get("heldout"), **options)
+    if split is None:
+        return None, []
+    kept_out = files.get("heldout", files["train"])
+    check_sides(problems, base, [(files["train"], split.train), (kept_out, split.heldout)], rules)
+    return split, [
+        f"data.train: {files['train']}: {len(split.train):,} rated answers to train on",
+        f"data.heldout: {kept_out}: {len(split.heldout):,} rated answers held out",
         *left_out_line(rules),
     ]

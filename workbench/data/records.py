@@ -21,6 +21,11 @@ class Message(_Record):
     content: str
 
 
+def with_last(prompt: Sequence[Message], text: str) -> tuple[Message, ...]:
+    """A prompt with another text in its last message, which is the user's."""
+    return (*prompt[:-1], Message(role="user", content=text))
+
+
 def prompt_id(prompt: Sequence[Message]) -> str:
     """The id of a prompt: the same messages have the same id in every file."""
     return content_id([[message.role, message.content] for message in prompt])
@@ -44,10 +49,29 @@ class Prompt(_Record):
         return self
 
 
+class LabelledText(_Record):
+    """A text with its classes (classification): one, or any number if the task is multi-label."""
+
+    id: NonEmpty
+    text: NonEmpty
+    labels: tuple[NonEmpty, ...]
+
+
 class Demonstration(Prompt):
     """A prompt with a response to imitate (supervised fine-tuning)."""
 
     response: NonEmpty
+
+
+class RatedAnswer(Demonstration):
+    """An answer that is marked as good or bad by itself (KTO); `group` is the prompt's id."""
+
+    response: str
+    group: NonEmpty
+    desirable: bool
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    split: Literal["train", "heldout"] | None = None
+    """As in a preference."""
 
 
 class Response(_Record):
@@ -70,12 +94,68 @@ class Item(Prompt):
     """Items with a higher priority are labelled first; None: no priority of its own."""
     known_strength: Annotated[int, Field(ge=-3, le=3)] | None = None
     """The right answer of an item that tests annotators, from -3 (the first response is much better) to 3."""
+    kind: Literal["training"] | None = None
+    """`training`: annotators get the item first, and see `known_strength` and `why` after their answer."""
+    why: str = ""
+    """Why the known answer of a training item is right."""
+
+    @model_validator(mode="after")
+    def _taught(self) -> "Item":
+        if self.kind == "training" and (self.known_strength is None or not self.why.strip()):
+            raise ValueError("an item of the kind training needs known_strength and why")
+        if self.why and self.kind != "training":
+            raise ValueError("why belongs to items of the kind training")
+        return self
 
     @model_validator(mode="after")
     def _known_of_two(self) -> "Item":
         if self.known_strength is not None and len(self.responses) != 2:
             raise ValueError(f"known_strength is for 2 responses, not {len(self.responses)}")
         return self
+
+
+class ItemLabel(_Record):
+    """A judgement of an item that somebody made elsewhere; exactly one of `strength`, `ranking`, `both_bad` is set."""
+
+    annotator: str = ""
+    """Their name in the file; empty: the file does not say."""
+    strength: Annotated[int, Field(ge=-3, le=3)] | None = None
+    """For two responses: from -3 (the first is much better) to 3."""
+    ranking: tuple[int, ...] | None = None
+    """For more responses: a rank per response; 1 is best, equal ones share a rank."""
+    both_bad: bool = False
+    comment: str = ""
+
+
+class LabelledItem(_Record):
+    """An item and the judgements of it in the same file."""
+
+    item: Item
+    labels: tuple[ItemLabel, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        return self.item.id
+
+
+class LabelsOf(_Record):
+    """Judgements of an item whose texts are in another file."""
+
+    id: NonEmpty
+    """The item's id."""
+    labels: tuple[ItemLabel, ...]
+
+
+class Span(_Record):
+    """A passage of an answer that an annotator marked."""
+
+    answer: Literal["chosen", "rejected"]
+    start: Annotated[int, Field(ge=0)]
+    """First character, in code points of the answer's text."""
+    end: int
+    """Character after the last one."""
+    label: NonEmpty
 
 
 class Preference(Prompt):
@@ -103,6 +183,20 @@ class Preference(Prompt):
     """How hard the pair is to tell apart, 0 easy; None where nobody measured it."""
     split: Literal["train", "heldout"] | None = None
     """None: the file does not say, and the phase splits by group."""
+    reasons: tuple[str, ...] = ()
+    """Why the annotators judged so: each label as often as annotators gave it."""
+    spans: tuple[Span, ...] = ()
+    """Marked passages of both answers; one that several annotators marked occurs several times."""
+
+    @model_validator(mode="after")
+    def _spans_are_in_the_text(self) -> "Preference":
+        for span in self.spans:
+            length = len(self.chosen_text if span.answer == "chosen" else self.rejected_text)
+            if not span.start < span.end <= length:
+                raise ValueError(
+                    f"span {span.start} … {span.end} of the {span.answer} answer, which has {length} characters"
+                )
+        return self
 
     @model_validator(mode="after")
     def _differ(self) -> "Preference":

@@ -20,6 +20,7 @@ from workbench.data.base_files import BaseFiles
 from workbench.data.readers import places_of
 from workbench.data.records import Demonstration, Message, Preference, Prompt
 from workbench.data.rules import RowRules
+from workbench.data.stored import StoredRecords
 from workbench.run.errors import WorkbenchError
 
 _log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _template_text(files: BaseFiles) -> str | None:
 
 def accepted(
     render: Render, records: Sequence[Prompt], *, source: object, rules: RowRules | None = None, quiet: bool = False
-) -> list[int]:
+) -> Sequence[int]:
     """The indices of the records whose conversation a template accepts; the others are bad rows.
 
     Args:
@@ -98,9 +99,13 @@ def accepted(
     """
     reasons = refusals(render, records)
     if not reasons:
-        return list(range(len(records)))
+        return range(len(records))
     rules = rules or RowRules()
-    first, places = min(reasons), places_of(str(source), [records[index] for index in reasons])
+    first = min(reasons)
+    if isinstance(records, StoredRecords):
+        places = [records.place(index) for index in reasons]
+    else:
+        places = places_of(str(source), [records[index] for index in reasons])
     roles = ", ".join(message.role for message in conversation(records[first]))
     problem = f"the chat template of the base refuses this conversation ({roles}): {reasons[first]}"
     if not rules.drops(len(reasons), len(records)) or len(reasons) == len(records):

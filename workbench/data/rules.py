@@ -10,8 +10,11 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from workbench.privacy.audit import add_to_audit
+from workbench.privacy.keys import key_id, read_or_make_key
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.sections import PersonalKind as Kind
 
 BadRows = Literal["auto", "error", "skip"]
 RARE = 1 / 100
@@ -28,13 +31,23 @@ class RowRules:
     """Columns to read as if the file did not have them."""
     bad_rows: BadRows = "auto"
     """`error`: the first bad row stops the reading; `skip`: bad rows are left out; `auto`: left out if rare."""
+    rename: tuple[tuple[str, str], ...] = ()
+    """Columns to read under another name: (name in the file, name of a form)."""
+    mask: tuple[Kind, ...] = ()
+    """Kinds of personal data to mask (`data.mask_personal`)."""
     left_out: list[dict[str, str]] = field(default_factory=list, compare=False)
     """`place` and `problem` per row that was left out; readers add to it."""
+    masked: list[dict[str, Any]] = field(default_factory=list, compare=False)
+    """One line of the audit file per masked value; readers add to it."""
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> "RowRules":
         """The rules of a run, from the `data` section of its configuration, which may lack them."""
-        return cls(tuple(section.get("ignore") or ()), section.get("bad_rows", "auto"))
+        return cls(
+            tuple(section.get("ignore") or ()),
+            section.get("bad_rows", "auto"),
+            mask=tuple(section.get("mask_personal") or ()),
+        )
 
     @classmethod
     def of_run(cls, config_path: Path) -> "RowRules":
@@ -53,6 +66,15 @@ class RowRules:
             write_text_atomically(path, "".join(lines))
         else:
             path.unlink(missing_ok=True)
+
+    def write_masked(self, path: Path) -> None:
+        """Add the masked values to an audit file; do nothing if nothing is to be masked.
+
+        Raises:
+            WorkbenchError: the file that is there was made with another key.
+        """
+        if self.mask:
+            add_to_audit(path, key_id(read_or_make_key()), self.masked)
 
 
 def kind_of(error: WorkbenchError) -> str:

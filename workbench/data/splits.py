@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from workbench.data.hashing import unit_hash
-from workbench.data.readers import read_preferences
-from workbench.data.records import Preference, Prompt, prompt_id
+from workbench.data.readers import Reader, read_preferences, read_rated_answers
+from workbench.data.records import Preference, Prompt, RatedAnswer, prompt_id
 from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
 
@@ -20,6 +20,11 @@ RecordT = TypeVar("RecordT", bound=Prompt)
 def group_of(record: Prompt) -> str:
     """The group of a record, or else the id of its prompt's text."""
     return str(getattr(record, "group", None) or prompt_id(record.prompt))
+
+
+def is_held_out(group: str, heldout_share: float, seed: int) -> bool:
+    """Whether `split_by_group` holds out a group."""
+    return unit_hash(seed, group, separator=":") < heldout_share
 
 
 def split_by_group(
@@ -46,7 +51,7 @@ def split_by_group(
     train: list[RecordT] = []
     heldout: list[RecordT] = []
     for record in records:
-        side = heldout if unit_hash(seed, group(record), separator=":") < heldout_share else train
+        side = heldout if is_held_out(group(record), heldout_share, seed) else train
         side.append(record)
     return train, heldout
 
@@ -79,22 +84,7 @@ def load_pairs(
     Raises:
         WorkbenchError: from the readers; one side is empty; or a held-out prompt is also trained on.
     """
-    records = read_preferences(train, rules)
-    if heldout is not None:
-        kept_out = read_preferences(heldout, rules)
-        shared = {record.group for record in records} & {record.group for record in kept_out}
-        if shared:
-            raise WorkbenchError(
-                heldout,
-                f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
-                expected="held-out prompts that are never trained on",
-                remedy="remove data.heldout to split by prompt",
-            )
-    elif any(record.split for record in records):
-        kept_out = [record for record in records if record.split == "heldout"]
-        records = [record for record in records if record.split != "heldout"]
-    else:
-        records, kept_out = split_by_group(records, heldout_share, seed)
+    records, kept_out = _sides(read_preferences, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules)
     decided = [record for record in records if record.strength > 0]
     judged = [record for record in kept_out if record.strength > 0]
     if not decided or not judged:
@@ -106,3 +96,70 @@ def load_pairs(
         )
     trained = records if keep_ties else decided
     return PairSplit(trained[:limit] if limit else trained, judged, len(records) - len(trained))
+
+
+@dataclass(frozen=True)
+class AnswerSplit:
+    """Rated answers to train on and held-out ones; no prompt is on both sides."""
+
+    train: list[RatedAnswer]
+    heldout: list[RatedAnswer]
+
+
+def load_answers(
+    train: Path,
+    heldout: Path | None,
+    *,
+    heldout_share: float,
+    seed: int,
+    limit: int = 0,
+    rules: RowRules | None = None,
+) -> AnswerSplit:
+    """Read rated answers and split them as `load_pairs` does; `limit` is in answers.
+
+    Raises:
+        WorkbenchError: from the readers; a held-out prompt is also trained on; a side lacks good or bad answers.
+    """
+    records, kept_out = _sides(read_rated_answers, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules)
+    records = records[:limit] if limit else records
+    for side, answers in (("to train on", records), ("held out", kept_out)):
+        good = sum(answer.desirable for answer in answers)
+        if not 0 < good < len(answers):
+            raise WorkbenchError(
+                train,
+                f"{good} good and {len(answers) - good} bad answers {side}",
+                expected="at least one of each",
+                remedy="rate more answers, data.heldout=FILE, or another data.heldout_share",
+            )
+    return AnswerSplit(records, kept_out)
+
+
+JudgedT = TypeVar("JudgedT", Preference, RatedAnswer)
+
+
+def _sides(
+    read: Reader[JudgedT],
+    train: Path,
+    heldout: Path | None,
+    *,
+    heldout_share: float,
+    seed: int,
+    rules: RowRules | None,
+) -> tuple[list[JudgedT], list[JudgedT]]:
+    """Records to train on and held-out ones: by a file, by the records' marks, or by a hash of the group."""
+    records = read(train, rules)
+    if heldout is not None:
+        kept_out = read(heldout, rules)
+        shared = {record.group for record in records} & {record.group for record in kept_out}
+        if shared:
+            raise WorkbenchError(
+                heldout,
+                f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
+                expected="held-out prompts that are never trained on",
+                remedy="remove data.heldout to split by prompt",
+            )
+        return records, kept_out
+    if any(record.split for record in records):
+        kept_out = [record for record in records if record.split == "heldout"]
+        return [record for record in records if record.split != "heldout"], kept_out
+    return split_by_group(records, heldout_share, seed)

@@ -55,6 +55,13 @@ def encode_response(tokenizer: Any, prompt: Sequence[Message], response: str) ->
     return [*_encode(tokenizer, lead + content, hidden), tokenizer.eos_token_id]
 
 
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a plain text, without a template: BOS (if the tokenizer has one), the text, EOS."""
+    hidden: list[str] = []
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [*start, *_encode(tokenizer, _hide(tokenizer, text, hidden), hidden), tokenizer.eos_token_id]
+
+
 def encode_rows(tokenizer: Any, prompt: Sequence[Message], *responses: str) -> list[list[int]]:
     """Token ids of the prompt with each response: the rows that a reward model scores."""
     ids = encode_prompt(tokenizer, prompt)

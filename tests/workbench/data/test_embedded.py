@@ -67,6 +67,8 @@ def test_the_embedded_default_is_made_once_by_a_separate_process(maker: Maker) -
     assert resolve_base("tiny") == str(tiny_folder() / "base")
     assert resolve_data("tiny:prompts_heldout") == tiny_folder() / "prompts_heldout.jsonl"
     assert [command[1:] for command in maker.commands] == [["-m", "workbench", "tiny"]]
+    maker.entries = ["rare/prompts.jsonl"]
+    assert resolve_data("rare:prompts") == tiny_folder() / "rare/prompts.jsonl"
 
 
 def test_a_failure_to_make_it_names_the_command_to_run(maker: Maker) -> None:
@@ -89,6 +91,10 @@ def test_other_data_names_are_paths() -> None:
 def test_an_unknown_embedded_file_names_the_nearest(maker: Maker) -> None:
     with pytest.raises(WorkbenchError, match=r"did you mean 'tiny:prompts'"):
         resolve_data("tiny:promts")
+    with pytest.raises(WorkbenchError, match=r"did you mean 'rare:prompts'"):
+        resolve_data("rare:promts")
+    with pytest.raises(WorkbenchError, match="no such file"):
+        resolve_data("rare:texts")
     assert not maker.commands
 
 

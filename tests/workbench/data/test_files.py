@@ -291,3 +291,12 @@ def test_a_script_is_recognised_by_its_common_letters() -> None:
     assert encodings._script("東京の") == "Japanese"
     assert not encodings._reads_well("忯ﾓﾓﾋﾁﾖﾉﾔﾅ"), "KOI8-R read as Shift JIS"
     assert encodings._reads_well("Où est l’hôtel?")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_file_in_utf16_that_is_cut_off_is_an_error_with_its_line(tmp_path, suffix):
+    path = tmp_path / f"cut.{suffix}"
+    row = '{"prompt": "Who?", "response": "Nobody."}\n' if suffix == "jsonl" else "prompt,response\nWho?,Nobody.\n"
+    path.write_bytes((row * 20).encode("utf-16")[:-3])
+    with pytest.raises(WorkbenchError, match=r"cut\.\w+, line \d+: not utf-16.*\n.*\n.*copy or download it again"):
+        read_rows(path)

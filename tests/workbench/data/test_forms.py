@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from workbench.data.files.row import row_of
 from workbench.data.forms.table import ALONE, ANSWERS, PROMPTS, WHOLE, canonical, form_of
 from workbench.data.forms.unused import UnusedColumns
-from workbench.data.purposes import to_demonstration, to_item, to_preferences, to_scored
+from workbench.data.purposes import to_demonstration, to_item, to_labelled_item, to_preferences, to_scored
 from workbench.data.readers import (
     read_demonstrations,
     read_items,
@@ -480,7 +481,50 @@ def test_a_pair_is_not_taken_for_items(tmp_path: Path) -> None:
 
 
 ODD: tuple[Any, ...] = (3, True, "x", "", [], [1], ["a", "b"], [[]], {}, [{}], {"a": 1}, [None], [{"role": "user"}])
+POTATO = {"instance_id": "i1", "user_id": "ann", "labels": {"preference": {"selection": "A"}}}
+
+
+def open_webui(rating: object, *answers: str) -> dict[str, Any]:
+    """A thumb for the first of the answers to "Hi"."""
+    names = [f"a{number}" for number in range(len(answers))]
+    question = {"id": "q", "parentId": None, "childrenIds": names, "role": "user", "content": "Hi"}
+    messages = {"q": question} | {
+        name: {"id": name, "parentId": "q", "childrenIds": [], "role": "assistant", "content": text, "model": name}
+        for name, text in zip(names, answers, strict=True)
+    }
+    return {
+        "id": "f",
+        "user_id": "u1",
+        "data": {"rating": rating, "comment": ""},
+        "meta": {"message_id": "a0"},
+        "snapshot": {"chat": {"chat": {"params": {"system": "S"}, "history": {"messages": messages}}}},
+    }
+
+
+def test_open_webui(tmp_path: Path) -> None:
+    for rating, chosen in ((1, "Yes"), ("-1", "No")):
+        (record,) = read_preferences(jsonl(tmp_path / "p.jsonl", open_webui(rating, "Yes", "No")))
+        assert (record.chosen_text, record.annotators) == (chosen, ("u1",))
+        assert turns(record) == [("system", "S"), ("user", "Hi")]
+    rows = [open_webui(1, "Yes"), {**open_webui(-1, "No"), "id": "g"}]
+    (record,) = read_preferences(jsonl(tmp_path / "two.jsonl", *rows))
+    assert (record.chosen_text, record.rejected_text) == ("Yes", "No")
+    (demonstration,) = read_demonstrations(jsonl(tmp_path / "d.jsonl", *rows))
+    assert demonstration.response == "Yes"
+    with pytest.raises(WorkbenchError, match="nobody's judgement"):
+        read_preferences(jsonl(tmp_path / "three.jsonl", open_webui(1, "Yes", "No", "Maybe")))
+
+
+@pytest.mark.parametrize("read", [read_preferences, read_demonstrations, read_prompts, read_items])
+def test_potatos_judgements_are_for_labelling_alone(tmp_path: Path, read: Callable[..., object]) -> None:
+    with pytest.raises(WorkbenchError, match=r"(?s)judgement.*(--labels-by NAME|docs/data.md)"):
+        read(jsonl(tmp_path / "p.jsonl", POTATO))
+
+
 SHAPES = [
+    open_webui(1, "Yes", "No"),
+    POTATO,
+    {"instance_id": "i1", "user_id": "ann", "preference.selection": "B"},
     *(row for row, _ in PREFERENCES),
     argilla("response1"),
     argilla("response1", version=1),
@@ -516,7 +560,7 @@ def test_odd_values_are_read_or_refused_and_never_crash(shape: dict[str, Any]) -
             form.prompt(row)
         with suppress(WorkbenchError):
             example = form.example(row)
-            for make in (to_demonstration, to_scored, to_item, to_preferences):
+            for make in (to_demonstration, to_scored, to_item, to_labelled_item, to_preferences):
                 with suppress(WorkbenchError):
                     make(row, example)
             UnusedColumns().see(row, form, example.responses, imitated=True)

@@ -25,13 +25,13 @@ def csv_rows(path: Path) -> Iterator[Row]:
     text = text_of_file(path)
     number = 0
     with text.open() as file:
-        start = file.readline()
-        skipped = start.lower().startswith("sep=")
-        header_line = file.readline() if skipped else start
-        delimiter = start.strip()[4:] if skipped else ""
-        delimiter = delimiter[:1] or _delimiter(header_line, "\t" if inner_suffix(path) == ".tsv" else ",")
-        reader = csv.reader(chain([header_line], file), delimiter=delimiter, strict=True)
         try:
+            start = file.readline()
+            skipped = start.lower().startswith("sep=")
+            header_line = file.readline() if skipped else start
+            delimiter = start.strip()[4:] if skipped else ""
+            delimiter = delimiter[:1] or _delimiter(header_line, "\t" if inner_suffix(path) == ".tsv" else ",")
+            reader = csv.reader(chain([header_line], file), delimiter=delimiter, strict=True)
             header = _header(path, next(reader, []))
             for number, cells in enumerate(reader, start=1):
                 if cells:

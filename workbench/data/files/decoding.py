@@ -86,8 +86,19 @@ class Text:
     def lines(self) -> Iterator[str | UnicodeDecodeError]:
         """Lines with their ends. In a UTF-8 file, a line that is not UTF-8 comes as its error."""
         if not self.encoding.startswith("utf-8"):
-            with self.open() as file:
-                yield from file
+            number = 0
+            try:
+                with self.open() as file:
+                    for line in file:
+                        number += 1
+                        yield line
+            except UnicodeDecodeError as error:
+                raise WorkbenchError(
+                    f"{self.path}, line {number + 1}",
+                    f"not {self.encoding}, the encoding of the file: {error.reason}",
+                    expected=f"text in {self.encoding} or UTF-8",
+                    remedy="the file may be cut off: copy or download it again",
+                ) from None
             return
         with open_bytes(self.path) as file:
             for number, raw in enumerate(file):

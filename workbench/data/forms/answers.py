@@ -9,6 +9,8 @@ from workbench.data.forms.conversations import pair_of_conversations
 from workbench.data.forms.example import CATEGORIES, AnswerColumns, Example
 from workbench.data.forms.fields import Messages, answer_of, messages_of, not_blank, short
 from workbench.data.forms.judgements import (
+    ANNOTATORS,
+    both_bad,
     good_of,
     judged_by,
     labelled_by,
@@ -17,10 +19,11 @@ from workbench.data.forms.judgements import (
     rating_of,
     runs_of,
     strength_of,
+    votes_of,
 )
 from workbench.data.forms.transcripts import conversation_turns
 
-ITEM_FIELDS = ("id", "group", "round", "priority", "known_strength")
+ITEM_FIELDS = ("id", "group", "round", "priority", "known_strength", "kind", "why")
 REPEATED = "the answer repeated the prompt, which was removed"
 BEGINS = "the answer begins with the prompt"
 _LONG = 20
@@ -66,7 +69,7 @@ def pair(chosen: str, rejected: str) -> AnswerColumns:
             texts = tuple(t.strip().removeprefix(asked).lstrip("\n") if len(asked) >= _LONG else t for t in texts)
         texts = tuple(text.removeprefix(" ") for text in texts)
         not_blank(row, chosen, texts[0])
-        return Example(prompt, texts, strength=1.0, notes=tuple(dict.fromkeys(notes)))
+        return Example(prompt, texts, strength=1.0, best_first=True, notes=tuple(dict.fromkeys(notes)))
 
     return AnswerColumns((chosen, rejected), read=read, may_have=("id", "group", *CATEGORIES))
 
@@ -76,10 +79,11 @@ def compared(columns: tuple[str, str], suffixes: tuple[str, str]) -> AnswerColum
 
     def read(row: Row, prompt: Messages) -> Example:
         texts = tuple(answer_of(row, name) for name in columns)
-        strength = strength_of(row, columns, suffixes)
-        return Example(prompt, texts, strength, runs=runs_of(row, suffixes), own=_item_fields(row))
+        strength, bad = strength_of(row, columns, suffixes), both_bad(row, suffixes)
+        votes, runs = votes_of(row, strength, suffixes), runs_of(row, suffixes)
+        return Example(prompt, texts, strength, both_bad=bad, votes=votes, runs=runs, own=_item_fields(row))
 
-    may_have = (*ITEM_FIELDS, *CATEGORIES, *(f"model{suffix}" for suffix in suffixes))
+    may_have = (*ITEM_FIELDS, *CATEGORIES, *ANNOTATORS, *(f"model{suffix}" for suffix in suffixes))
     return AnswerColumns(columns, read=read, may_have=may_have, judged_by=lambda row: judged_by(row, suffixes))
 
 
@@ -109,7 +113,7 @@ def _output_pair(row: Row, prompt: Messages) -> Example:
     texts = tuple(row.fields["output"])
     if len(texts) != 2:
         raise row.fail(f"'output' is a list of {len(texts)} texts", expected="the better and the worse answer")
-    return Example(prompt, texts, strength=1.0)
+    return Example(prompt, texts, strength=1.0, best_first=True)
 
 
 def _several_texts(value: Any) -> bool:

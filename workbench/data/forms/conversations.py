@@ -17,7 +17,16 @@ from workbench.data.forms.fields import (
     text_of,
     text_prompt,
 )
-from workbench.data.forms.judgements import good_of, judged_by, labelled_by, runs_of, strength_of
+from workbench.data.forms.judgements import (
+    ANNOTATORS,
+    both_bad,
+    good_of,
+    judged_by,
+    labelled_by,
+    runs_of,
+    strength_of,
+    votes_of,
+)
 from workbench.data.forms.prompts import SYSTEM, opening_of, with_system
 from workbench.data.forms.transcripts import conversation_turns
 from workbench.data.records import Message
@@ -96,15 +105,16 @@ def pair_of_conversations(row: Row, name: str, first: Messages, second: Messages
         raise empty_row(row, problem, "conversations that differ only in the last answer")
     prompt = ends_with_user(row, name, first[:-1])
     answers = last_answer(row, name, first[-1:]), last_answer(row, name, second[-1:])
-    return Example(prompt, answers, strength=1.0)
+    return Example(prompt, answers, strength=1.0, best_first=True)
 
 
 def _battle(row: Row, name: str, first: Messages, second: Messages, columns: tuple[str, str]) -> Example:
     """Two conversations and which of them somebody preferred."""
     pair = pair_of_conversations(row, name, first, second)
-    return Example(
-        pair.prompt, pair.responses, strength_of(row, columns, ("_a", "_b")), runs=runs_of(row, ("_a", "_b"))
-    )
+    suffixes = ("_a", "_b")
+    strength, bad = strength_of(row, columns, suffixes), both_bad(row, suffixes)
+    votes, runs = votes_of(row, strength, suffixes), runs_of(row, suffixes)
+    return Example(pair.prompt, pair.responses, strength, both_bad=bad, votes=votes, runs=runs)
 
 
 def _battle_of_messages(row: Row) -> Example:
@@ -143,7 +153,7 @@ def _has_turns(row: Row) -> bool:
     return all(isinstance(value, list | tuple) for value in columns) and len(columns[0]) > 1
 
 
-_ABOUT = ("id", "model_a", "model_b", *CATEGORIES)
+_ABOUT = ("id", "model_a", "model_b", *CATEGORIES, *ANNOTATORS)
 BATTLE = Form(
     ("conversation_a", "conversation_b"),
     prompt=_first_question,

@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.data.files.row import Row
 from workbench.data.forms.fields import Messages
-from workbench.data.records import Item, Preference
+from workbench.data.records import Item, Preference, RatedAnswer
 
 CATEGORIES = ("category", "subset", "source")
 """Columns of public pair files that name the kind of a pair, the finest first."""
+
+
+class Vote(NamedTuple):
+    """One person's judgement of two answers."""
+
+    strength: float
+    """Above 0 the first is better, below 0 the second, 0 is a tie."""
+    annotator: str = ""
+    both_bad: bool = False
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,14 @@ class Example:
     responses: tuple[str, ...] = ()
     strength: float | None = None
     """For two responses: above 0 the first is better, below 0 the second, 0 is a tie; None: not judged."""
+    both_bad: bool = False
+    """Whether the judgement calls both responses bad; `strength` is then 0."""
+    best_first: bool = False
+    """Whether the first response was preferred: the order of the responses tells the judgement."""
+    votes: tuple[Vote, ...] = ()
+    """The single judgements behind `strength`, if the file has them."""
+    about: str = ""
+    """The id of the item that the votes are about, if its texts are in another file."""
     ratings: tuple[float, ...] = ()
     """One rating per response, higher is better; empty: not rated."""
     good: bool | None = None
@@ -33,7 +51,7 @@ class Example:
     """Short descriptions of changes made while reading; they are counted over the file."""
     own: dict[str, Any] = field(default_factory=dict)
     """Fields of an item to label that the row brings along."""
-    record: Preference | Item | None = None
+    record: Preference | Item | RatedAnswer | None = None
     """The record itself, if one of our own programs wrote the row."""
 
 

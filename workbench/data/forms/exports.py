@@ -1,15 +1,17 @@
-"""Exports of other labelling tools: Argilla and Label Studio.
+"""Exports of other labelling tools: Argilla, Label Studio and Potato.
 
-A task holds a prompt, two answers, and one judgement per annotator; the majority decides.
+A task holds a prompt, two answers, and one judgement per annotator; the majority decides. Potato's export holds
+judgements alone, each with the id of an item in Potato's data file.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.data.files.row import Row
-from workbench.data.forms.example import Example, Form, PromptColumns
-from workbench.data.forms.fields import Messages, answer_of, short
-from workbench.data.forms.judgements import TIES, side_of
+from workbench.data.forms.example import Example, Form, PromptColumns, Vote
+from workbench.data.forms.fields import Messages, answer_of, number_of, short
+from workbench.data.forms.judgements import TIES, calls_both_bad, side_of
 
 _PAIRS = tuple(
     (f"{name}{first}", f"{name}{second}")
@@ -17,8 +19,6 @@ _PAIRS = tuple(
     for first, second in (("1", "2"), ("_1", "_2"), ("_a", "_b"), ("-1", "-2"))
 )
 HOW = "docs/data.md (labels of other tools) lists the exports that are read"
-Vote = tuple[float, str]
-"""1 for the first answer, -1 for the second, 0 for a tie; and the annotator."""
 
 
 def label_studio(prompts: Sequence[PromptColumns]) -> Form:
@@ -86,14 +86,15 @@ def _majority(prompt: Messages, answers: Sequence[str], votes: Sequence[Vote]) -
     """A task with the judgement of the majority of its annotators; an even split is a tie."""
     if not votes:
         return Example(prompt, tuple(answers))
-    total = sum(vote for vote, _ in votes)
+    total = sum(vote.strength for vote in votes)
     side = float((total > 0) - (total < 0))
-    agreement = sum(1.0 if vote == side else 0.5 if vote == 0 else 0.0 for vote, _ in votes) / len(votes)
+    agreement = sum(1.0 if v.strength == side else 0.5 if v.strength == 0 else 0.0 for v in votes) / len(votes)
     return Example(
         prompt,
         tuple(answers),
         side,
-        annotators=tuple(dict.fromkeys(who for _, who in votes if who)),
+        votes=tuple(votes),
+        annotators=tuple(dict.fromkeys(vote.annotator for vote in votes if vote.annotator)),
         agreement=agreement if len(votes) > 1 else None,
     )
 
@@ -109,7 +110,7 @@ def _sides(columns: tuple[str, str]) -> tuple[set[str], set[str]]:
 
 def _argilla_votes(row: Row, columns: tuple[str, str]) -> list[Vote]:
     names = _sides(columns)
-    return [(_vote(row, value, names), who) for value, who in _argilla_answers(row)]
+    return [Vote(_side(row, value, names), who, calls_both_bad(value)) for value, who in _argilla_answers(row)]
 
 
 def _argilla_answers(row: Row) -> list[tuple[Any, str]]:
@@ -153,7 +154,7 @@ def _object(row: Row, name: str, value: Any) -> Mapping[str, Any]:
     return value or {}
 
 
-def _vote(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
+def _side(row: Row, value: Any, names: tuple[set[str], set[str]]) -> float:
     """A value of a label or ranking question."""
     if isinstance(value, list | tuple):
         ranks = {str(entry.get("value")).lower(): entry.get("rank") for entry in value if isinstance(entry, Mapping)}
@@ -173,21 +174,94 @@ def _label_studio_votes(row: Row, columns: tuple[str, str]) -> list[Vote]:
         for result in _objects(row, "result", annotation.get("result")):
             vote = _selected(row, result, columns, names)
             if vote is not None:
-                votes.append((vote, str(annotation.get("completed_by") or "")))
+                votes.append(vote._replace(annotator=_person(annotation.get("completed_by"))))
     return votes
+
+
+def _person(who: Any) -> str:
+    """An annotator as Label Studio names them: a number, or an object with an address or number."""
+    if isinstance(who, Mapping):
+        who = who.get("email") or who.get("id")
+    return "" if who is None else str(who)
 
 
 def _selected(
     row: Row, result: Mapping[str, Any], columns: tuple[str, str], names: tuple[set[str], set[str]]
-) -> float | None:
+) -> Vote | None:
     """The vote of one result: a pairwise selection or a single choice; None for other results, such as a comment."""
     value, kind = _object(row, "value", result.get("value")), result.get("type")
     if kind == "pairwise":
         shown = [name.strip().lower() for name in str(result.get("to_name", "")).split(",")]
         turned = shown == [columns[1], columns[0]]
-        vote = side_of(row, "selected", value.get("selected") or TIES[0], names)
-        return -vote if turned else vote
+        side = side_of(row, "selected", value.get("selected") or TIES[0], names)
+        return Vote(-side if turned else side)
     choices = value.get("choices")
     if kind == "choices" and isinstance(choices, list) and len(choices) == 1:
-        return side_of(row, "choices", choices[0], names)
+        return Vote(side_of(row, "choices", choices[0], names), both_bad=calls_both_bad(choices[0]))
     return None
+
+
+_POTATO_LABELS = ("labels", "label_annotations")
+_SELECTED, _SCALED = "selection", "scale_value"
+
+
+def _potato_answers(row: Row) -> dict[str, Mapping[str, Any]]:
+    """The answers to pairwise questions, by question: from the JSON export, or from columns `QUESTION.selection`."""
+    name = next((name for name in _POTATO_LABELS if name in row.fields), None)
+    if name is not None:
+        given = row.fields[name]
+        if isinstance(given, str):
+            try:
+                given = json.loads(given)
+            except ValueError:
+                raise row.fail(f"{name!r} is {short(given)}", expected="an object", remedy=HOW) from None
+        answers = {str(key): value for key, value in _object(row, name, given).items()}
+    else:
+        answers = {}
+        for column, value in row.fields.items():
+            question, _, part = column.rpartition(".")
+            if question and part in (_SELECTED, _SCALED) and str(value).strip():
+                answers[question] = {part: value}
+    return {
+        key: value for key, value in answers.items() if isinstance(value, Mapping) and {_SELECTED, _SCALED} & {*value}
+    }
+
+
+def _potato(row: Row) -> Example:
+    answers = _potato_answers(row)
+    if not answers:
+        raise row.fail(
+            "no answer to a pairwise question",
+            expected='"labels": {QUESTION: {"selection": "A"}}, or "scale_value"',
+            remedy=HOW,
+        )
+    question = "preference" if "preference" in answers else next(iter(answers))
+    if len(answers) > 1 and question != "preference":
+        raise row.fail(
+            f"several pairwise questions, none of them 'preference': {', '.join(sorted(answers))}",
+            expected="a question 'preference'",
+            remedy=HOW,
+        )
+    answer, about, who = answers[question], str(row.fields["instance_id"]), str(row.fields["user_id"])
+    if _SELECTED in answer:
+        side = side_of(row, f"{question}.{_SELECTED}", answer[_SELECTED], ({"a", "1", "left"}, {"b", "2", "right"}))
+        vote = Vote(side, who, calls_both_bad(answer[_SELECTED]))
+    else:
+        scale = Row(row.place, {f"{question}.{_SCALED}": answer[_SCALED]})
+        vote = Vote(-number_of(scale, f"{question}.{_SCALED}"), who)
+    return Example((), about=about, votes=(vote,))
+
+
+def _no_texts(row: Row) -> Messages:
+    raise row.fail("judgements without texts", expected="the texts, which are in Potato's data file", remedy=HOW)
+
+
+POTATO = Form(
+    ("instance_id", "user_id"),
+    when=lambda row: any(name in row.fields for name in _POTATO_LABELS) or bool(_potato_answers(row)),
+    prompt=_no_texts,
+    example=_potato,
+    may_have=_POTATO_LABELS,
+    judged_by=lambda row: (f"{question}.{part}" for question in _potato_answers(row) for part in (_SELECTED, _SCALED)),
+)
+"""Potato: one judgement, with the id of its item."""

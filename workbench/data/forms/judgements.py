@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.data.files.row import Row
+from workbench.data.forms.example import Vote
 from workbench.data.forms.fields import number_of, short
 
 SIGNED = ("overall_preference", "preference_strength")
@@ -13,7 +14,9 @@ WINNERS = (
     *("comparison", "choice", "verdict", "judgement", "judgment", "label", "chosen", "preference.responses"),
 )
 """Columns that name the better answer, or a tie."""
-TIES = ("tie", "ties", "tied", "tie_(bothbad)", "bothbad", "both_bad", "tie_bothbad", "both", "equal", "draw", "same")
+BAD = ("tie_(bothbad)", "tie_(both_bad)", "bothbad", "both_bad", "tie_bothbad", "neither")
+"""Values that call both answers bad; in a record they are ties."""
+TIES = ("tie", "ties", "tied", "both", "equal", "draw", "same", "no_preference", *BAD)
 RATINGS = ("helpfulness", "overall_score", "rating", "score", "reward")
 """Columns that rate one answer by a number, higher is better; if a row has several, the first counts."""
 LABELS = ("label", "kto_tag")
@@ -73,6 +76,28 @@ def strength_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -
     votes = [entry.get("value") if isinstance(entry, Mapping) else entry for entry in value]  # Argilla: per annotator
     total = sum(side_of(row, names[0], vote, known) for vote in votes)
     return float((total > 0) - (total < 0)) if votes else None
+
+
+ANNOTATORS = ("annotator", "annotator_id", "annotator_name", "judge", "judge_hash", "user_id", "worker_id", "rater")
+"""Columns that name who judged the answers of a row."""
+
+
+def votes_of(row: Row, strength: float | None, suffixes: tuple[str, str]) -> tuple[Vote, ...]:
+    """The judgement of a row with the person who made it, if the row names them."""
+    given = (row.fields.get(name) for name in ANNOTATORS)
+    who = next((str(name).strip() for name in given if isinstance(name, str | int) and str(name).strip()), "")
+    return (Vote(strength, who, both_bad(row, suffixes)),) if who and strength is not None else ()
+
+
+def both_bad(row: Row, suffixes: tuple[str, str]) -> bool:
+    """Whether the row's judgement calls both answers bad."""
+    names = judged_by(row, suffixes)
+    return len(names) == 1 and calls_both_bad(row.fields[names[0]])
+
+
+def calls_both_bad(value: object) -> bool:
+    """Whether a judgement calls both answers bad."""
+    return _normal(value) in BAD
 
 
 def _names_of(row: Row, columns: tuple[str, str], suffixes: tuple[str, str]) -> tuple[set[str], set[str]]:

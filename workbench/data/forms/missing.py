@@ -15,11 +15,13 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("messages",),
     ),
     "preferences": (("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b", "winner")),
+    "rated answers": (("prompt", "response", "label"), ("prompt", "chosen", "rejected")),
     "prompts": (("prompt",), ("instruction",), ("question",), ("messages",), ("text",)),
     "items": (("prompt", "responses"), ("prompt", "response_a", "response_b")),
     "answers": (("prompt", "chosen", "rejected"), ("prompt", "responses"), ("prompt", "response"), ("messages",)),
 }
 """Purpose → the forms that error messages name; docs/data.md lists all."""
+_MAP = ", or read one under another name: annotate load … --map COLUMN=prompt"
 _LIKELY = 0.75
 """Similarity from which one name may be a misspelling of another."""
 
@@ -47,17 +49,23 @@ def missing(row: Row, purpose: str, needs: Sequence[str] | None = None) -> Workb
         return row.fail(
             f"no fields of {purpose}; found: {found}",
             expected="; or ".join(", ".join(form) for form in FORMS[purpose]),
-            remedy="rename the columns; docs/data.md lists every form",
+            remedy=f"rename the columns{_MAP if purpose == 'items' else ''}; docs/data.md lists every form",
         )
     close = {name: _like(name, [other for other in row.fields if other not in best]) for name in absent}
     renames = [f"rename {other!r} to {name!r}" for name, other in close.items() if other]
     return row.fail(
         f"field {', '.join(map(repr, absent))} is missing; found: {found}",
-        expected=f"{purpose} with the fields {', '.join(best)}",
+        expected=f"{purpose} with the fields {', '.join(best)}"
+        + (f" (or {', '.join(others)})" if (others := _other(purpose, best)) and not needs else ""),
         remedy=f"did you mean {close[absent[0]]!r}? {'; '.join(renames)}"
         if close[absent[0]]
         else f"add {absent[0]!r} to each row; docs/data.md lists every form",
     )
+
+
+def _other(purpose: str, best: Sequence[str]) -> Sequence[str]:
+    """The other form of items."""
+    return next((form for form in FORMS[purpose] if form != best), ()) if purpose == "items" else ()
 
 
 def _closeness(form: Sequence[str], fields: Iterable[str]) -> float:

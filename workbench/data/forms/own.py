@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from workbench.data.files.row import Row
 from workbench.data.forms.example import CATEGORIES, Example, Form
 from workbench.data.forms.fields import empty_row, messages_of, not_blank, prompt_of
-from workbench.data.records import Item, Preference
+from workbench.data.records import Item, Preference, RatedAnswer
 from workbench.run.errors import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -50,6 +50,21 @@ def _item(row: Row) -> Example:
     return Example(record.prompt, tuple(response.text for response in record.responses), record=record)
 
 
+def _rated_answer(row: Row) -> Example:
+    fields: dict[str, Any] = {
+        name: row.fields[name] for name in ("id", "prompt", "group", "weight", "split") if name in row.fields
+    }
+    (answer,) = messages_of(row, "completion")
+    fields |= {"response": answer.content, "desirable": row.fields["label"]}
+    record = record_of(row, RatedAnswer, fields)
+    return Example(record.prompt, (record.response,), good=record.desirable, record=record)
+
+
+def _holds_one_answer(row: Row) -> bool:
+    lists = all(isinstance(row.fields[name], list | tuple) for name in ("prompt", "completion"))
+    return lists and len(row.fields["completion"]) == 1 and isinstance(row.fields["label"], bool)
+
+
 def _holds_objects(row: Row) -> bool:
     listed = row.fields["responses"]
     ours = isinstance(listed, list | tuple) and all(isinstance(entry, Mapping) and "id" in entry for entry in listed)
@@ -70,3 +85,11 @@ ITEM = Form(
     example=_item,
     may_have=tuple(Item.model_fields),
 )
+RATED_ANSWER = Form(
+    ("prompt", "completion", "label", "group", "id"),
+    when=_holds_one_answer,
+    prompt=lambda row: prompt_of(row, "prompt"),
+    example=_rated_answer,
+    may_have=("weight", "split"),
+)
+"""The columns that TRL's `KTOTrainer` reads, with ours beside them."""

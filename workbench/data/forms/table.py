@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from workbench.data.files.cells import messages_in
 from workbench.data.files.row import Row
-from workbench.data.forms import answers, conversations, exports, own, prompts
+from workbench.data.forms import answers, conversations, exports, feedback, own, prompts
 from workbench.data.forms.example import AnswerColumns, Columns, Form, PromptColumns
 from workbench.data.forms.prompts import CONVERSATIONS
 
@@ -44,6 +44,7 @@ ANSWERS: tuple[AnswerColumns, ...] = (
     *(answers.pair(*names) for names in PAIRS),
     *(answers.compared((f"{name}{s[0]}", f"{name}{s[1]}"), s) for name in _COMPARED for s in _SUFFIXES),
     answers.compared(("human_ref_a", "human_ref_b"), ("_a", "_b")),  # Stanford Human Preferences
+    answers.compared(("left", "right"), ("_left", "_right")),  # Potato's data files
     answers.listed("responses"),
     answers.listed("answers"),
     answers.listed("completions"),
@@ -59,8 +60,11 @@ ANSWERS: tuple[AnswerColumns, ...] = (
 WHOLE: tuple[Form, ...] = (
     own.PREFERENCE,
     own.ITEM,
+    own.RATED_ANSWER,
     exports.label_studio(PROMPTS),
     exports.argilla(PROMPTS),
+    exports.POTATO,
+    feedback.OPEN_WEBUI,
     conversations.BATTLE,
     conversations.BATTLE_OF_TURNS,
 )
