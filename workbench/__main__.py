@@ -1,21 +1,26 @@
-"""`python -m workbench VERB`: the demo, a new project, the embedded default, and tools for finished runs.
+"""`python -m workbench VERB`: the demo, a project, the embedded default, checks of data, comparisons, finished runs.
 
 This is the only place that passes the gold reward of the embedded default to evaluation; no phase imports it.
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
-from workbench.data.rules import add_row_options, row_options
-from workbench.run.command_line import parse_words, run_main
-from workbench.run.shipped import here_or_shipped
+from workbench.doctor.command import add_doctor
+from workbench.export.command import add_export
+from workbench.privacy.command import add_unmask
+from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
+from workbench.serve.command import add_serve
+from workbench.suite.command import add_evaluate, evaluate
+from workbench.validate.command import add_validate, validate
 
 
 def main(argv: list[str]) -> int:
     """Run one verb."""
     arguments = parse_words(make_parser(), argv)
-    arguments.run(arguments)
-    return 0
+    return arguments.run(arguments) or 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,21 +50,13 @@ def make_parser() -> argparse.ArgumentParser:
     tiny.add_argument("--pretrain", action="store_true", help="train the shipped base again, in place")
     tiny.set_defaults(run=_tiny)
 
-    evaluate = verbs.add_parser("evaluate", help="measure finished runs on held-out prompts or pairs")
-    evaluate.add_argument("runs", nargs="+", metavar="RUN", help="run folders; policies and reward models")
-    evaluate.add_argument("--prompts", help="held-out prompts (default: the embedded default's)")
-    evaluate.add_argument("--demonstrations", help="held-out demonstrations, for the perplexity")
-    evaluate.add_argument("--preferences", help="pairs for a reward run (default: those that it held out)")
-    evaluate.add_argument("--reward", metavar="RUN", help="reward run that scores the answers")
-    evaluate.add_argument("--against", metavar="RUN", help="run to win against (default: the run it started from)")
-    evaluate.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
-    evaluate.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
-    evaluate.add_argument("--max-new-tokens", type=int, help="tokens per answer (default: as in training)")
-    evaluate.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
-    evaluate.add_argument("--base", help="where the base is now, if it was moved")
-    add_row_options(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    add_evaluate(verbs).set_defaults(run=_evaluate)
+    add_export(verbs)
+
+    chat = verbs.add_parser("chat", help="chat with a finished sft or ppo run in the browser")
+    chat.add_argument("run_folder", metavar="RUN", help="a run folder, or an adapter or checkpoint inside one")
+    chat.add_argument("overrides", nargs="*", metavar="a.b=value", help="values of annotate, such as server.port=7861")
+    chat.set_defaults(run=_chat)
 
     roles = verbs.add_parser("roles", help="open the roles of a ppo run; print parameters and memory")
     roles.add_argument("run_folder", metavar="RUN", help="a ppo run, finished or not")
@@ -71,44 +68,66 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="file to write (default: report.html next to the first run)")
     report.set_defaults(run=_report)
 
-    doctor = verbs.add_parser(
-        "doctor", help="estimate memory and hours of a configuration before anything is downloaded or trained"
-    )
-    doctor.add_argument("config", metavar="CONFIG.yaml", help="YAML file of sft, reward or ppo")
-    doctor.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
-    doctor.add_argument("--gpu-memory", type=float, default=24.0, metavar="GIB", help="of the card (default: 24)")
-    doctor.add_argument("--shape", metavar="NAME", help="llama-7b, llama-13b or llama-3-8b, for a base not yet here")
-    doctor.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where `dtype: auto` applies")
-    doctor.add_argument("--records", type=int, default=10_000, help="demonstrations or pairs (default: 10000)")
-    doctor.add_argument("--row-tokens", type=int, default=500, help="mean tokens of prompt and response (default: 500)")
-    doctor.add_argument("--step-ms", type=float, help="measured time of a decode step (default: an assumption)")
-    doctor.add_argument(
-        "--tflops", type=float, default=200.0, help="speed of matrix products, 10^12/s (default: 200, an assumption)"
-    )
-    doctor.add_argument("--measure", action="store_true", help="on a GPU: run one step on random weights, and compare")
-    doctor.set_defaults(run=_doctor)
+    origin = verbs.add_parser("lineage", help="show the runs, files and annotators that a run is made from")
+    origin.add_argument("run_folder", metavar="RUN", help="a run folder")
+    origin.add_argument("--out", metavar="FILE", help="also draw the graph: FILE.dot (Graphviz) or FILE.svg")
+    origin.set_defaults(run=_lineage)
 
+    compare = verbs.add_parser(
+        "compare", help="train and measure several methods on the same labels, and say which to take"
+    )
+    add_config_arguments(compare, resume=False)
+    compare.set_defaults(run=_compare)
+
+    loop = verbs.add_parser(
+        "loop", help="rounds: sample, choose pairs, label, refit the reward model, train on, measure"
+    )
+    add_config_arguments(loop, resume=False)
+    loop.add_argument("--rounds", type=int, metavar="N", help="rounds in all (loop.rounds)")
+    loop.set_defaults(run=_loop)
+
+    add_doctor(verbs)
+    add_unmask(verbs)
+    add_serve(verbs)
+    add_validate(verbs).set_defaults(run=validate)
     return parser
 
 
-def _doctor(arguments: argparse.Namespace) -> None:
-    from workbench.doctor.hours import Amounts
-    from workbench.doctor.run_plan import examine, report
+def _lineage(arguments: argparse.Namespace) -> None:
+    from workbench.lineage.graph import as_text, draw, lineage
 
-    run_plan = examine(
-        here_or_shipped(Path(arguments.config)), arguments.overrides, shape=arguments.shape, device=arguments.device
-    )
-    amounts = Amounts(
-        records=arguments.records,
-        row_tokens=arguments.row_tokens,
-        step_seconds=arguments.step_ms / 1e3 if arguments.step_ms else None,
-        flop_per_second=arguments.tflops * 1e12,
-    )
-    print(report(run_plan, arguments.gpu_memory, amounts))
-    if arguments.measure:
-        from workbench.doctor.measure import measured_report
+    node = lineage(Path(arguments.run_folder))
+    if arguments.out:
+        draw(node, Path(arguments.out))
+    print(as_text(node))
 
-        print(measured_report(run_plan))
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from workbench.compare.config import CompareConfig
+    from workbench.compare.plan import check_compare_inputs, plan
+    from workbench.run.steps import check_commands, run_steps
+
+    command = read_command(CompareConfig, arguments, check_compare_inputs)
+    if command.dry_run:
+        return
+    steps, folder = plan(command.config), Path(command.config.compare.out)
+    check_commands(steps, folder)
+    ledger = run_steps(steps, folder, description="compare")
+    from workbench.compare.page import write_results  # matplotlib and scikit-learn take seconds to import
+
+    print("\n".join(write_results(command.config, ledger)))
+
+
+def _loop(arguments: argparse.Namespace) -> None:
+    from workbench.loop.config import LoopConfig
+    from workbench.loop.plan import check_loop_inputs
+    from workbench.loop.run import run_loop
+
+    if arguments.rounds is not None:
+        arguments.overrides = [*arguments.overrides, f"loop.rounds={arguments.rounds}"]
+    command = read_command(LoopConfig, arguments, check_loop_inputs)
+    if not command.dry_run:
+        run_loop(command.config)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -138,33 +157,16 @@ def _tiny(arguments: argparse.Namespace) -> None:
     print(folder)
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from workbench.evaluate.inputs import EvaluationInputs, answer_length, check_evaluation
-
-    inputs = EvaluationInputs(
-        prompts=arguments.prompts,
-        demonstrations=arguments.demonstrations,
-        preferences=arguments.preferences,
-        reward=arguments.reward,
-        against=arguments.against,
-        base=arguments.base,
-        rules=row_options(arguments),
-    )
-    folders = check_evaluation(arguments.runs, inputs)
-    from workbench.evaluate.policy import Sampling
-    from workbench.evaluate.run_models import evaluate_run
-    from workbench.evaluate.summary import result_lines
+def _evaluate(arguments: argparse.Namespace) -> int:
     from workbench.tiny.gold import gold_reward
 
-    sampling = Sampling(
-        samples_per_prompt=arguments.samples,
-        temperature=arguments.temperature,
-        max_new_tokens=arguments.max_new_tokens or answer_length(folders),
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-    )
-    for folder in folders:
-        print("\n".join(result_lines(evaluate_run(folder.path, inputs, gold=gold_reward, sampling=sampling))))
+    return evaluate(arguments, gold_reward)
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    # A package of its own, and so a process of its own: this one becomes it.
+    words = ["-m", "annotate", "arena", arguments.run_folder, *arguments.overrides]
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def _roles(arguments: argparse.Namespace) -> None:

@@ -182,12 +182,17 @@ COLUMNS = {
 
 
 def _print_outcome(folder: Path, ledger: _Ledger) -> None:
+    from workbench.evaluate.summary import parts_moved
+
     phases = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["phases"]
     reward = phases["reward"]
     print("\n" + " " * 8 + "".join(f"{title:>13}" for title in COLUMNS))
     for name in ("sft", "ppo", "dpo"):
         cells = [phases[name].get(key) for key in COLUMNS.values()]
         print(f"{name:<8}" + "".join(f"{'–' if cell is None else format(cell, '.3f'):>13}" for cell in cells))
+    for name in ("ppo", "dpo"):
+        if moved := parts_moved(phases["sft"]["gold_parts"], phases[name]["gold_parts"]):
+            print(f"{name}, parts of gold: {moved}")
     print(
         f"\nreward model: held-out accuracy {reward['accuracy']:.3f} (noise ceiling {reward['noise_ceiling']:.3f}), "
         f"calibration error {reward['ece']:.3f}"

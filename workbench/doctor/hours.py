@@ -17,7 +17,7 @@ HOST_SECONDS = {"adapter": 0.070, "merged": 0.030}
 BYTES_PER_SECOND = 3e12
 """Memory bandwidth of an H100. Assumed."""
 FLOP_PER_SECOND = 2e14
-"""Of products with NF4 weights in bfloat16, on an H100; half of what plain products reach. Assumed."""
+"""FLOP per second of NF4 products in bfloat16 on an H100: half of what plain products reach. Assumed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Amounts:
     row_tokens: int = 500
     """Mean tokens of prompt and response."""
     step_seconds: float | None = None
-    """Of one decode step; None: the larger of HOST_SECONDS and what the device's memory needs."""
+    """Seconds of one decode step; None: the larger of HOST_SECONDS and the time to read the device's memory."""
     flop_per_second: float = FLOP_PER_SECOND
 
 

@@ -45,7 +45,7 @@ class Shape:
 
     @property
     def linear_parameters(self) -> int:
-        """Of all layers."""
+        """Parameters of the linear maps of all layers."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
@@ -77,7 +77,7 @@ def embedding_bytes(shape: Shape, *, unit: int, lm_head: bool = True) -> float:
 
 
 def lora_parameters(shape: Shape, r: int) -> int:
-    """Of one adapter on all linear maps of the layers: r · (in + out) each."""
+    """Parameters of one adapter on all linear maps of the layers: r · (in + out) each."""
     return shape.layers * r * sum(inputs + outputs for inputs, outputs in shape.linears)
 
 

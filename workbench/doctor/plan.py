@@ -50,10 +50,10 @@ class Settings:
     micro_batch: int = 1
     """Rows (sft, ppo) or pairs of one forward and backward pass."""
     length: int = 1024
-    """Of a row."""
+    """Tokens of a row."""
     prompt: int = 512
     response: int = 128
-    """Of a sampled answer."""
+    """Tokens of a sampled answer."""
     sample_batch: int = 16
     """Answers sampled at one time."""
     rollout_micro_batch: int = 16

@@ -1,6 +1,6 @@
-"""Phases rehearsed on random weights and random text of exact length: for measurements, before any data is there.
+"""Rehearse phases on random weights and random text of exact length, to measure them without data.
 
-Phases are started as a user would start them: as processes, through their scripts and a configuration file.
+Phases start as a user would start them: as processes, through their scripts and a configuration file.
 """
 
 import json
@@ -26,7 +26,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Records:
-    """Files of random records; of exact lengths in tokens of a byte tokenizer."""
+    """Files of random records with exact lengths in tokens of a byte tokenizer."""
 
     prompts: Path
     demonstrations: Path
@@ -35,7 +35,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the process of one phase took."""
+    """Time and memory that the process of one phase took."""
 
     seconds: float
     peak_rss_bytes: int
@@ -113,7 +113,7 @@ def run_phase(phase: str, values: Mapping[str, Any], folder: Path, *, threads: i
 def run_module(
     module: str, *arguments: str, out: Path, threads: int | None = None, first_on_path: Path | None = None
 ) -> None:
-    """Run `python -m MODULE …` under `workbench.run.peak`, with this source tree first on the path.
+    """Run `python -m MODULE …` under `workbench.run.peak`, with this source tree on the path.
 
     Raises:
         WorkbenchError: it ended with an error.
@@ -122,7 +122,7 @@ def run_module(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "HF_HUB_OFFLINE": "1"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    command = [sys.executable, "-m", "workbench.run.peak", str(out), module, *arguments]
+    command = [sys.executable, "-m", "workbench.run.peak", str(out), str(os.getpid()), module, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])

@@ -24,6 +24,10 @@ from workbench.run.errors import Problems, WorkbenchError
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_RANK = 16
+CLASSIFIERS = ("head", "verbalizer")
+"""Methods of `python -m sft`; a classifier takes the memory and the hours of supervised tuning on the same rows."""
+OF_SFT = {"validation", "validation_share", "loss_on", "packing", "mix", "replay"}
+"""Keys of `data` that supervised tuning alone has: it may start from a run too, as reward training does."""
 TRAINED = ("micro_batch", "train.micro_batch_size", "train.batch_size")
 MICRO_BATCHES = {
     "sft": (TRAINED,),
@@ -40,7 +44,7 @@ MICRO_BATCHES = {
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One configuration, understood."""
+    """A configuration with everything that planning needs to know about its base."""
 
     config: Path
     phase: str
@@ -48,22 +52,22 @@ class RunPlan:
     method: str
     """The phase's name, or the method of a contrastive run."""
     values: dict[str, Any]
-    """By dotted key, as the phase resolves them."""
+    """Dotted key → value, as the phase resolves them."""
     base: str
     shape: Shape
     shape_source: str
     settings: Settings
     files: BaseFiles | None
-    """Of the base, where they are on this machine."""
+    """The base's files, if they are on this machine."""
 
     @property
     def kind(self) -> str:
-        """`sft`, `reward`, `ppo` or `contrastive`: what memory and hours are planned for."""
+        """`sft`, `reward`, `ppo` or `contrastive`: decides the plan of memory and hours."""
         return self.method if self.method in PLANS else "contrastive"
 
 
 def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device: str) -> RunPlan:
-    """Read a configuration, and find the base and the ranks it builds on.
+    """Read a configuration, and find its base and the ranks of its adapters.
 
     Args:
         config: a phase's YAML file.
@@ -76,13 +80,13 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
     """
     phase = phase_of(config)
     values = resolved_values(phase, config, overrides)
-    method = str(values.get("method", phase))
-    start = source_of(config, (values["model.start"],) if "model.start" in values else ())
+    method = "sft" if phase == "sft" else str(values.get("method", phase))
+    start = source_of(config, (values["model.start"],) if values.get("model.start") else ())
     base = values.get("model.base") or start.get("base")
     if base is None and shape is None:
         raise WorkbenchError(
             f"{config}: model.start",
-            f"{values.get('model.start')} is no finished run, and no file beside this one describes it",
+            f"{values.get('model.start')} is not a finished run, and no file in the same folder describes it",
             expected="a run folder, or the configuration of that run in the same folder",
             remedy="model.base=NAME, or --shape llama-7b",
         )
@@ -96,7 +100,7 @@ def examine(config: Path, overrides: Sequence[str], *, shape: str | None, device
 
 
 def phase_of(config: Path) -> str:
-    """Which package reads a file, from the sections in it.
+    """The package that reads a file, judged by its sections.
 
     Raises:
         WorkbenchError: the file is missing, or belongs to no phase that trains.
@@ -106,9 +110,12 @@ def phase_of(config: Path) -> str:
         raise WorkbenchError(
             config, "has no `model:`", expected="a configuration of sft, reward or ppo: those that hold a model"
         )
+    if sections.get("method") in CLASSIFIERS:
+        return "sft"
     if "method" in sections or "rollout" in sections:
         return "ppo"
-    return "reward" if "start" in sections["model"] else "sft"
+    tunes = "sample" in sections or OF_SFT & (sections.get("data") or {}).keys()
+    return "reward" if "start" in sections["model"] and not tunes else "sft"
 
 
 def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -133,21 +140,21 @@ def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:
 
 
 def source_of(config: Path, runs: tuple[str, ...]) -> dict[str, Any]:
-    """Base, quantisation, dtype and rank of a run (the first): from its folder, or from the configuration beside."""
+    """Base, quantisation, dtype and rank of the first run: from its folder, else from the configuration next to it."""
     if not runs:
         return {}
     run = runs[0]
     record, adapter = Path(run) / "run.json", Path(run) / "adapter/adapter_config.json"
     if record.is_file() and adapter.is_file():
         base = json.loads(record.read_text(encoding="utf-8")).get("base", {})
-        rank = json.loads(adapter.read_text(encoding="utf-8"))["r"]
+        rank = json.loads(adapter.read_text(encoding="utf-8")).get("r")
         return {"base": base.get("name"), "quantise": base.get("quantise"), "dtype": base.get("dtype"), "r": rank}
     for path in sorted(config.parent.glob("*.yaml")):
         sections = read_values(path)
         if sections.get("run", {}).get("dir") == run:
             model = sections.get("model", {})
             known = {key: model.get(key) for key in ("base", "quantise", "dtype")}
-            # With a start run, the shape of its adapter is taken, whatever `lora` says.
+            # A run with a start run takes the shape of that adapter and ignores `lora`.
             return known if "start" in model else {**known, "r": sections.get("lora", {}).get("r", DEFAULT_RANK)}
     return {}
 
@@ -155,18 +162,18 @@ def source_of(config: Path, runs: tuple[str, ...]) -> dict[str, Any]:
 def settings_of(
     method: str, values: dict[str, Any], start: dict[str, Any], reward: dict[str, Any], device: str
 ) -> Settings:
-    """The numbers that decide the memory."""
+    """The values that determine the memory."""
     quantise = values.get("model.quantise") or start.get("quantise") or "nf4"
     dtype = values.get("model.dtype") or start.get("dtype") or "auto"
     wide = dtype == "float32" or (dtype == "auto" and device == "cpu")
-    rank = values.get("lora.r") if method == "sft" else start.get("r") or DEFAULT_RANK
+    rank = start.get("r") or (values.get("lora.r") if method == "sft" else DEFAULT_RANK)
     length = int(values.get("data.max_length") or 0)
     sampling = {
         "sft": ("sample.prompts", "sample.max_new_tokens"),
         "reward": ("normalise.batch_size", "normalise.max_new_tokens"),
         "ppo": ("rollout.micro_batch_size", "rollout.max_new_tokens"),
     }
-    rows, response = (int(values[key]) for key in sampling[method]) if method in sampling else (0, 0)
+    rows, response = (int(values.get(key) or 0) for key in sampling[method]) if method in sampling else (0, 0)
     return Settings(
         nf4=quantise == "nf4",
         unit=4 if wide else 2,
@@ -188,10 +195,10 @@ def settings_of(
 
 
 def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
-    """What takes how much, whether it fits, the largest micro batches that do, and hours by stage.
+    """Memory by part, whether it fits, the largest micro-batches that fit, and hours by stage.
 
     Args:
-        run_plan: what was examined.
+        run_plan: from `examine`.
         gpu_memory: GiB of the card.
         amounts: records and rates that decide the hours.
     """
@@ -216,7 +223,7 @@ def report(run_plan: RunPlan, gpu_memory: float, amounts: Amounts) -> str:
 
 
 def _base_lines(run_plan: RunPlan) -> list[str]:
-    """The base in a line, and what of it does not fit the configuration."""
+    """One line on the base, and a line for each conflict with the configuration."""
     if run_plan.files is None:
         return []
     values = run_plan.values
@@ -228,7 +235,7 @@ def _base_lines(run_plan: RunPlan) -> list[str]:
 
 
 def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:
-    """Hours by stage, with the assumptions they rest on."""
+    """Hours by stage, with the assumptions behind them."""
     s = run_plan.settings
     stages = hours(run_plan.kind, run_plan.values, run_plan.shape, s, amounts)
     assumed = [f"rows of {amounts.row_tokens} tokens on average (--row-tokens)"]
@@ -246,7 +253,7 @@ def time_report(run_plan: RunPlan, amounts: Amounts) -> list[str]:
 
 
 def advice(run_plan: RunPlan, plan: Plan, memory: float) -> list[str]:
-    """The largest micro batches, and what to turn where none fits."""
+    """The largest micro-batches, or which keys to change if none fits."""
     lines = []
     for field, name, whole_key in MICRO_BATCHES[run_plan.kind]:
         whole = int(run_plan.values[whole_key])
@@ -261,7 +268,7 @@ def advice(run_plan: RunPlan, plan: Plan, memory: float) -> list[str]:
 
 
 def _fastest_engine(run_plan: RunPlan, memory: float) -> list[str]:
-    """A merged copy, if it samples an answer sooner than the adapter does, each with the most answers that fit."""
+    """Advise the merged engine if it samples faster than the adapter, each with as many answers as fit."""
     seconds = {}
     for merged in (False, True):
         s = replace(run_plan.settings, merged=merged)
@@ -276,7 +283,7 @@ def _fastest_engine(run_plan: RunPlan, memory: float) -> list[str]:
 
 def _knobs(plan: Plan) -> str:
     if "sampling" in plan.worst:
-        return "fewer answers at one time, or shorter ones"
+        return "fewer answers at a time, or shorter ones"
     return "model.activation_checkpointing=true, model.quantise=nf4, shorter rows, or more memory"
 
 

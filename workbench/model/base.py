@@ -28,7 +28,7 @@ from transformers import (
 from transformers.modeling_layers import GenericForSequenceClassification
 
 from workbench.data.base_files import BaseFiles, base_folder, check_quantisation, quantisation_name, read_base_files
-from workbench.data.embedded import resolve_base
+from workbench.data.embedded import TINY_BASE, resolve_base
 from workbench.data.template import end_ids, ensure_template
 from workbench.model.weights import check_complete, check_finite, check_logits, fold_logit_scale
 from workbench.run.errors import WorkbenchError
@@ -42,7 +42,7 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """Which base, and in which form: what adapters trained on it have to agree about."""
+    """Which base, and in which form. Adapters can be combined only if all of this is equal."""
 
     name: str
     """As the user wrote it: `tiny`, a folder, or a hub id."""
@@ -50,52 +50,56 @@ class BaseSpec:
     quantise: Quantisation
     dtype: Dtype
     fingerprint: str = ""
-    """Of the weight files; empty until `identified` has read them."""
+    """Hash of the weight files; empty until `identified` has read them."""
     pad_token: str | None = None
-    """To pad with, if the user names one."""
+    """Padding token, if the user names one."""
     kernels: Kernels = "auto"
     """As asked for; run.json's `opened` holds which were used."""
 
     def as_record(self) -> dict[str, Any]:
-        """For run.json."""
+        """As run.json stores it."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any], place: object) -> "BaseSpec":
-        """From a parent's run.json."""
+        """Read it from a parent's run.json."""
         if "base" not in record:
             raise WorkbenchError(place, "run.json names no base", remedy="repeat the run: it stopped too early")
         return cls(**record["base"])
 
     def identified(self) -> "BaseSpec":
-        """The same with the fingerprint of the weights that are there now."""
+        """A copy with the fingerprint of the weights now on disk."""
         return replace(self, fingerprint=fingerprint_of(self.name, self.revision))
 
     def opened(self) -> dict[str, str]:
-        """For run.json: what the base is here, how its files hold it, and the dtype that `auto` stands for."""
+        """For run.json: a description of the base, how its files store it, and the dtype that `auto` resolves to.
+
+        A name that only the workbench knows comes with its `folder`.
+        """
         files = read_base_files(self.name, self.revision)
         own = files.quantisation if files is not None else None
         return {
             "description": files.describe() if files is not None else self.name,
             "stored": quantisation_name(own) if own else "unquantised",
             "dtype": str(compute_dtype(self.dtype, default_device())).removeprefix("torch."),
+            **({"folder": resolve_base(self.name)} if self.name == TINY_BASE else {}),
         }
 
 
 def fingerprint_of(name: str, revision: str | None = None) -> str:
-    """The fingerprint of a base's weight files, or an empty string where they are not on this machine yet."""
+    """The fingerprint of a base's weight files, or an empty string if they are not on this machine yet."""
     folder = base_folder(name, revision)
     return base_fingerprint(folder) if folder else ""
 
 
 def full_size(parameter: torch.nn.Parameter) -> int:
-    """Elements of a weight before quantisation: an NF4 one stores two in a byte."""
+    """Elements of a weight before quantisation: NF4 packs two into a byte."""
     state = getattr(parameter, "quant_state", None)
     return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def default_device() -> torch.device:
-    """The GPU of this process where there is one, else the CPU."""
+    """The GPU of this process if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
@@ -114,7 +118,7 @@ def load_tokenizer(name: str, revision: str | None = None, pad_token: str | None
     Says once which end tokens count and which settings of its generation_config.json do not.
 
     Raises:
-        WorkbenchError: the base is not there, its architecture cannot be used, or tokenizer and embeddings do not fit.
+        WorkbenchError: the base is missing, its architecture is not supported, or tokenizer and embeddings do not fit.
     """
     path = resolve_base(name)
     with _base_errors(name):
@@ -130,7 +134,7 @@ def load_tokenizer(name: str, revision: str | None = None, pad_token: str | None
 
 
 def _check_architecture(files: BaseFiles, config: Any) -> None:
-    """Refuse what is no decoder with a trunk called `model` before anything is written.
+    """Refuse an architecture that is not a decoder with a trunk called `model`, before anything is written.
 
     Raises:
         WorkbenchError: names the architecture.
@@ -155,7 +159,7 @@ _introduced: set[str] = set()
 
 
 def _introduce(files: BaseFiles, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Say once per process what may surprise: several end tokens, settings of the base's files that are not used."""
+    """Print once per process what may surprise: several end tokens, settings of the base that are ignored."""
     if files.name in _introduced or os.environ.get("RANK", "0") != "0":
         return
     _introduced.add(files.name)
@@ -165,7 +169,7 @@ def _introduce(files: BaseFiles, tokenizer: PreTrainedTokenizerBase) -> None:
         lines.append(f"answers end at any of {', '.join(ends)}; they are trained with the first")
     unused = [end for end in files.stated_ends if end not in end_ids(tokenizer)]
     if unused:
-        lines.append(f"ignored as ends, because they are no special tokens: {', '.join(map(str, unused))}")
+        lines.append(f"ignored as ends, because they are not special tokens: {', '.join(map(str, unused))}")
     if files.ignored_sampling:
         settings = ", ".join(f"{key}={value}" for key, value in files.ignored_sampling.items())
         lines.append(f"ignored in its generation_config.json: {settings}; sampling follows the configuration alone")
@@ -188,7 +192,7 @@ def load_base(
         head: `causal` keeps the LM head; `score` has a new scalar head instead (for a reward trainer).
 
     Raises:
-        WorkbenchError: the base is not there, is no Llama-like model, or does not fit the device.
+        WorkbenchError: the base is missing, is not a Llama-like model, or does not fit the device.
     """
     device = default_device()
     dtype = compute_dtype(spec.dtype, device)
@@ -212,9 +216,9 @@ def load_base(
     files = read_base_files(spec.name, spec.revision)
     check_quantisation(files, spec.quantise)
     if files is not None and files.quantisation:
-        options.pop("quantization_config", None)  # the folder's own counts
+        options.pop("quantization_config", None)  # the folder is quantised already, by its own settings
     with _base_errors(spec.name):
-        if files is not None and not spec.fingerprint:  # runs on a base that was examined before have its fingerprint
+        if files is not None and not spec.fingerprint:  # a fingerprint means that the weights were checked before
             check_finite(spec.name, files.folder)
         if head == "score":
             kind = _score_class(AutoConfig.from_pretrained(path, revision=spec.revision))
@@ -227,7 +231,7 @@ def load_base(
         parameter.requires_grad_(False)
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.compute_dtype = dtype  # a folder that is quantised already names its own
+            module.compute_dtype = dtype  # an already quantised folder brings its own
     if device.type == "cpu":
         keep_cpu_weights_in_place(model)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -244,7 +248,7 @@ def load_base(
 
 
 def _score_class(config: Any) -> Any:
-    """The architecture's class with a score head; built on its trunk where transformers has none, as for Cohere."""
+    """The architecture's class with a score head; built on its trunk if transformers has none, as for Cohere."""
     if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return AutoModelForSequenceClassification
     causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -264,7 +268,7 @@ def keep_cpu_weights_in_place(model: torch.nn.Module) -> None:
 
 
 class _base_errors:
-    """Turns what transformers says of a missing or unusable base into one clear error."""
+    """Turns transformers' errors about a missing or unusable base into one clear error."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from torch.nn.functional import pad
+from transformers import Cache, PreTrainedTokenizerBase
 
 from workbench.data.records import Prompt
 from workbench.data.template import end_ids
@@ -70,6 +71,10 @@ def generate(
     check_row(max(map(len, prompts), default=0) + max_new_tokens, roles.positions)
     with roles.use(role):
         dense = roles.cpu_kernels
+        if roles.virtual_tokens:
+            cache = roles.virtual_cache(len(prompts))
+            options |= {"device": roles.device, "cache": cache}
+            return generate_with(roles.causal_model, roles.tokenizer, prompts, **options)
         if dense is None:
             return generate_with(roles.model, roles.tokenizer, prompts, **options, device=roles.device)
         tokenizer = roles.tokenizer
@@ -86,9 +91,13 @@ def generate_with(
     temperature: float,
     seed: int,
     device: torch.device,
+    cache: Cache | None = None,
 ) -> Responses:
-    """`generate` with transformers, for any model that is in eval mode."""
+    """`generate` with transformers, for any model that is in eval mode; `cache` holds tokens before every row."""
     input_ids, mask = pad_rows([list(prompt) for prompt in prompts], tokenizer.pad_token_id, side="left")
+    if cache is not None:  # generate drops as many ids as the cache holds tokens
+        before = (cache.get_seq_length(), 0)
+        input_ids, mask = pad(input_ids, before, value=tokenizer.pad_token_id), pad(mask, before, value=True)
     input_ids, mask = input_ids.to(device), mask.to(device)
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -102,6 +111,7 @@ def generate_with(
             top_k=0,
             top_p=1.0,
             use_cache=True,
+            past_key_values=cache,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=list(end_ids(tokenizer)),
         )

@@ -1,16 +1,19 @@
-"""Scalar heads: a linear map from the last hidden state to a score or a value, with its normalisation, in float32.
+"""Heads: linear maps from the last hidden state to a score, a value or the logits of labels, in float32.
 
 Heads are float32 because a bfloat16 score has three digits and loses most of an Adam step of 1e-5. They have a file of
-their own because peft silently drops a score head when an adapter is loaded onto a causal model. The file also holds a
-probe batch with its recorded scores, so that a later run can verify that it loaded the same reward model.
+their own because peft silently drops a score head when an adapter is loaded onto a causal model. The file of a reward
+model's head also holds a probe batch with its recorded scores, so that a later run can verify that it loaded the same
+reward model; that of a classifier holds the names of the labels.
 """
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -69,7 +72,7 @@ class Probe:
 
 
 def save_head(path: Path, head: ScalarHead, probe: Probe | None = None) -> None:
-    """Write a head, and the probe batch where there is one."""
+    """Write a head, and the probe batch if there is one."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in head.state_dict().items()}
     if probe is not None:
         tensors |= {
@@ -77,9 +80,13 @@ def save_head(path: Path, head: ScalarHead, probe: Probe | None = None) -> None:
             "probe_mask": probe.mask.to(torch.uint8).cpu().contiguous(),
             "probe_scores": probe.scores.detach().float().cpu().contiguous(),
         }
+    _write(path, tensors)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}.writing")
-    save_file(tensors, hidden)
+    save_file(tensors, hidden, metadata)
     hidden.replace(path)
 
 
@@ -87,7 +94,7 @@ def load_head(path: Path) -> tuple[ScalarHead, Probe | None]:
     """Read a head and its probe batch.
 
     Raises:
-        WorkbenchError: the file is missing or is no head.
+        WorkbenchError: the file is missing or is not a head.
     """
     if not path.is_file():
         raise WorkbenchError(path, "no scalar head here", expected="head.safetensors of a finished reward run")
@@ -104,3 +111,52 @@ def load_head(path: Path) -> tuple[ScalarHead, Probe | None]:
     head = ScalarHead(tensors["weight"].numel())
     head.load_state_dict(tensors)
     return head, probe
+
+
+class LabelHead(nn.Linear):
+    """Logits (…, K) = W h + b of K labels, in float32 whatever the dtype of the pass; starts at 0, uniform.
+
+    Args:
+        labels: K names, in the order of the logits.
+        hidden_size: D.
+    """
+
+    def __init__(self, labels: Sequence[str], hidden_size: int) -> None:
+        super().__init__(hidden_size, len(labels), dtype=torch.float32)
+        self.labels = tuple(labels)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, D) → (…, K) float32, outside a trainer's autocast."""
+        with torch.autocast(input.device.type, enabled=False):
+            return nn.functional.linear(input.float(), self.weight, self.bias)
+
+
+def save_label_head(path: Path, head: LabelHead) -> None:
+    """Write weight, bias and the names of the labels."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    _write(path, tensors, {"labels": json.dumps(head.labels, ensure_ascii=False)})
+
+
+def load_label_head(path: Path) -> LabelHead:
+    """Read what `save_label_head` wrote, equal to the bit.
+
+    Raises:
+        WorkbenchError: the file is missing or is not a head of labels.
+    """
+    expected = "head.safetensors of a finished classification run"
+    if not path.is_file():
+        raise WorkbenchError(path, "no head here", expected=expected)
+    try:
+        with safe_open(path, framework="pt") as file:
+            labels = json.loads((file.metadata() or {}).get("labels", "null"))
+        tensors = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise WorkbenchError(path, f"cannot be read: {error}", expected=expected) from None
+    weight = tensors.get("weight")
+    if not isinstance(labels, list) or weight is None or weight.shape[:1] != (len(labels),) or "bias" not in tensors:
+        raise WorkbenchError(path, "is not a head of labels", expected=expected)
+    head = LabelHead(labels, weight.shape[1])
+    head.load_state_dict(tensors)
+    return head

@@ -28,7 +28,7 @@ class LogprobLimits:
     large: float
     """A token above this counts as far off."""
     share: float
-    """Of tokens far off, between passes in different batch shapes."""
+    """Largest share of tokens far off, between passes in different batch shapes."""
     repeated: float
     """Mean |Δ| between two passes over one batch, which run the same kernels: 0 but for their own nondeterminism."""
 

@@ -11,7 +11,7 @@ peft. Shapes: B = batch, T = tokens, D = hidden, n = selected tokens.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +20,25 @@ from typing import Any, Protocol
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from peft.utils import load_peft_weights
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.data.base_files import positions_of
 from workbench.data.template import end_ids
+from workbench.model.adapters import (
+    adapter_weights,
+    causal_model_of,
+    frozen_config,
+    load_adapter,
+    read_adapter,
+    virtual_tokens_of,
+)
+from workbench.model.adapters import lora_config as lora_config  # a script that builds roles finds these two here
+from workbench.model.adapters import start_training_adapter as start_training_adapter
 from workbench.model.base import full_size, keep_cpu_weights_in_place
 from workbench.model.cpu.blocks import one_thread_per_op
 from workbench.model.cpu.dense import Dense
-from workbench.model.cpu.entrance import accelerate, cpu_kernels, reason_for_modules
+from workbench.model.cpu.entrance import cpu_kernels, reason_for_modules
 from workbench.model.heads import ScalarHead
 from workbench.model.masks import is_end, last_tokens, position_ids
 from workbench.run.checkpoints import publish_folder
@@ -42,13 +51,6 @@ class Forward(Protocol):
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
         """(B, T) twice → final hidden states (B, T, D), or (n, D) of the n tokens where `at` (B, T) is True."""
-
-
-def lora_config(r: int, alpha: int, dropout: float, *, task: str = "CAUSAL_LM") -> LoraConfig:
-    """A LoRA adapter on every linear layer except the LM head or score head."""
-    return LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", bias="none", task_type=task
-    )
 
 
 @dataclass
@@ -70,8 +72,10 @@ class Roles:
     @classmethod
     def of(cls, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, role: str, adapter: Path) -> "Roles":
         """Put the first role on a base, with the same checks as every other one."""
-        model: Any = get_peft_model(base, _frozen_config(adapter, base), adapter_name=role)
-        _load_lora(model, role, _read_lora(adapter), place=adapter)  # from_pretrained would ignore what does not fit
+        model: Any = get_peft_model(base, frozen_config(adapter, base), adapter_name=role)
+        load_adapter(
+            model, role, read_adapter(adapter), place=adapter
+        )  # from_pretrained would ignore what does not fit
         roles = cls(model, tokenizer)
         roles._finish_adding(role)
         return roles
@@ -83,18 +87,23 @@ class Roles:
 
     @property
     def device(self) -> torch.device:
-        """Where the base is."""
+        """The device of the base."""
         return self.lm_head.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the hidden states, whatever adapters and heads are stored in."""
+        """The dtype of the hidden states; adapters and heads are float32."""
         return self.lm_head.dtype
 
     @cached_property
     def positions(self) -> int:
-        """The longest row that the base can read, in tokens."""
-        return positions_of(self.causal_model.config.get_text_config().to_dict()) or 1 << 30
+        """The most positions, in tokens, that a row of this base may have, without those of virtual tokens."""
+        return (positions_of(self.causal_model.config.get_text_config().to_dict()) or 1 << 30) - self.virtual_tokens
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The virtual tokens before each row: more than 0 if the adapters are soft prompts or prefixes."""
+        return virtual_tokens_of(self.model)
 
     @property
     def lm_head(self) -> Tensor:
@@ -104,13 +113,26 @@ class Roles:
 
     @property
     def causal_model(self) -> Any:
-        """The causal model inside, its layers carrying every adapter."""
-        return self.model.base_model.model
+        """The causal model inside; its layers carry every adapter."""
+        return causal_model_of(self.model)
 
     def add(self, role: str, adapter: Path, head: ScalarHead | None = None) -> None:
-        """Load another adapter (in peft format) under a role's name, frozen."""
-        self.model.add_adapter(role, _frozen_config(adapter, self.causal_model))
-        _load_lora(self.model, role, _read_lora(adapter), place=adapter)
+        """Load another adapter (in peft format) under a role's name, frozen.
+
+        Raises:
+            WorkbenchError: it does not fit the base, or is a soft prompt while the others are LoRA, or the reverse.
+        """
+        config = frozen_config(adapter, self.causal_model)
+        kind = self.model.peft_config[self.names[0]].peft_type
+        if config.peft_type != kind:
+            raise WorkbenchError(
+                adapter,
+                f"is of the kind {config.peft_type}, and cannot share a base with one of the kind {kind}",
+                expected="adapters of one kind: all LoRA, or all soft prompts, or all prefixes",
+                remedy="open these runs one at a time (evaluate: without --reward and --against)",
+            )
+        self.model.add_adapter(role, config)
+        load_adapter(self.model, role, read_adapter(adapter), place=adapter)
         self._finish_adding(role)
         if head is not None:
             self.heads[role] = head.to(self.device)
@@ -123,6 +145,15 @@ class Roles:
             for mine, theirs in zip(self._adapter_weights(target), self._adapter_weights(source), strict=True):
                 mine.copy_(theirs)
         self._finish_adding(target)
+
+    def remove(self, role: str) -> None:
+        """Take a role and its head off the base. `default`, which a trainer owns, is then active and trainable."""
+        self._switch("default", train=True)
+        self.model.delete_adapter(role)
+        self._weights.pop(role, None)
+        self.heads.pop(role, None)
+        self._find_layers()
+        self._switch("default", train=True)
 
     def _find_layers(self) -> None:
         self._layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
@@ -138,10 +169,12 @@ class Roles:
     @property
     def cpu_kernels(self) -> Dense | None:
         """The CPU kernels of this base, if they apply at this moment; None: the modules run."""
-        return cpu_kernels(self.causal_model.model)
+        return None if self.virtual_tokens else cpu_kernels(self.causal_model.model)
 
     def reason_for_modules(self, *, activation_checkpointing: bool) -> str | None:
         """Why training runs on the modules; None if it runs on the CPU kernels."""
+        if self.virtual_tokens:
+            return "virtual tokens"
         return reason_for_modules(self.causal_model.model, recomputes=activation_checkpointing)
 
     def one_thread_per_op(self) -> contextlib.AbstractContextManager[None]:
@@ -156,7 +189,7 @@ class Roles:
 
         Args:
             role: one of `names`.
-            train: gradients for this role's adapter (and activation checkpointing, where it is on). Otherwise eval
+            train: gradients for this role's adapter (and activation checkpointing, if it is on). Otherwise eval
                 mode without gradients.
 
         Raises:
@@ -174,41 +207,60 @@ class Roles:
                 yield self._forward
             if self._gradients_owed > 0:
                 raise RuntimeError(
-                    f"role {role!r} is given up before its backward pass: its gradients would silently be lost"
+                    f"role {role!r} is released before its backward pass: its gradients would silently be lost"
                 )
         finally:
             self._active = None
-            if was_trainable and not train:  # a trainer of TRL's owns this adapter and goes on with it
+            if was_trainable and not train:  # a TRL trainer owns this adapter and continues with it
                 self._switch(role, train=True)
 
     def _switch(self, role: str, *, train: bool) -> None:
-        """What `model.set_adapter(role, inference_mode=not train)` does, without a walk through every module."""
+        """Like `model.set_adapter(role, inference_mode=not train)`, but without walking through every module."""
         for name in self.names:
             for weight in self._adapter_weights(name):
                 weight.requires_grad_(train and name == role)
         model: Any = self.model
-        model.active_adapter = model.base_model.active_adapter = role
+        model.active_adapter = role
+        if not self.virtual_tokens:
+            model.base_model.active_adapter = role
         for layer in self._layers:
             layer._active_adapter = [role]
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor | None = None) -> Tensor:
-        """See `Forward`; of the active role."""
+        """The forward pass of the active role; see `Forward`."""
         check_row(input_ids.shape[1], self.positions)
         dense = self.cpu_kernels
         if dense is not None:
             hidden = dense(input_ids, attention_mask.bool(), at)
         else:
+            virtual = self.virtual_cache(len(input_ids))
+            real = torch.nn.functional.pad(attention_mask.long(), (self.virtual_tokens, 0), value=1)
             hidden = self.causal_model.model(
                 input_ids=input_ids,
-                attention_mask=attention_mask.long(),
-                position_ids=position_ids(attention_mask),
-                use_cache=False,
+                attention_mask=real,
+                position_ids=position_ids(attention_mask) + self.virtual_tokens,
+                past_key_values=virtual,
+                use_cache=virtual is not None,
             ).last_hidden_state
             hidden = hidden if at is None else hidden[at]
         if hidden.requires_grad:  # counted, so that `use` can refuse to switch before the backward pass
             self._gradients_owed += 1
             hidden.register_hook(self._gradient_paid)
         return hidden
+
+    def virtual_cache(self, rows: int) -> DynamicCache | None:
+        """Keys and values of the active role's virtual tokens, for this many rows; None for LoRA.
+
+        A soft prompt is run through the base; a prefix consists of keys and values. Each call returns a new cache.
+        """
+        if not self.virtual_tokens:
+            return None
+        learned = self.model.get_prompt(rows)
+        if isinstance(learned, DynamicCache):
+            return learned
+        decoder = self.causal_model.model
+        cache: DynamicCache = decoder(inputs_embeds=learned.to(self.dtype), use_cache=True).past_key_values
+        return cache
 
     def _gradient_paid(self, gradient: Tensor) -> None:
         self._gradients_owed -= 1
@@ -220,16 +272,16 @@ class Roles:
 
     def _adapter_weights(self, role: str) -> list[nn.Parameter]:
         if role not in self._weights:
-            self._weights[role] = list(_lora_weights(self.model, role).values())
+            self._weights[role] = list(adapter_weights(self.model, role).values())
         return self._weights[role]
 
     def adapter_state(self, role: str) -> dict[str, Tensor]:
         """The weights of a role's adapter under their names in peft's files, for a checkpoint or a comparison."""
-        return {name: weight.data for name, weight in _lora_weights(self.model, role).items()}
+        return {name: weight.data for name, weight in adapter_weights(self.model, role).items()}
 
     def load_adapter_state(self, role: str, state: dict[str, Tensor]) -> None:
-        """Put back what `adapter_state` gave."""
-        _load_lora(self.model, role, state, place=f"role {role}")
+        """Restore what `adapter_state` returned."""
+        load_adapter(self.model, role, state, place=f"role {role}")
 
     def save_adapter(self, role: str, folder: Path) -> None:
         """Write a role's adapter in plain peft format, with the tokenizer, atomically.
@@ -253,17 +305,20 @@ class Roles:
         self.causal_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def scores(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The score (B,) float32 at the last real token of right-padded rows. No gradient.
+        """The score (B,) float32 at the last real token of right-padded rows. No gradient."""
+        return self.heads[role](self.features(role, input_ids, attention_mask)).detach()
 
-        Another end token than EOS at the end is read as EOS: reward models are trained on that one alone.
+    def features(self, role: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The hidden state (B, D) at the last real token of right-padded rows. No gradient.
+
+        Any other end token in the last position is replaced by EOS, the only one that reward models are trained on.
         """
         last = last_tokens(attention_mask)
         input_ids = input_ids.masked_fill(
             last & is_end(input_ids, end_ids(self.tokenizer)), self.tokenizer.eos_token_id
         )
         with self.use(role) as forward:
-            hidden = forward(input_ids, attention_mask, last)
-        return self.heads[role](hidden).detach()
+            return forward(input_ids, attention_mask, last)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each role's adapter and head."""
@@ -279,7 +334,7 @@ class Roles:
         return sum(map(full_size, self._base_weights()))
 
     def _base_weights(self) -> list[nn.Parameter]:
-        """Every weight that belongs to no adapter; tied weights once."""
+        """Every weight outside the adapters; tied weights once."""
         adapters = {id(p) for role in self.names for p in self._adapter_weights(role)}
         return [p for p in self.model.parameters() if id(p) not in adapters]
 
@@ -301,29 +356,8 @@ def _scale_bytes(parameter: nn.Parameter) -> int:
     return sum(scale.numel() * scale.element_size() for scale in scales)
 
 
-def start_training_adapter(base: PreTrainedModel, config: LoraConfig, start: Path | None = None) -> PeftModel:
-    """A PeftModel with one trainable adapter named `default` (the name TRL's trainers expect).
-
-    Args:
-        base: frozen base, causal or with a score head.
-        config: shape of the adapter; replaced by the start adapter's shape where one is given.
-        start: adapter folder to copy the weights from.
-    """
-    if start is not None:
-        _check_adapter(start)
-        old = LoraConfig.from_pretrained(str(start))
-        config = LoraConfig(**{**config.to_dict(), "r": old.r, "lora_alpha": old.lora_alpha})
-    model = get_peft_model(base, config)
-    if start is not None:
-        _load_lora(model, "default", _read_lora(start), place=start)
-    keep_cpu_weights_in_place(model)
-    causal: Any = model.base_model.model
-    accelerate(causal.model)
-    return model
-
-
 def check_row(tokens: int, positions: int) -> None:
-    """Refuse a row that is longer than the base's positions, whatever was checked before.
+    """Refuse a row that is longer than the base's positions. The last check before a forward pass.
 
     Raises:
         WorkbenchError: a row is longer.
@@ -331,66 +365,7 @@ def check_row(tokens: int, positions: int) -> None:
     if tokens > positions:
         raise WorkbenchError(
             "base",
-            f"it has {positions} positions, and a row of {tokens} tokens was given to it",
+            f"it has {positions} positions, but a row has {tokens} tokens",
             expected=f"at most {positions} tokens of prompt and answer together",
             remedy="leave out the longest rows, or allow fewer tokens (data.max_length, max_new_tokens)",
         )
-
-
-def adapters_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    """Whether two adapters hold the same values."""
-    return first.keys() == second.keys() and all(torch.equal(first[k].cpu(), second[k].cpu()) for k in first)
-
-
-def _check_adapter(folder: Path) -> None:
-    wanted: Sequence[str] = ("adapter_config.json", "adapter_model.safetensors")
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    if missing:
-        raise WorkbenchError(
-            folder,
-            f"no adapter here ({', '.join(missing)} missing)",
-            expected="the adapter/ folder of a finished run",
-        )
-    require_finite_file(folder / "adapter_model.safetensors", folder)
-
-
-def _frozen_config(adapter: Path, base: PreTrainedModel) -> LoraConfig:
-    """The shape of an adapter in a folder, for use on a causal base without gradients."""
-    _check_adapter(adapter)
-    config = LoraConfig.from_pretrained(str(adapter))
-    config.inference_mode = True
-    config.lora_dropout = 0.0  # a regulariser of its own training: here two passes must give the same log-probabilities
-    config.modules_to_save = None  # a score head has a file of its own
-    config.task_type = "CAUSAL_LM"
-    config.base_model_name_or_path = base.name_or_path  # where it is now
-    return config
-
-
-def _lora_weights(model: nn.Module, role: str) -> dict[str, nn.Parameter]:
-    """A role's LoRA weights, by the names that peft's files give them (without the role)."""
-    return {
-        name.replace(f".{role}.", "."): parameter
-        for name, parameter in model.named_parameters()
-        if f".{role}." in name and "lora_" in name
-    }
-
-
-def _read_lora(folder: Path) -> dict[str, Tensor]:
-    """LoRA weights of an adapter file; the score head that a reward adapter also carries has a file of its own."""
-    return {name: tensor for name, tensor in load_peft_weights(str(folder), device="cpu").items() if "lora_" in name}
-
-
-def _load_lora(model: nn.Module, role: str, weights: dict[str, Tensor], *, place: object) -> None:
-    ours = _lora_weights(model, role)
-    missing, unexpected = ours.keys() - weights.keys(), weights.keys() - ours.keys()
-    misshapen = [name for name in ours.keys() & weights.keys() if ours[name].shape != weights[name].shape]
-    if missing or unexpected or misshapen:
-        raise WorkbenchError(
-            place,
-            f"does not fit this base: {len(missing)} weights missing, {len(unexpected)} unknown, "
-            f"{len(misshapen)} of another shape",
-            expected="an adapter trained on the same base",
-        )
-    with torch.no_grad():
-        for name, parameter in ours.items():
-            parameter.copy_(weights[name])

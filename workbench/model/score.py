@@ -3,7 +3,7 @@
 Shapes: N = rows, R = response tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,14 +57,37 @@ def score_rows(
         batch_size: rows in one pass, at most.
         batch_tokens: tokens in one pass, padding included, at most; None: `pass_tokens` of the device.
     """
+    if not rows:
+        return torch.zeros(0)
+    scores, places = _of_distinct(roles, roles.scores, role, rows, batch_size=batch_size, batch_tokens=batch_tokens)
+    return scores[places]
+
+
+def feature_rows(roles: Roles, role: str, rows: Sequence[Sequence[int]], *, batch_size: int) -> Tensor:
+    """The hidden states (N, D) float32 that the scores of token rows are read from, on the CPU."""
+    features, places = _of_distinct(roles, roles.features, role, rows, batch_size=batch_size, batch_tokens=None)
+    return features.float()[places]
+
+
+def _of_distinct(
+    roles: Roles,
+    read: Callable[[str, Tensor, Tensor], Tensor],
+    role: str,
+    rows: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    batch_tokens: int | None,
+) -> tuple[Tensor, list[int]]:
+    """What is read from each distinct row (M, …), and where among them each of the N rows is."""
     distinct, places = distinct_rows(rows)
-    scores = torch.zeros(len(distinct))
+    found: list[Tensor | None] = [None] * len(distinct)
     lengths = [len(row) for row in distinct]
     batch_tokens = batch_tokens or pass_tokens(roles.device)
     for batch in batches_by_length(lengths, batch_size=batch_size, batch_tokens=batch_tokens):
         ids, mask = pad_rows([distinct[i] for i in batch], roles.tokenizer.pad_token_id)
-        scores[batch] = roles.scores(role, ids.to(roles.device), mask.to(roles.device)).cpu()
-    return scores[places]
+        for index, value in zip(batch, read(role, ids.to(roles.device), mask.to(roles.device)).cpu(), strict=True):
+            found[index] = value
+    return torch.stack([value for value in found if value is not None]), places
 
 
 @dataclass(frozen=True)

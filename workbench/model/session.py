@@ -7,7 +7,7 @@
         with session.running(): …                  # train; the end of the body sets the run's status
     setup.processes.close()
 
-With several processes (`accelerate launch`), the first one creates the folder and writes into it; the others wait.
+With several processes (`accelerate launch`), the first creates and writes the folder; the others wait.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from workbench.model.base import BaseSpec, load_tokenizer
 from workbench.model.open import base_of
 from workbench.model.processes import Processes
 from workbench.model.roles import Roles
+from workbench.privacy.audit import NAME as MASKED
 from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
 from workbench.run.config import Section
 from workbench.run.errors import Terminated, WorkbenchError
@@ -50,12 +51,12 @@ class PhaseConfig(Protocol):
 
     @property
     def tracking(self) -> TrackingSection:
-        """Where metrics go."""
+        """Where metrics are sent."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is known before a phase reads its data."""
+    """Everything that is known before a phase reads its data."""
 
     processes: Processes
     start: RunFolder | None
@@ -64,7 +65,7 @@ class Setup:
     tokenizer: PreTrainedTokenizerBase
 
     def files(self, names: Mapping[str, str | None]) -> dict[str, Path]:
-        """The paths of the data files that are named; the embedded default's are made by the first process."""
+        """Paths of the named data files. The first process writes the files of the embedded default."""
         return self.processes.on_first(
             lambda: {key: resolve_data(name) for key, name in names.items() if name is not None}
         )
@@ -78,16 +79,16 @@ class Session:
     processes: Processes
     tracker: Tracker | NoTracker
     checkpoint: Path | None = None
-    """Where a resumed run continues; None at its start."""
+    """The checkpoint that a resumed run continues from; None for a new run."""
 
     @property
     def finished(self) -> bool:
-        """Whether the run had come to its end before: there is nothing to do."""
+        """Whether the run finished earlier, so that nothing is left to do."""
         return self.folder.finished
 
     @property
     def resume_from(self) -> str | None:
-        """The checkpoint as a trainer of TRL's takes it."""
+        """The checkpoint as TRL's trainers take it."""
         return str(self.checkpoint) if self.checkpoint else None
 
     def say(self, text: str) -> None:
@@ -96,7 +97,7 @@ class Session:
             print(f"{self.folder.path}: {text}", flush=True)
 
     def base_loaded(self, setup: Setup, roles: Roles, section: ModelSection) -> None:
-        """Say and record which kernels train, and what the base is; a hub id is on this machine only now.
+        """Print and record which kernels train, and what the base is (a base from the hub is on disk only now).
 
         Raises:
             WorkbenchError: `model.kernels=cpu`, and they do not apply.
@@ -117,7 +118,7 @@ class Session:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The body trains. Its end, good or bad, is the run's status; SIGTERM stops it as Ctrl-C does."""
+        """Train in the body. How the body ends sets the run's status; SIGTERM stops it as Ctrl-C does."""
         with on_sigterm(_terminate), full_disk_explained(self.folder.path), self.tracker:
             yield
         self.processes.wait()
@@ -144,8 +145,8 @@ def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
     """Set threads and seed, open the start run, name its base and load the tokenizer.
 
     Args:
-        config: of the phase.
-        seed: instead of `run.seed`, for a member of an ensemble.
+        config: the phase's configuration.
+        seed: used instead of `run.seed` for a member of an ensemble.
 
     Raises:
         WorkbenchError: no base is named; the start run is missing, unfinished, or its base has changed.
@@ -155,15 +156,16 @@ def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed if seed is None else seed)
     start = None
-    if isinstance(config.model, StartSection):
-        start = RunFolder.open(config.model.start, phase=("sft", "ppo")).require_finished()
-        spec = replace(base_of(start, config.model.base), kernels=config.model.kernels)
-    elif config.model.base is None:
+    section, start_run = config.model, getattr(config.model, "start", None)  # sft starts from a base or from a run
+    if start_run is not None:
+        start = RunFolder.open(start_run, phase=("sft", "ppo")).require_finished()
+        spec = replace(base_of(start, section.base), kernels=section.kernels)
+    elif section.base is None:
         raise WorkbenchError("model.base", "has no value", expected="`tiny`, a local folder, or a hub id")
     else:
-        section = config.model
+        assert not isinstance(section, StartSection)
         spec = BaseSpec(
-            config.model.base,
+            section.base,
             section.revision,
             section.quantise,
             section.dtype,
@@ -171,7 +173,9 @@ def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
             kernels=section.kernels,
         )
     if torch.cuda.device_count() > 1 and processes.number == 1:
-        print(f"{torch.cuda.device_count()} GPUs are visible, one is used; `accelerate launch` uses all (README)")
+        print(
+            f"{torch.cuda.device_count()} GPUs are visible, but only one is used; `accelerate launch` uses all (README)"
+        )
     return Setup(processes, start, spec, load_tokenizer(spec.name, spec.revision, spec.pad_token))
 
 
@@ -187,16 +191,16 @@ def open_session(
     last_row: Callable[[int], int] = lambda step: step,
     **record: Any,
 ) -> Session:
-    """Create the run folder or reopen it, note what the run is made from, and start the tracker.
+    """Create or reopen the run folder, record the run's parents and data, and start the tracker.
 
     Args:
         setup: from `prepare`.
-        config: of the phase, written to the folder.
+        config: the phase's configuration, written to the folder.
         phase: sft, reward or ppo.
         resume: continue the run that the folder holds.
         parents: role → run folder.
         files: name → data file.
-        rules: lists the rows that were left out.
+        rules: holds the rows that were left out, which are listed in the folder.
         last_row: step of a checkpoint → step of the last row of metrics that was logged before it; later rows are
             dropped on a resume, since the run logs them again.
         record: further fields of run.json.
@@ -218,6 +222,7 @@ def open_session(
     if session.finished or not processes.first:
         return session
     rules.write_left_out(folder.path)
+    rules.write_masked(folder.path / MASKED)
     spec = setup.spec if setup.spec.fingerprint else setup.spec.identified()
     record_lineage(
         folder,

@@ -1,4 +1,4 @@
-"""What sft, reward and contrastive training share when they drive one of TRL's trainers.
+"""Shared by sft, reward and contrastive training, which each drive a TRL trainer.
 
 TRL computes losses and steps. This file adds float32 adapters, atomic checkpoints under the run folder's names, metrics
 through our tracker, and a progress bar.
@@ -6,14 +6,16 @@ through our tracker, and a progress bar.
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
+from accelerate import Accelerator
 from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -24,8 +26,7 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from workbench.model.base import default_device, full_size
-from workbench.model.processes import Processes
-from workbench.model.session import Session, on_sigterm
+from workbench.model.session import PhaseConfig, Session, on_sigterm
 from workbench.run.checkpoints import prune_checkpoints, publish_checkpoint, publish_folder
 from workbench.run.divergence import BASE, LOWER, diverged, require_finite, tensors_not_finite
 from workbench.run.errors import Terminated, WorkbenchError
@@ -37,27 +38,39 @@ STAGING = ".trainer"
 """Folder beside the checkpoints into which the trainer writes; complete ones are renamed out of it."""
 
 MUST_BE_FINITE = {"loss", "grad_norm", "eval_loss"}
-"""What a trainer logs of a run that has not diverged is finite; other figures may be undefined for a batch."""
+"""Metrics that are finite in every healthy run; others may be undefined for a batch."""
+
+
+class TrainedConfig(PhaseConfig, Protocol):
+    """The sections of a phase that a TRL trainer trains."""
+
+    @property
+    def train(self) -> OptimizerSection:
+        """AdamW and its schedule."""
+
+    @property
+    def checkpoint(self) -> CheckpointSection:
+        """How often to save."""
 
 
 def trainer_arguments(
-    folder: RunFolder,
-    optimizer: OptimizerSection,
-    checkpoint: CheckpointSection,
-    processes: Processes,
-    *,
-    seed: int,
-    log_every: int,
-    activation_checkpointing: bool,
-    dtype: torch.dtype,
+    session: Session, config: TrainedConfig, dtype: torch.dtype, *, seed: int | None = None
 ) -> dict[str, Any]:
     """The arguments that every TRL trainer gets.
 
-    An optimizer step is over `batch_size` examples whatever the number of processes: each takes its share of them.
+    An optimizer step covers `train.batch_size` examples, shared among the processes.
+
+    Args:
+        session: the run.
+        config: of the phase.
+        dtype: of computation.
+        seed: used instead of `run.seed` for a member of an ensemble.
 
     Raises:
-        WorkbenchError: micro-batches of all processes do not divide the batch.
+        WorkbenchError: the micro-batches of all processes together do not divide the batch.
     """
+    optimizer, checkpoint, processes = config.train, config.checkpoint, session.processes
+    seed = config.run.seed if seed is None else seed
     size, at_once = optimizer.batch_size, optimizer.micro_batch_size * processes.number
     if size % at_once:
         fits = math.gcd(size // processes.number, optimizer.micro_batch_size) if size % processes.number == 0 else 0
@@ -68,7 +81,7 @@ def trainer_arguments(
             remedy=f"train.micro_batch_size={fits}" if fits else f"train.batch_size={-(-size // at_once) * at_once}",
         )
     return {
-        "output_dir": str(folder.checkpoints / STAGING),
+        "output_dir": str(session.folder.checkpoints / STAGING),
         "seed": seed,
         "data_seed": seed,
         "learning_rate": optimizer.lr,
@@ -85,12 +98,12 @@ def trainer_arguments(
         "adam_epsilon": optimizer.adam_eps,
         "optim": optimizer.optimizer,
         "logging_strategy": IntervalStrategy.STEPS,
-        "logging_steps": log_every,
+        "logging_steps": config.tracking.log_every,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # it would log a loss of NaN as the mean of the losses before it
         "save_strategy": IntervalStrategy.STEPS if checkpoint.every else IntervalStrategy.NO,
         "save_steps": checkpoint.every or 500,
-        "gradient_checkpointing": activation_checkpointing,
+        "gradient_checkpointing": config.model.activation_checkpointing,
         "bf16": dtype == torch.bfloat16,
         "use_cpu": default_device().type == "cpu",
         "report_to": "none",
@@ -100,14 +113,21 @@ def trainer_arguments(
     }
 
 
+def weight_of_batch(micro_batches: Sequence[Any], device: torch.device, accelerator: Accelerator) -> Tensor | None:
+    """Sum of the rows' weights over the micro-batches of a step and all processes; None without a micro-batch."""
+    if not micro_batches:
+        return None
+    total = torch.stack([batch["weight"].sum() for batch in micro_batches]).sum().to(device)
+    return accelerator.gather(total).sum()
+
+
 ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
 
 
 def one_device(arguments: ArgumentsT) -> ArgumentsT:
     """The arguments for one device per process.
 
-    A Trainer that sees several GPUs and was not launched with several processes would use `DataParallel`, and train on
-    as many times the micro-batch.
+    With several visible GPUs and a single process, a Trainer would use `DataParallel` and multiply the micro-batch.
     """
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
@@ -115,7 +135,7 @@ def one_device(arguments: ArgumentsT) -> ArgumentsT:
 
 @contextlib.contextmanager
 def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
-    """Construct a trainer in the body: its cast of a 4-bit model's trainable parameters to bfloat16 is undone, exactly.
+    """Construct a trainer in the body: trainers cast a 4-bit model's adapters to bfloat16, and this undoes it exactly.
 
     A bfloat16 LoRA weight rounds most of an update away at usual learning rates; resuming casts back to float32, so
     that a resumed run would differ; and a DPO policy rounded once no longer equals its reference.
@@ -128,7 +148,7 @@ def keep_adapters_float32(model: torch.nn.Module) -> Iterator[None]:
 
 
 def weigh_last(lists: dict[str, list[float]], totals: dict[str, float], weights: Mapping[str, float]) -> None:
-    """Fold the last micro-batch's metrics into means over items; TRL's trainers take the mean of micro-batch means.
+    """Fold the last micro-batch's metrics into a mean over items. TRL's trainers take the mean of micro-batch means.
 
     Args:
         lists: metric → what the trainer has collected since the last row of the log: the mean so far, and the last
@@ -151,8 +171,8 @@ class RunCallback(TrainerCallback):
     """Publishes checkpoints atomically, sends metrics to the tracker, and shows the progress.
 
     Args:
-        session: the run; the first of its processes alone writes and shows.
-        names: trainer's name → ours, such as `loss` → `sft/loss`; what is not named is left out.
+        session: the run; only its first process writes and prints.
+        names: trainer's name → ours, such as `loss` → `sft/loss`; other metrics are dropped.
         keep_last: checkpoints to keep.
         description: of the progress bar.
     """
@@ -165,14 +185,16 @@ class RunCallback(TrainerCallback):
         self._handlers = contextlib.ExitStack()
 
     def _finish_step_first(self, *_: object) -> None:
-        """On the first SIGTERM: end the step and save it; on a second one, stop at once."""
+        """First SIGTERM: finish the step and save it. Second one: stop at once."""
         if self._terminated:
             raise Terminated
         self._terminated = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start the bar where the run goes on."""
-        if self.session.processes.number == 1:  # several would end different steps, and wait for one another
+        """Start the bar at the step that the run continues from."""
+        if (
+            self.session.processes.number == 1
+        ):  # several processes would stop at different steps and wait for each other
             self._handlers.enter_context(on_sigterm(self._finish_step_first))
         self._bar = progress(
             total=state.max_steps,
@@ -194,7 +216,7 @@ class RunCallback(TrainerCallback):
             raise diverged(self.session.folder, moment, f"the norm of the gradient is {norm}", remedy=remedy)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """One optimizer step; the last one if the run is told to end."""
+        """Advance the bar; save after this step if SIGTERM has arrived."""
         self._bar.update(state.global_step - self._bar.n)
         control.should_save = control.should_save or self._terminated
 
@@ -211,7 +233,7 @@ class RunCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Send what has one of our names."""
+        """Send the metrics that `names` lists, and stop a run whose metrics are not finite."""
         if "train_loss" in (logs or {}):  # the summary at the end repeats the token count
             return
         metrics = {self.names[k]: v for k, v in (logs or {}).items() if k in self.names and v is not None}
@@ -246,7 +268,7 @@ def save_trained_adapter(
         model: with the adapter `default`.
         tokenizer: saved beside it.
         folder: where to.
-        without: part of the name of weights that only training needs.
+        without: substring of the names of weights that only training needs.
 
     Raises:
         WorkbenchError: the weights are not finite.

@@ -41,7 +41,7 @@ POLICY = """\
 import torch
 from peft import PeftModel
 from transformers import {imports}
-{embedded}
+
 run = {run}
 base = {base}
 tokenizer = AutoTokenizer.from_pretrained(f"{{run}}/adapter")
@@ -54,7 +54,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import {imports}
-{embedded}
+
 base = {base}
 runs = {runs}
 tokenizer = AutoTokenizer.from_pretrained(f"{{runs[0]}}/adapter")
@@ -79,6 +79,18 @@ def score(input_ids, attention_mask):
     return torch.stack(scores).mean(dim=0)
 """
 
+CLASSIFIER = """\
+from pathlib import Path
+
+from sft.classify.evaluate import open_classifier  # of alignment-workbench
+from workbench.run.folder import RunFolder
+
+folder = RunFolder(Path({run}))
+labels = folder.record()["labels"]
+classifier = open_classifier(folder)
+print(dict(zip(labels, classifier.probabilities(["a text"])[0])))
+"""
+
 NF4 = """nf4 = BitsAndBytesConfig(
     load_in_4bit=True,
     bnb_4bit_quant_type="nf4",
@@ -89,7 +101,11 @@ NF4 = """nf4 = BitsAndBytesConfig(
 
 
 def write_card(
-    folder: RunFolder, *, about: str, results: Mapping[str, float], kind: Literal["policy", "reward"] = "policy"
+    folder: RunFolder,
+    *,
+    about: str,
+    results: Mapping[str, float],
+    kind: Literal["policy", "reward", "classifier"] = "policy",
 ) -> None:
     """Write the card. It contains measured numbers only.
 
@@ -132,6 +148,8 @@ def warning_text(warning: Any) -> str:
 
 def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str:
     """Python code that loads the model as it was measured: the base as it was in training, the adapter and the head."""
+    if kind == "classifier":
+        return CLASSIFIER.format(run=json.dumps(str(folder.path), ensure_ascii=False))
     base = record["base"]
     opened: Mapping[str, str] = record.get("opened", {})
     dtype = f"torch.{opened.get('dtype', base.get('dtype', 'float32'))}".replace("torch.auto", '"auto"')
@@ -142,11 +160,11 @@ def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str
         compute = "torch.float32" if dtype == '"auto"' else dtype
         options.append("quantization_config=nf4")
         names.append("BitsAndBytesConfig")
-    embedded = base["name"] == "tiny"
+    named = json.dumps(opened.get("folder", base["name"]), ensure_ascii=False)
+    elsewhere = "  # elsewhere: the folder that `python -m workbench tiny` prints, with /base"
     code = (POLICY if kind == "policy" else REWARD).format(
         imports=", ".join(sorted(names)),
-        embedded="\nfrom workbench.data.embedded import resolve_base  # of alignment-workbench\n" if embedded else "",
-        base='resolve_base("tiny")' if embedded else json.dumps(base["name"], ensure_ascii=False),
+        base=named + elsewhere * ("folder" in opened),
         run=json.dumps(str(folder.path), ensure_ascii=False),
         runs=json.dumps([str(member.path) for member in folder.members], ensure_ascii=False),
         options=", ".join(options),
@@ -159,6 +177,8 @@ def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str
 def _loading(kind: str) -> str:
     if kind == "policy":
         return "The base is loaded as it was in training: with other quantisation or dtype the probabilities differ."
+    if kind == "classifier":
+        return "A file of any size: `python -m sft predict RUN FILE`. In Python:"
     return (
         "The base is loaded as it was in training. peft loads the head's weight; bias, gain and offset, which "
         "normalise the scores, are in `head.safetensors`."

@@ -107,7 +107,7 @@ def write_text_atomically(path: Path, text: str, *, private: bool = False) -> No
     try:
         with refusal_explained(path):
             hidden.unlink(missing_ok=True)  # left by a killed process, perhaps with another mode
-            with open(hidden, "w", encoding="utf-8", opener=_private if private else None) as file:
+            with open(hidden, "w", encoding="utf-8", opener=private_opener if private else None) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -119,7 +119,8 @@ def write_text_atomically(path: Path, text: str, *, private: bool = False) -> No
     flush_folder(path.parent)
 
 
-def _private(name: str, flags: int) -> int:
+def private_opener(name: str, flags: int) -> int:
+    """An `opener` for `open`: a new file is for its owner only."""
     return os.open(name, flags, 0o600)
 
 

@@ -29,7 +29,8 @@ class CommandLine(Generic[ConfigT]):
     config: ConfigT
     origins: dict[str, str]
     """Where each value comes from: `default`, the file, or `command line`; by dotted key."""
-    config_path: Path
+    config_path: Path | None
+    """None: the defaults."""
     dry_run: bool
     resume: bool
 
@@ -43,7 +44,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, resume: bool = True
     parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file; configs/ holds complete ones")
     parser.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration as YAML and stop")
-    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs; phases need --dry-run with it")
     if resume:
         parser.add_argument("--resume", action="store_true", help="continue from the last complete checkpoint")
 
@@ -71,7 +72,10 @@ def parse_command_line(
     """Read the command line of a command without verbs; see `read_command`."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     add_config_arguments(parser)
-    return read_command(config_class, parse_words(parser, argv), check)
+    arguments = parse_words(parser, argv)
+    if arguments.json and not arguments.dry_run:
+        parser.error("--json prints the configuration: use it with --dry-run")
+    return read_command(config_class, arguments, check)
 
 
 def read_command(
@@ -85,7 +89,7 @@ def read_command(
     Raises:
         WorkbenchError: unreadable file, unknown key (with the nearest one), wrong type; or a problem found by `check`.
     """
-    path = Path(arguments.config)
+    path = Path(arguments.config) if arguments.config else None
     resume = bool(getattr(arguments, "resume", False))
     config, origins = load_config(config_class, path, arguments.overrides)
     problems = Problems()

@@ -32,15 +32,15 @@ ConfigT = TypeVar("ConfigT", bound=Section)
 
 
 def load_config(
-    config_class: type[ConfigT], path: Path, overrides: Sequence[str] = ()
+    config_class: type[ConfigT], path: Path | None, overrides: Sequence[str] = ()
 ) -> tuple[ConfigT, dict[str, str]]:
-    """The validated configuration and each value's origin, by dotted key.
+    """The validated configuration and each value's origin, by dotted key; without a file, from the defaults.
 
     Raises:
         WorkbenchError: unreadable file or override, unknown key (with the nearest one), missing or wrong value.
     """
     values = read_values(path, overrides)
-    file_keys = set(dotted(OmegaConf.to_container(read_yaml(path))))
+    file_keys = set(dotted(OmegaConf.to_container(read_yaml(path)))) if path else set()
     command_line_keys = set(dotted(OmegaConf.to_container(_read_overrides(overrides))))
 
     def origin(key: str) -> str:
@@ -56,19 +56,19 @@ def load_config(
     return config, {key: origin(key) for key in dotted(config.model_dump())}
 
 
-def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The nested values of a file and the overrides together, interpolations resolved, before any class checks them.
 
     Raises:
         WorkbenchError: unreadable file or override, or a value left at `???`.
     """
-    merged = OmegaConf.merge(read_yaml(path), _read_overrides(overrides))
+    merged = OmegaConf.merge(read_yaml(path) if path else {}, _read_overrides(overrides))
     try:
         values: Any = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise _no_value(f"{path}: {error.full_key}", str(error.full_key)) from None
     except OmegaConfBaseException as error:
-        raise WorkbenchError(path, f"cannot resolve an interpolation: {error}") from None
+        raise WorkbenchError(path or "command line", f"cannot resolve an interpolation: {error}") from None
     return dict(values)
 
 

@@ -120,8 +120,10 @@ def _similarity(a: str, b: str) -> float:
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The remedy for a misspelt name: the nearest candidate, or all of them."""
+    """The remedy for a misspelt name: the nearest candidate, or all of them; empty if there are none."""
     names = list(candidates)
+    if not names:
+        return ""
     close = nearest(name, names)
     return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
 

@@ -60,7 +60,7 @@ class RunFolder:
 
     @property
     def head_path(self) -> Path:
-        """The scalar head of a reward or value role."""
+        """The head of a reward model, a value model or a classifier."""
         return self.path / "head.safetensors"
 
     @property
@@ -180,6 +180,18 @@ class RunFolder:
         number = int(self.record().get("members", 0))
         return [RunFolder(self.path / "members" / str(n)) for n in range(1, number + 1)] or [self]
 
+    @property
+    def package(self) -> str:
+        """The package whose command makes such a run: `sft` also trains classifiers."""
+        phase = str(self.record()["phase"])
+        return {"classify": "sft"}.get(phase, phase)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the run trains a head: a reward model, or a classifier of the method `head`."""
+        record = self.record()
+        return record["phase"] == "reward" or record.get("method") == "head"
+
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
         try:
@@ -220,7 +232,7 @@ class RunFolder:
                 self.path,
                 f"this {record['phase']} run is not finished (status {record['status']!r}, last checkpoint "
                 f"{steps[-1] if steps else 'none'})",
-                remedy=f"finish it: python -m {record['phase']} {self.config_path} --resume",
+                remedy=f"finish it: python -m {self.package} {self.config_path} --resume",
             )
         return self
 

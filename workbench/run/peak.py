@@ -1,22 +1,27 @@
 """Runs a module as `python -m MODULE …` would, and writes the peak memory of its process.
 
-    python -m workbench.run.peak OUT.json MODULE [ARGUMENTS …]
+    python -m workbench.run.peak OUT.json PARENT MODULE [ARGUMENTS …]
 
-It is a separate process because a peak can only be read for a whole process. Knows no phase: the module is a name.
+It is a separate process because a peak can only be read for a whole process. It ends with the process PARENT, a process
+id, which started it, so a killed measurement leaves nothing running. Knows no phase: the module is a name.
 """
 
 import json
+import os
 import resource
 import runpy
 import sys
+import threading
 import time
 from pathlib import Path
 
 
 def main(argv: list[str]) -> None:
     """Run the module, then write seconds, resident memory and GPU memory, even if the module failed."""
-    out, module, *arguments = argv
+    out, parent, module, *arguments = argv
     sys.argv = [module, *arguments]
+    # The id is passed on: os.getppid() would name another process if the parent was killed while this one started.
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     started = time.monotonic()
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -27,6 +32,13 @@ def main(argv: list[str]) -> None:
             "peak_gpu_bytes": peak_gpu_bytes(),
         }
         Path(out).write_text(json.dumps(measured) + "\n", encoding="utf-8")
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def peak_resident_bytes() -> int:

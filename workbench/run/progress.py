@@ -30,3 +30,13 @@ def progress(
         mininterval=0.2 if terminal else 10.0,
         file=sys.stderr,
     )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as readable text."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from workbench.run.config import Section
 
@@ -11,8 +11,13 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+_ONE_OR_SEVERAL = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+Names = Annotated[tuple[str, ...], _ONE_OR_SEVERAL]
 """One name, or a list of them."""
+
+PersonalKind = Literal["email", "iban", "card", "ip", "phone", "name"]
+PersonalKinds = Annotated[tuple[PersonalKind, ...], _ONE_OR_SEVERAL]
+"""One kind of personal data, or a list of them."""
 
 
 class RunSection(Section):
@@ -26,6 +31,20 @@ class RunSection(Section):
     """Delete an existing run of the same phase in this folder and start over."""
     threads: NonNegativeInt = 0
     """CPU threads of torch; 0: torch's default. CPU results are bit-identical only for equal numbers of threads."""
+
+
+class SourceSection(Section):
+    """Something that is made by running a configuration, or is there already."""
+
+    use: str
+    """A YAML file that is run once (per seed, or per round), or a finished run or file that is used as it is."""
+    set: tuple[str, ...] = ()
+    """Values `a.b=value` that replace the file's."""
+
+    @property
+    def is_config(self) -> bool:
+        """Whether `use` is a configuration to run."""
+        return self.use.endswith((".yaml", ".yml"))
 
 
 class TrackingSection(Section):
@@ -46,6 +65,36 @@ class RowsSection(Section):
     """Columns to ignore, such as [input, history]. Otherwise a text column that no known form uses is an error."""
     bad_rows: Literal["auto", "error", "skip"] = "auto"
     """Unreadable rows. `skip`: leave out, count and list them. `auto`: skip up to 1 % of the rows, else an error."""
+
+
+class PersonalRowsSection(RowsSection):
+    """How the rows of data files are read, by phases that can mask personal data."""
+
+    mask_personal: PersonalKinds = ()
+    """Kinds of personal data to mask before anything else reads the texts: email, phone, iban, card, ip, name (see
+    docs/privacy.md)."""
+
+
+class AugmentSection(Section):
+    """Changed copies of the training texts; held-out texts are never changed."""
+
+    transforms: tuple[Literal["typos", "casing", "punctuation", "paraphrase", "words"], ...] = ()
+    """Changes that keep the label or the answer right; each copy gets one of them, drawn by the seed of the run. None:
+    no copies."""
+    copies: PositiveInt = 1
+    """Changed copies of each training text."""
+    words: Names = ()
+    """For the change `words`: words of the labels and of their subject that mean the same here, such as
+    [spam=junk, app=application]. Each becomes the other."""
+
+    @model_validator(mode="after")
+    def _has_words(self) -> "AugmentSection":
+        if ("words" in self.transforms) != bool(self.words):
+            raise ValueError("transforms with `words`, and words such as [spam=junk], or neither")
+        wrong = [pair for pair in self.words if not all(side.strip() for side in pair.partition("=")[::2])]
+        if wrong:
+            raise ValueError(f"words as WORD=WORD, not {wrong[0]!r}")
+        return self
 
 
 class PairSection(RowsSection):

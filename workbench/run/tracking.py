@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from workbench.run.errors import WorkbenchError
@@ -80,22 +81,18 @@ class Tracker:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        if mode == "auto":
-            mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        mode = _by_login(mode)
         record = self.folder.record()
         group, name = run_name(self.folder)
         run_id = record.get("wandb_id") or secrets.token_hex(4)
         # Arguments of wandb.init override the environment, so variables that the user has set are passed on.
         settings: dict[str, Any] = {
-            "project": project or os.environ.get("WANDB_PROJECT") or PROJECT,
-            "name": os.environ.get("WANDB_NAME") or name,
+            **_common_settings(project, name, self.folder.path),
             "group": os.environ.get("WANDB_RUN_GROUP") or group,
             "id": run_id,
             "resume": "allow",
-            "dir": os.environ.get("WANDB_DIR") or self.folder.path,
             "config": dict(config),
             "job_type": record["phase"],
-            "settings": wandb.Settings(console="off", init_timeout=30, disable_git=True, save_code=False),
         }
         try:
             self._wandb = wandb.init(mode=mode, **settings)
@@ -155,6 +152,60 @@ class NoTracker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         pass
+
+
+def log_table(
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    folder: Path,
+    mode: Mode,
+    project: str | None = None,
+) -> None:
+    """Log one table as a W&B run of its own, named after the folder; if W&B fails, say so and go on.
+
+    Args:
+        name: of the table.
+        columns: names of the columns.
+        rows: cells.
+        folder: where the table was made; an offline run is kept there.
+        mode, project: as in `Tracker`.
+    """
+    mode = _mode_of_environment() if mode == "auto" else mode
+    if mode == "disabled":
+        return
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        import wandb
+
+        name_of_run = f"{folder.resolve().parent.name}/{folder.name}"
+        settings = _common_settings(project, name_of_run, folder)
+        with wandb.init(mode=_by_login(mode), job_type="evaluate", **settings) as run:
+            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+    except Exception as error:  # wandb can raise any exception type; the files are the record
+        print(f"warning: W&B failed while logging a table ({type(error).__name__}: {error})", file=sys.stderr)
+
+
+def _by_login(mode: Mode) -> Literal["online", "offline", "disabled"]:
+    """The mode, with `auto` replaced: online if somebody is logged in."""
+    import wandb
+
+    if mode != "auto":
+        return mode
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+def _common_settings(project: str | None, name: str, folder: Path) -> dict[str, Any]:
+    """Arguments of `wandb.init` for every run; `folder` is where an offline run is kept."""
+    import wandb
+
+    return {
+        "project": project or os.environ.get("WANDB_PROJECT") or PROJECT,
+        "name": os.environ.get("WANDB_NAME") or name,
+        "dir": os.environ.get("WANDB_DIR") or folder,
+        "settings": wandb.Settings(console="off", init_timeout=30, disable_git=True, save_code=False),
+    }
 
 
 def run_name(folder: RunFolder) -> tuple[str, str]:

@@ -5,6 +5,8 @@
     demonstrations_heldout.jsonl     the same, for held-out prompts
     prompts.jsonl                    for sampling and for training on rewards
     prompts_heldout.jsonl            for evaluation only
+    texts.jsonl                      answers labelled `rude` or `civil`, for classification
+    rare/                            demonstrations and prompts of the world `rare` (workbench/tiny/rare.py)
 
 Files are written to a temporary folder that is renamed at the end, so the folder is either complete or absent. A lock
 file makes a second builder wait.
@@ -22,14 +24,17 @@ from pathlib import Path
 from workbench.data.readers import write_records
 from workbench.data.records import Demonstration, Message, Prompt
 from workbench.run.checkpoints import write_text_atomically
+from workbench.tiny import rare
 from workbench.tiny.facts import FACTS, lowered, statement
 from workbench.tiny.grammar import PromptSpec, demonstrate, render_prompt, sample_prompts
+from workbench.tiny.phrases import RUDE
 
 LOWEST_QUALITY = 0.3
 """The quality of demonstrations is uniform between this and 1: mostly helpful, far from perfect."""
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The shipped base, made by `pretrain`."""
-FILES = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
+RARE = ("demonstrations", "demonstrations_heldout", "prompts", "prompts_heldout")
+FILES = (*RARE, "texts", *(f"rare/{name}" for name in RARE))
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class Sizes:
     demonstrations_heldout: int = 300
     prompts: int = 4000
     prompts_heldout: int = 400
+    texts: int = 1200
+    rare_demonstrations: int = 1500
+    rare_prompts: int = 2000
+    rare_heldout: int = 400
 
 
 def _messages(spec: PromptSpec) -> tuple[Message, ...]:
@@ -61,8 +70,18 @@ def _prompts(specs: Sequence[PromptSpec], name: str) -> list[Prompt]:
     return [Prompt(id=f"{name}-{index:05d}", prompt=_messages(spec)) for index, spec in enumerate(specs)]
 
 
+def _texts(specs: Sequence[PromptSpec], rng: random.Random) -> list[dict[str, str]]:
+    """Answers of any quality, labelled `rude` if one of their sentences is."""
+    rows = []
+    for index, spec in enumerate(specs):
+        answer = demonstrate(spec, rng.random(), rng)
+        label = "rude" if any(phrase in answer for phrase in RUDE) else "civil"
+        rows.append({"id": f"text-{index:05d}", "text": answer, "label": label})
+    return rows
+
+
 def write_data(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> None:
-    """Write the four data files. The same seed gives the same bytes; no prompt is in two files."""
+    """Write the data files. The same seed gives the same bytes; no prompt is in two files."""
     sizes = sizes or Sizes()
     rng = random.Random(seed)
     train = sample_prompts(rng, sizes.demonstrations + sizes.prompts, heldout=False)
@@ -76,6 +95,26 @@ def write_data(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> No
     )
     write_records(folder / "prompts.jsonl", _prompts(plain, "prompt"))
     write_records(folder / "prompts_heldout.jsonl", _prompts(held_plain, "heldout-prompt"))
+    labelled = random.Random(f"{seed} texts")
+    write_records(folder / "texts.jsonl", _texts(sample_prompts(labelled, sizes.texts, heldout=False), labelled))
+
+
+def write_rare(folder: Path, sizes: Sizes | None = None, *, seed: int = 7) -> None:
+    """Write the files of the world `rare`. The same seed gives the same bytes; no prompt is in two files."""
+    sizes = sizes or Sizes()
+    rng = random.Random(f"{seed} rare")
+    train = rare.sample_prompts(rng, sizes.rare_demonstrations + sizes.rare_prompts, heldout=False)
+    held = rare.sample_prompts(rng, sizes.rare_heldout, heldout=True)
+    demonstrated = len(held) // 4
+    sides = {"demonstrations": train[: sizes.rare_demonstrations], "demonstrations_heldout": held[:demonstrated]}
+    for name, specs in sides.items():
+        rows = [
+            Demonstration(id=f"rare-{name}-{index:05d}", prompt=_messages(spec), response=rare.demonstrate(spec, rng))
+            for index, spec in enumerate(specs)
+        ]
+        write_records(folder / f"{name}.jsonl", rows)
+    write_records(folder / "prompts.jsonl", _prompts(train[sizes.rare_demonstrations :], "rare-prompt"))
+    write_records(folder / "prompts_heldout.jsonl", _prompts(held[demonstrated:], "rare-heldout-prompt"))
 
 
 def write_facts(out: Path) -> int:
@@ -135,6 +174,7 @@ def build_tiny(folder: Path, sizes: Sizes | None = None) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         write_data(partial, sizes)
+        write_rare(partial / "rare", sizes)
         shutil.copytree(PRETRAINED, partial / "base")
         if folder.exists():
             shutil.rmtree(folder)

@@ -42,6 +42,14 @@ def test_every_7b_configuration_fits_a_24_gib_card(name):
     assert text.splitlines()[-1].endswith("in all")
 
 
+def test_a_classifier_is_planned_like_supervised_tuning():
+    found = run_plan("classify")
+    assert (found.phase, found.method, found.settings.response) == ("sft", "sft", 0)
+    text = report(found, 24.0, Amounts(records=1000, row_tokens=200))
+    assert ": fits" in text
+    assert "largest that fits: train.micro_batch_size=" in text
+
+
 def test_overrides_and_a_smaller_card_change_the_verdict():
     many = run_plan("ppo", "train.micro_batch_size=64", "model.activation_checkpointing=false")
     assert many.settings.micro_batch == 64
@@ -130,7 +138,8 @@ def test_a_start_that_nobody_knows(tmp_path):
     config = tmp_path / "reward.yaml"
     config.write_text("run: {dir: r}\nmodel: {start: nowhere}\ndata: {train: x.jsonl}\n", encoding="utf-8")
     assert phase_of(config) == "reward"
-    with pytest.raises(WorkbenchError, match="no finished run"):
+    assert phase_of(LLAMA / "retrain.yaml") == "sft", "supervised tuning may start from a run too"
+    with pytest.raises(WorkbenchError, match="not a finished run"):
         examine(config, [], shape=None, device="cuda")
 
 

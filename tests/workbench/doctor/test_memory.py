@@ -12,9 +12,10 @@ from workbench.doctor.memory import Shape
 from workbench.doctor.plan import Settings, largest_divisor, largest_that_fits, plan_of
 from workbench.doctor.random_base import write_random_base
 from workbench.doctor.shapes import KNOWN
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.logprobs import token_logprobs
-from workbench.model.roles import Roles, lora_config, start_training_adapter
+from workbench.model.roles import Roles
 
 SEVEN = KNOWN["llama-7b"]
 SMALL = Shape(vocabulary=2048, hidden=256, intermediate=704, layers=4, heads=4, kv_heads=4, head_dim=64, tied=False)
@@ -104,7 +105,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bytes_of(tensors) -> int:
-    """Of distinct storages."""
+    """Bytes of distinct storages."""
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 

@@ -10,8 +10,9 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.reference.tolerances import FLOAT32
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, compute_dtype, fingerprint_of, load_base, load_tokenizer
-from workbench.model.roles import Roles, lora_config, start_training_adapter
+from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 
 CPU_FLAGS = Path("/proc/cpuinfo")

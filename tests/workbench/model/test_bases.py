@@ -13,11 +13,12 @@ from tests.reference.tolerances import FLOAT32
 from workbench.data.records import Message
 from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response, encode_prompt, encode_response
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate, generate_with
 from workbench.model.heads import ScalarHead
 from workbench.model.logprobs import token_logprobs
-from workbench.model.roles import Roles, lora_config, start_training_adapter
+from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 
 PROMPTS = [[1, 10, 20, 30], [1, 40], [1, 50, 60]]
@@ -133,7 +134,7 @@ def test_end_tokens_are_said_once_on_opening(several_ends, capsys, monkeypatch):
         load_tokenizer(str(several_ends))
     said = capsys.readouterr().err
     assert said.count("answers end at any of 2 ('</s>'), 1 ('<s>'); they are trained with the first") == 1
-    assert said.count("ignored as ends, because they are no special tokens: 40") == 1
+    assert said.count("ignored as ends, because they are not special tokens: 40") == 1
 
 
 def test_another_end_token_is_scored_as_eos(several_ends):
@@ -259,5 +260,5 @@ def test_a_row_beyond_the_positions_is_refused(tiny_base):
     with roles.use("default") as forward:
         assert "256 positions" in failure(lambda: forward(long, long))
     text = failure(lambda: generate(roles, "default", [[1] * 200], max_new_tokens=57, temperature=1.0, seed=0))
-    assert "a row of 257 tokens" in text
+    assert "a row has 257 tokens" in text
     assert len(generate(roles, "default", [[1] * 200], max_new_tokens=56, temperature=1.0, seed=0).ids) == 1

@@ -50,7 +50,7 @@ class PrivateCopy:
         self.lm_head = roles.lm_head.double().clone()
 
     def gradient(self, roles, ids, mask):
-        """Of the mean log-probability, in the weights of the policy's adapter, in the order of `parameters`."""
+        """Gradients of the mean log-probability in the policy adapter's weights, in the order of `parameters`."""
         weights = [weight.detach().double().clone().requires_grad_() for weight in roles.parameters("policy")]
         pairs = zip(self.base.items(), weights[::2], weights[1::2], strict=True)
         effective = {f"{name}.weight": base + self.scales[name] * b @ a for (name, base), a, b in pairs}

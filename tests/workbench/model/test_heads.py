@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench.model.heads import Probe, ScalarHead, load_head, save_head
+from workbench.model.heads import LabelHead, Probe, ScalarHead, load_head, load_label_head, save_head, save_label_head
 from workbench.run.errors import WorkbenchError
 
 
@@ -86,3 +86,31 @@ def test_missing_or_foreign_file_is_said(tmp_path):
     path.write_bytes(b"not safetensors")
     with pytest.raises(WorkbenchError, match="cannot be read"):
         load_head(path)
+
+
+def test_a_head_of_labels_is_linear_float32_and_kept_to_the_bit(tmp_path):
+    head = LabelHead(["no", "yes ✓"], 3)
+    assert head(torch.ones(1, 3)).tolist() == [[0, 0]], "it starts uniform"
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(2, 3))
+        head.bias.copy_(torch.randn(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(torch.ones(4, 3, dtype=torch.bfloat16))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits[0], head.weight.sum(dim=1) + head.bias)
+    save_label_head(tmp_path / "head.safetensors", head)
+    loaded = load_label_head(tmp_path / "head.safetensors")
+    assert loaded.labels == ("no", "yes ✓")
+    assert torch.equal(loaded.weight, head.weight)
+    assert torch.equal(loaded.bias, head.bias)
+
+
+def test_what_is_not_a_head_of_labels_is_refused(tmp_path):
+    with pytest.raises(WorkbenchError, match="no head here"):
+        load_label_head(tmp_path / "absent")
+    save_head(tmp_path / "scalar", ScalarHead(3))
+    with pytest.raises(WorkbenchError, match="is not a head of labels"):
+        load_label_head(tmp_path / "scalar")
+    (tmp_path / "broken").write_bytes(b"1234567890")
+    with pytest.raises(WorkbenchError, match="cannot be read"):
+        load_label_head(tmp_path / "broken")

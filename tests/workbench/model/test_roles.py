@@ -6,9 +6,10 @@ from peft import PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.reference.tolerances import FLOAT32, SHAPES
+from workbench.model.adapters import adapters_equal, lora_config, start_training_adapter
 from workbench.model.base import load_base
 from workbench.model.masks import pad_rows
-from workbench.model.roles import Roles, adapters_equal, lora_config, start_training_adapter
+from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.reference.tolerances import SHAPES
 from workbench.model.masks import pad_rows
-from workbench.model.score import batches_by_length, compare_roles, response_nll, score_rows
+from workbench.model.score import batches_by_length, compare_roles, feature_rows, response_nll, score_rows
 
 PROMPTS = [[1, 40, 41, 42], [1, 50], [1, 60, 61, 62, 63], [1, 70, 71]]
 RESPONSES = [[80, 81, 2], [82, 2], [83, 84, 85, 86, 87, 2], [88]]
@@ -59,6 +59,14 @@ def test_scores_do_not_depend_on_batch_size_or_neighbours(roles, batch_size):
     shuffled = score_rows(roles, "reward", ROWS[::-1], batch_size=batch_size).flip(0)
     torch.testing.assert_close(shuffled, alone, **SHAPES)
     assert alone.std() > 100 * SHAPES["atol"], "scores too alike to see a mix-up"
+
+
+def test_scores_are_read_from_the_features(roles):
+    features = feature_rows(roles, "reward", [*ROWS, ROWS[0]], batch_size=3)
+    assert features.shape[0] == len(ROWS) + 1
+    scores = score_rows(roles, "reward", [*ROWS, ROWS[0]], batch_size=3)
+    torch.testing.assert_close(roles.heads["reward"](features).detach(), scores, **SHAPES)
+    assert score_rows(roles, "reward", [], batch_size=3).shape == (0,)
 
 
 def test_scores_do_not_depend_on_how_much_padding_there_is(roles):

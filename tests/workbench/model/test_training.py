@@ -7,9 +7,9 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base
 from workbench.model.processes import Processes
-from workbench.model.roles import lora_config, start_training_adapter
 from workbench.model.session import Session
 from workbench.model.training import (
     STAGING,
@@ -24,7 +24,7 @@ from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.sections import CheckpointSection, OptimizerSection
+from workbench.run.sections import BaseSection, CheckpointSection, OptimizerSection, RunSection, TrackingSection
 
 ALONE = Processes()
 
@@ -39,16 +39,14 @@ def folder(tmp_path):
 
 
 def arguments(folder, *, every=0, processes=ALONE, **optimizer):
-    return trainer_arguments(
-        folder,
-        OptimizerSection(**{"batch_size": 4, "micro_batch_size": 2, **optimizer}),
-        CheckpointSection(every=every),
-        processes,
-        seed=3,
-        log_every=5,
-        activation_checkpointing=False,
-        dtype=torch.float32,
+    config = types.SimpleNamespace(
+        run=RunSection(dir="unused", seed=3),
+        model=BaseSection(),
+        train=OptimizerSection(**{"batch_size": 4, "micro_batch_size": 2, **optimizer}),
+        checkpoint=CheckpointSection(every=every),
+        tracking=TrackingSection(log_every=5),
     )
+    return trainer_arguments(Session(folder, processes, None), config, torch.float32)
 
 
 def adapter_on(base):

@@ -92,6 +92,7 @@ def test_nearest_names():
     assert nearest("zzz", ["sft", "reward"]) is None
     assert did_you_mean("rewrad", ["sft", "reward"]) == "did you mean 'reward'?"
     assert did_you_mean("zzz", ["sft", "reward"]) == "known names: reward, sft"
+    assert did_you_mean("zzz", []) == ""
 
 
 @pytest.mark.parametrize(

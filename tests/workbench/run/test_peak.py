@@ -1,6 +1,7 @@
 """Peaks of processes: of the process itself, not of the one that started it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,13 +12,14 @@ from workbench.run.peak import peak_resident_bytes
 MODULE = "import sys\nblock = bytearray(int(sys.argv[1]))\nblock[::4096] = b'x' * len(block[::4096])\n{end}\n"
 
 
-def run(tmp_path, *arguments, end="pass"):
+def run(tmp_path, *arguments, end="pass", parent=None):
     (tmp_path / "taker.py").write_text(MODULE.format(end=end), encoding="utf-8")
-    command = [sys.executable, "-m", "workbench.run.peak", str(tmp_path / "out.json"), "taker", *arguments]
+    command = [sys.executable, "-m", "workbench.run.peak", str(tmp_path / "out.json"), str(parent or os.getpid())]
     from workbench.doctor.rehearsal import ROOT
 
-    done = subprocess.run(command, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}, check=False)
-    return done.returncode, json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    done = subprocess.run([*command, "taker", *arguments], env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}, check=False)
+    out = tmp_path / "out.json"
+    return done.returncode, json.loads(out.read_text(encoding="utf-8")) if out.exists() else None
 
 
 def test_what_a_module_takes_is_counted(tmp_path):
@@ -42,3 +44,10 @@ def test_the_peak_stays_when_the_memory_is_given_back():
     high = peak_resident_bytes()
     del block
     assert peak_resident_bytes() > high - (1 << 20)  # the kernel counts in batches of pages
+
+
+def test_a_command_whose_parent_is_gone_before_it_starts_ends_at_once(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code, measured = run(tmp_path, "1000", end="import time; time.sleep(60); raise SystemExit(3)", parent=gone.pid)
+    assert (code, measured) == (1, None)

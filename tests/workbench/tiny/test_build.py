@@ -4,12 +4,17 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from workbench.data.labelled import Columns, read_labelled
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.tiny import build
 from workbench.tiny.build import PRETRAINED, Sizes, build_tiny, is_complete
 from workbench.tiny.grammar import is_heldout, parse_prompt
+from workbench.tiny.phrases import RUDE
 
-SMALL = Sizes(demonstrations=30, demonstrations_heldout=10, prompts=40, prompts_heldout=20)
+SMALL = Sizes(
+    **{"demonstrations": 30, "demonstrations_heldout": 10, "prompts": 40, "prompts_heldout": 20, "texts": 40},
+    **{"rare_demonstrations": 30, "rare_prompts": 40, "rare_heldout": 20},
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,12 @@ def test_two_builds_are_the_same_bit_for_bit(folder, tmp_path):
 def test_the_shipped_base_is_small_and_is_copied(folder):
     assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) <= 2e6
     assert (folder / "base/model.safetensors").read_bytes() == (PRETRAINED / "model.safetensors").read_bytes()
+
+
+def test_labelled_texts_are_rude_or_civil(folder):
+    found = read_labelled(folder / "texts.jsonl", Columns())
+    assert set(found.counts) == {"rude", "civil"}
+    assert all((record.labels == ("rude",)) == any(map(record.text.count, RUDE)) for record in found.records)
 
 
 def test_a_complete_folder_is_not_changed(folder):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from workbench.model.cpu.blocks import cores, on_each_core
 from workbench.model.cpu.dense import Attend, Dense, MergedLinears
@@ -127,3 +128,20 @@ class Cache:
         """Drop all rows that a mask (b,) does not select."""
         self.mask = self.mask[rows]
         self.keys, self.values = ([kept[rows] for kept in cache] for cache in (self.keys, self.values))
+
+    def join(self, other: "Cache", room: int) -> None:
+        """Append the rows of another cache of the same layers, padded on the left; `room` tokens may follow."""
+        unused = int(self.mask[:, : self.length].any(dim=0).int().argmax())  # leading columns without a token
+        length = max(self.length - unused, other.length)
+
+        def wider(rows: Tensor) -> Tensor:
+            return pad(rows, (0, 0, length - rows.shape[2], room))
+
+        mine, theirs = slice(unused, self.length), slice(other.length)
+        masks = (self.mask[:, mine], other.mask[:, theirs])
+        joined = torch.cat([pad(mask, (length - mask.shape[1], 0)) for mask in masks])
+        self.mask, self.length = pad(joined, (0, room), value=True), length
+        self.keys, self.values = (
+            [torch.cat([wider(a[:, :, mine]), wider(b[:, :, theirs])]) for a, b in zip(ours, new, strict=True)]
+            for ours, new in ((self.keys, other.keys), (self.values, other.values))
+        )

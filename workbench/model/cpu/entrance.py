@@ -44,6 +44,8 @@ def reason_for_modules(decoder: Any, *, recomputes: bool) -> str | None:
         return "activation checkpointing"
     if any(map(_drops, decoder.modules())):
         return "dropout in the adapter"
+    if any(isinstance(module, LoraLayer) and module.lora_variant for module in decoder.modules()):
+        return "DoRA"
     dense = _dense_or_reason(decoder)
     return dense if isinstance(dense, str) else None
 

@@ -6,11 +6,11 @@ from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.reference.tolerances import SHAPES
+from workbench.model.adapters import lora_config
 from workbench.model.base import load_base
 from workbench.model.cpu import dense
 from workbench.model.cpu.dense import Dense
 from workbench.model.masks import pad_rows, position_ids
-from workbench.model.roles import lora_config
 
 CONFIG = {
     "vocab_size": 50,

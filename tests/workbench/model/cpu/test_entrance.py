@@ -6,11 +6,11 @@ from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
 
 from tests.reference.tolerances import SHAPES
 from tests.workbench.model.cpu.test_dense import CONFIG, ROWS, decoder_of, modules_pass, small
+from workbench.model.adapters import lora_config
 from workbench.model.cpu import entrance
 from workbench.model.cpu.dense import Dense
 from workbench.model.cpu.entrance import accelerate, cpu_kernels, reason_for_modules, why_not
 from workbench.model.masks import pad_rows
-from workbench.model.roles import lora_config
 
 
 @pytest.mark.parametrize(

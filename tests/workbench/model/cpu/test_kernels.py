@@ -14,7 +14,7 @@ def random(*shape, seed=0, grad=True):
 
 
 def adapters():
-    """Of layers with 4, 2 and 3 outputs on an input of 5; ranks 2, 0 (none) and 1."""
+    """Factors of layers with 4, 2 and 3 outputs on an input of 5; ranks 2, 0 (none) and 1."""
     return [
         (random(2, 5, seed=1), random(4, 2, seed=2), 0.5),
         (random(0, 5, grad=False), random(2, 0, grad=False), 0.0),

@@ -1,0 +1,187 @@
+"""Runs a list of commands, each as a process of its own. A finished command is not repeated.
+
+If a list was killed, the same call starts again with the first unfinished command, which resumes from its last
+checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.run import lock
+from workbench.run.checkpoints import make_folder, write_text_atomically
+from workbench.run.errors import WorkbenchError
+from workbench.run.progress import duration, progress
+from workbench.run.shipped import here_or_shipped
+
+TAIL = 25
+"""Lines of a failed command that its error shows."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command."""
+
+    number: int
+    """Of the seed or round that it belongs to."""
+    part: str
+    """What it does, such as `sft` or `train NAME`; unique within its number."""
+    words: tuple[str, ...]
+    """After `python -m`."""
+    config: str | None = None
+    """The YAML file that it reads, if any."""
+    resumable: bool = False
+    """Whether the command takes --resume."""
+    scope: str = "seed"
+    """What `number` counts: `seed` or `round`."""
+    further: tuple[str, ...] = ()
+    """Words that may change without making it another command."""
+    shown: bool = False
+    """Whether its output goes to the terminal instead of `logs/`."""
+
+    @property
+    def name(self) -> str:
+        """Unique within the list."""
+        return f"{self.scope} {self.number} {self.part}"
+
+
+@dataclass
+class Ledger:
+    """The finished commands with their time and memory, in `steps.json`."""
+
+    path: Path
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Step → `seconds`, `peak_rss_bytes`, `peak_gpu_bytes`, and `of`, a hash of command and configuration."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "Ledger":
+        """The ledger of a folder, empty if no command has ended there."""
+        path = folder / "steps.json"
+        return cls(path, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+
+    def is_done(self, step: Step) -> bool:
+        """Whether a command has ended successfully.
+
+        Raises:
+            WorkbenchError: it was another command, or its configuration has changed since.
+        """
+        if step.name not in self.done:
+            return False
+        if self.done[step.name]["of"] != identity(step):
+            raise WorkbenchError(
+                f"{self.path}: {step.name}",
+                "was run with other values than this configuration has",
+                expected="the configuration that the first commands had; commands may be added",
+                remedy=f"another output folder (….out=…), or delete {self.path.parent}",
+            )
+        return True
+
+    def add(self, step: Step, measured: dict[str, Any]) -> None:
+        """Note a finished command."""
+        self.done[step.name] = {**measured, "of": identity(step)}
+        write_text_atomically(self.path, json.dumps(self.done, indent=1) + "\n")
+
+
+def identity(step: Step) -> str:
+    """A hash of a command and of the configuration file that it reads."""
+    text = here_or_shipped(Path(step.config)).read_text(encoding="utf-8") if step.config else ""
+    return hashlib.sha256("\x1f".join((*step.words, text)).encode()).hexdigest()[:16]
+
+
+def seconds_left(steps: Sequence[Step], ledger: Ledger) -> float | None:
+    """Expected seconds of the unfinished commands: as the same part took elsewhere, else as the mean of all.
+
+    None before the first command is finished.
+    """
+    by_part: dict[str, list[float]] = {}
+    for step in steps:
+        if step.name in ledger.done:
+            by_part.setdefault(step.part, []).append(float(ledger.done[step.name]["seconds"]))
+    known = [value for values in by_part.values() for value in values]
+    if not known:
+        return None
+    return sum(
+        sum(own) / len(own) if (own := by_part.get(step.part)) else sum(known) / len(known)
+        for step in steps
+        if step.name not in ledger.done
+    )
+
+
+def check_commands(steps: Sequence[Step], folder: Path) -> None:
+    """Check the configuration of every part that is not finished, before the first command takes its time.
+
+    A part is checked once: the commands of other seeds or rounds differ only in paths and seeds.
+
+    Raises:
+        WorkbenchError: a key or value that its phase does not take; or a command was run before with other values.
+    """
+    ledger = Ledger.open(folder)
+    waiting = [step for step in steps if not ledger.is_done(step)]
+    first = {step.part: step.number for step in reversed(waiting)}
+    for step in waiting:
+        if step.config is None or step.number != first[step.part]:
+            continue
+        command = [sys.executable, "-m", *step.words, "--dry-run"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().removeprefix("error: ")
+            raise WorkbenchError(step.part, f"python -m {' '.join(step.words)}: {said}")
+
+
+def run_steps(steps: Sequence[Step], folder: Path, *, description: str = "steps") -> Ledger:
+    """Run the commands that are not finished yet, with a progress bar; their output goes to `logs/`.
+
+    Raises:
+        WorkbenchError: a command failed, was run before with other values, or another process works in the folder.
+    """
+    make_folder(folder / "logs")
+    lock.hold(folder)
+    try:
+        ledger = Ledger.open(folder)
+        waiting = [step for step in steps if not ledger.is_done(step)]
+        with progress(total=len(steps), initial=len(steps) - len(waiting), description=description, unit="step") as bar:
+            for step in waiting:
+                left = seconds_left(steps, ledger)
+                bar.set_postfix_str(f"{step.name}; about {duration(left)} left" if left else step.name)
+                ledger.add(step, _run(step, folder, bar))
+                bar.update(1)
+    finally:
+        lock.release(folder)
+    return ledger
+
+
+def _run(step: Step, folder: Path, bar: Any) -> dict[str, Any]:
+    """Seconds and peak memory of one command."""
+    name = step.name.replace(" ", "-")
+    log, peak = folder / "logs" / f"{name}.txt", folder / "logs" / f"{name}.json"
+    words = [*step.words, *step.further, *(["--resume"] if step.resumable else [])]
+    command = [sys.executable, "-m", "workbench.run.peak", str(peak), str(os.getpid()), *words]
+    with log.open("w", encoding="utf-8") as output:
+        place, errors = (None, None) if step.shown else (output, subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=place, stderr=errors)
+        try:
+            while process.poll() is None:
+                time.sleep(0.2)
+                if not step.shown and time.time() - bar.last_print_t > bar.mininterval:
+                    bar.last_print_t = time.time()
+                    bar.refresh()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+        raise WorkbenchError(
+            f"python -m {' '.join(words)}",
+            f"ended with exit code {process.returncode}. The end of {log}:\n" + "\n".join(lines),
+            remedy="fix the cause and start the same command again: it continues with this one",
+        )
+    measured: dict[str, Any] = json.loads(peak.read_text(encoding="utf-8"))
+    return measured
