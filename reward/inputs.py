@@ -119,6 +119,24 @@ def check_explain(
     problems.raise_if_any()
 
 
+def check_spans(run: str, pairs: str, base: str | None, rules: RowRules) -> None:
+    """Check what `explain --spans` reads: the run, and pairs of which at least one has a marked passage.
+
+    Raises:
+        WorkbenchError: every problem at once.
+    """
+    problems = Problems()
+    parents(problems, [run], "reward", base)
+    records = problems.attempt(read_preferences, pairs, rules)
+    if records is not None and not any(record.spans for record in records):
+        problems.add(
+            pairs,
+            "no pair has a marked passage",
+            expected="records with `spans`, which `python -m annotate export` writes if page.reasons is set",
+        )
+    problems.raise_if_any()
+
+
 def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str | None, rules: RowRules) -> None:
     """Check what `acquire` reads: the runs, the pool of items, and the pairs that are labelled already.
 

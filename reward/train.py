@@ -26,13 +26,14 @@ from workbench.data.batching import prompts_with_room
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
 from workbench.data.tokenise import encode_prompt
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import compute_dtype, default_device, load_base
 from workbench.model.generate import sample
 from workbench.model.heads import Probe, ScalarHead, save_head
 from workbench.model.masks import pad_rows
 from workbench.model.open import open_runs
 from workbench.model.processes import Processes
-from workbench.model.roles import PeftModel, Roles, lora_config, start_training_adapter
+from workbench.model.roles import PeftModel, Roles
 from workbench.model.score import score_rows
 from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.model.training import (
@@ -252,16 +253,7 @@ def answer_rows(config: RewardConfig, roles: Roles, distinct: list[Prompt]) -> l
 
 def _arguments(config: RewardConfig, session: Session, dtype: torch.dtype) -> TrlConfig:
     arguments = TrlConfig(
-        **trainer_arguments(
-            session.folder,
-            config.train,
-            config.checkpoint,
-            session.processes,
-            seed=member_seed(config.run.seed, config.ensemble.member),
-            log_every=config.tracking.log_every,
-            activation_checkpointing=config.model.activation_checkpointing,
-            dtype=dtype,
-        ),
+        **trainer_arguments(session, config, dtype, seed=member_seed(config.run.seed, config.ensemble.member)),
         max_length=None,  # over-long pairs were left out and counted when the rows were encoded
         disable_dropout=False,  # the adapter keeps `lora.dropout`
     )

@@ -21,7 +21,7 @@ from reward.data import LABELS
 from reward.head import ScoreHead
 from reward.loss import bradley_terry_log_likelihood, ordinal_log_likelihood
 from workbench.model.masks import pad_rows
-from workbench.model.training import weigh_last
+from workbench.model.training import weigh_last, weight_of_batch
 
 THRESHOLD_LR = 0.01
 """Learning rate of the thresholds: about 0.01 logits per step, from a start that explains how often levels occur."""
@@ -97,10 +97,7 @@ class ComparisonTrainer(RewardTrainer):
         return optimizer
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        if not batch_samples:
-            return None
-        total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
-        return self.accelerator.gather(total).sum()
+        return weight_of_batch(batch_samples, device, self.accelerator)
 
     def compute_loss(
         self,

@@ -16,7 +16,7 @@ from workbench.evaluate.statistics import Estimate
 from workbench.run.checkpoints import write_text_atomically
 
 VERSION = 1
-"""Of passport.json; raised when the meaning of a field changes."""
+"""Version of passport.json; raised when the meaning of a field changes."""
 NAME, PAGE = "passport.json", "passport.html"
 TEMPLATE = Path(__file__).parent / "templates/passport.html.jinja"
 BLUE, GREEN = 3, 2

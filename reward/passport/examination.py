@@ -41,7 +41,7 @@ from reward.passport.measures import (
     telling_words,
     thirds,
 )
-from workbench.data.records import Message, Preference
+from workbench.data.records import Message, Preference, with_last
 from workbench.evaluate.metrics import (
     correctness,
     ece_by_chance,
@@ -317,7 +317,7 @@ def swapped_askers(subject: Subject, asked: Sequence[Preference], seed: int) -> 
 
 
 def _asked_by(pair: Preference, swap: Swap, side: int) -> tuple[Message, ...]:
-    return (*pair.prompt[:-1], Message(role="user", content=swap.prompt[side]))
+    return with_last(pair.prompt, swap.prompt[side])
 
 
 def unfamiliar(subject: Subject, heldout: Heldout, asked: Sequence[Preference], seed: int) -> UnfamiliarFinding | None:

@@ -100,7 +100,7 @@ class Findings:
     margins: list[float]
     """Gap of every pair, in standard deviations of the scores."""
     length_correlation: Estimate | None
-    """Of score and length in words, within prompts."""
+    """Correlation of score and length in words, within prompts."""
     shorter_better: Estimate | None
     """Accuracy on pairs whose chosen answer is the shorter one."""
     words: list[WordFinding]

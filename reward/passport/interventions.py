@@ -228,7 +228,7 @@ class Swap:
     """One request in two versions, for which the same answer should get the same score."""
 
     index: int
-    """Of the record that it is made from."""
+    """Index of the record that it is made from."""
     prompt: tuple[str, str]
     """The user's text in both versions."""
     response: tuple[str, str]

@@ -72,6 +72,58 @@ def bald(gaps: ArrayLike) -> Floats:
     return np.maximum(uncertainty(table) - binary_entropy(expit(table)).mean(axis=0), 0.0)
 
 
+def wide_gaps(gaps: ArrayLike) -> Floats:
+    """Upper bound of the size of the gap: pairs of which one answer may be much better come first.
+
+        |mean_m gap_m| + sd_m gap_m     (population; one model: its |gap|)
+
+    Source: DeltaUCB, arXiv:2603.09692, with the ensemble's spread of the gap as the width of the bound.
+
+    Args:
+        gaps: (M, N) float.
+    Returns:
+        (N,) float64 ≥ 0, logits.
+    """
+    table = _table(gaps)
+    return np.asarray(np.abs(table.mean(axis=0)) + table.std(axis=0), dtype=np.float64)
+
+
+def d_optimal(features: ArrayLike, gaps: ArrayLike, number: int, *, ridge: float = 1.0) -> NDArray[np.int64]:
+    """The pairs that together determine a linear score head best: greedy, by the determinant of its information.
+
+        each step takes argmax_i log det(A + w_i x_i x_iᵀ),   A = ridge I + Σ_taken w x xᵀ,   w = σ(gap) (1 − σ(gap))
+
+    Features are scaled so that the mean of w |x|² is 1, so `ridge` does not depend on the model.
+
+    Source: Fisher information of the last layer under Bradley-Terry, Shen et al. 2025, arXiv:2502.04354; greedy steps
+    by the Sherman-Morrison formula.
+
+    Args:
+        features: (N, D) float, the last hidden state of the first answer minus that of the second.
+        gaps: (N,) float, logits.
+        number: pairs to take, at most N.
+    Returns:
+        (number,) int64, indices in the order in which they were taken; of equal pairs the first.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    assert x.ndim == 2
+    share = expit(np.asarray(gaps, dtype=np.float64))
+    x = x * np.sqrt(share * (1 - share))[:, None]
+    mean = np.square(x).sum(axis=1).mean()
+    x = x / np.sqrt(mean) if mean > 0 else x
+    inverse = np.eye(x.shape[1]) / ridge
+    gains = np.square(x).sum(axis=1) / ridge  # xᵀ A⁻¹ x: the determinant grows by 1 + this
+    taken = np.zeros(min(number, len(x)), dtype=np.int64)
+    open_pairs = np.ones(len(x), dtype=bool)
+    for step in range(len(taken)):
+        best = int(np.argmax(np.where(open_pairs, gains, -1.0)))
+        taken[step], open_pairs[best] = best, False
+        direction = inverse @ x[best]
+        inverse -= np.outer(direction, direction) / (1 + gains[best])
+        gains = gains - np.square(x @ direction) / (1 + gains[best])
+    return taken
+
+
 def best_first(values: ArrayLike, tie_breaks: ArrayLike) -> NDArray[np.int64]:
     """The pairs from the highest value to the lowest.
 

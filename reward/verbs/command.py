@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from reward.config import PassportSection, RewardConfig
-from reward.inputs import check_acquire, check_explain, check_inputs, check_passport, check_score
+from reward.inputs import check_acquire, check_explain, check_inputs, check_passport, check_score, check_spans
 from workbench.data.inputs import usable_run
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.command_line import add_config_arguments, read_command
@@ -59,8 +59,12 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     explain = verbs.add_parser("explain", help="a page about why an answer gets its score")
     explain.add_argument("reward_run", metavar="RUN", help="a finished reward run")
-    explain.add_argument("--prompt", required=True, help="what the user says")
-    explain.add_argument("--response", required=True, help="the answer")
+    explain.add_argument("--prompt", help="what the user says")
+    explain.add_argument("--response", help="the answer")
+    explain.add_argument(
+        "--spans", metavar="FILE", help="explain the answers of these pairs in which people marked passages"
+    )
+    explain.add_argument("--answers", type=_positive, default=100, help="with --spans: at most (default: %(default)s)")
     explain.add_argument("--out", default="explain.html", help="page to write (default: %(default)s)")
     explain.add_argument("--preferences", help="labelled pairs (default: those that the run was trained on)")
     explain.add_argument("--nearest", type=_positive, default=8, help="labelled pairs to show (default: %(default)s)")
@@ -73,16 +77,20 @@ def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     acquire = verbs.add_parser("acquire", help="choose the pairs of a pool that are worth a label")
-    acquire.add_argument("reward_runs", nargs="+", metavar="RUN", help="finished reward runs; several form a committee")
+    acquire.add_argument("reward_runs", nargs="*", metavar="RUN", help="finished reward runs; several form a committee")
     acquire.add_argument("--pool", required=True, help="items to label")
     acquire.add_argument("--n", type=_positive, required=True, help="pairs to choose")
     acquire.add_argument(
         "--strategy",
-        choices=("uncertainty", "disagreement", "bald", "random", "length-balanced"),
+        choices=("uncertainty", "disagreement", "bald", "d-optimal", "wide-gaps", "random", "length-balanced"),
         default="uncertainty",
         help="how pairs are ranked (default: %(default)s)",
     )
     acquire.add_argument("--out", required=True, help="priorities to write, for python -m annotate prioritise")
+    acquire.add_argument("--items", metavar="FILE", help="also write the chosen pairs as items to label")
+    acquire.add_argument(
+        "--ranked", metavar="FILE", help="also write all pairs as items: the chosen, then the next best"
+    )
     acquire.add_argument("--without", help="preferences: pairs that are labelled already")
     acquire.add_argument("--seed", type=int, default=0, help="of the random order and of ties (default: %(default)s)")
     acquire.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
@@ -115,7 +123,9 @@ def _train(arguments: argparse.Namespace) -> None:
     command = read_command(RewardConfig, arguments, check_inputs)
     if command.dry_run:
         return
-    from reward.train import train  # once the inputs are known to be usable: torch takes seconds to import
+    # Once the inputs are known to be usable: torch takes seconds to import.
+    import workbench.model  # noqa: F401  before trl imports peft
+    from reward.train import train
 
     train(command.config, resume=command.resume)
 
@@ -166,6 +176,17 @@ def _score(arguments: argparse.Namespace) -> None:
 
 def _explain(arguments: argparse.Namespace) -> None:
     rules = row_options(arguments)
+    if (arguments.prompt is None) == (arguments.spans is None) or (arguments.prompt is None) != (
+        arguments.response is None
+    ):
+        raise WorkbenchError("command line", "needs --prompt and --response, or --spans FILE, and not both")
+    if arguments.spans:
+        check_spans(arguments.reward_run, arguments.spans, arguments.base, rules)
+        from reward.verbs.explain_spans import explain_spans
+
+        run, file, out = (Path(name) for name in (arguments.reward_run, arguments.spans, arguments.out))
+        print(explain_spans(run, file, out, answers=arguments.answers, base=arguments.base, rules=rules))
+        return
     texts = {"prompt": arguments.prompt, "response": arguments.response}
     check_explain(arguments.reward_run, texts, arguments.preferences, arguments.base, rules)
     from reward.verbs.explain import explain
@@ -201,6 +222,8 @@ def _acquire(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         base=arguments.base,
         rules=rules,
+        items=Path(arguments.items) if arguments.items else None,
+        ranked=Path(arguments.ranked) if arguments.ranked else None,
     )
     print(f"{arguments.out}: {chosen:,} pairs; python -m annotate prioritise CONFIG.yaml {arguments.out}")
 

@@ -48,7 +48,7 @@ class Neighbour:
     side: str
     """Which of the two answers is the closer one: `chosen` or `rejected`."""
     scores: tuple[float, float]
-    """Of the chosen and of the rejected answer."""
+    """Scores of the chosen and the rejected answer."""
 
 
 @dataclass(frozen=True)

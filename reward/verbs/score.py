@@ -5,10 +5,7 @@ forward pass. Lines go into a hidden file next to the output and take the output
 always complete. The same command continues an interrupted one after its last complete line.
 """
 
-import hashlib
 import itertools
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +22,11 @@ from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.model.score import score_rows
-from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
 from workbench.run.out_of_memory import memory_hint
+from workbench.run.partial import PartialOutput, append_lines
 from workbench.run.progress import progress
 
 WINDOW = 1024
@@ -86,7 +83,7 @@ def score_file(  # one parameter per option of the command
     folder = RunFolder.open(run, phase="reward").require_finished()
     rules = rules or RowRules()
     total = count_answers(file, rules) if rows is None else rows
-    partial = _Partial.open(out, folder, file)
+    partial = PartialOutput.open(out, _made_from(folder, file))
     names = reward_roles(folder.path)
     roles = open_runs(names, base=base)
     records = itertools.islice(stream_answers(file, rules), partial.rows, None)
@@ -97,9 +94,7 @@ def score_file(  # one parameter per option of the command
     ):
         for records_now in _windows(records, window):
             lines = scored_lines(roles, tuple(names), records_now, batch_size=batch_size, batch_tokens=batch_tokens)
-            output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            output.flush()
-            os.fsync(output.fileno())
+            append_lines(output, lines)
             left_out += sum("left_out" in line for line in lines)
             bar.update(len(lines))
     partial.publish(out)
@@ -160,45 +155,12 @@ def _line(record: Record, scores: Sequence[float]) -> dict[str, Any]:
     return {"id": record.id, "score": scores[0]}
 
 
+def _made_from(folder: RunFolder, file: Path) -> list[str]:
+    """Fingerprints of the adapters, the heads and the file."""
+    parts = [part for member in folder.members for part in (member.adapter, member.head_path)]
+    return [data_fingerprint(part)["sha256"] for part in (*parts, file)]
+
+
 def _windows(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
     while window := list(itertools.islice(records, size)):
         yield window
-
-
-@dataclass(frozen=True)
-class _Partial:
-    """The lines that are written already, and a fingerprint of the run and file that they were made from."""
-
-    path: Path
-    mark_path: Path
-    rows: int
-
-    @classmethod
-    def open(cls, out: Path, folder: RunFolder, file: Path) -> "_Partial":
-        """Continue an interrupted output of the same run and file, or start a new one."""
-        make_folder(out.parent)
-        path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
-        parts = [part for member in folder.members for part in (member.adapter, member.head_path)]
-        made_from = [data_fingerprint(part)["sha256"] for part in (*parts, file)]
-        mark = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
-        if path.is_file() and mark_path.is_file() and mark_path.read_text(encoding="utf-8").strip() == mark:
-            return cls(path, mark_path, _whole_lines(path))
-        path.unlink(missing_ok=True)
-        write_text_atomically(mark_path, mark + "\n")
-        return cls(path, mark_path, 0)
-
-    def publish(self, out: Path) -> None:
-        """Give the lines the output's name."""
-        self.path.replace(out)
-        self.mark_path.unlink()
-
-
-def _whole_lines(path: Path) -> int:
-    """Number of complete lines; an incomplete last line is cut off."""
-    count = end = 0
-    with path.open("r+b") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                count, end = count + 1, end + len(line)
-        file.truncate(end)
-    return count

@@ -121,3 +121,24 @@ def test_chance_depends_on_the_seed_alone(reward_run, pool, tmp_path):
 def test_a_committee_of_one_is_refused(reward_run, pool, tmp_path):
     with pytest.raises(WorkbenchError, match="1 was given"):
         acquiring.acquire([reward_run], pool, tmp_path / "out.jsonl", number=3, strategy="bald")
+
+
+def test_chosen_pairs_are_written_as_items(reward_run, pool, tmp_path):
+    out, items, ranked = (tmp_path / f"{name}.jsonl" for name in ("out", "items", "ranked"))
+    acquiring.acquire([reward_run], pool, out, number=5, strategy="d-optimal", items=items, ranked=ranked)
+    best, every = read_items(items), read_items(ranked)
+    assert [item.id for item in best] == [row["id"] for row in chosen(out)] == [item.id for item in every[:5]]
+    assert sorted(item.id for item in every) == sorted(item.id for item in read_items(pool))
+    priorities = [item.priority for item in every]
+    assert priorities == sorted(priorities, reverse=True)
+    assert len(set(priorities)) == 16
+    texts = {item.id: [response.text for response in item.responses] for item in read_items(pool)}
+    assert all([response.text for response in item.responses] == texts[item.id] for item in every)
+
+
+def test_chance_needs_no_reward_model(pool, tmp_path):
+    out = tmp_path / "out.jsonl"
+    assert main(["acquire", "--pool", str(pool), "--n", "3", "--strategy", "random", "--out", str(out)]) == 0
+    assert len(chosen(out)) == 3
+    with pytest.raises(WorkbenchError, match="asks a reward model, and none was given"):
+        acquiring.acquire([], pool, out, number=3, strategy="wide-gaps")

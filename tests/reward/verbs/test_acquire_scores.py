@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reward.verbs.acquire_scores import bald, best_first, binary_entropy, disagreement, length_balanced, uncertainty
+from reward.verbs.acquire_scores import (
+    bald,
+    best_first,
+    binary_entropy,
+    d_optimal,
+    disagreement,
+    length_balanced,
+    uncertainty,
+    wide_gaps,
+)
 
 LOGIT_3 = math.log(3)  # σ = ¾
 
@@ -78,3 +87,36 @@ def test_every_beginning_is_balanced():
     apart = np.abs(np.log((lengths[:, 0] + 1) / (lengths[:, 1] + 1)))
     assert apart[first].mean() > 1.5 * apart.mean()
     assert sorted(length_balanced(lengths, rng.random(500))) == list(range(500)), "every pair once"
+
+
+def test_wide_gaps_by_hand():
+    # Pair 0: gaps 3 and 1 → 2 + 1. Pair 1: −3 and −1 → the same. Pair 2: 2 and −2 → 0 + 2. One model: |gap|.
+    assert wide_gaps([[3, -3, 2], [1, -1, -2]]) == pytest.approx([3, 3, 2])
+    assert wide_gaps([[0.5, -1.5]]) == pytest.approx([0.5, 1.5])
+
+
+def test_d_optimal_by_hand():
+    # One direction seen twice adds little. Weights ¼, scaled by 1/.822: xᵀx = 1.098, 1.217, .685. After (2, 0), another
+    # (1.9, 0) gains 1.098 / (1 + 1.217) = .495, less than (0, 1.5).
+    features = [[1.9, 0.0], [2.0, 0.0], [0.0, 1.5]]
+    assert d_optimal(features, [0, 0, 0], 2).tolist() == [1, 2]
+    # A pair whose label is certain says little: its weight σ(g)(1 − σ(g)) is near 0.
+    assert d_optimal([[2.0, 0.0], [1.0, 0.0]], [20.0, 0.0], 1).tolist() == [1]
+    assert sorted(d_optimal(np.zeros((3, 2)), np.zeros(3), 5).tolist()) == [0, 1, 2], "every pair once"
+
+
+def test_d_optimal_takes_the_largest_determinant_at_each_step():
+    """Oracle: log-determinants of the whole information matrix, computed anew at each step."""
+    rng = np.random.default_rng(3)
+    features, gaps = rng.normal(size=(30, 4)) * [3, 1, 1, 0.3], rng.normal(size=30)
+    p = 1 / (1 + np.exp(-gaps))
+    x = features * np.sqrt(p * (1 - p))[:, None]
+    x /= np.sqrt((x**2).sum(axis=1).mean())
+    information, expected = np.eye(4), []
+    for _ in range(8):
+        volumes = [
+            -np.inf if i in expected else np.linalg.slogdet(information + np.outer(x[i], x[i]))[1] for i in range(30)
+        ]
+        expected.append(int(np.argmax(volumes)))
+        information += np.outer(x[expected[-1]], x[expected[-1]])
+    assert d_optimal(features, gaps, 8).tolist() == expected
