@@ -53,6 +53,7 @@ def _train(arguments: argparse.Namespace) -> None:
         return
     contrastive = read_command(ContrastiveConfig, arguments, check_contrastive_inputs)
     if not contrastive.dry_run:
+        import workbench.model  # noqa: F401  before trl imports peft
         from ppo.contrastive.train import train as train_contrastive
 
         train_contrastive(contrastive.config, resume=contrastive.resume)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ppo.state import State
+from workbench.model.adapters import adapters_equal
 from workbench.model.precision import LogprobLimits
 from workbench.model.processes import Processes
-from workbench.model.roles import Roles, adapters_equal
+from workbench.model.roles import Roles
 from workbench.run.checkpoints import checkpoint_steps
 from workbench.run.divergence import LOWER, UNIFORM_MARGIN, diverged, require_finite
 from workbench.run.errors import WorkbenchError

@@ -24,7 +24,7 @@ from workbench.run.sections import (
     TrackingSection,
 )
 
-Contrastive = Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo"]
+Contrastive = Literal["dpo", "hinge", "ipo", "slic", "simpo", "orpo", "sft", "kto"]
 METHODS = ("ppo", *get_args(Contrastive))
 
 
@@ -201,11 +201,24 @@ class PpoConfig(Section):
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 
+class ContrastiveDataSection(PairSection):
+    """Preference pairs, or for kto rated answers, of one or two sources."""
+
+    mix: str | None = None
+    """A second file to train on, such as people's labels in addition to automatic pairs. Its held-out records are left
+    out, and so are the prompts that are held out of `train`."""
+    mix_weight: PositiveFloat = 1.0
+    """Weight of a record of `mix`, if one of `train` weighs 1."""
+    refresh: str | None = None
+    """A configuration of `python -m ppo pairs`. At the start of each epoch but the first, its ladder is sampled again
+    with the policy of that moment in place of `ladder.start`, and the epoch trains on equally many of the new pairs."""
+
+
 class LossSection(Section):
     """The contrastive loss."""
 
     beta: PositiveFloat = 0.1
-    """dpo, hinge, simpo: scale of the gap of log-ratios. slic: the same of log-probabilities, 1/δ of the paper.
+    """dpo, hinge, simpo, kto: scale of the (gap of) log-ratios. slic: the same of log-probabilities, 1/δ of the paper.
     ipo: the regularisation τ. orpo: weight of the odds ratio, λ of the paper."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Assumed share of labels that name the wrong side (cDPO)."""
@@ -218,7 +231,12 @@ class LossSection(Section):
     length_coef: NonNegativeFloat = 0.0
     """Per token by which the chosen response is longer, added to the gap: length alone earns nothing (R-DPO)."""
     sft_coef: NonNegativeFloat = 0.0
-    """Weight of the likelihood of the chosen response per token (RPO, Pang et al. 2024; λ of SLiC-HF; 1 in ORPO)."""
+    """Weight of the likelihood of the chosen response per token (RPO, Pang et al. 2024; λ of SLiC-HF; 1 in ORPO). It is
+    all that `sft` trains on."""
+    desirable_weight: PositiveFloat = 1.0
+    """kto: λ_D, the weight of desirable answers."""
+    undesirable_weight: PositiveFloat = 1.0
+    """kto: λ_U. The paper wants λ_D · desirable answers ÷ (λ_U · undesirable ones) between 1 and 4/3."""
 
 
 class CurriculumSection(Section):
@@ -231,6 +249,19 @@ class CurriculumSection(Section):
     """linear, reversed: exponent of the progress; above 1 the hard pairs come later."""
 
 
+class WatchSection(Section):
+    """Answers to held-out prompts while a contrastive method trains."""
+
+    every: NonNegativeInt = 0
+    """Optimizer steps between two evaluations, in addition to those before and after training; 0: none at all."""
+    prompts: PositiveInt = 64
+    """Held-out prompts per evaluation, always the same ones."""
+    max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer."""
+    reward: str | None = None
+    """Reward run that judges the answers against those of the start run; None: no win rate."""
+
+
 class ContrastiveConfig(Section):
     """Everything `python -m ppo` reads when `method` is a contrastive one."""
 
@@ -238,9 +269,10 @@ class ContrastiveConfig(Section):
     """The contrastive loss."""
     run: RunSection
     model: StartSection
-    data: PairSection
+    data: ContrastiveDataSection
     loss: LossSection = LossSection()
     curriculum: CurriculumSection = CurriculumSection()
+    evaluation: WatchSection = WatchSection()
     train: OptimizerSection = OptimizerSection()
     checkpoint: CheckpointSection = CheckpointSection()
     tracking: TrackingSection = TrackingSection()

@@ -8,6 +8,7 @@ from typing import Any
 from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.ladder.config import PairsConfig
 from workbench.data.inputs import (
+    check_answers,
     check_base,
     check_divides,
     check_micro_batch,
@@ -20,10 +21,11 @@ from workbench.data.inputs import (
     start_base,
     usable_run,
 )
-from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.readers import read_demonstrations, read_preferences, read_prompts, read_rated_answers
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
 from workbench.data.splits import split_by_group
+from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint
@@ -71,23 +73,61 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
 
 
 def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resume: bool = False) -> list[str]:
-    """The same for dpo and slic."""
+    """The same for the contrastive methods."""
     section = config.data
+    check_contrastive_values(config, problems)
     problems.attempt(check_micro_batch, config.train)
     files_of_base = start_base(problems, config.model.start, config.model.base)
     base = check_base(problems, files_of_base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
-    _, found = check_pairs(
-        problems,
-        files_of_base,
-        train=section.train,
-        heldout=section.heldout,
-        heldout_share=section.heldout_share,
-        seed=config.run.seed,
-        limit=section.limit,
-        rules=RowRules(section.ignore, section.bad_rows),
-    )
+    rules = RowRules(section.ignore, section.bad_rows)
+    if section.mix is not None and (mixed := data_files({"mix": section.mix}, problems)):
+        read: Any = read_rated_answers if config.method == "kto" else read_preferences
+        records = problems.attempt(read, mixed["mix"], rules) or []
+        check_sides(problems, files_of_base, [(mixed["mix"], records)], rules)
+        base.append(f"data.mix: {mixed['mix']}: {len(records):,} records at weight {section.mix_weight:g}")
+    sides: dict[str, Any] = {
+        "train": section.train,
+        "heldout": section.heldout,
+        "heldout_share": section.heldout_share,
+        "seed": config.run.seed,
+        "limit": section.limit,
+        "rules": rules,
+    }
+    if section.refresh is not None and (ladder := problems.attempt(load_config, PairsConfig, Path(section.refresh))):
+        check_ladder_inputs(ladder[0], problems)
+    if config.evaluation.reward is not None:
+        parents(problems, [config.evaluation.reward], "reward", config.model.base)
+    check = check_answers if config.method == "kto" else check_pairs
+    _, found = check(problems, files_of_base, **sides)
     return [*base, *found]
+
+
+def check_contrastive_values(config: ContrastiveConfig, problems: Problems) -> None:
+    """Collect problems of values that must fit each other."""
+    if config.method == "sft" and config.loss.sft_coef == 0:
+        problems.add(
+            "loss.sft_coef", "is 0, but method sft trains on nothing else", expected="above 0", remedy="loss.sft_coef=1"
+        )
+    if config.method == "kto" and config.curriculum.schedule != "mixed":
+        problems.add(
+            "curriculum.schedule",
+            f"is {config.curriculum.schedule}, but kto reads single answers, which have no difficulty",
+            expected="mixed",
+        )
+    if config.data.refresh is not None and not _refreshes(config):
+        problems.add(
+            "data.refresh",
+            "replaces the pairs of later epochs, but this run has one epoch, a curriculum over all pairs, or no pairs",
+            expected="train.epochs above 1, train.max_steps=0, curriculum.schedule=mixed, and another method than kto",
+        )
+
+
+def _refreshes(config: ContrastiveConfig) -> bool:
+    """Whether the run has a second epoch, of pairs that are not drawn beforehand."""
+    train = config.train
+    epochs = train.epochs > 1 and train.max_steps == 0
+    return epochs and config.curriculum.schedule == "mixed" and config.method != "kto"
 
 
 def read_sides(

@@ -10,9 +10,11 @@ Every pairwise method is one line of two tables: the gap that it compares, and t
 | slic | β (log π(c) − log π(r)) | max(0, 1 − h) |
 | simpo | β (log π(c) / |c| − log π(r) / |r|) | −log σ(h) |
 | orpo | log odds(c) − log odds(r), odds = p / (1 − p), p = π^(1/|y|) | −β log σ(h) |
+| sft | as slic | 0: only the likelihood of the chosen response trains |
 
 π is the policy, ρ the reference, |y| the tokens of a response y. Options that apply to each of them: a margin and a
 length penalty inside the gap, a label of known doubt, a weight per pair, and the likelihood of the chosen response.
+KTO reads single responses: `kto_losses`.
 """
 
 from collections.abc import Callable
@@ -120,6 +122,11 @@ def weighted_logistic(gaps: Tensor, beta: float) -> Tensor:
     return -beta * logsigmoid(gaps)
 
 
+def nothing(gaps: Tensor, beta: float) -> Tensor:
+    """0."""
+    return torch.zeros_like(gaps)
+
+
 METHODS: dict[str, tuple[Callable[[PairLogprobs, float], Tensor], Callable[[Tensor, float], Tensor]]] = {
     "dpo": (dpo_gap, logistic),
     "hinge": (dpo_gap, hinge),
@@ -127,10 +134,11 @@ METHODS: dict[str, tuple[Callable[[PairLogprobs, float], Tensor], Callable[[Tens
     "slic": (slic_gap, hinge),
     "simpo": (simpo_gap, logistic),
     "orpo": (orpo_gap, weighted_logistic),
+    "sft": (slic_gap, nothing),
 }
 """Method → its gap and its penalty."""
 
-WITHOUT_REFERENCE = ("slic", "simpo", "orpo")
+WITHOUT_REFERENCE = ("slic", "simpo", "orpo", "sft")
 """Methods whose loss does not read the reference."""
 
 
@@ -194,20 +202,26 @@ def chosen_nll(pairs: PairLogprobs) -> Tensor:
 
 
 def kto_losses(
-    logratios: Tensor, desirable: Tensor, kl: Tensor, *, beta: float, desirable_weight: float = 1.0
+    logratios: Tensor,
+    desirable: Tensor,
+    kl: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
 ) -> Tensor:
     """(B,) KTO's loss of single responses, each marked as desirable or not.
 
-        λ_y (1 − σ(β (log π/ρ − z₀)))  if desirable,   1 − σ(β (z₀ − log π/ρ))  if not,   z₀ = max(0, kl)
+        λ_D (1 − σ(β (log π/ρ − z₀)))  if desirable,   λ_U (1 − σ(β (z₀ − log π/ρ)))  if not,   z₀ = max(0, kl)
 
-    Source: Ethayarajh et al. 2024, arXiv:2402.01306, eqs. 7 and 8, with λ_U = 1.
+    Source: Ethayarajh et al. 2024, arXiv:2402.01306, eqs. 7 and 8.
 
     Args:
         logratios: (B,) log π(y) − log ρ(y), in nats.
         desirable: (B,) bool.
         kl: () mean log-ratio of responses to other prompts, an estimate of KL(π‖ρ); no gradient flows through it.
         beta: β > 0.
-        desirable_weight: λ_D; balances unequal numbers of the two kinds.
+        desirable_weight, undesirable_weight: λ_D, λ_U; they balance unequal numbers of the two kinds.
     """
     ahead = beta * (logratios - kl.detach().clamp(min=0))
-    return torch.where(desirable, desirable_weight * torch.sigmoid(-ahead), torch.sigmoid(ahead))
+    return torch.where(desirable, desirable_weight * torch.sigmoid(-ahead), undesirable_weight * torch.sigmoid(ahead))

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,9 +26,16 @@ from workbench.run.progress import progress
 class RungFile:
     """A rung's answers in `FOLDER/NAME.jsonl`: a line that says what they depend on, then one line per prompt."""
 
-    def __init__(self, folder: Path, rung: RungSection, section: LadderSection, prompts: Sequence[Prompt]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rung: RungSection,
+        section: LadderSection,
+        prompts: Sequence[Prompt],
+        current: "Current | None" = None,
+    ) -> None:
         self.path, self.wanted, self.batch = folder / f"{rung.name}.jsonl", len(prompts), section.batch_size
-        self.key = {"depends_on": key_of(rung, section, prompts)}
+        self.key = {"depends_on": key_of(rung, section, prompts, current)}
         make_folder(folder)
         self.answers = self._read()
 
@@ -54,10 +61,22 @@ class RungFile:
         return [Answer(**json.loads(line)) for line in kept]
 
 
-def key_of(rung: RungSection, section: LadderSection, prompts: Sequence[Prompt]) -> str:
+@dataclass(frozen=True)
+class Current:
+    """A policy in training, in place of the run `ladder.start`."""
+
+    roles: Roles
+    """With the policy as `default`."""
+    digest: str
+    """Of its weights."""
+
+
+def key_of(rung: RungSection, section: LadderSection, prompts: Sequence[Prompt], current: Current | None = None) -> str:
     """A hash of everything that a rung's answers depend on, the contents of the runs included."""
-    runs = [rung.run or section.start, *([section.reward] if section.reward else [])]
+    start = [] if current else [section.start]
+    runs = [*([rung.run] if rung.run else start), *([section.reward] if section.reward else [])]
     return text_digest(
+        *([current.digest] if current else []),
         rung.model_dump_json(),
         section.model_dump_json(include={"max_new_tokens", "batch_size", "seed"}),
         *(data_fingerprint(member.adapter) for run in runs for member in RunFolder.open(run).members),
@@ -65,15 +84,25 @@ def key_of(rung: RungSection, section: LadderSection, prompts: Sequence[Prompt])
     ).hex()
 
 
-def climb(section: LadderSection, folder: Path, prompts: Sequence[Prompt]) -> list[list[Answer]]:
-    """(K rungs, N prompts) answers, the weakest rung first; models are opened only if something is to be sampled."""
-    files = [RungFile(folder, rung, section, prompts) for rung in section.rungs]
+def climb(
+    section: LadderSection, folder: Path, prompts: Sequence[Prompt], current: Current | None = None
+) -> list[list[Answer]]:
+    """(K rungs, N prompts) answers, the weakest rung first; models are opened only if something is to be sampled.
+
+    Args:
+        section: the ladder.
+        folder: of the files of answers.
+        prompts: N of them.
+        current: the policy in place of `ladder.start`, with the other runs of the ladder on its base
+            (`runs_beside`); None: all runs are opened.
+    """
+    files = [RungFile(folder, rung, section, prompts, current) for rung in section.rungs]
     if not all(file.complete for file in files):
-        roles, score = open_ladder(section)
+        roles, score = open_ladder(section) if current is None else (current.roles, judge(current.roles, section))
         check_prompts(roles.tokenizer, prompts, max_new_tokens=section.max_new_tokens, key="ladder.max_new_tokens")
         for number, (rung, file) in enumerate(zip(section.rungs, files, strict=True)):
             role = f"rung_{number}"
-            add_rung(roles, role, rung, section)
+            add_rung(roles, role, rung, section, start="default" if current else None)
             bar = progress(total=len(prompts), description=rung.name, unit="prompt", initial=len(file.answers))
             for start in range(len(file.answers), len(prompts), section.batch_size):
                 batch = prompts[start : start + section.batch_size]
@@ -87,7 +116,19 @@ def open_ladder(section: LadderSection) -> tuple[Roles, RoleScore | None]:
     """One base with the adapters of every rung's run, and the reward models; and what scores answers."""
     rewards = reward_roles(Path(section.reward)) if section.reward else {}
     roles = open_runs({**sources(section), **rewards})
-    return roles, RoleScore(roles, list(rewards), section.batch_size) if rewards else None
+    return roles, judge(roles, section)
+
+
+def judge(roles: Roles, section: LadderSection) -> RoleScore | None:
+    """What scores answers, if the ladder has a reward run; its roles are on the base."""
+    names = list(reward_roles(Path(section.reward))) if section.reward else []
+    return RoleScore(roles, names, section.batch_size) if names else None
+
+
+def runs_beside(section: LadderSection) -> dict[str, Path]:
+    """Role → run folder of what a policy in training needs on its base to climb the ladder."""
+    own = {name: Path(run) for name, run in sources(section).items() if any(rung.run == run for rung in section.rungs)}
+    return own | (reward_roles(Path(section.reward)) if section.reward else {})
 
 
 def sources(section: LadderSection) -> dict[str, str]:
@@ -96,9 +137,18 @@ def sources(section: LadderSection) -> dict[str, str]:
     return {f"source_{number}": run for number, run in enumerate(runs)}
 
 
-def add_rung(roles: Roles, role: str, rung: RungSection, section: LadderSection) -> None:
-    """Put a copy of the adapter of the rung's run on the base, its update scaled."""
+def add_rung(roles: Roles, role: str, rung: RungSection, section: LadderSection, *, start: str | None = None) -> None:
+    """Put a copy of the adapter of the rung's run on the base, its update scaled.
+
+    Args:
+        roles: with the roles of `sources`.
+        role: the new role.
+        rung: what it answers like.
+        section: of the ladder.
+        start: the role that stands for `ladder.start`; None: that run's.
+    """
     source = next(name for name, run in sources(section).items() if run == (rung.run or section.start))
+    source = start if start is not None and rung.run is None else source
     roles.copy(source, role)
     state = roles.adapter_state(role)
     with torch.no_grad():  # an adapter's update is B · A: scaling B scales it

@@ -22,9 +22,25 @@ from workbench.run.errors import Problems, WorkbenchError
 
 def build(config: PairsConfig) -> Path:
     """Sample, measure, select, write; returns the file of preferences."""
-    section, out = config.ladder, Path(config.ladder.out)
-    prompts = prompts_of(config)
-    answers = climb(section, out / "rungs", prompts)
+    out, prompts = Path(config.ladder.out), prompts_of(config)
+    records, ladder = selected(config, prompts, climb(config.ladder, out / "rungs", prompts))
+    file = out / "preferences.jsonl"
+    write_records(file, records)
+    write_text_atomically(out / "ladder.json", json.dumps(ladder, indent=1) + "\n")
+    print(summary(ladder))
+    print(f"{file}: {len(records):,} pairs")
+    return file
+
+
+def selected(
+    config: PairsConfig, prompts: Sequence[Prompt], answers: Sequence[Sequence[Answer]]
+) -> tuple[list[Preference], dict[str, Any]]:
+    """The preferences, and what `ladder.json` says.
+
+    Raises:
+        WorkbenchError: no rung is better than another one, or no pair is left.
+    """
+    section = config.ladder
     names = [rung.name for rung in section.rungs]
     ladder: dict[str, Any] = {"rungs": names, "prompts": len(prompts)}
     kept = list(range(len(names)))
@@ -47,12 +63,7 @@ def build(config: PairsConfig) -> Path:
         raise WorkbenchError(
             "select", f"leaves no pair: {faults}", remedy="loosen select.length_ratio or select.margin"
         )
-    file = out / "preferences.jsonl"
-    write_records(file, records)
-    write_text_atomically(out / "ladder.json", json.dumps(ladder, indent=1) + "\n")
-    print(summary(ladder))
-    print(f"{file}: {len(records):,} pairs")
-    return file
+    return records, ladder
 
 
 def prompts_of(config: PairsConfig) -> list[Prompt]:

@@ -14,10 +14,11 @@ from ppo.checks import Gap, check_policy_is_reference, check_ratio
 from ppo.rollout import PromptSet, Rollout, scatter_rows
 from tests.ppo.test_update import run_update
 from workbench.doctor.random_base import byte_tokenizer
+from workbench.model.adapters import lora_config
 from workbench.model.logprobs import token_logprobs
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.processes import Processes
-from workbench.model.roles import Roles, lora_config
+from workbench.model.roles import Roles
 from workbench.model.rows import Rows
 from workbench.run.errors import WorkbenchError
 

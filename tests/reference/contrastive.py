@@ -55,12 +55,25 @@ def orpo(pair: dict[str, float], beta: float, margin: float, alpha: float) -> tu
     return -beta * math.log(prefers), -beta * math.log(1 - prefers)
 
 
-ORACLES = {"dpo": dpo, "hinge": hinge, "ipo": ipo, "slic": slic, "simpo": simpo, "orpo": orpo}
+def nothing(pair: dict[str, float], beta: float, margin: float, alpha: float) -> tuple[float, float]:
+    """Continued supervised tuning compares nothing."""
+    return 0.0, 0.0
 
 
-def kto(logratio: float, desirable: bool, kl: float, beta: float, weight: float) -> float:
+ORACLES = {
+    "dpo": dpo,
+    "hinge": hinge,
+    "ipo": ipo,
+    "slic": slic,
+    "simpo": simpo,
+    "orpo": orpo,
+    "sft": nothing,
+}
+
+
+def kto(logratio: float, desirable: bool, kl: float, beta: float, weight: float, other: float = 1.0) -> float:
     """λ_y − v(x, y), eqs. 7 and 8."""
     z = max(0.0, kl)
     if desirable:
         return weight - weight * sigma(beta * (logratio - z))
-    return 1.0 - 1.0 * sigma(beta * (z - logratio))
+    return other - other * sigma(beta * (z - logratio))
