@@ -1,6 +1,7 @@
 """The command line of `python -m annotate VERB CONFIG.yaml [words] [a.b=value …] [options]`.
 
-Each verb imports what it needs when it runs: only `pairs` and `campaign start` ever import torch.
+Each verb imports what it needs when it runs: only `pairs`, `campaign start` and `campaign score` ever import torch;
+`arena` starts a process that does.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
@@ -41,20 +43,60 @@ def _serve(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
     serve(config)
 
 
+def _arena(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    if not arguments.words:
+        raise WorkbenchError("arena", "names no run", expected="arena [CONFIG.yaml] RUN RUN [RUN …]; one run: a chat")
+    print("loading …", flush=True)
+    from annotate.arena.serve import serve_arena
+
+    serve_arena(config, arguments.words)
+
+
 def _simulate(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
     from annotate.simulate import label_with_simulated_annotators
 
     label_with_simulated_annotators(config)
 
 
+def _wait(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.wait import wait_for_labels
+
+    wait_for_labels(config, labels=arguments.labels, rounds=arguments.rounds)
+
+
+def _judge(config: AnnotateConfig, _arguments: argparse.Namespace) -> None:
+    from annotate.judge.label import judge_items
+
+    store = Store.open(config.store_url, as_it_is=True)
+    print("\n".join(judge_items(store, config)))
+    store.close()
+
+
 def _load(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.intake.labels import Origin
     from annotate.intake.load import load_file
 
     store = Store.open(config.store_url, say=print)
     (file,) = arguments.words
-    loaded = load_file(store, file, config.queue, config.row_rules, gold=arguments.gold, relabel=arguments.relabel)
+    rules = replace(config.row_rules, rename=tuple(map(_renaming, arguments.map)))
+    origin = Origin(arguments.labels_by, arguments.as_people) if arguments.labels_by else None
+    if arguments.as_people and origin is None:
+        raise WorkbenchError("--as-people", "says how imported judgements count", expected="--labels-by NAME beside it")
+    loaded = load_file(
+        store, file, config.queue, rules, gold=arguments.gold, relabel=arguments.relabel, labels_from=origin
+    )
     print(f"{store.place}: {loaded}")
     store.close()
+
+
+def _renaming(given: str) -> tuple[str, str]:
+    """The two names of `--map IN_THE_FILE=HERE`."""
+    before, _, after = given.partition("=")
+    if not before or not after:
+        raise WorkbenchError(
+            f"--map {given}", "cannot be read", expected="COLUMN_OF_THE_FILE=COLUMN, such as question=prompt"
+        )
+    return before, after
 
 
 def _prioritise(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
@@ -70,7 +112,8 @@ def _export(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     if arguments.raw:
         from annotate.labels.raw_export import export_raw
 
-        print(f"{arguments.raw}: {export_raw(store, Path(arguments.raw)):,} judgements")
+        count = export_raw(store, Path(arguments.raw), names=config.export.names)
+        print(f"{arguments.raw}: {count:,} judgements")
     else:
         from annotate.labels.export import counts_text, export
 
@@ -92,11 +135,19 @@ def _campaign(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
         store = Store.open(config.store_url, as_it_is=True)
         report_campaigns(store, words[1] if words[1:] else None, as_json=arguments.json)
         store.close()
+    elif words and words[0] == "score" and len(words) == 3:
+        from annotate.campaign.scores import score_campaign
+
+        store = Store.open(config.store_url, as_it_is=True)
+        count = score_campaign(store, words[1], words[2])
+        print(f"{store.place}: campaign {words[1]!r}: {count:,} pairs scored by {words[2]}")
+        store.close()
     else:
         raise WorkbenchError(
             "campaign",
             f"cannot read {' '.join(words)!r}",
-            expected="campaign start CONFIG.yaml, or campaign report CONFIG.yaml [NAME]",
+            expected="campaign start CONFIG.yaml, campaign score CONFIG.yaml NAME RUN, or campaign report CONFIG.yaml "
+            "[NAME]",
         )
 
 
@@ -153,6 +204,13 @@ def _copy(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     print(f"from now on use store.url={target}; {store.place} is unchanged")
 
 
+def _forget(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.labels.forget import forget
+
+    runs = Path(arguments.runs)
+    forget(config, annotator=arguments.annotator, record=arguments.record, runs=runs, refit=arguments.run_plan)
+
+
 def _annotator(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     from annotate.people.commands import change_accounts
 
@@ -161,19 +219,28 @@ def _annotator(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     store.close()
 
 
+_RUNS = "RUN RUN [RUN …]"
 VERBS: dict[str, tuple[Verb, str, str]] = {
     "pairs": (_pairs, "", "sample answers from a run and write them as pairs to label"),
     "serve": (_serve, "", "open the page on which people label the pairs"),
+    "arena": (_arena, _RUNS, "chat with two runs side by side, blind, and vote; with one run, chat with it"),
     "simulate": (_simulate, "", "let the simulated annotators of the embedded default label the pairs"),
+    "wait": (_wait, "", "wait until people have labelled the pairs of a round (pairs.round), which the page shows"),
+    "judge": (_judge, "", "let a language model judge the items, and measure its agreement with people"),
     "load": (_load, "FILE", "add items to label from a file"),
     "prioritise": (_prioritise, "FILE", "set the order in which items are handed out, and ask about some again"),
     "export": (_export, "", "write the judgements as preference records"),
-    "campaign": (_campaign, "start | report [NAME]", "compare two or more runs blind on held-out prompts"),
+    "campaign": (
+        _campaign,
+        "start | score NAME RUN | report [NAME]",
+        "compare two or more runs blind on held-out prompts",
+    ),
     "status": (_status, "", "print progress and agreement; with --json, for programs"),
     "upgrade": (_upgrade, "", "bring an older label store to this version; serve, load and annotator do so too"),
     "backup": (_backup, "OUT.sqlite", "copy the label store, also while people label"),
     "restore": (_restore, "BACKUP", "replace the label store with a backup; the previous store is kept next to it"),
     "copy": (_copy, "TARGET", "copy the store into an empty database or a new file, SQLite or PostgreSQL"),
+    "forget": (_forget, "", "delete an annotator or an item for good, and name the runs that have learned from it"),
     "annotator": (_annotator, "ACTION [NAME …]", "manage the accounts and tokens of the page and the API"),
 }
 """By verb: its function, the form of its own words (one without a space: exactly one word), and a summary."""
@@ -185,7 +252,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     own = {}
     for name, (_, words, summary) in VERBS.items():
-        usage = " ".join(filter(None, [f"python -m annotate {name} CONFIG.yaml", words, "[a.b=value ...] [options]"]))
+        config = "[CONFIG.yaml]" if words == _RUNS else "CONFIG.yaml"
+        usage = " ".join(filter(None, [f"python -m annotate {name} {config}", words, "[a.b=value ...] [options]"]))
         own[name] = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", usage=usage)
         add_config_arguments(own[name], resume=False)
     own["pairs"].add_argument(
@@ -197,10 +265,33 @@ def make_parser() -> argparse.ArgumentParser:
     own["pairs"].add_argument(
         "--passes", type=int, default=0, metavar="N", help="with --follow: sample so many times; 0: until stopped"
     )
+    own["wait"].add_argument("--labels", type=int, required=True, metavar="N", help="pairs to label in the round")
+    own["wait"].add_argument("--rounds", type=int, required=True, metavar="N", help="rounds in all, for the page")
     known = own["load"].add_mutually_exclusive_group()
     known.add_argument("--gold", action="store_true", help="FILE holds preferences: use them as tests of annotators")
     known.add_argument("--relabel", action="store_true", help="FILE holds preferences: have them judged again")
+    known.add_argument(
+        "--labels-by", metavar="NAME", help="also import the judgements in FILE, as those of the account NAME"
+    )
+    own["load"].add_argument(
+        "--as-people",
+        action="store_true",
+        help="imported judgements count like those of people here; by default they are kept apart",
+    )
+    own["load"].add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="COLUMN=NAME",
+        help="read this column of FILE under another name, such as question=prompt (repeatable)",
+    )
     own["export"].add_argument("--raw", metavar="OUT.jsonl", help="write every judgement as it was made instead")
+    own["forget"].add_argument("--annotator", metavar="NAME", help="forget this person and all their judgements")
+    own["forget"].add_argument("--record", metavar="ID", help="forget this item, or the item of this preference")
+    own["forget"].add_argument(
+        "--runs", metavar="DIR", default="runs", help="search for runs here (default: %(default)s)"
+    )
+    own["forget"].add_argument("--run", dest="run_plan", action="store_true", help="also train these runs again")
     accounts = own["annotator"]
     accounts.epilog = (
         "actions: list | add NAME | password NAME | pause NAME | resume NAME | remove NAME | role NAME ROLE | "
@@ -223,11 +314,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     configs = [word for word in given if word.endswith((".yaml", ".yml")) and not _OVERRIDE.match(word)]
     arguments.overrides = [word for word in given if _OVERRIDE.match(word)]
     arguments.words = [word for word in given if word not in arguments.overrides and word not in configs[:1]]
-    if not configs:
+    if not configs and form != _RUNS:
         raise WorkbenchError(
             arguments.verb, "no configuration file is named", expected=f"{arguments.verb} CONFIG.yaml {form}"
         )
-    arguments.config = configs[0]
+    arguments.config = configs[0] if configs else None
     return arguments
 
 

@@ -1,6 +1,7 @@
 """What `python -m annotate` reads from a YAML file: a section per verb, and the store and queue that they share."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,15 +11,20 @@ from annotate.store.address import ENVIRONMENT, refuse_password
 from workbench.data.rules import RowRules
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
-from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, RowsSection, Share
+from workbench.run.sections import NonNegativeInt, PersonalKinds, PositiveFloat, PositiveInt, RowsSection, Share
 
 Compare = Literal["pairs", "ranking"]
 Who = Literal["everyone", "people", "simulated"]
+Names = Literal["plain", "hash"]
 Mode = Literal["majority", "dawid-skene", "single"]
 Flag = Literal["pii", "unsafe", "broken"]
 
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?")
+
 MOST_LEASES = 20
 """Items that one annotator holds at a time."""
+MOST_REASONS = 9
+"""Reasons that a page offers: each has a digit as its key."""
 
 
 class PairsSection(Section):
@@ -74,6 +80,9 @@ class QueueSection(Section):
     """How long an item is reserved for the person who opened it."""
     priority: float = 0
     """Priority of loaded items that have none of their own; higher ones are handed out first."""
+    mask_personal: PersonalKinds = ()
+    """Kinds of personal data to mask in items before they enter the store: email, phone, iban, card, ip, name (see
+    docs/privacy.md)."""
     compare: Compare = "pairs"
     """Items with more than two answers: judged in pairs, or ranked all at once."""
     gold_share: Share = 0.0
@@ -103,6 +112,18 @@ class ServerSection(Section):
     """Addresses of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted."""
     session_days: PositiveInt = 14
     """Days that a login lasts."""
+    embed_in: tuple[str, ...] = ()
+    """Origins (https://wiki.example.org) whose pages may show the page in a frame; see docs/annotate-embed.md."""
+
+    @field_validator("embed_in")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is not an origin, such as https://wiki.example.org or http://localhost:8888"
+                )
+        return origins
 
 
 class PageSection(Section):
@@ -118,6 +139,8 @@ class PageSection(Section):
     """Cards that the browser fetches in advance: as many can be judged without a connection."""
     must_see: bool = False
     """Whether an answer can be given only after the ends of all answers have been on the screen."""
+    reasons: Annotated[tuple[str, ...], Field(max_length=MOST_REASONS)] = ()
+    """Labels for a judgement and for marked passages, such as wrong fact, incomplete, unsafe."""
     edit: bool = True
     """Whether annotators may improve the better answer."""
     ask_before_saving: bool = False
@@ -154,10 +177,45 @@ class ExportSection(Section):
     """Make pairs of improved answers: improved > original, and improved > other."""
     demonstrations: str | None = None
     """Also write the improved answers as demonstrations (JSONL), read by `sft`."""
+    answers: str | None = None
+    """Also write both answers of decided and of both-bad comparisons, each marked as good or bad (JSONL), for `kto`."""
     campaign: str | None = None
     """Export the judgements of this comparison of runs instead of the ordinary ones."""
+    judge_items: PositiveInt = 100
+    """A model as a judge counts once people have decided at least this many of the items that it judged."""
+    judge_agreement: Share = 0.6
+    """… and the lower end of its agreement with people on them (95 % interval) is above this."""
+    names: Names = "plain"
+    """Annotators in exports: their account names, or pseudonyms that stay the same in all exports of a store."""
     seed: NonNegativeInt = 0
     """Seed of the split, and of the order of tied answers."""
+
+
+class JudgeSection(Section):
+    """A language model as an annotator: `judge`."""
+
+    url: str | None = None
+    """An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1; its key is read from JUDGE_API_KEY."""
+    model: str | None = None
+    """The name of the model there."""
+    name: Annotated[str, Field(min_length=1, max_length=40)] = "judge"
+    """Beginning of the account's name; a hash of model and wording follows it."""
+    prompt: str = (
+        "Which answer to this conversation is better? Judge what it says, not how long it is.\n\n{prompt}\n\n"
+        "Answer A:\n{first}\n\nAnswer B:\n{second}\n\nReply with one word: A, B or TIE."
+    )
+    """The wording: `{prompt}` is the conversation, `{first}` and `{second}` the answers. The reply: A, B or TIE."""
+    number: NonNegativeInt = 0
+    """Items to judge per command; 0: all."""
+    parallel: PositiveInt = 8
+    """Pairs that are asked about at one time."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_places(cls, prompt: str) -> str:
+        if not all(place in prompt for place in ("{prompt}", "{first}", "{second}")):
+            raise ValueError("a prompt that contains {prompt}, {first} and {second}")
+        return prompt
 
 
 class CampaignSection(Section):
@@ -185,6 +243,17 @@ class CampaignSection(Section):
     """Seed of sampling, and of the order of the two answers."""
 
 
+class ArenaSection(Section):
+    """`arena RUN RUN …`: two runs answer side by side, and people vote; with one run, a chat."""
+
+    max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer; a conversation may have the base's positions less these."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
+    seed: NonNegativeInt = 0
+    """Seed of the runs and sides of battles and of sampling, together with the store's secret key."""
+
+
 class FollowSection(Section):
     """`pairs --follow RUN`: pairs sampled while people label."""
 
@@ -199,7 +268,10 @@ class FollowSection(Section):
 
 
 class LeadSection(Section):
-    """What the lead's page shows about reward models."""
+    """What the lead's pages show."""
+
+    blind_review: bool = True
+    """Whether a reviewer sees what people said of an item only after the decision."""
 
     curve: str | None = None
     """Folder of `python -m reward curve … --out FOLDER`: the accuracy that more pairs would bring."""
@@ -218,14 +290,16 @@ class AnnotateConfig(Section):
     page: PageSection = PageSection()
     simulate: SimulateSection = SimulateSection()
     export: ExportSection = ExportSection()
+    judge: JudgeSection = JudgeSection()
     campaign: CampaignSection = CampaignSection()
+    arena: ArenaSection = ArenaSection()
     follow: FollowSection = FollowSection()
     lead: LeadSection = LeadSection()
 
     @property
     def row_rules(self) -> RowRules:
         """How rows of files are read."""
-        return RowRules(self.data.ignore, self.data.bad_rows)
+        return RowRules(self.data.ignore, self.data.bad_rows, mask=self.queue.mask_personal)
 
     @property
     def store_url(self) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from annotate.config import AnnotateConfig, needed
-from annotate.sampling.sources import locate
 from workbench.data.base_files import BaseFiles
 from workbench.data.inputs import base_of_run, data_files, start_base
 from workbench.data.readers import read_demonstrations, read_prompts
@@ -11,6 +10,7 @@ from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems
 from workbench.run.folder import RunFolder
+from workbench.run.sources import locate
 
 
 def check_pairs(config: AnnotateConfig, follow: str) -> None:
@@ -30,7 +30,7 @@ def check_pairs(config: AnnotateConfig, follow: str) -> None:
         if run is not None:
             base = problems.attempt(base_of_run, run, None)
     elif problems.attempt(needed, "pairs.run", config.pairs.run):
-        base = start_base(problems, str(config.pairs.run), None)
+        base = start_base(problems, str(config.pairs.run), None, any_adapter=True)
     if not follow:
         problems.attempt(needed, "pairs.out", config.pairs.out)
     _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts, base)

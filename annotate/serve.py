@@ -7,9 +7,10 @@ from pathlib import Path
 from annotate.config import AnnotateConfig
 from annotate.intake.load import open_with_items
 from annotate.queue.rules import Queue
-from annotate.web.app import create_app, listen, login_needed, run, warning
-from annotate.web.contents import read_contents, remember_guidelines
+from annotate.web.app import create_app, login_needed, warning
+from annotate.web.contents import read_contents, remember_contents
 from annotate.web.reward_files import RewardFiles
+from workbench.serve.http import listen, run
 
 
 def serve(config: AnnotateConfig) -> None:
@@ -25,18 +26,20 @@ def serve(config: AnnotateConfig) -> None:
     _warn(config, login)
     listener = listen(server.host, server.port)
     key = None if login else secrets.token_urlsafe(24)
-    remember_guidelines(store, contents)
+    remember_contents(store, contents)
     app = create_app(
         store,
         Queue(store, config.queue),
         contents,
         login=login,
         https=server.https,
+        embed_in=server.embed_in,
         key=key,
         session_days=server.session_days,
         host=server.host,
         port=server.port,
         export=config.export,
+        blind_review=config.lead.blind_review,
         reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
     )
     shown = f"[{server.host}]" if ":" in server.host else server.host

@@ -92,7 +92,7 @@ def _judge(simulated: SimulatedAnnotator, card: Card, seed: int) -> int:
         raise WorkbenchError(
             f"item {card.item_id}",
             "the simulated annotators cannot judge answers to this prompt",
-            expected="prompts of the embedded help desk (tiny:prompts)",
+            expected="prompts of the embedded help desk (tiny:prompts, rare:prompts)",
             remedy="let people label these: python -m annotate serve CONFIG.yaml",
         )
     return simulated.judge(left.total, right.total, _noise(seed, simulated.name, card.item_id))

@@ -11,11 +11,15 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from annotate.campaign.battles import ARENA, answers_of_runs, is_battle, opened_runs
+from annotate.campaign.scores import newest_scores, predictions
 from annotate.campaign.start import campaign_names, started_campaigns
 from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect
-from annotate.statistics.ratings import ELO, Rating, rate
+from annotate.statistics.powered import FIRST_LOOK, Powered, powered
+from annotate.statistics.ratings import Rating, rate
 from annotate.store.database import Store
+from annotate.store.statements import StoredItem, StoredResponse, Transaction
 from workbench.data.hashing import unit_hash
 from workbench.evaluate.win_rate import Comparisons, WinRate, win_rate
 from workbench.run.errors import WorkbenchError, did_you_mean
@@ -34,6 +38,8 @@ class Pair:
     """Judgements that call both bad."""
     identical: int
     """Prompts to which both gave the same answer; they count as ties in the win rate."""
+    powered: Powered | None = None
+    """With a reward model's predictions; None if the campaign was not scored or too few prompts are judged."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ class Report:
     wanted: int
     pairs: tuple[Pair, ...]
     ratings: tuple[Rating, ...]
-    """In the order of the runs; empty before every run has been compared."""
+    """In the order of the runs; empty before comparisons lead from each run to every other one."""
+    reward_run: str | None = None
+    """The reward run that scored all answers, if any."""
 
 
 @dataclass
@@ -77,6 +85,51 @@ class _Tally:
             np.array([1 / sizes[prompt] for prompt in self.prompts]),
         )
 
+    def powered(self, predicted: Mapping[str, float]) -> Powered | None:
+        """The win rate with a prediction for every prompt."""
+        said: dict[str, list[float]] = {}
+        for prompt, outcome in zip(self.prompts, self.outcomes, strict=True):
+            said.setdefault(prompt, []).append(outcome)
+        judged = sorted(prompt for prompt in said if prompt in predicted)
+        outcomes = [sum(said[prompt]) / len(said[prompt]) for prompt in judged]
+        return powered(outcomes, [predicted[prompt] for prompt in judged], list(predicted.values()))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a campaign, or the arena, asks people."""
+
+    runs: list[str]
+    kept: Mapping[str, Sequence[int | None]]
+    """Per question the position of each run's answer, equal for equal texts; None: the run did not answer it."""
+    items: list[StoredItem]
+    battles: bool = False
+    """Each item is a question of its own, and its answers are in its own order."""
+
+    def question(self, item: StoredItem) -> str:
+        """The key of an item in `kept`."""
+        return item.item_id if self.battles else item.group_id
+
+    def positions(self, item: StoredItem, responses: Sequence[StoredResponse]) -> tuple[int, ...]:
+        """The positions in `kept` of an item's answers."""
+        return (0, 1) if self.battles else tuple(int(response.response_id) for response in responses)
+
+
+def _asked(
+    transaction: Transaction, store: Store, name: str, responses: Mapping[int, Sequence[StoredResponse]]
+) -> _Asked:
+    items, started = transaction.items(kind="ordinary"), started_campaigns(transaction)
+    if name == ARENA and (opened := opened_runs(transaction)):
+        battles = [item for item in items if is_battle(item)]
+        voted, answers = answers_of_runs(battles, responses)
+        return _Asked(voted or opened, answers, battles, battles=True)
+    if name not in started:
+        remedy = did_you_mean(name, started) if started else "start it: python -m annotate campaign start CONFIG.yaml"
+        raise WorkbenchError(f"campaign.name={name}", f"no such campaign in {store.place}", remedy=remedy)
+    runs: list[str] = started[name]["runs"]  # type: ignore[assignment]
+    kept: dict[str, list[int | None]] = started[name]["answers"]  # type: ignore[assignment]
+    return _Asked(runs, kept, [item for item in items if item.campaign == name])
+
 
 def campaign_report(store: Store, name: str, *, simulated: bool = False, seed: int = 0) -> Report:
     """Win rates and ratings from the judgements of people, or of simulated annotators.
@@ -85,29 +138,29 @@ def campaign_report(store: Store, name: str, *, simulated: bool = False, seed: i
         WorkbenchError: there is no such campaign.
     """
     with store.read() as transaction:
-        started = started_campaigns(transaction)
-        if name not in started:
-            remedy = (
-                did_you_mean(name, started) if started else "start it: python -m annotate campaign start CONFIG.yaml"
-            )
-            raise WorkbenchError(f"campaign.name={name}", f"no such campaign in {store.place}", remedy=remedy)
-        items = [item for item in transaction.items(kind="ordinary") if item.campaign == name]
         responses = transaction.all_responses()
+        asked = _asked(transaction, store, name, responses)
         judgements = [j for j in transaction.current_judgements() if j.simulated == simulated]
         rulings = transaction.adjudications()
-    runs: list[str] = started[name]["runs"]  # type: ignore[assignment]
-    kept: dict[str, list[int]] = started[name]["answers"]  # type: ignore[assignment]
+        scored = newest_scores(transaction, name)
+    runs, kept, items = asked.runs, asked.kept, asked.items
     votes = collect(items, responses, judgements)
     said: dict[str, dict[tuple[int, int], list[Label]]] = {}
     for label in resolve(votes, rulings, mode="single"):
         item = label.comparison.item
-        first, second = (int(response.response_id) for response in responses[item.id])
+        first, second = asked.positions(item, responses[item.id])
         if label.outcome != "left_out":
-            said.setdefault(item.group_id, {}).setdefault((first, second), []).append(label)
+            said.setdefault(asked.question(item), {}).setdefault((first, second), []).append(label)
     lengths = {
-        (item.group_id, int(response.response_id)): len(response.text)
+        (asked.question(item), position): len(response.text)
         for item in items
-        for response in responses[item.id]
+        for position, response in zip(asked.positions(item, responses[item.id]), responses[item.id], strict=True)
+    }
+    scores = {
+        (asked.question(item), position): value
+        for item in items
+        if scored is not None and item.item_id in scored[1]
+        for position, value in zip(asked.positions(item, responses[item.id]), scored[1][item.item_id], strict=True)
     }
     tallies = {
         (own, other): _tally(own, other, kept, said, lengths)
@@ -127,17 +180,19 @@ def campaign_report(store: Store, name: str, *, simulated: bool = False, seed: i
                 tally.judgements,
                 tally.both_bad,
                 tally.identical,
+                tally.powered(predictions(own, other, kept, scores)) if scored is not None else None,
             )
             for (own, other), tally in tallies.items()
         ),
         ratings=_ratings(tallies, list(kept), len(runs), seed),
+        reward_run=scored[0] if scored is not None else None,
     )
 
 
 def _tally(
     own: int,
     other: int,
-    kept: Mapping[str, Sequence[int]],
+    kept: Mapping[str, Sequence[int | None]],
     said: Mapping[str, Mapping[tuple[int, int], Sequence[Label]]],
     lengths: Mapping[tuple[str, int], int],
 ) -> _Tally:
@@ -147,11 +202,15 @@ def _tally(
     these ties would outweigh the judgements until every prompt is judged.
     """
     tally = _Tally()
-    different = [prompt for prompt, texts in kept.items() if texts[own] != texts[other]]
-    asked = [prompt for prompt in different if _about(said, prompt, kept[prompt][own], kept[prompt][other])]
+    both = {
+        prompt: (mine, theirs)
+        for prompt, texts in kept.items()
+        if (mine := texts[own]) is not None and (theirs := texts[other]) is not None
+    }
+    different = [prompt for prompt, (mine, theirs) in both.items() if mine != theirs]
+    asked = [prompt for prompt in different if _about(said, prompt, *both[prompt])]
     share = len(asked) / len(different) if different else 1.0
-    for prompt, texts in kept.items():
-        mine, theirs = texts[own], texts[other]
+    for prompt, (mine, theirs) in both.items():
         if mine == theirs:
             tally.identical += 1
             if unit_hash(0, "identical", prompt) < share:
@@ -179,16 +238,26 @@ def _about(
 def _ratings(
     tallies: Mapping[tuple[int, int], _Tally], prompts: Sequence[str], runs: int, seed: int
 ) -> tuple[Rating, ...]:
-    if not all(tally.outcomes for tally in tallies.values()):
+    if not _connected(tallies, runs):
         return ()
     rows_of = {prompt: row for row, prompt in enumerate(prompts)}
     wins = np.zeros((len(prompts), runs, runs))
     for (own, other), tally in tallies.items():
+        if not tally.outcomes:
+            continue
         comparisons = tally.comparisons()
         rows = [rows_of[prompt] for prompt in comparisons.prompts]
         np.add.at(wins, (rows, own, other), comparisons.outcomes * comparisons.weights)
         np.add.at(wins, (rows, other, own), (1 - comparisons.outcomes) * comparisons.weights)
     return tuple(rate(wins[wins.sum((1, 2)) > 0], seed=seed))
+
+
+def _connected(tallies: Mapping[tuple[int, int], _Tally], runs: int) -> bool:
+    """Whether comparisons lead from each run to every other one; else the distance of two groups is unknown."""
+    reached = {0}
+    for _ in range(runs):
+        reached |= {run for pair, tally in tallies.items() if tally.outcomes and reached & set(pair) for run in pair}
+    return runs > 1 and len(reached) == runs
 
 
 def report_campaigns(store: Store, name: str | None, *, as_json: bool) -> None:
@@ -227,12 +296,30 @@ def text_of(report: Report) -> str:
             f"{pair.judgements:,} judgements, ties {rate.ties:.0%}, both bad {pair.both_bad:,}, same answer "
             f"{pair.identical:,}"
         )
+        if pair.powered is not None:
+            lines += _powered_lines(pair.powered, str(report.reward_run))
+        elif report.reward_run is not None:
+            lines.append(f"    with a reward model: from {FIRST_LOOK} judged prompts on")
     if report.ratings:
         lines.append("  Bradley-Terry ratings (Elo points, mean 0; 95 % bootstrap over prompts)")
         ranked = sorted(zip(report.runs, report.ratings, strict=True), key=lambda pair: -pair[1].value)
         for run, rating in ranked:
-            known = f"{rating.low * ELO:+.0f} to {rating.high * ELO:+.0f}"
+            known = f"{rating.elo.low:+.0f} to {rating.elo.high:+.0f}"
             if rating.low == rating.high:
                 known = "no interval: every comparison went one way"
-            lines.append(f"    {rating.value * ELO:+7.0f}  ({known})  {run}")
+            lines.append(f"    {rating.elo.value:+7.0f}  ({known})  {run}")
     return "\n".join(lines)
+
+
+def _powered_lines(found: Powered, reward_run: str) -> list[str]:
+    shown = (
+        (f"with {reward_run} (weight {found.weight:.2f})", found.with_predictions),
+        ("people only", found.human_only),
+    )
+    return [
+        f"    {found.judged:,} of {found.pairs:,} prompts judged; intervals for one look, and valid at every look"
+    ] + [
+        f"      {name}: {one.mean:.1%} ({one.low:.1%} to {one.high:.1%}; {one.sequence_low:.1%} to "
+        f"{one.sequence_high:.1%})"
+        for name, one in shown
+    ]

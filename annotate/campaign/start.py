@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from annotate.campaign.battles import ARENA, opened_runs
 from annotate.config import AnnotateConfig, CampaignSection, QueueSection
 from annotate.intake.items import load_items
-from annotate.sampling.sources import locate
 from annotate.store.database import Store
 from annotate.store.statements import Transaction
 from workbench.data.embedded import resolve_data
@@ -22,6 +22,7 @@ from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Item, Prompt, Response, prompt_id
 from workbench.run.errors import WorkbenchError
 from workbench.run.out_of_memory import memory_hint
+from workbench.run.sources import locate
 
 if TYPE_CHECKING:
     from annotate.sampling.answerer import Answerer
@@ -113,6 +114,8 @@ def start(store: Store, section: CampaignSection, prompts: Sequence[Prompt], ans
         identical += sum(a == b for a, b in itertools.combinations(own, 2))
         items += _items(section.name, prompt, different, section.seed)
     queue = QueueSection(overlap=section.overlap, overlap_share=1, priority=section.priority)
+    # Handed out in random order, so that the pairs judged so far are a random sample of all.
+    items.sort(key=lambda item: unit_hash(section.seed, "order", item.id))
     load_items(store, items, queue, source=section.name, campaign=section.name)
     with store.write() as transaction:
         transaction.add_event(EVENT, time.time(), name=section.name, runs=list(section.runs), answers=kept)
@@ -120,6 +123,8 @@ def start(store: Store, section: CampaignSection, prompts: Sequence[Prompt], ans
 
 
 def _check(store: Store, section: CampaignSection, prompts: Sequence[Prompt]) -> None:
+    if section.name == ARENA:
+        raise WorkbenchError("campaign.name", f"cannot be {ARENA!r}", expected="another name: this one is the arena's")
     if len(section.runs) < 2 or len(set(section.runs)) < len(section.runs):
         raise WorkbenchError(
             "campaign.runs",
@@ -154,9 +159,10 @@ def _items(name: str, prompt: Prompt, texts: Sequence[str], seed: int) -> Iterat
 
 
 def campaign_names(store: Store) -> list[str]:
-    """The campaigns of a store, oldest first."""
+    """The campaigns of a store, oldest first; then the arena, if it was ever opened."""
     with store.read() as transaction:
-        return list(started_campaigns(transaction))
+        arena = [ARENA] if opened_runs(transaction) else []
+        return list(started_campaigns(transaction)) + arena
 
 
 def started_campaigns(transaction: Transaction) -> dict[str, dict[str, object]]:

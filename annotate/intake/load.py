@@ -1,15 +1,19 @@
 """Items from users' files: pairs, answers to rank, and gold items made from preferences."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from annotate.config import AnnotateConfig, QueueSection
 from annotate.intake.items import Loaded, load_items
+from annotate.intake.labels import GivenLabels, Origin
 from annotate.store.address import sqlite_path
 from annotate.store.database import Store
 from workbench.data.hashing import unit_hash
-from workbench.data.readers import read_items, read_preferences
-from workbench.data.records import Item, Preference, Response
+from workbench.data.readers import places_of, read_items, read_labelled_items, read_preferences
+from workbench.data.records import Item, LabelledItem, LabelsOf, Preference, Response
 from workbench.data.rules import RowRules
+from workbench.privacy.keys import key_path
 from workbench.run.errors import WorkbenchError
 from workbench.run.out_of_memory import memory_hint
 
@@ -23,22 +27,69 @@ def load_file(
     *,
     gold: bool = False,
     relabel: bool = False,
+    labels_from: Origin | None = None,
 ) -> Loaded:
     """Load a file of items (JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder): all of it, or nothing.
 
     Args:
+        labels_from: also import the judgements in the file, as those of this origin.
         gold: the file holds preferences; each becomes a test of annotators whose right answer is the preferred one.
         relabel: the file holds preferences, to be judged again like any other item.
 
     Raises:
         WorkbenchError: the file or a row of it is bad; the message names the line.
     """
+    rules = replace(rules or RowRules(), mask=queue.mask_personal)
     if gold or relabel:
         make = gold_item if gold else item_to_relabel
-        items = [make(record) for record in read_preferences(path, rules)]
-    else:
-        items = read_items(path, rules)
-    return load_items(store, items, queue, source=str(path))
+        preferences = read_preferences(path, rules)
+        rules.write_masked(audit_path(store))
+        return load_items(store, map(make, preferences), queue, source=str(path))
+    if labels_from is not None:
+        return _load_with_labels(store, path, queue, rules, labels_from)
+    items = read_items(path, rules)
+    rules.write_masked(audit_path(store))
+    return load_items(store, items, queue, source=str(path), places=_places(path, items))
+
+
+def _load_with_labels(store: Store, path: str | Path, queue: QueueSection, rules: RowRules, origin: Origin) -> Loaded:
+    records = read_labelled_items(path, rules)
+    rules.write_masked(audit_path(store))
+    labelled = [record for record in records if isinstance(record, LabelledItem)]
+    about_others = [record for record in records if isinstance(record, LabelsOf)]
+    given = GivenLabels(
+        origin,
+        {record.id: record.labels for record in labelled},
+        [(record.id, label) for record in about_others for label in record.labels],
+    )
+    if not given.others and not any(given.of.values()):
+        raise WorkbenchError(
+            path,
+            "holds no judgements",
+            expected="columns that judge the answers, such as 'winner' or ratings",
+            remedy="without --labels-by the items are loaded to be judged here",
+        )
+    items = [record.item for record in labelled]
+    places = dict(zip((item.id for item in items), places_of(path, labelled), strict=True))
+    loaded = load_items(store, items, queue, source=str(path), places=places, labels=given)
+    if about_others and not labelled and loaded.labels is not None and loaded.labels.missing == len(given.others):
+        raise WorkbenchError(
+            path,
+            f"judges items that are not in the store, such as {about_others[0].id!r}",
+            expected="the ids of items that were loaded before",
+            remedy="load the file with their texts first",
+        )
+    return loaded
+
+
+def audit_path(store: Store) -> Path:
+    """The audit file of masked items: next to an SQLite store; next to the key if the store is a database."""
+    place = store.path or key_path()
+    return place.with_name(f"{place.stem}.masked.jsonl")
+
+
+def _places(path: str | Path, items: Sequence[Item]) -> dict[str, str]:
+    return dict(zip((item.id for item in items), places_of(path, items), strict=True))
 
 
 def open_with_items(config: AnnotateConfig, *, durable: bool = True) -> Store:

@@ -3,8 +3,8 @@
 `annotate.labels.resolve` turns several judgements into one label. The export holds ordinary items (gold items and
 repeats check people; they are not data) without a dropped flag, either outside campaigns or of one campaign. Removed
 annotators do not count. Ties are left out, or kept with strength 0 and weight 0 (`chosen` is then drawn by a hash).
-Items whose answers are both bad are left out, because neither answer should be learnt. All records of a prompt share
-one `group` and one `split`.
+Items whose answers are both bad make no pair, because neither answer should be learnt; as two bad answers they are in
+the file of rated answers. All records of a prompt share one `group` and one `split`.
 """
 
 import hashlib
@@ -14,16 +14,20 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from annotate.config import ExportSection, needed
+from annotate.judge.calibration import not_counting
+from annotate.labels.marks import marks_of
+from annotate.labels.pseudonyms import pseudonyms
 from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect, strengths
 from annotate.store.database import Store
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import write_records
-from workbench.data.records import Demonstration, Message, Preference
+from workbench.data.reading import say
+from workbench.data.records import Demonstration, Message, Preference, RatedAnswer
 from workbench.run.errors import WorkbenchError
 
 EDITED = "edited by an annotator"
@@ -37,6 +41,8 @@ class Exported:
     preferences: list[Preference]
     """In the order of loading; those of improved answers last."""
     demonstrations: list[Demonstration]
+    answers: list[RatedAnswer]
+    """Both answers of every comparison that is decided or both bad."""
     counts: dict[str, int]
     """Comparisons by outcome; `edited` pairs, `heldout` records, `judgements` used, and items `flagged`."""
 
@@ -54,17 +60,27 @@ class Given:
 
 
 def gather(store: Store, section: ExportSection, *, without: Collection[str] = ()) -> Given:
-    """Read the items, judgements and adjudications that count; `without`: annotators to leave out."""
+    """Read the items, judgements and adjudications that count; `without`: annotators to leave out.
+
+    Judges that are not calibrated are left out, too, with a warning.
+    """
     with store.read() as transaction:
         items, responses = transaction.items(kind="ordinary"), transaction.all_responses()
         standing, rulings = list(transaction.current_judgements()), transaction.adjudications()
     adjudications = {pk: ruling for pk, ruling in rulings.items() if ruling.choice != "withdrawn"}
+    refused = not_counting(store, section)
+    for name, reason in refused.items():
+        say(f"{store.place}: the judge {name} does not count: {reason}")
+    left_out = {*without, *refused}
     counting = [
         judgement
         for judgement in standing
         if (section.who == "everyone" or judgement.simulated == (section.who == "simulated"))
-        and judgement.annotator not in without
+        and judgement.annotator not in left_out
     ]
+    if section.names == "hash":
+        pseudonym = pseudonyms(store)
+        counting = [judgement._replace(annotator=pseudonym(judgement.annotator)) for judgement in counting]
     # A flag counts whoever set it, even if that person's judgements do not.
     warned = {judgement.item for judgement in standing if judgement.flag in section.drop_flags} - adjudications.keys()
     own = [item for item in items if item.campaign == section.campaign]
@@ -95,11 +111,14 @@ def made_of(given: Given, section: ExportSection) -> Exported:
         records += improved
     counts["heldout"] = sum(record.split == "heldout" for record in records)
     counts["judgements"], counts["flagged"] = len(votes), given.flagged
-    return Exported(records, [_demonstration(edit) for edit in edits], dict(counts))
+    answers = [answer for label in labels for answer in _rated(label, given.responses, section)]
+    return Exported(records, [_demonstration(edit) for edit in edits], answers, dict(counts))
 
 
 def export(store: Store, section: ExportSection) -> dict[str, int]:
-    """Write the records to `section.out`, and improved answers to `section.demonstrations`; returns the counts.
+    """Write the records to `section.out`, and to `section.demonstrations` and `section.answers` if they are set.
+
+    Returns the counts.
 
     Raises:
         WorkbenchError: `export.out` is not set, or nothing has been judged.
@@ -117,6 +136,8 @@ def export(store: Store, section: ExportSection) -> dict[str, int]:
     write_records(out, made.preferences, private=True)  # it names the annotators
     if section.demonstrations:
         write_records(Path(section.demonstrations), made.demonstrations)
+    if section.answers:
+        write_records(Path(section.answers), [answer_row(answer) for answer in made.answers])
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     with store.write() as transaction:
         transaction.add_event("exported", time.time(), out=str(out), sha256=digest, who=section.who, **made.counts)
@@ -139,18 +160,21 @@ _OUTCOMES = {"decided": "exported", "tie": "ties", "both_bad": "both_bad", "left
 def _labelled(
     labels: Sequence[Label], given: Given, section: ExportSection, counts: Counter[str]
 ) -> Iterator[Preference]:
+    judged: dict[int, list[CurrentJudgement]] = {}
+    for judgement in given.judgements:
+        judged.setdefault(judgement.item, []).append(judgement)
     for label in labels:
-        answers = given.responses[label.comparison.item.id]
-        if label.outcome == "tie" and not section.drop_ties:
-            counts["exported"] += 1
-            yield _preference(label, answers, section)
-            continue
-        counts[_OUTCOMES[label.outcome]] += 1
-        if label.outcome == "decided":
-            yield _preference(label, answers, section)
+        item = label.comparison.item.id
+        kept_tie = label.outcome == "tie" and not section.drop_ties
+        counts["exported" if kept_tie else _OUTCOMES[label.outcome]] += 1
+        if kept_tie or label.outcome == "decided":
+            own = [judgement for judgement in judged.get(item, []) if judgement.annotator in label.annotators]
+            yield _preference(label, given.responses[item], own, section)
 
 
-def _preference(label: Label, answers: Sequence[StoredResponse], section: ExportSection) -> Preference:
+def _preference(
+    label: Label, answers: Sequence[StoredResponse], judgements: Sequence[CurrentJudgement], section: ExportSection
+) -> Preference:
     item, tie = label.comparison.item, label.outcome == "tie"
     second = int(unit_hash(section.seed, "tie", label.comparison.id) < 0.5) if tie else label.chosen
     positions = (label.comparison.first, label.comparison.second)
@@ -171,7 +195,34 @@ def _preference(label: Label, answers: Sequence[StoredResponse], section: Export
         rejected_run=rejected.run,
         round=item.round,
         split=_split(item, section),
+        **marks_of(judgements, {positions[second]: "chosen", positions[1 - second]: "rejected"}),
     )
+
+
+def _rated(
+    label: Label, responses: Mapping[int, Sequence[StoredResponse]], section: ExportSection
+) -> Iterator[RatedAnswer]:
+    """The two answers of a comparison, good if chosen; none of a tie, which says nothing of either answer."""
+    item, comparison = label.comparison.item, label.comparison
+    if label.outcome not in ("decided", "both_bad"):
+        return
+    for side, position in enumerate((comparison.first, comparison.second)):
+        yield RatedAnswer(
+            id=f"{label.key}~{position}",
+            group=item.group_id,
+            prompt=_prompt(item),
+            response=responses[item.id][position].text,
+            desirable=label.outcome == "decided" and side == label.chosen,
+            weight=label.weight if label.outcome == "decided" else 1.0,
+            split=_split(item, section),
+        )
+
+
+def answer_row(answer: RatedAnswer) -> dict[str, Any]:
+    """A rated answer in the columns that TRL's `KTOTrainer` reads."""
+    row = answer.model_dump(mode="json", exclude={"response", "desirable"})
+    completion = [{"role": "assistant", "content": answer.response}]
+    return {**row, "completion": completion, "label": answer.desirable}
 
 
 def _prompt(item: StoredItem) -> tuple[Message, ...]:
@@ -230,6 +281,7 @@ def _edited_pairs(edit: _Edit, answers: Sequence[StoredResponse], section: Expor
             rejected_run=answer.run,
             round=edit.item.round,
             split=_split(edit.item, section),
+            **marks_of([judgement], {position: "rejected"}),
         )
 
 

@@ -6,31 +6,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from annotate.config import Names
+from annotate.labels.pseudonyms import pseudonyms
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from workbench.data.readers import write_records
 
-_JSON = ("ranking", "rubric", "display_order")
+_JSON = ("ranking", "rubric", "display_order", "reasons", "spans")
 
 
-def raw_judgements(store: Store) -> Iterator[dict[str, Any]]:
-    """One record per revision, oldest first; strengths and ranks are in the order of the item's answers.
+def raw_judgements(store: Store, *, names: Names = "plain") -> Iterator[dict[str, Any]]:
+    """One record per revision, oldest first; strengths, ranks and spans are in the order of the item's answers.
 
     `current`: the newest revision of its annotator and item. `surplus`: beyond the item's overlap.
     """
+    shown = pseudonyms(store) if names == "hash" else str
     with store.read() as transaction:
         for row in transaction.all_judgements():
             record = {name: value for name, value in row.items() if name not in ("id", "client_key")}
+            record["annotator"] = shown(record["annotator"])
             for name in _JSON:
                 record[name] = json.loads(record[name]) if record[name] else None
-            for name in ("current", "surplus", "swapped", "simulated"):
+            for name in ("current", "surplus", "swapped", "simulated", "differences_shown"):
                 record[name] = bool(record[name])
             yield record
 
 
-def export_raw(store: Store, out: Path) -> int:
+def export_raw(store: Store, out: Path, *, names: Names = "plain") -> int:
     """Write all judgements as JSON lines (atomic); returns their number."""
-    records = list(raw_judgements(store))
+    records = list(raw_judgements(store, names=names))
     write_records(out, records, private=True)
     note_export(store, str(out))
     return len(records)

@@ -1,4 +1,4 @@
-"""A reviewer's ruling on an item: checked, stored, and noted in the audit trail."""
+"""A reviewer's ruling on an item, and messages to its annotators: checked, stored, and noted in the audit trail."""
 
 import json
 import time
@@ -66,3 +66,24 @@ def _check_ranking(place: str, choice: str, ranking: Sequence[int] | None, answe
         raise WorkbenchError(
             place, f"ranking {list(ranking)} of {answers} answers", expected="a rank per answer, starting at 1 (best)"
         )
+
+
+def send_reply(store: Store, who: Annotator, item: int, name: str, text: str) -> None:
+    """Store a reviewer's message to an annotator about their judgement of an item.
+
+    Raises:
+        WorkbenchError: nothing is said, or there is no such annotator, or they have not judged the item.
+    """
+    text, place = text.strip(), f"item {item}"
+    if not 0 < len(text) <= MOST_COMMENT_CHARACTERS:
+        problem = f"a message of {len(text):,} characters" if text else "an empty message"
+        raise WorkbenchError(place, problem, expected=f"1 to {MOST_COMMENT_CHARACTERS:,} characters")
+    with store.write() as transaction:
+        addressee = transaction.annotator(name)
+        if addressee is None:
+            raise WorkbenchError(place, f"there is no annotator {name!r}")
+        given = transaction.assignment(item, addressee.id)
+        if given is None or given.revision == 0:
+            raise WorkbenchError(place, f"{name!r} has not judged it")
+        transaction.add_reply(item=item, annotator=addressee.id, author=who.id, text=text, created_at=time.time())
+        transaction.add_event("replied", time.time(), who.id, item=item, to=name)

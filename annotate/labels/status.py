@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from annotate.labels.quality_table import Row, Share
-from annotate.labels.survey import Survey, survey
+from annotate.labels.survey import RESAMPLES, Survey, survey
 from annotate.statistics.agreement import Statistic
 from annotate.store.database import Store
 
@@ -20,7 +20,7 @@ AGREEMENT = {
 }
 
 
-def surveys(store: Store, *, resamples: int = 500) -> list[Survey]:
+def surveys(store: Store, *, resamples: int = RESAMPLES) -> list[Survey]:
     """Surveys of people, and of simulated annotators if there are any."""
     both = [survey(store, simulated=simulated, now=time.time(), resamples=resamples) for simulated in (False, True)]
     return [found for found in both if not found.simulated or found.given or found.rows]
@@ -86,6 +86,7 @@ def _section(one: Survey) -> list[str]:
     share = one.given / one.wanted if one.wanted else 0.0
     choices = one.choices
     title = "Simulated annotators" if one.simulated else "People"
+    title += " and imported judgements" if one.imported else ""
     lines = [
         f"{title}: {one.given:,} of {one.wanted:,} judgements ({share:.0%}); {one.finished:,} items finished; "
         f"ties {choices['ties']:,}, both bad {choices['both_bad']:,}, skipped {choices['skipped']:,}, "

@@ -1,7 +1,7 @@
 """The state of a label store, read in one transaction: for the lead's page and `status`.
 
 People and simulated annotators are surveyed separately. Progress, agreement and pace cover ordinary items outside
-campaigns; an annotator's row counts gold items and repeats too.
+campaigns; an annotator's row counts gold items and repeats too. Training items count nowhere.
 """
 
 from collections import Counter
@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from annotate.config import ExportSection
-from annotate.labels.export import Exported, Given, gather, made_of
+from annotate.intake.labels import IMPORTED
+from annotate.labels.contested import Considered, considered
+from annotate.labels.export import Exported, gather, made_of
 from annotate.labels.quality_table import Row, annotator_rows
 from annotate.labels.votes import Votes, collect
 from annotate.statistics.agreement import Statistic, agreement
@@ -17,19 +19,8 @@ from annotate.statistics.pace import Pace, pace
 from annotate.store.database import Store
 from annotate.store.statements import Adjudication, Annotator, CurrentJudgement, StoredItem, StoredResponse
 
-
-@dataclass(frozen=True)
-class Contested:
-    """An item that its annotators disagree on, or that somebody flagged."""
-
-    item: StoredItem
-    responses: Sequence[StoredResponse]
-    judgements: Sequence[CurrentJudgement]
-    apart: int
-    """Largest difference in strength on one comparison for which both sides were preferred (2 … 6); 0: only flagged."""
-    flags: tuple[str, ...]
-    ruling: Adjudication | None
-    """The reviewer's ruling."""
+RESAMPLES = 500
+"""Of the bootstrap for intervals of agreement."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +41,13 @@ class Survey:
     agreement: Mapping[str, Statistic]
     rows: Sequence[Row]
     pace: Pace
-    contested: Sequence[Contested]
+    contested: Sequence[Considered]
     """Largest difference first."""
     adjudicated: int
     campaigns: Mapping[str, tuple[int, int]]
     """Judgements given and wanted by campaign."""
+    imported: bool = False
+    """Whether judgements of this kind were imported."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class _Contents:
     accounts: Sequence[Annotator]
 
 
-def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -> Survey:
+def survey(store: Store, *, simulated: bool, now: float, resamples: int = RESAMPLES) -> Survey:
     """Survey one of the two kinds of annotators.
 
     Args:
@@ -76,10 +69,12 @@ def survey(store: Store, *, simulated: bool, now: float, resamples: int = 500) -
         resamples: bootstrap resamples for the intervals of agreement; 0 gives no intervals.
     """
     with store.read() as transaction:
+        items = [item for item in transaction.items() if item.kind != "training"]
+        counted = {item.id for item in items}
         every = _Contents(
-            transaction.items(),
+            items,
             transaction.all_responses(),
-            [judgement for judgement in transaction.current_judgements() if judgement.simulated == simulated],
+            [j for j in transaction.current_judgements() if j.simulated == simulated and j.item in counted],
             {pk: ruling for pk, ruling in transaction.adjudications().items() if ruling.choice != "withdrawn"},
             transaction.annotators(),
         )
@@ -113,9 +108,12 @@ def _survey(place: str, every: _Contents, simulated: bool, now: float, resamples
             remaining=max(wanted - given, 0),
             now=now,
         ),
-        contested=_contested(ordinary, every, judged, votes),
+        contested=[
+            each for each in considered(ordinary, every.responses, judged, every.adjudications) if each.contested
+        ],
         adjudicated=sum(pk in own for pk in every.adjudications),
         campaigns=_campaigns(every.items, done),
+        imported=any(account.role == IMPORTED and account.simulated == simulated for account in every.accounts),
     )
 
 
@@ -129,37 +127,6 @@ def _choices(judged: Sequence[CurrentJudgement], votes: Votes) -> dict[str, int]
         "skipped": counted["skipped"],
         "flagged": len({judgement.item for judgement in judged if judgement.flag}),
     }
-
-
-def _contested(
-    items: Sequence[StoredItem], every: _Contents, judged: Sequence[CurrentJudgement], votes: Votes
-) -> list[Contested]:
-    apart = _apart(votes)
-    by_item: dict[int, list[CurrentJudgement]] = {}
-    for judgement in judged:
-        by_item.setdefault(judgement.item, []).append(judgement)
-    found = []
-    for item in items:
-        own = by_item.get(item.id, [])
-        flags = tuple(sorted({judgement.flag for judgement in own if judgement.flag}))
-        if item.id in apart or flags:
-            responses, ruling = every.responses[item.id], every.adjudications.get(item.id)
-            found.append(Contested(item, responses, own, apart.get(item.id, 0), flags, ruling))
-    return sorted(found, key=lambda contested: (-contested.apart, contested.item.id))
-
-
-def _apart(votes: Votes) -> dict[int, int]:
-    """By item: the largest difference in strength on a comparison for which both sides were preferred."""
-    ends: dict[int, tuple[int, int]] = {}
-    for index, strength in zip(votes.comparison.tolist(), votes.strength.tolist(), strict=True):
-        low, high = ends.get(index, (0, 0))
-        ends[index] = (min(low, strength), max(high, strength))
-    found: dict[int, int] = {}
-    for index, (low, high) in ends.items():
-        if low < 0 < high:
-            item = votes.comparisons[index].item.id
-            found[item] = max(found.get(item, 0), high - low)
-    return found
 
 
 def _campaigns(items: Sequence[StoredItem], done: Counter[int]) -> dict[str, tuple[int, int]]:
@@ -184,7 +151,7 @@ class Impact:
     turned: int
     """Records whose chosen answer would change."""
     alpha_before: Statistic
-    """Krippendorff's alpha of strength."""
+    """Krippendorff's alpha of strength, as the overview shows it for people or for simulated annotators."""
     alpha_after: Statistic
     unlabelled: int
     """Items that would be left without a judgement."""
@@ -196,14 +163,15 @@ def impact_of_removing(store: Store, name: str, section: ExportSection) -> Impac
     before, after = made_of(with_them, section), made_of(without, section)
     chosen_before, chosen_after = _chosen(before), _chosen(after)
     both = chosen_before.keys() & chosen_after.keys()
+    alphas = _alphas(store, name)
     return Impact(
         before=before.counts,
         after=after.counts,
         gone=len(chosen_before.keys() - both),
         new=len(chosen_after.keys() - both),
         turned=sum(chosen_before[record] != chosen_after[record] for record in both),
-        alpha_before=_alpha(with_them),
-        alpha_after=_alpha(without),
+        alpha_before=alphas[0],
+        alpha_after=alphas[1],
         unlabelled=after.counts["not_judged"] - before.counts["not_judged"],
     )
 
@@ -212,6 +180,18 @@ def _chosen(exported: Exported) -> dict[str, str]:
     return {record.id: record.chosen_text for record in exported.preferences}
 
 
-def _alpha(given: Given) -> Statistic:
-    votes = collect(given.items, given.responses, given.judgements)
-    return agreement(votes.comparison, votes.annotator, votes.strength, resamples=200)["alpha_ordinal"]
+def _alphas(store: Store, name: str) -> tuple[Statistic, Statistic]:
+    """Agreement on strength with and without an annotator, over the judgements that the overview counts."""
+    with store.read() as transaction:
+        items = [item for item in transaction.items(kind="ordinary") if item.campaign is None]
+        responses, judgements = transaction.all_responses(), list(transaction.current_judgements())
+        account = transaction.annotator(name)
+    simulated = account is not None and account.simulated
+    same_kind = [judgement for judgement in judgements if judgement.simulated == simulated]
+    others = [judgement for judgement in same_kind if judgement.annotator != name]
+    before, after = (_alpha(collect(items, responses, counted)) for counted in (same_kind, others))
+    return before, after
+
+
+def _alpha(votes: Votes) -> Statistic:
+    return agreement(votes.comparison, votes.annotator, votes.strength, resamples=RESAMPLES)["alpha_ordinal"]

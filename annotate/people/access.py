@@ -65,6 +65,15 @@ class Access:
             raise HTTPException(401, "log in first, or send a token", headers={"WWW-Authenticate": "Bearer"})
         return account
 
+    def closed_to(self, role: Role) -> Callable[[Request], int]:
+        """A function of requests: 0 if the sender has a role, else status 401 or 403."""
+
+        def closed(request: Request) -> int:
+            account = self.account(request)
+            return 401 if account is None else 0 if may(account, role) else 403
+
+        return closed
+
     def role(self, role: Role) -> Callable[[Request], Annotator]:
         """A dependency of routes that need a role: the account, or status 401 or 403."""
 

@@ -181,6 +181,31 @@ def local_annotator(store: Store) -> Annotator:
     return account
 
 
+def visitor(store: Store, name: str) -> Annotator:
+    """The account of somebody whom another application has identified; made if there is none, without a password.
+
+    Raises:
+        WorkbenchError: the name is not allowed, or belongs to a simulated annotator.
+    """
+    with store.read() as transaction:
+        account = look_up(transaction, name)
+    if account is None:
+        name = normal(name)
+        if not allowed(name):
+            raise WorkbenchError("annotator", f"{name!r} cannot be a name", expected=ALLOWED)
+        with store.write() as transaction:
+            transaction.begin_adding()
+            account = look_up(transaction, name)  # it may have been made meanwhile
+            if account is None:
+                transaction.add_annotator(name, "annotator", time.time())
+                transaction.add_event("account added", time.time(), name=name, role="annotator")
+                account = transaction.annotator(name)
+    assert account is not None
+    if account.simulated:
+        raise WorkbenchError("annotator", f"{name!r} is a simulated annotator", remedy="choose another name")
+    return account
+
+
 def check_password(store: Store, name: str, password: str) -> Annotator | None:
     """The account with this name and password, or None; an unknown name takes as long to check."""
     with store.read() as transaction:

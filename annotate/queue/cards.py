@@ -19,6 +19,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a training item teaches."""
+
+    strength: int
+    """The right answer, in the order of the display."""
+    why: str
+    number: int
+    """Place among the training items, from 1."""
+    count: int
+    """All training items."""
+
+
+@dataclass(frozen=True)
 class Card:
     """Two answers to compare, or more to rank."""
 
@@ -31,6 +44,9 @@ class Card:
     """In the order of the display: left and right, or from top to bottom."""
     previous: dict[str, Any] | None = None
     """The earlier judgement (`annotate.queue.submission.as_shown`); None for a new card."""
+    starred: bool = False
+    lesson: Lesson | None = None
+    """Of a training item; None for all others."""
 
     @property
     def left(self) -> Answer:
@@ -71,17 +87,23 @@ def make_card(
         before = transaction.judgement(item.id, who.id, revision)
         assert before is not None  # revisions have no gaps
         previous = as_shown(before, given, len(answers))
-    return Card(item.id, item.item_id, json.loads(item.prompt), answers, previous)
+    lesson = _lesson(transaction, item, given) if item.kind == "training" else None
+    return Card(item.id, item.item_id, json.loads(item.prompt), answers, previous, given.starred, lesson)
+
+
+def _lesson(transaction: Transaction, item: StoredItem, given: Assignment) -> Lesson:
+    assert item.known_strength is not None  # checked when it was loaded
+    shown = -item.known_strength if given.swapped else item.known_strength
+    return Lesson(shown, item.why or "", *transaction.place_in_training(item.id))
 
 
 def why_nothing(transaction: Transaction, who: Annotator) -> Nothing:
     """Why this annotator gets no item."""
     if not who.active:
         return Nothing("paused")
-    count, _, _ = transaction.totals(simulated=who.simulated)
-    if count == 0:
-        return Nothing("no_items")
-    unfinished, had = transaction.open_items(who)
+    unfinished = transaction.unfinished(simulated=who.simulated)
     if unfinished == 0:
-        return Nothing("all_done", count)
+        count, _, _ = transaction.totals(simulated=who.simulated)
+        return Nothing("all_done", count) if count else Nothing("no_items")
+    had = transaction.unfinished_had(who)
     return Nothing("for_others", had) if had == unfinished else Nothing("before_others", unfinished - had)

@@ -5,16 +5,18 @@ exceed an item's overlap, and nobody is given an item that they judged or skippe
 """
 
 import json
-import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from annotate.config import MOST_LEASES, QueueSection
 from annotate.queue.cards import Answer, Card, Nothing, make_card, why_nothing
-from annotate.queue.submission import Choice, Refused, Submission, check, check_key, in_own_order
+from annotate.queue.history import past
+from annotate.queue.progress import OpenItems, Progress
+from annotate.queue.submission import Choice, Refused, Submission, check, check_key, check_marks, in_own_order, order_of
 from annotate.store.database import Store
-from annotate.store.statements import Annotator, Assignment, GivenJudgement, StoredItem, Transaction
+from annotate.store.statements import Annotator, Assignment, CardRows, GivenJudgement, Transaction
 from workbench.data.hashing import unit_hash
 
 __all__ = [
@@ -30,8 +32,6 @@ __all__ = [
 ]
 
 _STATES = {"compared": "done", "ranked": "done", "both_bad": "done", "skipped": "skipped"}
-_PACE_OVER = 50
-"""Number of newest judgements that an annotator's pace is computed from."""
 
 
 @dataclass(frozen=True)
@@ -46,64 +46,67 @@ class Saved:
     """This client key was stored before; nothing was written now."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """An annotator's progress."""
-
-    mine: int
-    """Items judged."""
-    open_for_me: int
-    """Open items that this annotator has neither judged nor skipped."""
-    seconds_each: float | None
-    """Median time of the annotator's newest judgements; None without any."""
-
-
 class Queue:
     """The queue of one store."""
 
     def __init__(self, store: Store, section: QueueSection, *, clock: Callable[[], float] = time.time) -> None:
         self.store, self.section, self._clock = store, section, clock
+        self._open_items = OpenItems(clock)
+
+    @contextmanager
+    def _write(self, who: Annotator) -> Iterator[Transaction]:
+        """A transaction in which other requests of this annotator wait."""
+        with self.store.write() as transaction:
+            transaction.lock_annotator(who.id)
+            yield transaction
 
     def next(self, who: Annotator) -> Card | Nothing:
         """The card to answer now: the annotator's open one, its lease renewed, or else a new one."""
-        return self._card(who, ())
+        with self._write(who) as transaction:
+            return self._card(transaction, who, ()) or why_nothing(transaction, who)
 
     def ahead(self, who: Annotator, known: Collection[int] | None = None) -> Card | Nothing:
         """A card after the open one, leased in advance so that it can be shown without waiting.
 
         `known`: items of the cards that the caller has; None: the open one. At most `MOST_LEASES` are held at a time.
         """
-        return self._card(who, known)
+        with self._write(who) as transaction:
+            return self._card(transaction, who, known) or why_nothing(transaction, who)
 
-    def _card(self, who: Annotator, known: Collection[int] | None) -> Card | Nothing:
+    def _card(
+        self, transaction: Transaction, who: Annotator, known: Collection[int] | None, *, waits: bool = True
+    ) -> Card | None:
+        """A card that is not among the known ones, if any; `waits`: also for an item that somebody else has locked."""
         now = self._clock()
-        with self.store.write() as transaction:
-            transaction.lock_annotator(who.id)
-            live = transaction.live_leases_of(who.id, now)
-            if live:
-                transaction.renew_leases(who.id, now, now + self.section.lease_seconds)
-            held = [lease.item for lease in live[:1]] if known is None else known
-            waiting = [lease for lease in live if lease.item not in held]
-            if waiting:
-                item = transaction.item(waiting[0].item, simulated=who.simulated)
-                assert item is not None  # a foreign key
-                return make_card(transaction, who, item, waiting[0], transaction.responses(item.id))
-            more = who.active and len(live) < MOST_LEASES
-            open_item = transaction.open_item(who, now) if more else None
-            if open_item is None:
-                return why_nothing(transaction, who)
-            item = planted_item(transaction, who, self.section, now) or open_item
-            responses = transaction.responses(item.id)
-            given = self._lease(transaction, who, item, len(responses), now)
-            return make_card(transaction, who, item, given, responses)
+        live = transaction.live_leases_of(who.id, now)
+        if live:
+            transaction.renew_leases(who.id, now, now + self.section.lease_seconds)
+        held = [lease.item for lease in live[:1]] if known is None else known
+        waiting = next((lease for lease in live if lease.item not in held), None)
+        if waiting is not None:
+            rows = transaction.card_rows(waiting.item, who, now)
+            assert rows is not None  # a foreign key
+            return make_card(transaction, who, rows.item, waiting, rows.responses)
+        more = who.active and len(live) < MOST_LEASES
+        rows = self._new_item(transaction, who, now, waits=waits) if more else None
+        if rows is None:
+            return None
+        given = self._lease(transaction, who, rows, now)
+        return make_card(transaction, who, rows.item, given, rows.responses)
 
-    def _lease(
-        self, transaction: Transaction, who: Annotator, item: StoredItem, answers: int, now: float
-    ) -> Assignment:
-        expires = now + self.section.lease_seconds
-        given = transaction.assignment(item.id, who.id)
-        if given is not None:
-            renewed = given._replace(leased_at=now, expires_at=expires)
+    def _new_item(self, transaction: Transaction, who: Annotator, now: float, *, waits: bool) -> CardRows | None:
+        """What this annotator gets next: training first; then an open item, or one that is planted among them."""
+        lesson = None if who.simulated else transaction.training_item(who, now)
+        if lesson is not None:
+            return transaction.card_rows(lesson, who, now)
+        rows = transaction.open_item(who, now, waits=waits)
+        planted = None if rows is None else planted_item(transaction, who, self.section, now)
+        return rows if planted is None else transaction.card_rows(planted, who, now)
+
+    def _lease(self, transaction: Transaction, who: Annotator, rows: CardRows, now: float) -> Assignment:
+        expires, item, answers = now + self.section.lease_seconds, rows.item, len(rows.responses)
+        if rows.given is not None:
+            renewed = rows.given._replace(leased_at=now, expires_at=expires)
             transaction.put_assignment(renewed)
             return renewed
         order, swapped, seed = None, False, self.section.seed
@@ -122,30 +125,48 @@ class Queue:
             Refused: the item was never given to this annotator, the key is somebody else's, or a value is bad.
         """
         check_key(submission.client_key)
+        with self._write(who) as transaction:
+            return self._submit(transaction, who, submission)
+
+    def submit_and_next(self, who: Annotator, submission: Submission) -> tuple[Saved, Card | Nothing]:
+        """`submit`, then `next`, in one transaction: it is written to the disk once.
+
+        Raises:
+            Refused: see `submit`.
+        """
+        check_key(submission.client_key)
+        with self._write(who) as transaction:
+            saved = self._submit(transaction, who, submission)
+            # The judged item is locked: two people who each waited for the other's would wait forever.
+            card = self._card(transaction, who, (), waits=False)
+        return saved, card or self.next(who)
+
+    def _submit(self, transaction: Transaction, who: Annotator, submission: Submission) -> Saved:
         now = self._clock()
-        with self.store.write() as transaction:
-            transaction.lock_annotator(who.id)
-            before = _stored(transaction, who, submission.client_key)
-            if before is not None:
-                return before
-            given = transaction.assignment(submission.item, who.id)
-            if given is None:
-                raise Refused("not_given")
-            texts = [response.text for response in transaction.responses(given.item)]
-            check(submission, len(texts))
-            saved = self._after(transaction, who, given, submission.choice, now)
-            transaction.add_judgement(
-                item=given.item,
-                annotator=who.id,
-                revision=saved.revision,
-                client_key=submission.client_key,
-                created_at=now,
-                **in_own_order(submission, given, texts),
-            )
-            transaction.put_assignment(saved)
-            change = _counts(saved) - _counts(given)
-            if change:
-                transaction.add_done(given.item, change, simulated=who.simulated)
+        before = _stored(transaction, who, submission.client_key)
+        if before is not None:
+            return before
+        rows = transaction.card_rows(submission.item, who, now)
+        if rows is None or rows.given is None:
+            raise Refused("not_given")
+        given, texts = rows.given, [response.text for response in rows.responses]
+        check(submission, len(texts))
+        if submission.reasons or submission.spans:
+            shown = [texts[position] for position in order_of(given, len(texts))]
+            check_marks(submission, shown, transaction.offered_reasons())
+        saved = self._after(transaction, who, given, submission.choice, now)
+        transaction.add_judgement(
+            item=given.item,
+            annotator=who.id,
+            revision=saved.revision,
+            client_key=submission.client_key,
+            created_at=now,
+            **in_own_order(submission, given, texts),
+        )
+        transaction.put_assignment(saved)
+        change = _counts(saved) - _counts(given)
+        if change:
+            transaction.add_done(given.item, change, simulated=who.simulated)
         return Saved(given.item, saved.revision, saved.surplus, repeated=False)
 
     def _after(
@@ -161,10 +182,9 @@ class Queue:
     def _has_room(self, transaction: Transaction, who: Annotator, item_pk: int, now: float) -> bool:
         """Whether an item that this annotator does not hold takes another judgement. Planted items always do."""
         transaction.lock_item(item_pk)
-        item = transaction.item(item_pk, simulated=who.simulated)
-        assert item is not None
-        leases = transaction.live_leases(item_pk, simulated=who.simulated, now=now)
-        return item.kind != "ordinary" or item.done + leases < item.overlap
+        rows = transaction.card_rows(item_pk, who, now)
+        assert rows is not None  # a foreign key
+        return rows.item.kind != "ordinary" or rows.has_room
 
     def undo(self, who: Annotator, *, client_key: str) -> Card | None:
         """Withdraw the annotator's last judgement and return its card; None if there is none.
@@ -173,8 +193,7 @@ class Queue:
         """
         check_key(client_key)
         now = self._clock()
-        with self.store.write() as transaction:
-            transaction.lock_annotator(who.id)
+        with self._write(who) as transaction:
             before = _stored(transaction, who, client_key)
             if before is None:
                 last = transaction.newest_judgement(who.id)
@@ -210,8 +229,7 @@ class Queue:
 
     def history(self, who: Annotator, *, limit: int = 20, before: float | None = None) -> list[GivenJudgement]:
         """The annotator's own judgements, newest first (strengths in the order of the items' answers)."""
-        with self.store.read() as transaction:
-            return transaction.history(who.id, limit=limit, before=before)
+        return past(self.store, who, limit=limit, before=before)
 
     def again(self, who: Annotator, item_pk: int) -> Card:
         """The card of an item that this annotator was given, with their judgement: to see it or to change it.
@@ -227,13 +245,10 @@ class Queue:
     def progress(self, who: Annotator) -> Progress:
         """The annotator's progress."""
         with self.store.read() as transaction:
-            unfinished, had = transaction.open_items(who)
-            seconds = transaction.recent_seconds(who.id, _PACE_OVER)
-            pace = statistics.median(seconds) if seconds else None
-            return Progress(transaction.judged_by(who.id), unfinished - had, pace)
+            return self._open_items.progress(transaction, who)
 
 
-def planted_item(transaction: Transaction, who: Annotator, section: QueueSection, now: float) -> StoredItem | None:
+def planted_item(transaction: Transaction, who: Annotator, section: QueueSection, now: float) -> int | None:
     """The gold item or repeat that this annotator gets now instead of an ordinary item, if any.
 
     Simulated annotators get none: they are consistent, and their reliability is known.
@@ -242,16 +257,16 @@ def planted_item(transaction: Transaction, who: Annotator, section: QueueSection
         return None
     lapsed = transaction.planted_lapsed(who, now)
     if lapsed is not None:
-        return transaction.item(lapsed, simulated=False)
+        return lapsed
     turn = str(transaction.given_to(who.id))
     draw = unit_hash(section.seed, "planted", who.name, turn)
     which = unit_hash(section.seed, "which", who.name, turn)
     if draw < section.gold_share:
         gold = transaction.gold_items(who)
-        return transaction.item(gold[int(which * len(gold))], simulated=False) if gold else None
+        return gold[int(which * len(gold))] if gold else None
     if draw < section.gold_share + section.repeat_share:
         judged = transaction.repeatable(who, section.repeat_after)
-        return transaction.copy_as_repeat(judged[int(which * len(judged))], who, now) if judged else None
+        return transaction.copy_as_repeat(judged[int(which * len(judged))], who, now).id if judged else None
     return None
 
 
@@ -271,8 +286,7 @@ def _stored(transaction: Transaction, who: Annotator, client_key: str) -> Saved 
 
 
 def _card_of(transaction: Transaction, who: Annotator, item_pk: int) -> Card:
-    item = transaction.item(item_pk, simulated=who.simulated)
-    given = transaction.assignment(item_pk, who.id)
-    assert item is not None
-    assert given is not None
-    return make_card(transaction, who, item, given, transaction.responses(item_pk))
+    rows = transaction.card_rows(item_pk, who, 0)
+    assert rows is not None
+    assert rows.given is not None
+    return make_card(transaction, who, rows.item, rows.given, rows.responses)

@@ -1,11 +1,11 @@
 """What a submission may contain, and its conversion from the order of the display to the item's own order."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from annotate.config import Flag
+from annotate.config import MOST_REASONS, Flag
 from annotate.store.statements import Assignment
 
 Choice = Literal["compared", "ranked", "both_bad", "skipped"]
@@ -16,6 +16,7 @@ MOST_EDITED_CHARACTERS = 50_000
 MOST_COMMENT_CHARACTERS = 5_000
 MOST_REASON_CHARACTERS = 500
 MOST_DIMENSIONS = 16
+MOST_SPANS = 200
 
 
 class Refused(Exception):
@@ -27,6 +28,20 @@ class Refused(Exception):
     def __init__(self, why: str, **values: object) -> None:
         self.why, self.values = why, values
         super().__init__(why + "".join(f", {name} {value}" for name, value in values.items()))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A passage of an answer that an annotator marked."""
+
+    answer: int
+    """Index of the answer."""
+    start: int
+    """First character, in code points of the answer's exact text."""
+    end: int
+    """Character after the last one."""
+    label: str
+    """One of the reasons that the page offers."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,12 @@ class Submission:
     guidelines_version: str | None = None
     seconds: float | None = None
     """Time that the judgement took."""
+    reasons: tuple[str, ...] = ()
+    """What speaks for the judgement: some of the reasons that the page offers."""
+    spans: tuple[Span, ...] = ()
+    """Marked passages; the answers are indexed in the order shown."""
+    differences_shown: bool = False
+    """Whether the words that only one answer has were marked."""
 
 
 def check(submission: Submission, answers: int) -> None:
@@ -142,6 +163,31 @@ def _check_edit(submission: Submission, answers: int) -> None:
         raise Refused("edit_empty")
 
 
+def check_marks(submission: Submission, texts: Sequence[str], offered: Collection[str]) -> None:
+    """Check the reasons and spans of a submission.
+
+    Args:
+        texts: the answers in the order shown.
+        offered: every reason that the page has offered.
+
+    Raises:
+        Refused: a label that was never offered, a span outside its answer's text, or a repeated one.
+    """
+    reasons, spans = submission.reasons, submission.spans
+    if len(reasons) > MOST_REASONS or len(spans) > MOST_SPANS:
+        raise Refused("marks", reasons=MOST_REASONS, spans=MOST_SPANS)
+    if len(set(reasons)) < len(reasons) or len(set(spans)) < len(spans):
+        raise Refused("mark_twice")
+    for label in (*reasons, *(span.label for span in spans)):
+        if label not in offered:
+            raise Refused("mark_label", given=label[:64], offered=", ".join(sorted(offered)) or "–")
+    for span in spans:
+        if not 0 <= span.answer < len(texts):
+            raise Refused("span_place", last=len(texts) - 1, given=span.answer)
+        if not 0 <= span.start < span.end <= len(texts[span.answer]):
+            raise Refused("span_range", length=len(texts[span.answer]), start=span.start, end=span.end)
+
+
 def _check_text(name: str, text: str | None, most: int) -> None:
     if text is None:
         return
@@ -168,6 +214,7 @@ def in_own_order(submission: Submission, given: Assignment, texts: Sequence[str]
         ranking = json.dumps([by_position[position] for position in range(len(order))])
     edited = None if submission.edited_response is None else order[submission.edited_response]
     changed = edited is not None and submission.edited_text != texts[edited]
+    spans = [asdict(replace(span, answer=order[span.answer])) for span in submission.spans]
     return {
         "choice": submission.choice,
         "strength": None if submission.strength is None else sign * submission.strength,
@@ -182,6 +229,9 @@ def in_own_order(submission: Submission, given: Assignment, texts: Sequence[str]
         "seconds": submission.seconds,
         "swapped": given.swapped,
         "display_order": given.display_order,
+        "reasons": _json(submission.reasons),
+        "spans": _json(spans),
+        "differences_shown": submission.differences_shown,
     }
 
 
@@ -192,11 +242,15 @@ def as_shown(judgement: Mapping[str, Any], given: Assignment, answers: int) -> d
     strength, edited = judgement["strength"], judgement["edited_response"]
     ranking = json.loads(judgement["ranking"]) if judgement["ranking"] else None
     rubric = json.loads(judgement["rubric"]) if judgement["rubric"] else None
+    spans = json.loads(judgement["spans"]) if judgement["spans"] else None
     more = {
         "ranking": [ranking[position] for position in order] if ranking else None,
         "rubric": {name: sign * value for name, value in rubric.items()} if rubric else None,
         "edited_text": judgement["edited_text"],
         "edited_response": None if edited is None else order.index(edited),
+        "reasons": json.loads(judgement["reasons"]) if judgement["reasons"] else None,
+        "spans": [{**span, "answer": order.index(span["answer"])} for span in spans] if spans else None,
+        "differences_shown": judgement["differences_shown"] or None,
         **{name: judgement[name] for name in ("flag", "comment", "reason")},
     }
     return {
@@ -206,5 +260,5 @@ def as_shown(judgement: Mapping[str, Any], given: Assignment, answers: int) -> d
     }
 
 
-def _json(value: Mapping[str, int]) -> str | None:
+def _json(value: Mapping[str, int] | Sequence[object]) -> str | None:
     return json.dumps(value, ensure_ascii=False) if value else None

@@ -9,12 +9,12 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from annotate.sampling.sources import Source
 from workbench.data.records import Prompt
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import Sampled, sample
 from workbench.model.open import base_of
 from workbench.model.roles import Roles
+from workbench.run.sources import Source
 
 _ROLE = "policy"
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from annotate.config import AnnotateConfig
 from annotate.intake.items import load_items
 from annotate.sampling.pairs import Counts, Sampler, batch_of_pairs
-from annotate.sampling.sources import Source, newest
 from annotate.store.database import Store
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_prompts
 from workbench.data.records import Prompt
 from workbench.run.errors import WorkbenchError
+from workbench.run.sources import Source, newest
 
 if TYPE_CHECKING:
     from workbench.model.generate import Sampled

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from workbench.evaluate.statistics import Floats
 
-ELO = 400 / np.log(10)
+ELO = float(400 / np.log(10))
 """Elo points per unit of log-odds."""
 VIRTUAL_TIES = 1.0
 
@@ -25,6 +25,11 @@ class Rating:
     """Bootstrap over prompts, 2.5 %."""
     high: float
     """Bootstrap over prompts, 97.5 %."""
+
+    @property
+    def elo(self) -> "Rating":
+        """The same in Elo points, the unit that people are shown."""
+        return Rating(self.value * ELO, self.low * ELO, self.high * ELO)
 
 
 def bradley_terry(wins: ArrayLike, *, virtual_ties: float = 0.0, iterations: int = 100) -> Floats:

@@ -7,7 +7,7 @@ PostgreSQL allows concurrent writes; `annotate.store.statements` lock the rows t
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,13 +15,24 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 
 from annotate.store.address import sqlite_path, with_password
-from annotate.store.files import backup_beside, copy_sqlite, make_private_file, make_private_folder, tighten
+from annotate.store.files import (
+    backup_beside,
+    copies_beside,
+    copy_sqlite,
+    empty_log,
+    make_private_file,
+    make_private_folder,
+    tighten,
+)
 from annotate.store.names import twins
 from annotate.store.schema import SCHEMA_VERSION, meta, metadata, migrate
 from annotate.store.statements import Transaction
+from annotate.store.tombstones import bury, delete_annotator, delete_item
 from workbench.run.errors import WorkbenchError
 
 _BUSY_SECONDS = 30.0
+_POOL: dict[str, Any] = {"pool_size": 16, "max_overflow": 48, "pool_use_lifo": True}
+"""The connection that was returned last is used next: it has its statements prepared and its pages in memory."""
 _TWINS = (
     "the names of the accounts {names} differ only in case. Each can still log in with its exact name, but no further "
     "such name can be added. If they are one person, remove the unused account: annotator CONFIG.yaml remove NAME"
@@ -148,8 +159,6 @@ class Store:
         with self._engine.connect() as connection:
             connection = connection.execution_options(immediate=write)
             with connection.begin():
-                if connection.dialect.name == "postgresql" and not write:
-                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 yield connection
 
     @contextmanager
@@ -183,6 +192,27 @@ class Store:
         make_private_folder(target.parent)
         copy_sqlite(self.path, target)
 
+    def forget(self, *, annotator: str | None = None, item_id: str | None = None) -> bool:
+        """Delete an annotator or an item for good: `restore` deletes it from backups, too. Whether it was there."""
+        if self.path is not None:
+            bury(self.path, annotator=annotator, item_id=item_id)
+        with self._one_writer, self.connection(write=True) as connection:
+            if self.path is not None:
+                connection.exec_driver_sql("PRAGMA secure_delete=ON")  # overwrites what is deleted
+
+            def run(statement: str, values: Mapping[str, Any]) -> Any:
+                return connection.execute(sa.text(statement), values)
+
+            gone = annotator is not None and delete_annotator(run, annotator)
+            gone |= item_id is not None and delete_item(run, item_id)
+        if self.path is not None:
+            empty_log(self.path)
+        return gone
+
+    def copies(self) -> list[Path]:
+        """Copies that upgrades and restores have left next to an SQLite store."""
+        return copies_beside(self.path) if self.path is not None else []
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -211,11 +241,12 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
         address = sa.engine.make_url(url)
         if address.drivername in ("postgresql", "postgres"):
             address = with_password(address).set(drivername="postgresql+pg8000")
-        engine = sa.create_engine(address, pool_size=16, max_overflow=48)
+        engine = sa.create_engine(address, **_POOL)
         if engine.driver == "pg8000":
             from annotate.store.prepared import PreparingConnection  # the driver is not always installed
 
             sa.event.listen(engine, "do_connect", lambda _dialect, _record, _none, how: PreparingConnection(**how))
+        sa.event.listen(engine, "begin", _begin_on_server)
         return engine, address.render_as_string()
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise WorkbenchError(
@@ -224,6 +255,16 @@ def _server_engine(url: str) -> tuple[sa.Engine, str]:
             expected="a file (SQLite), or postgresql://USER@HOST/DATABASE",
             remedy="pip install 'alignment-workbench[postgres]'" if isinstance(error, ModuleNotFoundError) else None,
         ) from None
+
+
+def _begin_on_server(connection: sa.Connection) -> None:
+    """A transaction that only reads sees one consistent state."""
+    reads = connection.get_execution_options().get("immediate") is False
+    if connection.dialect.driver == "pg8000":
+        driver: Any = connection.connection.dbapi_connection
+        driver.read_only = reads
+    elif reads and connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 def _make_private(path: Path) -> None:
@@ -240,8 +281,7 @@ def _sqlite_engine(path: Path, durable: bool) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_SECONDS},
-        pool_size=16,
-        max_overflow=48,
+        **_POOL,
     )
 
     @sa.event.listens_for(engine, "connect")

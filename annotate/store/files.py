@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from annotate.store.schema import SCHEMA_VERSION
+from annotate.store.tombstones import apply_tombstones, has_tombstones
 from workbench.run.checkpoints import flush_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
 
@@ -55,10 +56,7 @@ def _create(path: Path) -> None:
 
 def tighten(path: Path) -> None:
     """Remove other users' access to a store, SQLite's files and the copies next to it, with a warning."""
-    copies = [
-        entry for entry in path.parent.iterdir() if entry.name.startswith((path.name + _OLDER, path.name + _KEPT))
-    ]
-    for file in (path, *(path.with_name(path.name + end) for end in BESIDE), *copies):
+    for file in (path, *(path.with_name(path.name + end) for end in BESIDE), *copies_beside(path)):
         try:
             mode = file.stat().st_mode & 0o777
             if mode & 0o077:
@@ -74,6 +72,19 @@ def tighten(path: Path) -> None:
                 mode,
                 file,
             )
+
+
+def copies_beside(path: Path) -> list[Path]:
+    """The copies next to a store that upgrades and restores have made."""
+    return sorted(
+        entry for entry in path.parent.iterdir() if entry.name.startswith((path.name + _OLDER, path.name + _KEPT))
+    )
+
+
+def empty_log(path: Path) -> None:
+    """Move SQLite's log into the store, so that no deleted row is left in it; readers may delay that."""
+    with closing(sqlite3.connect(path, timeout=1)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def copy_sqlite(path: Path, target: Path) -> None:
@@ -108,7 +119,8 @@ def restore(path: Path, backup: Path) -> Path | None:
     """Replace the store with a backup; returns where the previous store is kept (None: there was none).
 
     Copying the file with `cp` would corrupt it: SQLite replays the log of the old store (`-wal`) into the copy. All
-    logins end, because logins that ended after the backup would become valid again.
+    logins end, because logins that ended after the backup would become valid again. What was forgotten in this store
+    is deleted from the restored one.
 
     Raises:
         WorkbenchError: `backup` is not an intact store of this version or an older one, or the store is in use.
@@ -123,7 +135,7 @@ def restore(path: Path, backup: Path) -> Path | None:
         leftover.unlink(missing_ok=True)
     make_private_file(staged)
     try:
-        _stage(backup, staged)
+        _stage(backup, staged, path)
         with refusal_explained(path):
             kept = _replace(path, staged)
     finally:
@@ -133,8 +145,8 @@ def restore(path: Path, backup: Path) -> Path | None:
     return kept
 
 
-def _stage(backup: Path, staged: Path) -> None:
-    """Copy a backup to `staged`, check it, and give it a new key for logins."""
+def _stage(backup: Path, staged: Path, path: Path) -> None:
+    """Copy a backup to `staged`, check it, give it a new key for logins, and delete what was forgotten at `path`."""
     # Without a log, a backup can be opened as immutable, also in a folder that cannot be written to.
     log = backup.with_name(backup.name + "-wal")
     alone = not log.exists() or log.stat().st_size == 0
@@ -143,8 +155,12 @@ def _stage(backup: Path, staged: Path) -> None:
         with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(staged)) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
-            _check(backup, copy)
+            version = _check(backup, copy)
+            if version < SCHEMA_VERSION and has_tombstones(path):
+                raise _too_old_to_forget(backup, version)
+            copy.execute("PRAGMA secure_delete=ON")
             with copy:
+                apply_tombstones(path, copy.execute)
                 copy.execute("UPDATE meta SET value = hex(randomblob(32)) WHERE key = 'cookie_key'")
                 copy.execute(
                     "INSERT INTO event (at, kind, detail) VALUES (?, 'restored', json_object('backup', ?))",
@@ -155,7 +171,8 @@ def _stage(backup: Path, staged: Path) -> None:
     flush_file(staged)
 
 
-def _check(backup: Path, copy: sqlite3.Connection) -> None:
+def _check(backup: Path, copy: sqlite3.Connection) -> int:
+    """The schema version of an intact store."""
     problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
     problems += [f"table {row[0]}, row {row[1]} refers to no row" for row in copy.execute("PRAGMA foreign_key_check")]
     if problems:
@@ -173,6 +190,17 @@ def _check(backup: Path, copy: sqlite3.Connection) -> None:
             expected=f"version {SCHEMA_VERSION} or older",
             remedy="restore it with the version of this program that made it; the store is unchanged",
         )
+    return int(found[0])
+
+
+def _too_old_to_forget(backup: Path, version: int) -> WorkbenchError:
+    return WorkbenchError(
+        backup,
+        f"label store of schema version {version}; what was forgotten since can be deleted from version "
+        f"{SCHEMA_VERSION} only",
+        expected=f"a backup of version {SCHEMA_VERSION}",
+        remedy=f"upgrade the backup first: python -m annotate upgrade CONFIG.yaml store.url={backup}",
+    )
 
 
 def _bad(backup: Path, problem: str) -> WorkbenchError:

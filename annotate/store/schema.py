@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -18,7 +18,8 @@ meta = sa.Table(
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""`schema_version`, and the key that signs cookies."""
+"""`schema_version`, the key that signs cookies, the reasons that the page has offered (JSON list), and the round of a
+loop that people label for (JSON)."""
 
 annotator = sa.Table(
     "annotator",
@@ -69,10 +70,12 @@ item = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("fingerprint", sa.String(16), nullable=False),
+    sa.Column("why", sa.Text),
 )
 """Items to judge. `prompt` is JSON (messages); `fingerprint` is a hash of prompt and answers.
 `kind`: ordinary; gold (with `known_strength`); repeat (of item `repeat_of`, for annotator `only_for`). Gold items and
-repeats have overlap 0: they are not in the common queue, but planted among ordinary items.
+repeats have overlap 0: they are not in the common queue, but planted among ordinary items. training (with
+`known_strength` and `why` it is right): given to everybody before the ordinary items, and never counted.
 `campaign`: the comparison of runs that owns the item; its judgements are exported only if asked for.
 People and simulated annotators each give `overlap` judgements: neither takes an item from the other."""
 
@@ -122,12 +125,14 @@ assignment = sa.Table(
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False, default=0),
     sa.Column("surplus", sa.Boolean, nullable=False, default=False),
+    sa.Column("starred", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("item", "annotator"),
     sa.Index("assignment_of", "annotator", "state"),
 )
 """An item given to an annotator. `state`: leased, done (judged), skipped. `revision`: number of the newest judgement.
 `surplus`: judged after the lease had gone to others; stored, but not counted towards the overlap. `swapped`: the second
-of two answers is shown on the left. `display_order` (more than two): JSON list, positions in the order shown."""
+of two answers is shown on the left. `display_order` (more than two): JSON list, positions in the order shown.
+`starred`: the annotator wants to come back to it."""
 
 judgement = sa.Table(
     "judgement",
@@ -151,14 +156,19 @@ judgement = sa.Table(
     sa.Column("guidelines_version", sa.String(64)),
     sa.Column("seconds", sa.Float),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("reasons", sa.Text),
+    sa.Column("spans", sa.Text),
+    sa.Column("differences_shown", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("item", "annotator", "revision"),
     sa.Index("judgement_by", "annotator", "id"),
 )
 """Append-only. The newest revision of (item, annotator) counts. `choice`: compared (with `strength`), ranked (with
 `ranking`, JSON: a rank per answer, 1 is best, ties share one), both_bad, skipped (with `reason`), withdrawn (an undo).
 Like `strength`, these are in the order of the item's answers, whatever the sides were: `ranking`, `rubric` (JSON:
-dimension -> -3 … 3) and `edited_response` (position of the answer that `edited_text` improves). `flag`: pii, unsafe,
-broken."""
+dimension -> -3 … 3), `edited_response` (position of the answer that `edited_text` improves) and `spans`. `flag`: pii,
+unsafe, broken. `reasons`: JSON list of labels. `spans`: JSON list of marked passages, each with `answer` (position),
+`start` and `end` (code points of the answer's text, `end` excluded) and `label`. `differences_shown`: whether the words
+that only one answer has were marked while it was judged."""
 
 adjudication = sa.Table(
     "adjudication",
@@ -174,6 +184,19 @@ adjudication = sa.Table(
     sa.Index("adjudication_of", "item", "id"),
 )
 """A reviewer's ruling on an item. Append-only; the newest of an item wins over its annotators."""
+
+reply = sa.Table(
+    "reply",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("item", sa.ForeignKey("item.id"), nullable=False),
+    sa.Column("annotator", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("author", sa.ForeignKey("annotator.id"), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Index("reply_to", "annotator", "item"),
+)
+"""A reviewer's message to an annotator about their judgement of an item. Append-only."""
 
 event = sa.Table(
     "event",
@@ -203,6 +226,13 @@ STEPS: Mapping[int, Sequence[str]] = {
     2: (
         "ALTER TABLE api_token ADD COLUMN scope VARCHAR(16) DEFAULT 'admin' NOT NULL",
         "ALTER TABLE api_token ADD COLUMN expires_at FLOAT",
+    ),
+    3: (
+        "ALTER TABLE item ADD COLUMN why TEXT",
+        "ALTER TABLE assignment ADD COLUMN starred BOOLEAN DEFAULT false NOT NULL",
+        "ALTER TABLE judgement ADD COLUMN reasons TEXT",
+        "ALTER TABLE judgement ADD COLUMN spans TEXT",
+        "ALTER TABLE judgement ADD COLUMN differences_shown BOOLEAN DEFAULT false NOT NULL",
     ),
 }
 """Statements that lead from a version to the next one; `create_all` makes new tables."""

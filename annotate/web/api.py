@@ -1,15 +1,22 @@
-"""`/api/v1`, the part for labelling: next, ahead, submit, undo, one's own judgements. The page is its first client."""
+"""`/api/v1`, the part for labelling: next, ahead, submit, undo, one's own judgements.
 
+Its routes and the server functions of the card (`annotate.web.card`) call the methods of `Labelling`.
+"""
+
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotate.people.access import IN_OPENAPI, Access
+from annotate.queue import history
+from annotate.queue.history import Show, told
 from annotate.queue.rules import Card, Choice, Nothing, Queue, Refused, Submission
-from annotate.queue.submission import Flag
-from annotate.store.statements import Annotator, GivenJudgement
-from annotate.web.render import shown_text
+from annotate.queue.submission import MOST_REASONS, MOST_SPANS, Flag, Span
+from annotate.store.statements import Annotator
+from annotate.web.contents import PageContents
+from annotate.web.render import as_markdown, shown_text
 from annotate.web.texts import Texts
 
 Text = Annotated[str, Field(max_length=50_000)]
@@ -39,6 +46,12 @@ class SubmissionBody(BaseModel):
     edited_response: Annotated[int, Field(ge=0)] | None = None
     guidelines_version: Annotated[str, Field(max_length=64)] | None = None
     seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
+    reasons: Annotated[tuple[str, ...], Field(max_length=MOST_REASONS)] = ()
+    """Some of the reasons that the page offers."""
+    spans: Annotated[tuple[Span, ...], Field(max_length=MOST_SPANS)] = ()
+    """Marked passages: `answer` in the order shown, `start` and `end` in code points of its text, and `label`."""
+    differences_shown: bool = False
+    """Whether the words that only one answer has were marked."""
 
 
 class Held(BaseModel):
@@ -58,82 +71,172 @@ class Withdrawal(BaseModel):
     client_key: Key
 
 
-def api_routes(queue: Queue, access: Access, texts: Texts) -> APIRouter:
-    """The routes of everybody who labels."""
-    router = APIRouter(prefix="/api/v1", tags=["label"], dependencies=IN_OPENAPI)
-    _labelling(router, queue, access, texts)
-    _own_judgements(router, queue, access, texts)
-    return router
+class Past(BaseModel):
+    """A page of one's own judgements."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    before: float | None = None
+    """The `at` of the last judgement of the page before."""
+    show: Show = ""
+    """A filter; see `annotate.queue.history.Show`."""
+    search: Annotated[str, Field(max_length=500)] = ""
+    """Only items with this text in the prompt, an answer or the comment."""
 
 
-def _labelling(router: APIRouter, queue: Queue, access: Access, texts: Texts) -> None:
-    Who = Annotated[Annotator, Depends(access.required)]
+class Given(BaseModel):
+    """An item that one was given."""
 
-    def reply(who: Annotator, card: Card | Nothing, **more: Any) -> dict[str, Any]:
-        progress = queue.progress(who)
+    model_config = ConfigDict(extra="forbid")
+
+    item: int
+
+
+class Star(Given):
+    """A star on an item, to come back to it; or its end."""
+
+    starred: bool
+
+
+class Labelling:
+    """What somebody who labels can ask for; replies are ready for JSON. A refusal is an HTTPException (404, 409)."""
+
+    def __init__(self, queue: Queue, contents: PageContents) -> None:
+        self._queue, self._contents = queue, contents
+        self._texts = Texts(contents.section.language)
+        self._guidelines = as_markdown(contents.guidelines or "")
+
+    def me(self, who: Annotator, *, login: bool) -> dict[str, Any]:
+        """The account; `login`: whether it is one that somebody logs in to."""
+        return {"name": who.name, "role": who.role, "state": who.state, "login": login}
+
+    def guidelines(self) -> dict[str, Any]:
+        """The guidelines' version, and their text as a tree (`annotate.web.render`)."""
+        return {"version": self._contents.guidelines_version, "text": self._guidelines}
+
+    def next(self, who: Annotator) -> dict[str, Any]:
+        """The open item, or a new one."""
+        return self._reply(who, self._queue.next(who))
+
+    def ahead(self, who: Annotator, held: Held) -> dict[str, Any]:
+        """An item after those that the client has."""
+        return shown(self._queue.ahead(who, held.known), self._texts)
+
+    def submit(self, who: Annotator, body: SubmissionBody) -> dict[str, Any]:
+        """Store an answer, and the next item."""
+        try:
+            saved, card = self._queue.submit_and_next(who, Submission(**dict(body)))
+        except Refused as refusal:
+            raise HTTPException(409, _why(refusal, self._texts)) from None
+        stored = {"revision": saved.revision, "surplus": saved.surplus, "repeated": saved.repeated}
+        return self._reply(who, card, **stored)
+
+    def undo(self, who: Annotator, withdrawal: Withdrawal) -> dict[str, Any]:
+        """Withdraw the last answer; its item."""
+        try:
+            card = self._queue.undo(who, client_key=withdrawal.client_key)
+        except Refused as refusal:
+            raise HTTPException(409, _why(refusal, self._texts)) from None
+        return self._reply(who, card or self._queue.next(who), undone=card is not None)
+
+    def mine(self, who: Annotator, past: Past) -> list[dict[str, Any]]:
+        """Their own judgements, newest first."""
+        return [told(line) for line in history.past(self._queue.store, who, **past.model_dump())]
+
+    def news(self, who: Annotator) -> dict[str, Any]:
+        """What reviewers said of their judgements, in numbers."""
+        return asdict(history.news(self._queue.store, who))
+
+    def star(self, who: Annotator, star: Star) -> dict[str, Any]:
+        """Star an item, or end that."""
+        try:
+            history.star(self._queue.store, who, star.item, star.starred)
+        except Refused as refusal:
+            raise HTTPException(404, _why(refusal, self._texts)) from None
+        return {"item": star.item, "starred": star.starred}
+
+    def again(self, who: Annotator, given: Given) -> dict[str, Any]:
+        """An item with their answer as `previous`."""
+        try:
+            return shown(self._queue.again(who, given.item), self._texts)
+        except Refused as refusal:
+            raise HTTPException(404, _why(refusal, self._texts)) from None
+
+    def _reply(self, who: Annotator, card: Card | Nothing, **more: Any) -> dict[str, Any]:
+        progress = self._queue.progress(who)
         return {
-            **shown(card, texts),
+            **shown(card, self._texts),
             "progress": {
                 "mine": progress.mine,
                 "open_for_me": progress.open_for_me,
                 "seconds_each": progress.seconds_each,
             },
+            **({} if progress.round is None else {"round": asdict(progress.round)}),
             **more,
         }
+
+
+def api_routes(labelling: Labelling, access: Access) -> APIRouter:
+    """The routes of everybody who labels."""
+    router = APIRouter(prefix="/api/v1", tags=["label"], dependencies=IN_OPENAPI)
+    _labelling(router, labelling, access)
+    _own_judgements(router, labelling, access)
+    return router
+
+
+def _labelling(router: APIRouter, labelling: Labelling, access: Access) -> None:
+    Who = Annotated[Annotator, Depends(access.required)]
 
     @router.get("/me")
     @router.post("/me", include_in_schema=False)
     def me(who: Who) -> dict[str, Any]:
         """Who you are."""
-        return {"name": who.name, "role": who.role, "state": who.state, "login": access.local is None}
+        return labelling.me(who, login=access.local is None)
 
     @router.post("/next")
     def next_card(who: Who) -> dict[str, Any]:
         """The item to judge now: the one you have open, or a new one. Renews your leases."""
-        return reply(who, queue.next(who))
+        return labelling.next(who)
 
     @router.post("/ahead")
     def card_ahead(who: Who, held: Held | None = None) -> dict[str, Any]:
         """An item that comes after those you have, leased already: for showing it without waiting."""
-        return shown(queue.ahead(who, held.known if held else None), texts)
+        return labelling.ahead(who, held or Held())
 
     @router.post("/submit")
     def submit(body: SubmissionBody, who: Who) -> dict[str, Any]:
         """Store an answer and get the next item. The same `client_key` again stores nothing more."""
-        try:
-            saved = queue.submit(who, Submission(**body.model_dump()))
-        except Refused as refusal:
-            raise HTTPException(409, _why(refusal, texts)) from None
-        stored = {"revision": saved.revision, "surplus": saved.surplus, "repeated": saved.repeated}
-        return reply(who, queue.next(who), **stored)
+        return labelling.submit(who, body)
 
     @router.post("/undo")
     def undo(withdrawal: Withdrawal, who: Who) -> dict[str, Any]:
         """Withdraw your last answer and get its item back."""
-        try:
-            card = queue.undo(who, client_key=withdrawal.client_key)
-        except Refused as refusal:
-            raise HTTPException(409, _why(refusal, texts)) from None
-        return reply(who, card or queue.next(who), undone=card is not None)
+        return labelling.undo(who, withdrawal)
 
 
-def _own_judgements(router: APIRouter, queue: Queue, access: Access, texts: Texts) -> None:
+def _own_judgements(router: APIRouter, labelling: Labelling, access: Access) -> None:
     Who = Annotated[Annotator, Depends(access.required)]
 
     @router.get("/mine")
-    def mine(
-        who: Who, limit: Annotated[int, Query(ge=1, le=200)] = 20, before: float | None = None
-    ) -> list[dict[str, Any]]:
+    def mine(who: Who, past: Annotated[Past, Query()]) -> list[dict[str, Any]]:
         """Your own judgements, newest first; `before`: the `at` of the last one you have, for the page after it."""
-        return [_line(judgement) for judgement in queue.history(who, limit=limit, before=before)]
+        return labelling.mine(who, past)
+
+    @router.get("/mine/news")
+    def news(who: Who) -> dict[str, Any]:
+        """How many of your judgements a reviewer decided otherwise or replied to, and when the last time was."""
+        return labelling.news(who)
+
+    @router.post("/mine/star")
+    def star(body: Star, who: Who) -> dict[str, Any]:
+        """Star an item that you were given, or end that."""
+        return labelling.star(who, body)
 
     @router.get("/mine/{item}")
     def mine_again(item: int, who: Who) -> dict[str, Any]:
         """An item that you were given, with your answer as `previous`. Submitting it again is a new revision."""
-        try:
-            return shown(queue.again(who, item), texts)
-        except Refused as refusal:
-            raise HTTPException(404, _why(refusal, texts)) from None
+        return labelling.again(who, Given(item=item))
 
 
 def shown(card: Card | Nothing, texts: Texts) -> dict[str, Any]:
@@ -146,6 +249,8 @@ def shown(card: Card | Nothing, texts: Texts) -> dict[str, Any]:
             "prompt": [{"role": turn["role"], **shown_text(turn["content"])} for turn in card.prompt],
             "answers": [shown_text(answer.text) for answer in card.answers],
             "previous": card.previous,
+            "starred": card.starred,
+            "lesson": None if card.lesson is None else asdict(card.lesson),
         },
         "nothing": None,
     }
@@ -153,16 +258,3 @@ def shown(card: Card | Nothing, texts: Texts) -> dict[str, Any]:
 
 def _why(refusal: Refused, texts: Texts) -> str:
     return texts(f"refused.{refusal.why}", **refusal.values)
-
-
-def _line(judgement: GivenJudgement) -> dict[str, Any]:
-    shown_strength = judgement.strength
-    if shown_strength is not None and judgement.swapped:
-        shown_strength = -shown_strength
-    return {
-        "item": judgement.item,
-        "prompt": judgement.last_message,
-        "choice": judgement.choice,
-        "strength": shown_strength,
-        "at": judgement.created_at,
-    }

@@ -1,45 +1,37 @@
 """The web application: login, API and assets around a mounted Gradio page."""
 
-import asyncio
 import functools
 import hashlib
-import socket
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
-from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from annotate.config import ExportSection
 from annotate.people.access import Access
 from annotate.people.accounts import has_accounts
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
-from annotate.store.statements import Annotator
-from annotate.web.api import api_routes
+from annotate.web.api import Labelling, api_routes
 from annotate.web.contents import PageContents
 from annotate.web.downloads import export_routes
+from annotate.web.embed import Desk
 from annotate.web.lead import lead_routes
 from annotate.web.lead_pages import LeadPages
 from annotate.web.login import Entrance, login_routes
 from annotate.web.manage import manage_routes
 from annotate.web.page import PATH, mount_page
 from annotate.web.people_pages import people_routes
-from annotate.web.render import as_markdown
+from annotate.web.review import review_routes
 from annotate.web.reward_files import RewardFiles
-from annotate.web.security import LOCAL_HOSTS, Gate
-from annotate.web.texts import ASSETS, Texts
+from annotate.web.security import GradioPage, protect
+from annotate.web.tables import gradio_page_of_leads, mount_tables
+from annotate.web.texts import ASSETS
 from workbench.run.errors import WorkbenchError
-
-HEADER_SECONDS = 20.0
-"""From the start of a connection, or the end of the previous reply, to the last byte of a request's headers."""
-MOST_CONNECTIONS = 1000
-"""Open at one time; above it the reply is 503. A browser holds up to six for an open page."""
+from workbench.serve.http import LOCAL_HOSTS
 
 
 def create_app(
@@ -49,51 +41,62 @@ def create_app(
     *,
     login: bool,
     https: bool = False,
+    embed_in: Sequence[str] = (),
     session_days: int = 14,
     host: str = "127.0.0.1",
     port: int = 7860,
     export: ExportSection | None = None,
     reward: RewardFiles | None = None,
+    blind_review: bool = True,
     key: str | None = None,
 ) -> FastAPI:
     """The application around one store. Without `login` it serves one person on this machine, who has the `key`."""
-    access = Access(store, login=login, days=session_days, key=key, port=port)
+    access, assets = Access(store, login=login, days=session_days, key=key, port=port), asset_address(ASSETS)
     app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.add_exception_handler(WorkbenchError, _explain)
-    app.include_router(_entrance(contents.title))
-    entrance = Entrance(access, contents, page=PATH + "/", assets=_assets(), https=https)
+    app.include_router(icon_routes(contents.title))
+    entrance = Entrance(access, contents, page=PATH + "/", assets=assets, https=https)
     app.include_router(login_routes(store, entrance))
-    app.include_router(api_routes(queue, access, Texts(contents.section.language)))
+    labelling = Labelling(queue, contents)
+    app.include_router(api_routes(labelling, access))
     app.include_router(manage_routes(store, access, queue.section))
     app.include_router(export_routes(store, access, export or ExportSection()))
-    app.include_router(_guidelines(contents, access))
-    pages = LeadPages(store, access, contents, export or ExportSection(), reward or RewardFiles())
+    pages = LeadPages(
+        store,
+        access,
+        contents,
+        export=export or ExportSection(),
+        reward=reward or RewardFiles(),
+        blind=blind_review,
+        assets=assets,
+    )
     app.include_router(lead_routes(pages))
+    app.include_router(review_routes(pages))
     app.include_router(people_routes(pages))
-    app.mount(_assets(), StaticFiles(directory=ASSETS))
+    app.mount(assets, StaticFiles(directory=ASSETS))
     app.mount("/assets", StaticFiles(directory=ASSETS))
-    mount_page(app, contents, assets=_assets(), user=access.name, host=host, port=port)
-    # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
-    app.add_middleware(CORSMiddleware, allow_origins=[])
-    if not login:  # logins protect it otherwise
-        hosts = [f"[{host}]" if ":" in host else host for host in LOCAL_HOSTS]
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    app.add_middleware(Gate, page=PATH, user=access.name, https=https)
+    desk = Desk(store, contents, labelling, access.required, pages=True, login=login, assets=assets)
+    mount_page(app, desk, user=access.name, host=host, port=port)
+    tables = gradio_page_of_leads(access)
+    mount_tables(app, pages, queue.section, tables, host=host, port=port)
+    card = GradioPage(PATH, access.closed_to("annotator"))
+    protect(app, [card, tables], login=login, https=https, embed_in=embed_in, in_frames=[PATH, "/login"])
     return app
 
 
 @functools.cache
-def _assets() -> str:
+def asset_address(*folders: Path) -> str:
     """The folder of assets as browsers see it: a new address for each version, also for what scripts import."""
-    content = b"".join(path.read_bytes() for path in sorted(ASSETS.iterdir()))
-    return f"/assets/{hashlib.sha256(content).hexdigest()[:12]}"
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return f"/assets/{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:12]}"
 
 
 def _explain(_request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 422)
 
 
-def _entrance(title: str) -> APIRouter:
+def icon_routes(title: str) -> APIRouter:
+    """What browsers fetch to show or install a page: its manifest and its icon."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/manifest.json")
@@ -104,17 +107,6 @@ def _entrance(title: str) -> APIRouter:
     @router.get("/favicon.ico")
     def icon() -> Response:
         return RedirectResponse("/assets/icon.svg")
-
-    return router
-
-
-def _guidelines(contents: PageContents, access: Access) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-    tree = as_markdown(contents.guidelines or "")
-
-    @router.post("/page/guidelines")
-    def guidelines(who: Annotated[Annotator, Depends(access.required)]) -> dict[str, Any]:
-        return {"version": contents.guidelines_version, "text": tree}
 
     return router
 
@@ -146,72 +138,3 @@ def warning(*, host: str, https: bool) -> str | None:
         f"server.host={host} is open to other machines, and server.https is false: without a proxy that speaks HTTPS, "
         "passwords and answers can be read in transit (docs/annotate-store.md, People)"
     )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the address.
-
-    Raises:
-        WorkbenchError: it cannot, because the port is in use or the address is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sends small replies at once (TCP_NODELAY) only on sockets that name it.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise WorkbenchError(
-            f"server.port={port}",
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            expected="an address of this machine and a port that no program uses",
-            remedy=f"stop the other program, or give another port: server.port={port + 1}",
-        ) from None
-    return listener
-
-
-class Protocol(H11Protocol):
-    """HTTP/1.1 with a deadline for headers: uvicorn by itself waits for them without a limit."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Start the deadline for the first request."""
-        super().connection_made(transport)
-        self._expect_headers()
-
-    def on_response_complete(self) -> None:
-        """Start the deadline for the next request."""
-        super().on_response_complete()
-        self._expect_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the deadline."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
-
-    def _expect_headers(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._hang_up_if_waiting)
-
-    def _hang_up_if_waiting(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-
-
-def run(app: FastAPI, listener: socket.socket, *, proxies: Sequence[str] = LOCAL_HOSTS) -> None:
-    """Serve until interrupted; `proxies`: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed."""
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        limit_concurrency=MOST_CONNECTIONS,
-        forwarded_allow_ips=list(proxies),
-    )
-    uvicorn.Server(config).run(sockets=[listener])

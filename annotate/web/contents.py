@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,16 +40,19 @@ def read_contents(title: str, section: PageSection) -> PageContents:
     """The contents, with the guidelines read from their file.
 
     Raises:
-        WorkbenchError: the guidelines cannot be read, the rubric names a dimension twice, or the language is unknown.
+        WorkbenchError: the guidelines cannot be read, a dimension or reason occurs twice, or the language is unknown.
     """
     Texts(section.language)
-    names = [name.strip() for name in section.rubric]
-    if len(set(names)) < len(names) or not all(0 < len(name) <= 64 for name in names):
-        raise WorkbenchError(
-            "page.rubric", f"cannot be {list(section.rubric)}", expected="different names of 1 to 64 characters"
-        )
+    names = {key: _names(f"page.{key}", getattr(section, key)) for key in ("rubric", "reasons")}
     text = None if section.guidelines is None else _read(here_or_shipped(Path(section.guidelines)))
-    return PageContents(title, section.model_copy(update={"rubric": tuple(names)}), text)
+    return PageContents(title, section.model_copy(update=names), text)
+
+
+def _names(key: str, given: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in given)
+    if len(set(names)) < len(names) or not all(0 < len(name) <= 64 and name.isprintable() for name in names):
+        raise WorkbenchError(key, f"cannot be {list(given)}", expected="different names of 1 to 64 characters")
+    return names
 
 
 def _read(path: Path) -> str:
@@ -60,12 +64,13 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def remember_guidelines(store: Store, contents: PageContents) -> None:
-    """Record a new version of the guidelines in the audit trail, so that old answers can be explained."""
-    if contents.guidelines is None:
+def remember_contents(store: Store, contents: PageContents) -> None:
+    """Tell the store what its answers may refer to: the reasons, and the guidelines' text (in the audit trail)."""
+    version, reasons = contents.guidelines_version, contents.section.reasons
+    if version is None and not reasons:
         return
-    version = contents.guidelines_version
     with store.write() as transaction:
+        transaction.offer_reasons(reasons)
         known = {event["detail"]["version"] for event in transaction.events() if event["kind"] == _EVENT}
-        if version not in known:
+        if version is not None and version not in known:
             transaction.add_event(_EVENT, time.time(), version=version, text=contents.guidelines)

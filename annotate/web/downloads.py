@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
 from annotate.config import ExportSection, Mode, Who
-from annotate.labels.export import preferences
+from annotate.labels.export import answer_row, preferences
 from annotate.labels.raw_export import note_export, raw_judgements
 from annotate.people.access import IN_OPENAPI, Access
 from annotate.store.database import Store
@@ -22,32 +22,42 @@ def export_routes(store: Store, access: Access, section: ExportSection) -> APIRo
     Reviewer = Annotated[Annotator, Depends(access.role("reviewer"))]
     Asked = Annotated[ExportSection, Depends(_asked(section))]
 
-    def noted(account: Annotator, what: str, asked: ExportSection, count: int) -> None:
-        with store.write() as transaction:
-            detail = {"what": what, "resolve": asked.resolve, "who": asked.who, "records": count}
-            transaction.add_event("exported", time.time(), account.id, **detail)
-
     @router.get("/preferences")
     def export_preferences(account: Reviewer, asked: Asked) -> StreamingResponse:
         """Preference records, one JSON object a line: the file that `python -m annotate export` writes."""
         records = preferences(store, asked).preferences
-        noted(account, "preferences", asked, len(records))
+        note_records(store, account, "preferences", asked, len(records))
         return _file("preferences", (record.model_dump_json() for record in records))
 
     @router.get("/demonstrations")
     def export_demonstrations(account: Reviewer, asked: Asked) -> StreamingResponse:
         """Answers that annotators improved, as demonstration records, one JSON object a line."""
         records = preferences(store, asked).demonstrations
-        noted(account, "demonstrations", asked, len(records))
+        note_records(store, account, "demonstrations", asked, len(records))
         return _file("demonstrations", (record.model_dump_json() for record in records))
+
+    @router.get("/answers")
+    def export_answers(account: Reviewer, asked: Asked) -> StreamingResponse:
+        """Both answers of decided and of both-bad comparisons, each marked as good or bad, one JSON object a line."""
+        records = preferences(store, asked).answers
+        note_records(store, account, "answers", asked, len(records))
+        return _file("answers", (json.dumps(answer_row(record), ensure_ascii=False) for record in records))
 
     @router.get("/judgements")
     def export_judgements(account: Reviewer) -> StreamingResponse:
         """Every judgement as it was made, one JSON object a line; withdrawn and superseded ones too."""
         note_export(store, "API", account)
-        return _file("judgements", (json.dumps(record, ensure_ascii=False) for record in raw_judgements(store)))
+        records = raw_judgements(store, names=section.names)
+        return _file("judgements", (json.dumps(record, ensure_ascii=False) for record in records))
 
     return router
+
+
+def note_records(store: Store, by: Annotator, what: str, asked: ExportSection, count: int) -> None:
+    """Record in the audit trail that records were exported."""
+    with store.write() as transaction:
+        detail = {"what": what, "resolve": asked.resolve, "who": asked.who, "records": count}
+        transaction.add_event("exported", time.time(), by.id, **detail)
 
 
 def _asked(section: ExportSection) -> Callable[..., ExportSection]:

@@ -32,6 +32,14 @@ from annotate.web.texts import Texts
 
 FRESH_SECONDS = 20.0
 _TEMPLATES = Path(__file__).with_name("templates")
+_PLACES = [
+    ("/lead", "lead.overview"),
+    ("/lead/items", "lead.review"),
+    ("/lead/tables/", "lead.tables"),
+    ("/lead/people", "lead.people"),
+    ("/label/", "lead.label"),
+]
+"""Address and text of the pages that each page links to."""
 _UNDEFINED = {
     NOTHING_COMPARED: "undefined.nothing_compared",
     NOTHING_DECIDED: "undefined.nothing_decided",
@@ -67,9 +75,19 @@ class LeadPages:
     """Who may see what, and the templates."""
 
     def __init__(
-        self, store: Store, access: Access, contents: PageContents, export: ExportSection, reward: RewardFiles
+        self,
+        store: Store,
+        access: Access,
+        contents: PageContents,
+        *,
+        export: ExportSection,
+        reward: RewardFiles,
+        blind: bool,
+        assets: str,
     ) -> None:
-        self.store, self.access, self.export, self.reward = store, access, export, reward
+        """`blind`: judgements are hidden until a reviewer has decided; `assets`: address of scripts and styles."""
+        self.store, self.access, self.export, self.reward, self.blind = store, access, export, reward, blind
+        self._assets = assets
         self.surveys = Surveys(store)
         self.texts = Texts(contents.section.language)
         self._title = contents.title
@@ -131,6 +149,9 @@ class LeadPages:
             admin=may(who, "admin"),
             can_log_out=self.access.local is None,
             path=request.url.path,
+            places=[place for place in _PLACES if place[0] != "/lead/people" or may(who, "admin")],
+            assets=self._assets,
+            blind=self.blind,
             **values,
         )
         return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})

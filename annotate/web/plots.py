@@ -12,7 +12,7 @@ from annotate.web.texts import Texts
 _WIDTH, _HEIGHT = 640, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
 _WIDEST = (_WIDTH - _LEFT - _RIGHT) / 4
-"""Of a bar: the first day's only one is not a wall, and the times below two do not meet."""
+"""Widest bar, in pixels: a single day's bar does not fill the plot, and two labels below do not overlap."""
 
 
 def labels_over_time(t: Texts, pace: Pace) -> str:
@@ -140,7 +140,7 @@ def share(value: float | None, bounds: tuple[float, float] | None, *, reference:
 
 
 def bucket_name(t: Texts, seconds: int) -> str:
-    """Of bars so wide: per hour, per day …"""
+    """The name of a bar of this width: per hour, per day …"""
     if seconds < 86400:
         return t(f"lead.unit.{seconds}")
     return t("lead.unit.day") if seconds == 86400 else t("lead.unit.days", count=seconds // 86400)

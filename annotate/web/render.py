@@ -8,6 +8,7 @@ Structure comes from markdown-it; where its tokens are in the source is found ag
 cannot be found is shown as it stands: a misread loses an emphasis, never a character.
 """
 
+import itertools
 import re
 import string
 from bisect import bisect_right
@@ -15,15 +16,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.ruler import RuleOptionsType
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 from annotate.web.characters import HIDING, UNSEEN, Element, Node, named
+from annotate.web.highlight import kinds_of
 
 MOST_COLUMNS = 10
 """Wider tables are shown line by line, as code is: their columns would not fit beside one another."""
 LONGEST_FORMATTED = 50_000
 """Longer texts, in characters, are shown without formatting."""
+MOST_MATH_LINES = 60
+"""Lines of a formula: a bound on the search for its end."""
 
 _KEEP_AS_TEXT = ["image", "link", "autolink", "html_inline", "html_block", "reference", "entity"]
 _BLOCKS = {
@@ -61,9 +67,35 @@ def _math(state: StateInline, silent: bool) -> bool:
     return True
 
 
+def _math_block(state: StateBlock, first_line: int, end_line: int, silent: bool) -> bool:
+    """LaTeX on lines of its own, from $$ or \\[ to the end: its lines begin no list and no heading."""
+    start = state.bMarks[first_line] + state.tShift[first_line]
+    closing = {"$$": "$$", "\\[": "\\]"}.get(state.src[start : start + 2])
+    if closing is None or state.is_code_block(first_line):
+        return False
+    for line in range(first_line, min(end_line, first_line + MOST_MATH_LINES)):
+        begin = start + 2 if line == first_line else state.bMarks[line] + state.tShift[line]
+        content = state.src[begin : state.eMarks[line]].rstrip()
+        place = content.find(closing)
+        if place >= 0:
+            if place + 2 < len(content) or (line == first_line and not content[:-2].strip()):
+                return False
+            if not silent:
+                token = state.push("math_block", "", 0)
+                token.map, token.meta = [first_line, line + 1], {"start": start, "end": begin + len(content)}
+                state.line = line + 1
+            return True
+        again = line > first_line and content.startswith(state.src[start : start + 2])
+        if again or state.isEmpty(line) or state.sCount[line] < state.blkIndent:
+            return False
+    return False
+
+
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False})
     parser.enable(["table", "strikethrough"]).disable(_KEEP_AS_TEXT)
+    interrupts: RuleOptionsType = {"alt": ["paragraph", "blockquote", "list"]}
+    parser.block.ruler.before("fence", "math_block", _math_block, interrupts)
     parser.inline.ruler.at("escape", _escape)
     parser.inline.ruler.before("escape", "math", _math)
     return parser
@@ -113,9 +145,8 @@ class _Walk:
                 self._inline(token.children or [], self._end(token))
             elif token.type in ("fence", "code_block"):
                 self._code(token)
-            elif token.type == "hr":
-                self._begin("p", "rule", self._start(token))
-                self._finish(self._end(token))
+            elif token.type in ("hr", "math_block"):
+                self._alone(token)
             elif token.nesting == 1:
                 ends.append(self._end(token))
                 if not token.hidden:
@@ -206,12 +237,25 @@ class _Walk:
 
     # Blocks that are not paragraphs
 
+    def _alone(self, token: Token) -> None:
+        """A rule, or a formula on lines of its own."""
+        self._begin("p", "rule" if token.type == "hr" else "", self._start(token))
+        if token.type == "math_block":
+            self._begin("code", "math", token.meta["start"])
+            self._pass(token.meta["end"], sign=False)
+            self._finish()
+        self._finish(self._end(token))
+
     def _code(self, token: Token) -> None:
         end = self._end(token)
         self._begin("pre", "", self._start(token))
         if token.type == "fence":
             self._pass(min(self._line_after(self._start(token)), end))
+        language = token.info.split(maxsplit=1)[0].strip("{.}").lower() if token.info.strip() else ""
+        kinds, at = kinds_of(token.content, language), 0
         for line in token.content.removesuffix("\n").split("\n"):
+            first = at + len(line) - len(line.lstrip())
+            at += len(line) + 1
             place = self._find(line.strip(), end)
             if place < 0:
                 continue
@@ -219,9 +263,17 @@ class _Walk:
             self._begin("span", "line", start)
             self._open[-2][-1]["indent"] = len(self._plain[start:place].expandtabs())  # type: ignore[index]
             self._pass(place)
-            self._pass(min(place + len(line.strip()), end), sign=False)
+            for kind, part in itertools.groupby(kinds[first : first + len(line.strip())]):
+                self._coloured(kind, min(self._at + len(list(part)), end))
             self._finish(min(self._line_after(place), end))
         self._finish(end)
+
+    def _coloured(self, kind: str, end: int) -> None:
+        if kind:
+            self._begin("span", kind)
+        self._pass(end, sign=False)
+        if kind:
+            self._finish()
 
     def _line_after(self, place: int) -> int:
         number = bisect_right(self._lines, place)

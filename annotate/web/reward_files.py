@@ -30,7 +30,7 @@ class Waiting:
 
     count: int
     again: int
-    """Of them, those that people shall judge once more although they have judged them."""
+    """The judged ones among them that people are to judge once more."""
     prompts: tuple[str, ...]
     """What the first of them ask, where the file says it."""
 

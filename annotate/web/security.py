@@ -1,24 +1,29 @@
 """Checks every request before the application sees it (origin, size, Gradio's addresses) and adds security headers.
 
-Plain ASGI middleware, outermost. Gradio's upload, file, proxy, event and run-history addresses are closed: the page has
-no Gradio events and needs none of them.
+Plain ASGI middleware, outermost. A Gradio page has those of Gradio's addresses that it needs: for the card its own
+files and the server functions. Upload, file, proxy, event and run-history addresses are closed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-"""Addresses that only this machine can reach."""
+from workbench.serve.http import LOCAL_HOSTS
 
 MOST_BODY_BYTES = 256 * 1024
-MOST_BODY_BYTES_OF = {"/api/v1/items": 64 * 1024 * 1024}
-"""Addresses with a higher limit; they check the sender's role before they read the body."""
+MOST_ITEM_BYTES = 64 * 1024 * 1024
+MOST_BODY_BYTES_OF = {"/api/v1/items": MOST_ITEM_BYTES, "/lead/tables/gradio_api/upload": MOST_ITEM_BYTES + 10_000}
+"""Addresses with a higher limit; the sender's role is checked before the body is read."""
 
-_OPEN_TO_THE_PAGE = (
+OF_A_PAGE = (
     "/config",
     "/theme.css",
     "/favicon.ico",
@@ -30,8 +35,10 @@ _OPEN_TO_THE_PAGE = (
     "/gradio_api/startup-events",
     "/gradio_api/heartbeat/",
 )
+"""What every Gradio page reads."""
 _WITH_AN_ACCOUNT = ("/gradio_api/startup-events", "/gradio_api/heartbeat/")
 """Gradio gives these to anybody, and a heartbeat is a reply that never ends."""
+_SERVER_FUNCTIONS = "/gradio_api/component_server/"
 
 # Gradio's front end compiles its templates in the browser, hence unsafe-eval. Nothing is loaded from another origin.
 _CONTENT_SECURITY_POLICY = "; ".join(
@@ -43,13 +50,12 @@ _CONTENT_SECURITY_POLICY = "; ".join(
         "font-src 'self' data:",
         "connect-src 'self'",
         "form-action 'self'",
-        "frame-ancestors 'none'",
         "base-uri 'self'",
         "object-src 'none'",
     )
 )
 HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    "Content-Security-Policy": f"{_CONTENT_SECURITY_POLICY}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     # Not `no-referrer`: browsers would then send `Origin: null` with the login form.
@@ -59,6 +65,29 @@ HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class GradioPage:
+    """A mounted Gradio page, and who may use it."""
+
+    path: str
+    closed: Callable[[Request], int]
+    """0 if the sender of a request may use the page; otherwise 401 (not logged in) or 403 (not their role)."""
+    reads: tuple[str, ...] = OF_A_PAGE
+    """Beginnings of the addresses that are open to GET, within the page's path."""
+    posts: tuple[str, ...] = (_SERVER_FUNCTIONS,)
+    """The same for POST."""
+
+
+def protect(app: FastAPI, pages: Sequence[GradioPage], *, login: bool, **of_gate: Any) -> None:
+    """Put the checks of requests around an application: its origin, its host, then `Gate` with `of_gate`."""
+    # Gradio leaves cross-origin replies to an application that sets its own policy: ours names no other origin.
+    app.add_middleware(CORSMiddleware, allow_origins=[])
+    if not login:  # logins protect it otherwise
+        hosts = [f"[{host}]" if ":" in host else host for host in LOCAL_HOSTS]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(Gate, pages=pages, **of_gate)
+
+
 class Gate:
     """The outermost layer of the application."""
 
@@ -66,12 +95,21 @@ class Gate:
         self,
         app: Any,
         *,
-        page: str,
-        user: Callable[[Request], str | None],
+        pages: Sequence[GradioPage],
         https: bool = False,
+        embed_in: Sequence[str] = (),
+        in_frames: Sequence[str] = (),
     ) -> None:
-        """`https`: the page is reached through HTTPS, whatever the proxy says."""
-        self._app, self._page, self._user, self._https = app, page, user, https
+        """Wrap an application.
+
+        Args:
+            https: the page is reached through HTTPS, whatever the proxy says.
+            embed_in: origins whose pages may show this one in a frame.
+            in_frames: the addresses that they may show, and all below them.
+        """
+        self._app, self._pages, self._https = app, pages, https
+        self._in_frames = tuple(in_frames) if embed_in else ()
+        self._framed = _framed(embed_in)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Refuse, redirect, or pass the request on; add the headers to the reply."""
@@ -87,13 +125,13 @@ class Gate:
                 headers = MutableHeaders(scope=message)
                 for name in [name for name in headers if name.startswith("access-control-")]:
                     del headers[name]
-                for name, value in HEADERS.items():
+                for name, value in (self._framed if self._may_be_framed(scope["path"]) else HEADERS).items():
                     headers[name] = value
                 if self._scheme(scope) == "https":
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
-        answer = self._refusal(scope) or self._at_the_page(scope)
+        answer = self._refusal(scope) or self._at_a_page(scope)
         await (answer or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Any) -> Response | None:
@@ -122,18 +160,55 @@ class Gate:
     def _scheme(self, scope: Any) -> str:
         return "https" if self._https else str(scope.get("scheme", "http"))
 
-    def _at_the_page(self, scope: Any) -> Response | None:
+    def _may_be_framed(self, path: str) -> bool:
+        return any(path == shown or path.startswith(f"{shown}/") for shown in self._in_frames)
+
+    def _at_a_page(self, scope: Any) -> Response | None:
         path = scope["path"]
-        if path != self._page and not path.startswith(self._page + "/"):
-            return None
-        inner = path.removeprefix(self._page)
-        if inner in ("", "/"):
-            return RedirectResponse("/login", 303) if self._user(Request(scope)) is None else None
-        if scope["method"] not in ("GET", "HEAD") or not inner.startswith(_OPEN_TO_THE_PAGE):
-            return _refuse(403, "not part of this page")
-        if inner.startswith(_WITH_AN_ACCOUNT) and self._user(Request(scope)) is None:
-            return _refuse(401, "log in first")
+        for page in self._pages:
+            if path == page.path or path.startswith(page.path + "/"):
+                return _at(page, path.removeprefix(page.path), scope)
         return None
+
+
+def _at(page: GradioPage, inner: str, scope: Any) -> Response | None:
+    """Why a request gets nothing at a page, or None."""
+    if inner in ("", "/"):
+        status = page.closed(Request(scope))
+        return RedirectResponse("/login", 303) if status == 401 else _closed(status)
+    open_here = {"GET": page.reads, "HEAD": page.reads, "POST": page.posts}.get(scope["method"], ())
+    if not inner.startswith(open_here):
+        return _refuse(403, "not part of this page")
+    if inner.startswith(_SERVER_FUNCTIONS) and not _is_json(scope):
+        return _refuse(415, "send JSON")  # Gradio takes files too
+    if inner.startswith((*_WITH_AN_ACCOUNT, *page.posts)):
+        return _closed(page.closed(Request(scope)))
+    return None
+
+
+def _closed(status: int) -> Response | None:
+    return _refuse(status, "log in first" if status == 401 else "this page is for another role") if status else None
+
+
+def _is_json(scope: Any) -> bool:
+    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+def _framed(origins: Sequence[str]) -> Mapping[str, str]:
+    """The headers of what pages of these origins may show in a frame."""
+    policy = f"{_CONTENT_SECURITY_POLICY}; frame-ancestors 'self' {' '.join(origins)}"
+    headers = {**HEADERS, "Content-Security-Policy": policy}
+    del headers["X-Frame-Options"]  # it knows no list of origins, and older browsers prefer it
+    return headers
+
+
+def from_another_site(headers: Headers) -> bool:
+    """Whether a page of another site made a browser send this request. For hosts whose public address is unknown."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 def _refuse(status: int, why: str) -> Response:

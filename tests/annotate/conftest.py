@@ -1,5 +1,6 @@
 """A store with items and accounts, small enough to count by hand."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,11 +125,11 @@ def _quick_hashes() -> Iterator[None]:
         people._hash_of_nobody.cache_clear()
 
 
-def client_of(store: Store, *, login: bool, reward: RewardFiles | None = None) -> TestClient:
+def client_of(store: Store, *, login: bool, reward: RewardFiles | None = None, blind_review: bool = True) -> TestClient:
     from annotate.web.app import create_app  # gradio takes seconds to load: only where it is used
 
     queue = Queue(store, QueueSection(lease_seconds=60, overlap=1, overlap_share=0))
-    app = create_app(store, queue, PageContents("Which <b>?"), login=login, reward=reward)
+    app = create_app(store, queue, PageContents("Which <b>?"), login=login, reward=reward, blind_review=blind_review)
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 
@@ -156,3 +157,18 @@ def log_in(client: TestClient) -> Callable[..., None]:
         assert (reply.status_code, reply.headers["location"]) == (303, "/label/")
 
     return enter
+
+
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory: pytest.TempPathFactory, sft_run: Path) -> Path:
+    """A finished run on the base of `sft_run`, with other weights."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("runs") / "other"
+    shutil.copytree(sft_run, folder)
+    file = folder / "adapter/adapter_model.safetensors"
+    noise = torch.Generator().manual_seed(1)
+    weights = {name: w + 0.1 * torch.randn(w.shape, generator=noise) for name, w in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder

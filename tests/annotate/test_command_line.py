@@ -59,8 +59,8 @@ except SystemExit as ended:
 def test_the_page_and_the_labels_load_no_model_library(tmp_path: Path, arguments: list[str]) -> None:
     write_records(tmp_path / "items.jsonl", help_desk_items(3))
     code = f"""
-import annotate.web.app
-annotate.web.app.run = lambda app, listener, **_: listener.close()
+import workbench.serve.http
+workbench.serve.http.run = lambda app, listener, **_: listener.close()
 from annotate.__main__ import main
 arguments = {arguments!r}
 main(["serve", *arguments, "server.port={_free_port()}"])
@@ -302,3 +302,23 @@ def test_a_server_that_is_stopped_says_so(tmp_path: Path, arguments: list[str]) 
     assert said.splitlines()[-1] == "stopped; everything saved so far is in the store"
     assert "Traceback" not in said
     assert server.returncode == 130
+
+
+def test_load_imports_judgements_and_renames_columns(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("q,response_a,response_b,winner\nWhy?,So,Thus,a\n", encoding="utf-8")
+    load = ["load", *arguments, str(path), "--map", "q=prompt"]
+    assert main([*load, "--labels-by", "old"]) == 0
+    assert "1 new, 0 known; 1 judgements imported" in capsys.readouterr().out
+    with pytest.raises(WorkbenchError, match="--labels-by NAME beside it"):
+        main([*load, "--as-people"])
+    with pytest.raises(WorkbenchError, match="--map q: cannot be read"):
+        main([*load, "--map", "q"])
+    for raw in (False, True):
+        out = tmp_path / f"{raw}.jsonl"
+        words = ["--raw", str(out)] if raw else [f"export.out={out}"]
+        assert main(["export", *arguments, *words, "export.names=hash"]) == 0
+        (record,) = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        assert re.fullmatch("annotator-[0-9a-f]{12}", record["annotator"] if raw else record["annotators"][0])

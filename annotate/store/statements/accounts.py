@@ -40,7 +40,7 @@ class Accounts(Statements):
     def lock_annotator(self, annotator_id: int) -> None:
         """Make other requests of this annotator wait until the transaction ends."""
         if self._locks_rows:
-            self._connection.execute(_LOCK, {"target": annotator_id})
+            self._later(_LOCK, {"target": annotator_id})
 
     def begin_adding(self) -> None:
         """Make other processes wait with adding accounts until this transaction ends."""

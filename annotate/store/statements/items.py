@@ -19,6 +19,7 @@ def item_columns(simulated: bool) -> list[Any]:
 
 
 _ITEM = {simulated: sa.select(*item_columns(simulated)).where(item.c.id == sa.bindparam("item")) for simulated in DONE}
+_LOCK = sa.select(item.c.id).where(item.c.id == sa.bindparam("item")).with_for_update(key_share=True)
 _RESPONSE = [response.c[name] for name in StoredResponse._fields]
 _RESPONSES = sa.select(*_RESPONSE).where(response.c.item == sa.bindparam("item")).order_by(response.c.position)
 _COUNT_RESPONSES = sa.select(sa.func.count()).select_from(response).where(response.c.item == sa.bindparam("item"))
@@ -60,10 +61,10 @@ class Items(Statements):
             found.update(((row[0], row[1]), row[2]) for row in self._connection.execute(query))
         return found
 
-    def add_items(self, rows: list[dict[str, Any]], responses: list[list[dict[str, Any]]]) -> None:
-        """Insert items, each with its answers."""
+    def add_items(self, rows: list[dict[str, Any]], responses: list[list[dict[str, Any]]]) -> dict[str, int]:
+        """Insert items, each with its answers; returns their keys by item id."""
         if not rows:
-            return
+            return {}
         # With RETURNING, many rows go in one statement; without it, some drivers send them one by one.
         made = self._connection.execute(sa.insert(item).returning(item.c.item_id, item.c.id), rows)
         keys = {row.item_id: row.id for row in made}
@@ -71,6 +72,7 @@ class Items(Statements):
             {**answer, "item": keys[row["item_id"]]} for row, own in zip(rows, responses, strict=True) for answer in own
         ]
         self._connection.execute(sa.insert(response).returning(response.c.id), answers)
+        return keys
 
     def set_priorities(self, priorities: Mapping[str, float]) -> None:
         """Change the order in which items are handed out, by item id."""
@@ -94,8 +96,7 @@ class Items(Statements):
     def lock_item(self, item_pk: int) -> None:
         """Prevent others from changing an item's counts until the transaction ends."""
         if self._locks_rows:
-            query = sa.select(item.c.id).where(item.c.id == item_pk).with_for_update(key_share=True)
-            self._connection.execute(query)
+            self._later(_LOCK, {"item": item_pk})
 
     def items(self, *, kind: str | None = None, after: int = 0, limit: int | None = None) -> list[StoredItem]:
         """Items in the order of loading (`done`: by people): all, or of one kind, or a page of them."""
@@ -122,7 +123,12 @@ class Items(Statements):
 
     def add_done(self, item_pk: int, change: int, *, simulated: bool) -> None:
         """Add to the number of judgements that count towards the item's overlap."""
-        self._connection.execute(_ADD_DONE[simulated], {"target": item_pk, "change": change})
+        self._later(_ADD_DONE[simulated], {"target": item_pk, "change": change})
+
+    def labelled_of_round(self, number: int) -> int:
+        """Ordinary items of a round that people have judged."""
+        wanted = (item.c.kind == "ordinary") & (item.c.round == number) & (item.c.done_people > 0)
+        return self._connection.execute(sa.select(sa.func.count()).where(wanted)).scalar_one()
 
     def totals(self, *, simulated: bool) -> tuple[int, int, int]:
         """Ordinary items, judgements wanted, judgements given (surplus ones not counted)."""

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from annotate.store.schema import adjudication, annotator, assignment, item, judgement
-from annotate.store.statements.rows import Adjudication, CurrentJudgement, GivenJudgement
+from annotate.store.statements.rows import Adjudication, CurrentJudgement
 from annotate.store.statements.trail import Statements, columns_of
 
 _P = sa.bindparam
@@ -26,13 +26,7 @@ _NEWEST = _STANDING.limit(1)
 _REVISION = sa.select(judgement).where(
     judgement.c.item == _P("item"), judgement.c.annotator == _P("annotator"), judgement.c.revision == _P("revision")
 )
-_RECENT = (
-    sa.select(judgement.c.seconds)
-    .where(judgement.c.annotator == _P("annotator"), judgement.c.seconds.is_not(None))
-    .order_by(judgement.c.id.desc())
-    .limit(_P("limit"))
-)
-_INSERT = sa.insert(judgement)
+_INSERT = sa.insert(judgement).inline()
 
 
 class Judgements(Statements):
@@ -52,32 +46,12 @@ class Judgements(Statements):
 
     def add_judgement(self, **values: Any) -> None:
         """Append a revision."""
-        self._connection.execute(_INSERT, values)
+        self._later(_INSERT, values)
 
-    def history(self, annotator_id: int, *, limit: int, before: float | None = None) -> list[GivenJudgement]:
-        """The annotator's current judgements, newest first; with `before`, only those made before that time."""
-        others = {"item_id": item.c.item_id, "prompt": item.c.prompt}
-        query = (
-            sa.select(*columns_of(GivenJudgement._fields, judgement, others))
-            .join(assignment, _is_newest)
-            .join(item, item.c.id == judgement.c.item)
-            .where(judgement.c.annotator == annotator_id, assignment.c.state != "leased")
-            .order_by(judgement.c.id.desc())
-            .limit(limit)
-        )
-        if before is not None:
-            query = query.where(judgement.c.created_at < before)
-        return [GivenJudgement(*row) for row in self._connection.execute(query)]
-
-    def recent_seconds(self, annotator_id: int, limit: int) -> list[float]:
-        """How long the annotator's newest judgements took."""
-        rows = self._connection.execute(_RECENT, {"annotator": annotator_id, "limit": limit})
-        return [row[0] for row in rows]
-
-    def current_judgements(self, *, removed: bool = False) -> Iterable[CurrentJudgement]:
+    def current_judgements(self, *, removed: bool = False, of: int | None = None) -> Iterable[CurrentJudgement]:
         """Everybody's newest judgement of each item, ordered by item and annotator, without withdrawn ones.
 
-        Judgements of removed annotators are left out, unless `removed`.
+        Judgements of removed annotators are left out, unless `removed`; `of`: only those of this item.
         """
         people = {"annotator": annotator.c.name, "simulated": annotator.c.simulated}
         query = (
@@ -89,6 +63,8 @@ class Judgements(Statements):
         )
         if not removed:
             query = query.where(annotator.c.state != "removed")
+        if of is not None:
+            query = query.where(judgement.c.item == of)
         return [CurrentJudgement(*row) for row in self._connection.execute(query)]
 
     def all_judgements(self) -> Iterable[Mapping[str, Any]]:
@@ -123,11 +99,13 @@ class Judgements(Statements):
         """Append a reviewer's ruling on an item."""
         self._connection.execute(sa.insert(adjudication), values)
 
-    def adjudications(self) -> dict[int, Adjudication]:
-        """The newest adjudication of each item."""
+    def adjudications(self, *, of: int | None = None) -> dict[int, Adjudication]:
+        """The newest adjudication of each item, or `of` one item."""
         query = (
             sa.select(*columns_of(Adjudication._fields, adjudication, {"adjudicator": annotator.c.name}))
             .join(annotator, annotator.c.id == adjudication.c.adjudicator)
             .order_by(adjudication.c.id)
         )
+        if of is not None:
+            query = query.where(adjudication.c.item == of)
         return {row[0]: Adjudication(*row) for row in self._connection.execute(query)}

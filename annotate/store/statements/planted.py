@@ -1,4 +1,4 @@
-"""Statements about gold items and repeats, which are planted among the ordinary ones."""
+"""Statements about training items, and about gold items and repeats, which are planted among the ordinary ones."""
 
 import sqlalchemy as sa
 
@@ -11,14 +11,21 @@ _P = sa.bindparam
 _CANDIDATES = 1000
 """Number of the oldest judged items that repeats are drawn from."""
 
+# Databases use the partial index `item_planted` only for its own condition, not for a parameter that implies it.
+_planted = item.c.kind != sa.literal_column("'ordinary'")
 _own = assignment.alias("own")
 _had = sa.exists().where(_own.c.item == item.c.id, _own.c.annotator == _P("annotator"))
-_GOLD = sa.select(item.c.id).where(item.c.kind == "gold", ~_had).order_by(item.c.id).limit(_CANDIDATES)
+_GOLD = (
+    sa.select(item.c.id)
+    .where(_planted, item.c.kind == "gold", ~_had)
+    .order_by(item.c.repeat_of, item.c.id)
+    .limit(_CANDIDATES)
+)
 _LAPSED = (
     sa.select(item.c.id)
     .join(assignment, assignment.c.item == item.c.id)
     .where(
-        item.c.kind != "ordinary",
+        _planted,
         assignment.c.annotator == _P("annotator"),
         assignment.c.state == "leased",
         assignment.c.expires_at <= _P("now"),
@@ -29,10 +36,37 @@ _NEWEST_GIVEN = (
     sa.select(assignment.c.id).where(assignment.c.annotator == _P("annotator")).order_by(assignment.c.id.desc())
 )
 _repeated = item.alias("repeated")
+_TRAINING = (
+    sa.select(item.c.id)
+    .where(
+        _planted,
+        item.c.kind == "training",
+        ~sa.exists().where(
+            _own.c.item == item.c.id,
+            _own.c.annotator == _P("annotator"),
+            sa.or_(_own.c.state != "leased", _own.c.expires_at > _P("now")),
+        ),
+    )
+    .order_by(item.c.repeat_of, item.c.id)
+    .limit(1)
+)
+_PLACE_IN_TRAINING = sa.select(sa.func.sum(sa.case((item.c.id <= _P("item"), 1), else_=0)), sa.func.count()).where(
+    _planted, item.c.kind == "training"
+)
 
 
 class Planted(Statements):
-    """Items of the kinds gold and repeat."""
+    """Items of the kinds training, gold and repeat."""
+
+    def training_item(self, who: Annotator, now: float) -> int | None:
+        """The first training item that this annotator has neither answered nor open."""
+        row = self._one(_TRAINING, {"annotator": who.id, "now": now})
+        return row[0] if row else None
+
+    def place_in_training(self, item_pk: int) -> tuple[int, int]:
+        """The place of a training item, from 1, and the number of all training items."""
+        place, count = self._one(_PLACE_IN_TRAINING, {"item": item_pk})
+        return int(place), int(count)
 
     def planted_lapsed(self, who: Annotator, now: float) -> int | None:
         """A planted item whose lease to this annotator has expired."""

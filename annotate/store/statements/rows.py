@@ -57,6 +57,7 @@ class StoredItem(NamedTuple):
     known_strength: int | None = None
     campaign: str | None = None
     priority: float = 0
+    why: str | None = None
 
 
 class StoredResponse(NamedTuple):
@@ -80,6 +81,28 @@ class Assignment(NamedTuple):
     revision: int
     surplus: bool
     display_order: str | None = None
+    starred: bool = False
+
+
+class Target(NamedTuple):
+    """An item that imported judgements are about."""
+
+    id: int
+    overlap: int
+    done: int
+    """Judgements by people, or by simulated annotators, whichever was asked for."""
+    answers: int
+    """Number of its answers."""
+
+
+class CardRows(NamedTuple):
+    """An item, its answers in the item's order, and its assignment to one annotator, if any."""
+
+    item: StoredItem
+    responses: list[StoredResponse]
+    given: Assignment | None
+    has_room: bool
+    """Whether the judgements and the live leases together are fewer than the item's overlap."""
 
 
 class CurrentJudgement(NamedTuple):
@@ -103,23 +126,9 @@ class CurrentJudgement(NamedTuple):
     guidelines_version: str | None = None
     created_at: float = 0
     revision: int = 1
-
-
-class GivenJudgement(NamedTuple):
-    """One line of an annotator's own history."""
-
-    item: int
-    item_id: str
-    prompt: str
-    choice: str
-    strength: int | None
-    swapped: bool
-    created_at: float
-
-    @property
-    def last_message(self) -> str:
-        """The last message of the prompt."""
-        return str(json.loads(self.prompt)[-1]["content"])
+    reasons: str | None = None
+    spans: str | None = None
+    differences_shown: bool = False
 
 
 class Adjudication(NamedTuple):
@@ -132,3 +141,40 @@ class Adjudication(NamedTuple):
     comment: str | None
     adjudicator: str
     created_at: float
+
+
+class Reply(NamedTuple):
+    """A reviewer's message to an annotator about an item that they judged."""
+
+    item: int
+    annotator: str
+    author: str
+    text: str
+    created_at: float
+
+
+class GivenJudgement(NamedTuple):
+    """One line of an annotator's own history."""
+
+    item: int
+    item_id: str
+    prompt: str
+    choice: str
+    strength: int | None
+    swapped: bool
+    created_at: float
+    ranking: str | None
+    display_order: str | None
+    flag: str | None
+    comment: str | None
+    reason: str | None
+    starred: bool
+    ruling: Adjudication | None = None
+    """The reviewer's ruling on the item."""
+    replies: tuple[Reply, ...] = ()
+    """Oldest first."""
+
+    @property
+    def last_message(self) -> str:
+        """The last message of the prompt."""
+        return str(json.loads(self.prompt)[-1]["content"])

@@ -1,15 +1,22 @@
-// Shows a card: the turns of the prompt and the answers, formatted or with exact characters.
+// Shows a card: the turns of the prompt and the answers, in one of three views.
 
 import * as kept from "./kept.js";
+import { typeset } from "./math.js";
+import { $, all, idOf } from "./root.js";
 import { build } from "./text.js";
 import { letter, t } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const TURNS_SHOWN = 2; // of the earlier ones, while they are folded
 const SHORT = 450; // characters of an answer that is shown in larger type
-let exact = kept.read("exact", false);
-export const isExact = () => exact;
+const VIEWS = ["formatted", "rendered", "exact"];
+let view = kept.read("view", VIEWS[0]);
 let shown = [];
+let refilled = () => {};
+
+export const whenFilled = (report) => (refilled = report);
+export const viewName = () => view;
+// The elements that hold the answers' texts, in the order of the card.
+export const textBoxes = () => all("#answers .answer > .text");
 
 export function showCard(card) {
   shown = [];
@@ -26,6 +33,7 @@ export function showCard(card) {
   $("annotate").classList.toggle("short", card.answers.every((answer) => answer.text.length <= SHORT));
   $("answers").replaceChildren(...card.answers.map((answer, at) => answerBlock(answer, at)));
   $("answers").className = `answers of${Math.min(card.answers.length, 5)}`;
+  refill();
   fold(true);
 }
 
@@ -46,9 +54,9 @@ export const toggleEarlier = () => fold(!$("prompt").classList.contains("folded"
 function answerBlock(answer, at) {
   const section = document.createElement("section");
   section.className = `answer ${["left", "right"][at] || "further"}`;
-  section.setAttribute("aria-labelledby", `answer-${at}-name`);
+  section.setAttribute("aria-labelledby", idOf(`answer-${at}-name`));
   const name = document.createElement("h2");
-  name.id = `answer-${at}-name`;
+  name.id = idOf(`answer-${at}-name`);
   const sign = document.createElement("b");
   sign.textContent = letter(at);
   sign.setAttribute("aria-hidden", "true");
@@ -67,24 +75,28 @@ function textBlock(text) {
   const element = document.createElement("div");
   element.dir = "auto";
   shown.push([element, text]);
-  fill(element, text);
   return element;
 }
 
-function fill(element, text) {
-  element.className = exact ? "text exact" : "text";
-  element.replaceChildren(build(exact ? text.exact : text.formatted));
+async function fill(element, text) {
+  element.className = view === "formatted" ? "text" : `text ${view}`;
+  element.replaceChildren(build(view === "exact" ? text.exact : text.formatted));
   if (!element.textContent) {
     const note = document.createElement("em");
     note.className = "empty";
     note.textContent = t("empty");
     element.append(note);
   }
+  if (view === "rendered") await typeset(element);
 }
 
-export function toggleExact() {
-  exact = !exact;
-  kept.write("exact", exact);
-  for (const [element, text] of shown) fill(element, text);
-  return exact;
+export async function nextView() {
+  view = VIEWS[(VIEWS.indexOf(view) + 1) % VIEWS.length];
+  kept.write("view", view);
+  await refill();
+}
+
+async function refill() {
+  await Promise.all(shown.map(([element, text]) => fill(element, text)));
+  refilled();
 }

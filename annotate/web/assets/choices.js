@@ -4,10 +4,9 @@
 import { change, draft } from "./draft.js";
 import * as keys from "./keys.js";
 import { allSeen } from "./reading.js";
+import { $, all, focusPrompt, scroller } from "./root.js";
 import { letter, t } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
-const all = (selector) => [...document.querySelectorAll(selector)];
 let card = null;
 let settings = null;
 let rows = []; // the overall answer, then the rubric's dimensions
@@ -49,7 +48,7 @@ function rowButton(at) {
   button.append(name, document.createElement("b"));
   button.addEventListener("click", () => {
     goTo(at);
-    $("prompt").focus({ preventScroll: true }); // so that Enter saves
+    focusPrompt(); // so that Enter saves
   });
   return button;
 }
@@ -72,9 +71,9 @@ export function begin(given) {
   $("ranks").hidden = !ranking();
   $("rubric").hidden = ranking() || rows.length === 1;
   $("pair").append(editor); // showing the card took it out of the page with the answer that it was in
-  const edit = document.querySelector("#choices [data-action=edit]");
+  const edit = all("#choices [data-action=edit]")[0];
   if (edit) edit.hidden = ranking();
-  const bad = document.querySelector("#choices [data-action=bad] span");
+  const bad = all("#choices [data-action=bad] span")[0];
   bad.textContent = t(ranking() ? "all_bad" : "both_bad");
   if (ranking()) {
     $("places").replaceChildren(...card.answers.map((_, at) => placeButton(at)));
@@ -182,7 +181,7 @@ export function refresh() {
 }
 
 function mark(action, words, on) {
-  const button = document.querySelector(`#choices [data-action=${action}]`);
+  const button = all(`#choices [data-action=${action}]`)[0];
   if (!button) return;
   button.firstElementChild.textContent = words;
   button.classList.toggle("on", on);
@@ -201,7 +200,7 @@ function refreshRubric() {
 
 // The editor stands in the card of the better answer, in place of its text; the page stays where it was read.
 function refreshEditor() {
-  const at = window.scrollY;
+  const at = scroller.top();
   const side = draft.editing && !ranking() ? better() : null;
   all("#answers .answer").forEach((answer, place) => answer.classList.toggle("edited", place === side));
   editor.hidden = side === null;
@@ -211,14 +210,14 @@ function refreshEditor() {
   $("edited-name").textContent = t("edit.label", { letter: letter(side) });
   const text = draft.edits[side] ?? original();
   if (edited.value !== text) edited.value = text;
-  window.scrollTo(0, at);
+  scroller.to(at);
 }
 
 // The caret goes to the part of the answer that is on the screen.
 export function focusEditor() {
   if (editor.hidden) return false;
-  const box = edited.getBoundingClientRect();
-  const share = Math.min(Math.max((window.innerHeight / 2 - box.top) / box.height, 0), 1);
+  const box = scroller.place(edited);
+  const share = Math.min(Math.max((scroller.height() / 2 - box.top) / box.height, 0), 1);
   const caret = Math.round(share * edited.value.length);
   edited.setSelectionRange(caret, caret);
   edited.focus({ preventScroll: true });
@@ -232,6 +231,9 @@ export function body(choice, reason) {
   const made = { choice };
   if (draft.flag) made.flag = draft.flag;
   if (draft.comment.trim()) made.comment = draft.comment;
+  if (draft.reasons.length) made.reasons = draft.reasons;
+  if (draft.spans.length) made.spans = draft.spans;
+  if (draft.differences) made.differences_shown = true;
   if (choice === "skipped" && reason) made.reason = reason;
   if (choice === "compared") {
     made.strength = draft.strength;

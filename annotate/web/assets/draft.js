@@ -8,6 +8,7 @@ let place = null;
 
 const empty = () => ({
   strength: null, ranks: [], flag: null, comment: "", rubric: {}, edits: {}, remarking: false, editing: false,
+  reasons: [], spans: [], differences: false,
 });
 
 export let draft = empty();
@@ -46,6 +47,9 @@ function fromAnswer(before) {
     ranks: before.ranking ? fromRanking(before.ranking) : [],
     edits: edited === undefined ? {} : { [edited]: before.edited_text },
     editing: edited !== undefined,
+    reasons: before.reasons || [],
+    spans: before.spans || [],
+    differences: !!before.differences_shown,
   };
 }
 

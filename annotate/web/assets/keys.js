@@ -1,12 +1,13 @@
 // Keys: which key does what, changed by the user, switched off by the user (WCAG 2.1.4).
 
 import * as kept from "./kept.js";
+import { $, all } from "./root.js";
 
 export const DEFAULT = {
   1: "Digit1", 2: "Digit2", 3: "Digit3", 4: "Digit4", 5: "Digit5", 6: "Digit6", 7: "Digit7",
   tie: "KeyT", bad: "KeyX", skip: "KeyS", flag: "KeyF", comment: "KeyC", edit: "KeyE", undo: "KeyU",
-  history: "KeyH", guidelines: "KeyG", raw: "KeyR", dark: "KeyD", save: "Enter",
-  before: "BracketLeft", after: "BracketRight", earlier: "KeyO", panes: "KeyP", lock: "KeyL",
+  history: "KeyH", guidelines: "KeyG", raw: "KeyR", differences: "KeyV", dark: "KeyD", save: "Enter",
+  before: "BracketLeft", after: "BracketRight", earlier: "KeyO", star: "KeyB", panes: "KeyP", lock: "KeyL",
 };
 const FIXED = { "?": "help", Escape: "leave", Backspace: "back" };
 
@@ -38,7 +39,7 @@ export const codeName = (code) =>
   ({ Enter: "↵", BracketLeft: "[", BracketRight: "]" })[code] || code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
 
 export function show() {
-  for (const button of document.querySelectorAll("#annotate [data-action]")) {
+  for (const button of all("[data-action]")) {
     const action = button.dataset.action;
     if (!(action in DEFAULT)) continue;
     const key = button.querySelector("kbd");
@@ -51,15 +52,25 @@ export function show() {
 const isField = (element) =>
   element.closest("textarea, select, [contenteditable], input:not([type=radio]):not([type=checkbox])");
 
+// Space and the page keys scroll a card, unless something else has the focus that takes them.
+function pageOf(event) {
+  if (event.target.closest("button, a, summary, aside, dialog") || $("annotate").classList.contains("panes")) return null;
+  if (event.code === "Space") return event.shiftKey ? "pageback" : "pageon";
+  return { PageDown: "pageon", PageUp: "pageback" }[event.code] ?? null;
+}
+
 // What a key press means here: the name of an action, or null.
 export function actionOf(event) {
-  if (event.repeat || event.isComposing) return null;
+  if (event.isComposing || (event.repeat && !/^(Space|Page)/.test(event.code))) return null;
   const field = isField(event.target);
   if (event.key === "Escape") return "leave";
   if (field) return event.code === "Enter" && (event.ctrlKey || event.metaKey) ? "save" : null;
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   if (event.key === "?") return "help";
-  if (!on() || event.shiftKey) return null;
+  const page = pageOf(event);
+  if (page) return page;
+  if (!on()) return null;
+  if (event.shiftKey) return /^Digit[1-9]$/.test(event.code) ? `reason${event.code.at(-1)}` : null;
   if (event.key === "Backspace") return "back";
   const number = /^Numpad([1-9])$/.exec(event.code);
   if (number) return number[1];

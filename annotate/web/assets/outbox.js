@@ -8,10 +8,13 @@ let box = "outbox.";
 let sending = null;
 let last = null;
 let counter = 0;
-let report = { failed() {}, refused() {}, changed() {} };
+let deliver = call;
+let report = { failed() {}, refused() {}, changed() {}, stored() {} };
 
-export function open(name, reports) {
+// `by`: sends one answer, as `call` does.
+export function open(name, reports, by = call) {
   box = `outbox.${name}.`;
+  deliver = by;
   report = reports;
 }
 
@@ -35,10 +38,11 @@ async function work() {
   for (let entries = waiting(); entries.length; entries = waiting()) {
     const { name, path, body } = entries[0];
     try {
-      last = { path, body, reply: await call(path, body) };
+      last = { path, body, reply: await deliver(path, body) };
+      report.stored(last);
     } catch (error) {
       if (!(error instanceof Refusal)) {
-        report.failed();
+        report.failed(error);
         await pause();
         continue;
       }

@@ -1,19 +1,19 @@
-// Dialogs and the guidelines: help with the keys, skip, flag, earlier answers.
+// Dialogs and the guidelines: help with the keys, skip, flag.
 
 import * as keys from "./keys.js";
 import * as kept from "./kept.js";
-import * as outbox from "./outbox.js";
-import { ask, call } from "./server.js";
+import * as marks from "./marks.js";
+import { $, all } from "./root.js";
+import { call } from "./server.js";
 import { build } from "./text.js";
 import { t } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
-const WIDE = matchMedia("(min-width: 1180px)");
+const WIDE = 1180; // pixels of a card in which the guidelines are open at first
 
-export const openDialog = () => document.querySelector("#annotate dialog[open]");
+export const openDialog = () => all("dialog[open]")[0];
 
 export function setUp() {
-  for (const button of document.querySelectorAll("#annotate [data-close]")) {
+  for (const button of all("[data-close]")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
   $("keys-on").checked = keys.on();
@@ -81,7 +81,8 @@ function listKeys() {
     term.append(button);
     return [term, meaning(t(`key.${action}`))];
   });
-  for (const [key, name] of [["?", "help"], ["Esc", "back"]]) {
+  const reasons = marks.labels().length ? [["⇧1 …", "reason"]] : [];
+  for (const [key, name] of [...reasons, ["?", "help"], ["Esc", "back"]]) {
     const term = document.createElement("dt");
     const sign = document.createElement("kbd");
     sign.textContent = key;
@@ -119,56 +120,13 @@ export function takeKey(event) {
   return true;
 }
 
-// Earlier answers
-
-export async function openHistory(choose) {
-  const unsent = outbox.waiting().filter((entry) => entry.about);
-  $("history-list").replaceChildren();
-  $("history-intro").textContent = t("loading");
-  $("history").showModal();
-  let given = [];
-  try {
-    given = await ask("/api/v1/mine?limit=50");
-    $("history-intro").textContent = t(given.length + unsent.length ? "history.intro" : "history.none");
-  } catch {
-    $("history-intro").textContent = t("offline.load");
-  }
-  const waiting = unsent.map((entry) => line(entry.about, t("history.unsaved"), null)).reverse();
-  $("history-list").replaceChildren(...waiting, ...given.map((one) =>
-    line(one.prompt, `${words(one)} · ${new Date(1000 * one.at).toLocaleString()}`, () => {
-      $("history").close();
-      choose(one.item);
-    })));
-}
-
-const words = (one) =>
-  one.choice === "compared" ? t(`full.${one.strength}`) : t(`saved.${one.choice}`, { order: "" }).replace(/[:\s]+$/, "");
-
-function line(prompt, what, choose) {
-  const item = document.createElement("li");
-  const button = document.createElement(choose ? "button" : "div");
-  button.className = "earlier";
-  if (choose) {
-    button.type = "button";
-    button.addEventListener("click", choose);
-  }
-  const first = document.createElement("span");
-  first.textContent = prompt.slice(0, 200);
-  first.dir = "auto";
-  const second = document.createElement("small");
-  second.textContent = what;
-  button.append(first, second);
-  item.append(button);
-  return item;
-}
-
 // Guidelines
 
 export async function setUpGuidelines() {
   if (!$("guidelines")) return null;
-  const found = await call("/page/guidelines");
+  const found = await call("guidelines");
   $("guidelines-text").replaceChildren(build(found.text));
-  setGuidelines(kept.read("guidelines.open", WIDE.matches));
+  setGuidelines(kept.read("guidelines.open", $("annotate").clientWidth >= WIDE));
   const seen = kept.read("guidelines.seen");
   kept.write("guidelines.seen", found.version);
   return { version: found.version, changed: seen !== null && seen !== found.version };

@@ -1,11 +1,11 @@
 // Finding one's way in a long card: jumps, panes that scroll by themselves, the prompt's line, and which ends were seen.
 
 import * as kept from "./kept.js";
+import { $, all, scroller } from "./root.js";
 import { build } from "./text.js";
 
-const $ = (id) => document.getElementById(id);
-const answers = () => [...document.querySelectorAll("#answers .answer")];
-const bar = () => document.querySelector("#annotate .bar");
+const answers = () => all("#answers .answer");
+const bar = () => all(".bar")[0];
 
 const LINE = 34; // height of the prompt's line, as in page.css
 let locked = false;
@@ -19,9 +19,9 @@ export function setUp(endsSeen) {
   const sizes = new ResizeObserver(measure);
   sizes.observe(bar());
   sizes.observe($("choices"));
-  addEventListener("scroll", showLine, { passive: true });
+  scroller.element().addEventListener("scroll", showLine, { passive: true });
   $("answers").addEventListener("scroll", follow, { capture: true, passive: true });
-  $("asked").addEventListener("click", () => window.scrollTo(0, 0));
+  $("asked").addEventListener("click", () => scroller.to(0));
   setPanes(kept.read("panes", false));
   setLock(kept.read("lock", false));
 }
@@ -38,14 +38,14 @@ export function begin(card, mustSee) {
   showLine();
   answers().forEach((answer) => (answer.tabIndex = inPanes() ? 0 : -1));
   if (watcher) watcher.disconnect();
-  unseen = new Set(mustSee && !card.previous ? document.querySelectorAll("#answers .ending") : []);
+  unseen = new Set(mustSee && !card.previous ? all("#answers .ending") : []);
   if (!unseen.size) return;
   measure();
   const margin = `-${bar().offsetHeight}px 0px -${$("choices").offsetHeight}px 0px`;
   watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) unseen.delete(entry.target);
     if (!unseen.size) report();
-  }, { rootMargin: margin });
+  }, { root: scroller.observed(), rootMargin: margin });
   unseen.forEach((ending) => watcher.observe(ending));
 }
 
@@ -53,8 +53,8 @@ export const allSeen = () => unseen.size === 0;
 
 // The prompt's first line stays under the bar once the prompt itself has been scrolled away.
 function showLine() {
-  const asked = document.querySelector("#prompt .turn:last-child");
-  if (asked) $("asked").hidden = asked.getBoundingClientRect().bottom > bar().offsetHeight + LINE;
+  const [asked] = all("#prompt .turn:last-child");
+  if (asked) $("asked").hidden = scroller.place(asked).bottom > bar().offsetHeight + LINE;
 }
 
 // To the next (1) or previous (-1) of: prompt, start of the answers, end of each answer, end of the page.
@@ -64,16 +64,24 @@ export function jump(direction) {
     return;
   }
   const covered = bar().offsetHeight + LINE;
-  const shown = window.innerHeight - $("choices").offsetHeight;
-  const last = document.documentElement.scrollHeight - window.innerHeight;
-  const tops = [$("answers").getBoundingClientRect().top - covered];
-  const ends = answers().map((answer) => answer.getBoundingClientRect().bottom - shown + 8);
-  const stops = [0, last, ...[...tops, ...ends].map((at) => Math.round(at + window.scrollY))]
+  const shown = scroller.height() - $("choices").offsetHeight;
+  const last = scroller.length() - scroller.height();
+  const tops = [scroller.place($("answers")).top - covered];
+  const ends = answers().map((answer) => scroller.place(answer).bottom - shown + 8);
+  const stops = [0, last, ...[...tops, ...ends].map((at) => Math.round(at + scroller.top()))]
     .map((at) => Math.min(Math.max(at, 0), last))
     .sort((a, b) => a - b);
-  const here = window.scrollY;
+  const here = scroller.top();
   const next = direction > 0 ? stops.find((at) => at > here + 4) : stops.findLast((at) => at < here - 4);
-  if (next !== undefined) window.scrollTo(0, next);
+  if (next !== undefined) scroller.to(next);
+}
+
+// A page on (1) or back (-1): what the bars leave free, less a line. The browser's own page would skip what they cover.
+export function page(direction) {
+  const [heading] = all("#answers .answer h2");
+  const covered = bar().offsetHeight + LINE + heading.offsetHeight;
+  const free = scroller.height() - $("choices").offsetHeight - covered;
+  scroller.to(scroller.top() + direction * Math.max(free - LINE, LINE));
 }
 
 const inPanes = () => $("annotate").classList.contains("panes");

@@ -3,48 +3,60 @@
 
 import { showCard } from "./card.js";
 import * as choices from "./choices.js";
+import * as differences from "./differences.js";
 import * as drafts from "./draft.js";
+import * as history from "./history.js";
 import * as kept from "./kept.js";
+import { announce, teach } from "./lesson.js";
+import * as marks from "./marks.js";
 import * as outbox from "./outbox.js";
 import * as reading from "./reading.js";
-import { Refusal, ask, call, pause } from "./server.js";
+import { $, all, focusPrompt, scroller } from "./root.js";
+import { Refusal, call, pause } from "./server.js";
 import { amount, t } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const RENEW_EVERY_MS = 240_000;
 const HELD_MS = 200; // a card takes no answer before anybody can have seen it
 
 const tabs = new BroadcastChannel("annotate");
+let answered = () => {}; // called when the server has stored an answer
 const clock = { since: 0, visible: 0 };
 let settings = null;
-let me = null;
+let box = null; // names the store and the person to this browser
 let version = null;
 let current = null;
 let revisiting = false;
 let behind = [];
 let busy = true;
+let teaching = false; // the lesson of a training pair is open
 let fetching = false;
 let reachable = true;
 let unacknowledged = { kept: "", saved: "" }; // what is said of the last answer, before and after the server has it
 
-export const isBusy = () => busy || !current;
+export const isBusy = () => busy || teaching || !current;
 export const isRevisiting = () => revisiting;
+export const card = () => current;
 
-export const setUp = (given) => (settings = given);
+export function setUp(given, told) {
+  settings = given;
+  answered = told;
+}
 
 export async function start(account, guidelines) {
-  me = account;
   version = guidelines;
-  outbox.open(me.name, { failed: offline, refused, changed: countUnsaved });
-  drafts.open(me.name);
+  box = `${settings.store}.${account.name}`;
+  outbox.open(box, { failed: offline, refused, changed: countUnsaved, stored });
+  drafts.open(box);
+  history.setUp(box, revisit);
+  history.lookForNews();
   countUnsaved();
-  tabs.onmessage = ({ data }) => data.name === me.name && answeredElsewhere(data.item);
+  tabs.onmessage = ({ data }) => data.box === box && answeredElsewhere(data.item);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) clock.visible += performance.now() - clock.since;
     else clock.since = performance.now();
   });
   setInterval(() => {
-    if (!document.hidden && current) call("/api/v1/next").catch(() => {}); // a lease that lapses is taken care of
+    if (!document.hidden && current) call("next").catch(() => {}); // a lease that lapses is taken care of
   }, RENEW_EVERY_MS);
   await outbox.send();
   await load();
@@ -56,15 +68,16 @@ export async function load() {
   setBusy(true);
   for (;;) {
     try {
-      const reply = await call("/api/v1/next");
+      const reply = await call("next");
       reachable = true;
       notice("");
       progress(reply.progress);
+      round(reply.round);
       if (reply.card) show(reply.card);
       else showNothing(reply.nothing);
       return;
     } catch (error) {
-      notice(error instanceof Refusal ? error.message : t("offline.load"), true);
+      notice(trouble(error, t("offline.load")), true);
       await pause();
     }
   }
@@ -80,10 +93,14 @@ function show(card) {
   showCard(card);
   reading.begin(card, settings.must_see);
   choices.begin(card);
+  marks.begin(card);
+  differences.show(card, false);
+  announce(card);
+  history.showStar(card);
   clock.since = performance.now();
   clock.visible = 0;
-  window.scrollTo(0, 0);
-  $("prompt").focus({ preventScroll: true });
+  scroller.to(0);
+  focusPrompt();
   setTimeout(() => setBusy(false), HELD_MS);
   fetchAhead();
 }
@@ -94,7 +111,7 @@ function showNothing(reason) {
   $("nothing").hidden = false;
   $("nothing-title").textContent = t("nothing.title");
   $("reason").textContent = reason;
-  for (const button of document.querySelectorAll("#nothing button")) button.hidden = false;
+  for (const button of all("#nothing button")) button.hidden = false;
   setBusy(false);
 }
 
@@ -104,7 +121,7 @@ function showWaiting() {
   const count = outbox.waiting().length;
   showNothing(t(count === 1 ? "waiting.one" : "waiting.many", { count }));
   $("nothing-title").textContent = t("waiting.title");
-  for (const button of document.querySelectorAll("#nothing button")) button.hidden = true;
+  for (const button of all("#nothing button")) button.hidden = true;
 }
 
 // The cards behind the one that is shown, in order.
@@ -119,7 +136,7 @@ async function fetchAhead() {
   try {
     while (current && !revisiting && behind.length < settings.ahead && !outbox.waiting().length) {
       const known = [current, ...behind].map((card) => card.item);
-      const { card } = await call("/api/v1/ahead", { known });
+      const { card } = await call("ahead", { known });
       if (!card) break;
       if (card.item !== current?.item && behind.every((other) => other.item !== card.item)) wait([...behind, card]);
     }
@@ -128,6 +145,13 @@ async function fetchAhead() {
   } finally {
     fetching = false;
   }
+}
+
+// What is said of a request that did not succeed; `otherwise`: if no reply came.
+export function trouble(error, otherwise) {
+  if (error instanceof Refusal) return error.message;
+  if (error.status === 401) return t("offline.login");
+  return error.status ? t("offline.server", { status: error.status }) : otherwise;
 }
 
 function setBusy(value) {
@@ -143,11 +167,19 @@ function progress({ mine, open_for_me: open, seconds_each: seconds }) {
   $("meter").setAttribute("aria-valuenow", share);
 }
 
+function round(reply) {
+  if (!reply) return;
+  const { number, rounds, to_go: left } = reply;
+  $("round").textContent = `· ${t(left ? "round" : "round.done", { number, rounds, to_go: amount(left) })}`;
+}
+
 function countUnsaved() {
   const count = outbox.waiting().length;
   $("unsaved").textContent = count === 1 ? t("unsaved.one") : t("unsaved.many", { count });
   $("unsaved").hidden = count === 0;
 }
+
+export const unsaved = () => outbox.waiting().length > 0;
 
 export function notice(text, warning = false) {
   $("notice").textContent = text;
@@ -162,26 +194,33 @@ export const say = (text) => ($("saved").textContent = text);
 export async function answer(choice, reason) {
   if (isBusy()) return;
   const seconds = Math.round((clock.visible + performance.now() - clock.since) / 100) / 10;
-  const answered = current;
-  const body = { item: current.item, client_key: kept.newKey(), seconds, ...choices.body(choice, reason) };
+  const { item } = current;
+  const body = { item, client_key: kept.newKey(), seconds, ...choices.body(choice, reason) };
   if (version) body.guidelines_version = version;
-  if (!keep("/api/v1/submit", body)) return;
+  if (!keep("submit", body)) return;
   setBusy(true);
   unacknowledged = { kept: choices.said(body, false), saved: choices.said(body, true) };
   say(unacknowledged.kept);
-  drafts.discard(answered.item);
+  drafts.discard(item);
+  if (current.lesson) {
+    outbox.send();
+    teaching = true;
+    await teach(current, body);
+    teaching = false;
+    say("");
+  }
   current = null;
   revisiting = false;
   if (behind.length) show(behind[0]);
   else showWaiting();
   await settle();
-  tabs.postMessage({ name: me.name, item: answered.item });
+  tabs.postMessage({ box, item });
 }
 
 export async function undo() {
   if (busy) return;
   if (!reachable) return say(t("undo.offline"));
-  if (!keep("/api/v1/undo", { client_key: kept.newKey() })) return;
+  if (!keep("undo", { client_key: kept.newKey() })) return;
   setBusy(true);
   await settle();
 }
@@ -204,7 +243,8 @@ async function settle() {
   if ([unacknowledged.kept, t("undo.offline")].includes($("saved").textContent)) say(unacknowledged.saved);
   notice("");
   progress(last.reply.progress);
-  if (last.path.endsWith("undo")) {
+  round(last.reply.round);
+  if (last.path === "undo") {
     say(t(last.reply.undone ? "undone" : "undo.nothing"));
     if (current && last.reply.undone) wait([current, ...behind]);
     revisiting = false;
@@ -219,15 +259,20 @@ async function settle() {
   }
 }
 
-function offline() {
+function stored({ path, body, reply }) {
+  const { client_key: _, ...answer } = body;
+  if (path === "submit") answered({ ...answer, revision: reply.revision });
+}
+
+function offline(error) {
   reachable = false;
-  notice(t("offline"), true);
+  notice(trouble(error, t("offline")), true);
   showWaiting();
 }
 
 function refused(why, path) {
   notice(t("refused", { why }), true);
-  if (path.endsWith("undo")) setBusy(false);
+  if (path === "undo") setBusy(false);
 }
 
 function answeredElsewhere(item) {
@@ -244,13 +289,13 @@ export async function revisit(item) {
   if (busy) return;
   setBusy(true);
   try {
-    const { card } = await ask(`/api/v1/mine/${item}`);
+    const { card } = await call("again", { item });
     if (current && !revisiting) wait([current, ...behind]);
     revisiting = true;
     show(card);
     say(t("again"));
   } catch (error) {
-    notice(error instanceof Refusal ? error.message : t("offline.load"), true);
+    notice(trouble(error, t("offline.load")), true);
     setBusy(false);
   }
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,11 @@ PEOPLE = 40
 LEAD = "lead"
 
 
+def requests_of(name: str) -> re.Pattern[str]:
+    """The address of the card's requests for a server function."""
+    return re.compile(rf"/gradio_api/component_server/\?{name}$")
+
+
 class Server:
     """`python -m annotate serve` on a free port, over one store with accounts p0, p1, …"""
 
@@ -54,10 +60,9 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "annotate", "serve", str(ROOT / "configs/tiny/annotate.yaml")]
-        command += [f"pairs.out={self.folder / 'items.jsonl'}", f"store.url={self.store}", f"server.port={self.port}"]
+        command = [*self.command(), f"store.url={self.store}", f"server.port={self.port}", *self._overrides]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen([*command, *self._overrides], cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=log, stderr=log)
         for _ in range(480):
             try:
                 urllib.request.urlopen(f"{self.url}/login", timeout=1).close()
@@ -66,6 +71,10 @@ class Server:
                 assert self.process.poll() is None, (self.folder / "server.log").read_text()
                 time.sleep(0.25)
         raise AssertionError("the server did not start")
+
+    def command(self) -> list[str]:
+        """The words after `python -m`, without the addresses of store and server."""
+        return ["annotate", "serve", str(ROOT / "configs/tiny/annotate.yaml"), f"pairs.out={self.folder}/items.jsonl"]
 
     def kill(self) -> None:
         assert self.process is not None

@@ -1,12 +1,15 @@
 """Labelling by hand: everything by keyboard, undo, reload, earlier answers, drafts, keys of one's own."""
 
 import re
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import Reader, Server
+from annotate.queue.progress import put_round
+from annotate.store.database import Store
+from tests.annotate.browser.conftest import Reader, Server, requests_of
 
 pytestmark = pytest.mark.slow
 
@@ -119,16 +122,16 @@ def test_keys_are_changed_kept_and_switched_off(reader: Reader) -> None:
     reader.press("s")
     assert "is already used for: skip" in reader.page.text_content("#help-problem")
     reader.page.click("#help [data-key=bad]")
-    reader.press("b", "Escape")
+    reader.press("n", "Escape")
     reader.page.reload()
     reader.ready()
-    assert reader.page.text_content("#choices [data-action=bad] kbd") == "B"
+    assert reader.page.text_content("#choices [data-action=bad] kbd") == "N"
     reader.press("x")
-    reader.answer("b")
+    reader.answer("n")
     assert [row["choice"] for row in reader.judgements()] == ["both_bad"]
     reader.press("?")
     reader.page.uncheck("#keys-on")
-    reader.press("Escape", "3", "b", "Control+4")
+    reader.press("Escape", "3", "n", "Control+4")
     reader.page.wait_for_timeout(300)
     assert len(reader.judgements()) == 1
     reader.press("?")  # help alone stays
@@ -144,7 +147,11 @@ def test_behind_a_dialog_and_with_modifiers_keys_are_silent(reader: Reader) -> N
 def test_views(reader: Reader) -> None:
     formatted = sorted(reader.page.locator("#answers .text").all_text_contents())
     assert reader.page.locator("#answers strong:not(.rank)").count() == 1
+    reader.press("r")  # rendered
+    reader.page.wait_for_selector("#annotate[data-view=rendered]")
+    assert reader.page.locator("#answers strong:not(.rank)").count() == 1
     reader.press("r")
+    reader.page.wait_for_selector("#annotate[data-view=exact]")
     assert sorted(reader.page.locator("#answers .text.exact").all_text_contents()) == formatted
     assert reader.page.locator("#answers .text strong").count() == 0
     reader.press("r", "d")
@@ -159,7 +166,7 @@ def test_the_next_card_does_not_wait_for_the_server(reader: Reader) -> None:
     reader.saved()
     reader.fetched_ahead()
     held: list[Any] = []
-    reader.page.route("**/api/v1/submit", lambda route: held.append(route))
+    reader.page.route(requests_of("submit"), lambda route: held.append(route))
     reader.answer("2")
     assert "1 answer not saved yet" in reader.page.text_content("#unsaved")
     for route in held:
@@ -182,3 +189,23 @@ def test_phone_width(server: Server, opened: Callable[..., Reader]) -> None:
         "before => !document.getElementById('prompt').textContent.includes(before)", arg=before
     )
     assert [row["shown"] for row in reader.judgements()] == [2]
+
+
+def test_the_round_of_a_loop_is_shown_and_counts_down(reader: Reader, server: Server) -> None:
+    store = Store.open(server.store)
+    with store.write() as transaction:
+        put_round(transaction, 0, rounds=5, labels=transaction.labelled_of_round(0) + 2)
+    try:
+        reader.page.reload()
+        reader.ready()
+        assert reader.page.text_content("#round") == "· Round 0 of 5, 2 labels to go"
+        reader.answer("2")
+        assert "1 labels to go" in reader.page.text_content("#round")
+        reader.answer("3")
+        assert "Further labels count for the next round" in reader.page.text_content("#round")
+        reader.answer("5")
+        assert len(reader.judgements()) == 3, "people can go on"
+    finally:
+        with sqlite3.connect(server.store) as connection:
+            connection.execute("DELETE FROM meta WHERE key = 'round'")
+        store.close()

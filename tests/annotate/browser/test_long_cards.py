@@ -12,7 +12,9 @@ from workbench.data.records import Item, Message
 
 pytestmark = pytest.mark.slow
 
-LONG = "\n\n".join(f"Paragraph {n}. " + "A sentence that says a little more about it. " * 9 for n in range(30))
+LONG = "\n\n".join(
+    f"Paragraph {n}. " + "A sentence that says a little more about it. " * 9 for n in range(37)
+)  # 3,071 words
 TURNS = [Message(role=("user", "assistant")[n % 2], content=f"Turn {n}. " + "word " * 60) for n in range(11)]
 WIDE = "|" + " Parameters |" * 9 + "\n|" + "---|" * 9 + "\n|" + " 12345678 |" * 9 + "\n"
 CODE = "```python\nif condition:\n    result = " + "function(argument) + " * 12 + "1\n```\n"
@@ -57,6 +59,24 @@ def in_view(reader: Reader, *selectors: str) -> None:
 
 def y(reader: Reader) -> float:
     return float(reader.page.evaluate("() => scrollY"))
+
+
+# Keeps, for each answer, how far down it was read without a gap, in pixels of its text that nothing covered.
+WATCH = """() => {
+  const answers = [...document.querySelectorAll('#answers .answer')];
+  window.read = answers.map(() => 0);
+  window.skipped = [];
+  const look = () => answers.forEach((answer, at) => {
+    const text = answer.querySelector('.text').getBoundingClientRect();
+    const from = answer.querySelector('h2').getBoundingClientRect().bottom - text.top;
+    const to = document.getElementById('choices').getBoundingClientRect().top - text.top;
+    if (to <= 0) return;
+    if (from > window.read[at] + 1) window.skipped.push([at, window.read[at], from]);
+    window.read[at] = Math.max(window.read[at], Math.min(to, text.height));
+  });
+  addEventListener('scroll', look);
+  look();
+}"""
 
 
 def read_to_the_end(reader: Reader) -> None:
@@ -109,6 +129,30 @@ def test_a_long_pair_is_judged_after_its_ends_without_losing_the_place(
     reader.press("[")
     reader.press("[")
     assert y(reader) == 0
+
+
+@pytest.mark.parametrize(("on", "back"), [("PageDown", "PageUp"), ("Space", "Shift+Space")])
+def test_a_long_pair_is_read_page_by_page_without_a_line_unseen(
+    long: Server, opened: Callable[..., Reader], on: str, back: str
+) -> None:
+    reader = at_a_talk(long, opened)
+    reader.page.evaluate(WATCH)
+    heights = reader.page.evaluate("() => [...document.querySelectorAll('#answers .text')].map(t => t.offsetHeight)")
+    pages = 0
+    while min(reader.page.evaluate("() => window.read")) < max(heights) - 1:
+        reader.press(on)
+        reader.page.wait_for_timeout(60)
+        pages += 1
+        assert pages < 80
+    assert reader.page.evaluate("() => window.skipped") == []
+    assert pages < 1.6 * max(heights) / 300  # pages, not lines: 300 of 720 pixels are free at the least
+    place = y(reader)
+    reader.press(back)
+    reader.page.wait_for_timeout(60)
+    assert 200 < place - y(reader) < 500
+    reader.press("6", "2", "4", "7")
+    reader.answer("Enter")
+    assert reader.judgements()[-1]["shown"] == 2
 
 
 def test_edit_and_comment_leave_the_reading_position(long: Server, opened: Callable[..., Reader]) -> None:

@@ -33,7 +33,7 @@ SEEN = """() => [...document.querySelectorAll('#answers .text')].map(box => {
     range.selectNodeContents(node);
     const laidOut = [...range.getClientRects()].some(r => r.width > 0 && r.height > 0);
     const shows = style.visibility === 'visible' && style.opacity === '1' && parseFloat(style.fontSize) >= 8 &&
-      !style.color.endsWith(', 0)');
+      !/^rgba.*, 0\\)$/.test(style.color);
     if (!named && node.data.trim() && !(laidOut && shows)) hidden.push(node.data);
   }
   const wide = box.scrollWidth > box.clientWidth + 1;
@@ -66,11 +66,13 @@ def test_the_corpus_in_one_page_load(strange: Server, opened: Callable[..., Read
     for start in range(0, len(CORPUS) - 1, 2):
         assert reader.prompt() == f"Question c{start}?"
         expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])  # loading takes one space
-        for view in ("formatted", "exact"):
+        for view in ("formatted", "rendered", "exact"):
+            reader.page.wait_for_selector(f"#annotate[data-view={view}]")
             seen = reader.page.evaluate(SEEN)
-            assert sorted(box["text"] for box in seen) == expected, view
-            assert [box["hidden"] for box in seen] == [[], []], view
             assert [box["wide"] for box in seen] == [False, False], (view, start)
+            if view != "rendered":  # where math and signs are not shown as they were written
+                assert sorted(box["text"] for box in seen) == expected, view
+                assert [box["hidden"] for box in seen] == [[], []], view
             reader.press("r")
         if start + 2 < len(CORPUS):
             reader.answer("x")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import Reader, Server
+from tests.annotate.browser.conftest import Reader, Server, requests_of
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +49,10 @@ def test_answers_survive_a_killed_server(reader: Reader, revived: Server) -> Non
 
 
 def test_answers_survive_a_page_that_is_closed_while_the_server_is_away(reader: Reader, server: Server) -> None:
-    reader.page.route("**/api/v1/submit", lambda route: route.abort())
+    reader.page.route(requests_of("submit"), lambda route: route.abort())
     reader.answer("3")
     reader.page.wait_for_selector("#notice:not([hidden])")
-    reader.page.unroute("**/api/v1/submit")
+    reader.page.unroute(requests_of("submit"))
     reader.page.reload()
     reader.ready()
     assert [row["shown"] for row in reader.judgements()] == [-1]
@@ -91,7 +91,7 @@ def test_a_lost_reply_does_not_double_the_answer(reader: Reader) -> None:
             lost.append(route.fetch())  # the server has stored it
             route.abort()
 
-    reader.page.route("**/api/v1/submit", lose_the_first)
+    reader.page.route(requests_of("submit"), lose_the_first)
     reader.answer("5")
     assert [(row["shown"], row["revision"]) for row in reader.judgements()] == [(1, 1)]
     assert len(lost) == 1
@@ -101,7 +101,7 @@ def test_a_refused_answer_says_so_and_does_not_block_the_next(reader: Reader) ->
     def refuse(route: Any) -> None:
         route.fulfill(status=409, json={"detail": "for a test"})
 
-    reader.page.route("**/api/v1/submit", refuse, times=1)
+    reader.page.route(requests_of("submit"), refuse, times=1)
     reader.answer("5")
     reader.page.wait_for_selector("#notice.warning")
     assert "was not accepted: for a test" in reader.page.text_content("#notice")
@@ -114,7 +114,7 @@ def test_eight_clicks_in_one_tick_are_one_judgement(reader: Reader, ahead: bool)
     if ahead:
         reader.fetched_ahead()
     else:
-        reader.page.route("**/api/v1/ahead", lambda route: route.abort())
+        reader.page.route(requests_of("ahead"), lambda route: route.abort())
         reader.page.reload()
         reader.ready()
     before = reader.prompt()

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from annotate.campaign.report import Report, campaign_report, text_of
+from annotate.campaign.scores import EVENT, newest_scores, score_campaign
 from annotate.campaign.start import campaign_names, start
 from annotate.config import CampaignSection, ExportSection, QueueSection
 from annotate.intake.items import load_items
@@ -14,6 +16,7 @@ from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import make_item
+from workbench.data.hashing import unit_hash
 from workbench.data.records import Message, Prompt
 from workbench.run.errors import WorkbenchError
 
@@ -93,15 +96,71 @@ def test_judgements_of_a_campaign_are_no_preferences_unless_asked_for(store: Sto
 def test_half_judged_the_win_rate_is_not_drawn_to_one_half(store: Store, account: Account) -> None:
     """Ties by the same answer count in proportion to what was judged."""
     start(store, june("runs/good", "runs/fair"), prompts(200), answers)
-    queue, who = Queue(store, QueueSection(lease_seconds=60)), account("ann")
-    for _ in range(15):  # of 150
-        card = queue.next(who)
-        assert isinstance(card, Card)
-        better = 1 if card.left.text < card.right.text else -1
-        queue.submit(who, Submission(card.item, "compared", f"{card.item_id}-key1", strength=better))
+    judge_some(store, account("ann"), 15, better_side)  # of 150
     rate = campaign_report(store, "june").pairs[0].win_rate
     assert rate is not None
     assert rate.mean == pytest.approx(0.875, abs=0.08)
+
+
+def score_all(store: Store, run: str, worth: dict[str, float]) -> None:
+    """Store scores that depend on the quality that an answer states."""
+    with store.write() as transaction:
+        responses = transaction.all_responses()
+        scores = {
+            item.item_id: [worth[response.text.split()[1]] for response in responses[item.id]]
+            for item in transaction.items()
+        }
+        transaction.add_event(EVENT, 0.0, name="june", run=run, scores=scores)
+
+
+def test_a_reward_model_that_agrees_narrows_the_interval(store: Store, account: Account) -> None:
+    start(store, june("runs/good", "runs/fair"), prompts(200), answers)
+    judge_some(store, account("ann"), 60, random_side)  # of 150
+    unscored = campaign_report(store, "june")
+    assert unscored.pairs[0].powered is None
+    assert "with a reward model" not in text_of(unscored)
+    score_all(store, "runs/reward", {"3": 1.0, "2": 0.0, "1": -1.0})
+    report = campaign_report(store, "june")
+    found = report.pairs[0].powered
+    assert report.reward_run == "runs/reward"
+    assert found is not None
+    assert found.pairs == 200
+    assert 60 < found.judged < 100  # and as large a share of the prompts with equal answers
+    assert found.human_only.mean == pytest.approx(report.pairs[0].win_rate.mean)  # type: ignore[union-attr]
+    assert found.with_predictions.low < found.with_predictions.mean < found.with_predictions.high
+    assert "with runs/reward (weight" in text_of(report)
+    score_all(store, "runs/other", {"3": 0.0, "2": 0.0, "1": 0.0})  # the newest scores are used
+    useless = campaign_report(store, "june").pairs[0].powered
+    assert useless is not None
+    assert useless.weight == 0
+    assert useless.with_predictions == useless.human_only
+
+
+def judge_some(store: Store, who: Annotator, number: int, side: Callable[[Card], int]) -> None:
+    """Judge so many cards of the queue."""
+    queue = Queue(store, QueueSection(lease_seconds=60))
+    for _ in range(number):
+        card = queue.next(who)
+        assert isinstance(card, Card)
+        queue.submit(who, Submission(card.item, "compared", f"{card.item_id}-key1", strength=side(card)))
+
+
+def better_side(card: Card) -> int:
+    """The better answer."""
+    return 1 if card.left.text < card.right.text else -1
+
+
+def random_side(card: Card) -> int:
+    """The better answer three times in four."""
+    better = better_side(card)
+    return better if unit_hash(0, card.item_id) < 0.75 else -better
+
+
+def test_pairs_are_handed_out_in_random_order(store: Store) -> None:
+    start(store, june("runs/good", "runs/poor"), prompts(200), answers)
+    with store.read() as transaction:
+        order = [int(item.group_id[1:]) for item in transaction.items()]
+    assert abs(np.corrcoef(order, range(200))[0, 1]) < 0.25
 
 
 def test_both_bad_is_a_tie_and_a_reviewer_has_the_last_word(store: Store, account: Account) -> None:
@@ -146,13 +205,13 @@ def test_mistakes_are_explained(store: Store) -> None:
         start(store, june(*QUALITY), prompts(1), answers)
     with pytest.raises(WorkbenchError, match="did you mean 'june'"):
         campaign_report(store, "junee")
+    with pytest.raises(WorkbenchError, match="did you mean 'june'"):
+        score_campaign(store, "junee", "runs/reward")
 
 
 @pytest.fixture(scope="module")
 def campaigned(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, prompt_file: Path) -> Path:
     """The store of a campaign between a run, an adapter inside it, and a file of answers."""
-    import json
-
     from annotate.__main__ import main
     from workbench.data.readers import read_prompts
 
@@ -182,3 +241,23 @@ def test_runs_adapters_and_files_are_answered_from(campaigned: Path, capsys: pyt
     store.close()
     main(["campaign", "report", "configs/tiny/annotate.yaml", f"store.url={campaigned}"])
     assert "campaign 'campaign'" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_reward_run_scores_every_pair(campaigned: Path, reward_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from annotate.__main__ import main
+
+    store = ["configs/tiny/annotate.yaml", f"store.url={campaigned}"]
+    main(["campaign", "score", *store, "campaign", str(reward_run)])
+    assert "pairs scored by" in capsys.readouterr().out
+    main(["campaign", "report", *store, "--json"])
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["reward_run"] == str(reward_run)
+    opened = Store.open(campaigned)
+    with opened.read() as transaction:
+        scored = newest_scores(transaction, "campaign")
+        items = {item.item_id for item in transaction.items()}
+    opened.close()
+    assert scored is not None
+    assert set(scored[1]) == items
+    assert all(len(set(scores)) == 2 for scores in scored[1].values())

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from annotate.labels.export import EDITED, export, preferences
 from annotate.labels.review import adjudicate
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
+from annotate.queue.submission import Span
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import make_item
-from workbench.data.readers import read_demonstrations, read_preferences
+from workbench.data.readers import read_demonstrations, read_preferences, read_rated_answers
+from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
 
 Account = Callable[..., Annotator]
@@ -64,6 +67,46 @@ def test_records_are_read_by_the_phases_that_follow(store: Store, judge: Callabl
     assert second.chosen_text == "first answer"
     with store.read() as transaction:
         assert transaction.events()[-1]["kind"] == "exported"
+
+
+def test_reasons_and_spans_are_in_the_record_of_their_answers(store: Store, account: Account, tmp_path: Path) -> None:
+    load_items(store, [make_item("a")], QueueSection(overlap=3, overlap_share=1))
+    with store.write() as transaction:
+        transaction.offer_reasons(["wrong fact", "unsafe"])
+    queue = Queue(store, QueueSection(lease_seconds=60))
+    for name in ("ann", "bea", "cid"):
+        who = account(name)
+        card = queue.next(who)
+        assert isinstance(card, Card)
+        second = int(card.answers[1].text == "second answer")  # where the item's second answer stands
+        spans = (Span(1 - second, 0, 5, "wrong fact"), *([Span(second, 7, 13, "unsafe")] if name == "bea" else []))
+        strength = 2 if second else -2
+        submission = Submission(
+            card.item, "compared", f"key-of-{name}", strength=strength, spans=spans, reasons=("unsafe",)
+        )
+        queue.submit(who, submission)
+    _export(store, tmp_path / "out.jsonl")
+    (record,) = read_preferences(tmp_path / "out.jsonl")
+    assert record.reasons == ("unsafe", "unsafe", "unsafe")
+    assert [(span.answer, span.start, span.end, span.label) for span in record.spans] == [
+        ("chosen", 7, 13, "unsafe"),
+        *[("rejected", 0, 5, "wrong fact")] * 3,
+    ]
+    assert record.rejected_text[0:5] == "first"
+    _export(store, tmp_path / "single.jsonl", resolve="single")
+    assert [len(record.spans) for record in read_preferences(tmp_path / "single.jsonl")] == [1, 2, 1]
+
+
+def test_a_span_outside_its_answer_is_a_bad_row(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
+    load_items(store, [make_item("a")], QueueSection(overlap=1, overlap_share=0))
+    judge("a", ann=2)
+    out = tmp_path / "out.jsonl"
+    _export(store, out)
+    record = json.loads(out.read_text(encoding="utf-8"))
+    record["spans"] = [{"answer": "chosen", "start": 3, "end": 14, "label": "unsafe"}]
+    out.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with pytest.raises(WorkbenchError, match=r"3 … 14 of the chosen answer, which has 13 characters"):
+        read_preferences(out)
 
 
 def test_ties_may_be_kept_without_weight(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
@@ -195,3 +238,26 @@ def test_gold_items_and_removed_annotators_are_no_data(
     (record,) = preferences(store, ExportSection()).preferences
     assert (record.chosen_text, record.annotators) == ("second answer", ("ann",))
     assert preferences(store, ExportSection()).counts["not_judged"] == 0
+
+
+def test_rated_answers_hold_what_pairs_cannot(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
+    load_items(store, [make_item(name) for name in ("a", "b", "c")], QueueSection(overlap=1))
+    judge("a", ann=2)
+    judge("b", ann="both_bad")
+    judge("c", ann=0)
+    out, answers = tmp_path / "preferences.jsonl", tmp_path / "answers.jsonl"
+    _export(store, out, answers=str(answers), heldout_share=0.5)
+    assert [record.id for record in read_preferences(out)] == ["a"]
+    read = read_rated_answers(answers, RowRules())
+    assert [(answer.id, answer.desirable, answer.weight) for answer in read] == [
+        ("a~0", False, 1.0),
+        ("a~1", True, 1.0),
+        ("b~0", False, 1.0),
+        ("b~1", False, 1.0),
+    ]
+    (pair,) = read_preferences(out)
+    assert {answer.split for answer in read if answer.group == pair.group} == {pair.split}
+    assert read[1].response == pair.chosen_text
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert rows[2]["completion"] == [{"role": "assistant", "content": "first answer"}]
+    assert rows[2]["label"] is False

@@ -24,7 +24,7 @@ def judgement(answer: Answer, who: str, number: int = 1, **more: object) -> Curr
 
 
 def votes_on(*answers: Answer, count: int = 2) -> Votes:
-    """Of person-0, person-1 … on one item."""
+    """Votes of person-0, person-1 … on one item."""
     judgements = [judgement(answer, f"person-{n}") for n, answer in enumerate(answers)]
     return collect([item()], {1: [StoredResponse(f"text {n}", "", True) for n in range(count)]}, judgements)
 

@@ -11,6 +11,7 @@ from annotate.labels.quality_table import Row, Share, annotator_rows
 from annotate.labels.status import render, status
 from annotate.labels.survey import impact_of_removing, survey
 from annotate.labels.votes import collect
+from annotate.statistics.agreement import Statistic
 from annotate.statistics.pace import pace
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, CurrentJudgement, StoredResponse
@@ -163,3 +164,20 @@ def test_what_removing_somebody_would_do_is_what_it_does(store: Store) -> None:
     assert impact.new == len(chosen[1].keys() - both)
     assert impact.turned == sum(chosen[0][record] != chosen[1][record] for record in both)
     assert impact.unlabelled == after.counts["not_judged"] - before.counts["not_judged"]
+
+
+def test_alpha_is_the_same_on_the_overview_and_where_somebody_is_removed(store: Store) -> None:
+    from annotate.people.accounts import set_state
+
+    fill(store, 60, 3)
+    with store.write() as transaction:  # flagged items are not exported, and count in agreement
+        transaction._connection.exec_driver_sql("UPDATE judgement SET flag = 'pii' WHERE item <= 10")
+
+    def overview() -> Statistic:
+        return survey(store, simulated=False, now=2000.0).agreement["alpha_ordinal"]
+
+    before, impact = overview(), impact_of_removing(store, "person-1", ExportSection())
+    assert before.value is not None
+    assert impact.alpha_before == before
+    set_state(store, "person-1", "removed")
+    assert impact.alpha_after == overview() != before

@@ -3,6 +3,7 @@
 import pytest
 
 from annotate.config import MOST_LEASES
+from annotate.queue.progress import SECONDS
 from annotate.queue.rules import Card, Nothing, Queue, Refused, Submission
 from annotate.store.database import Store
 from tests.annotate.conftest import Clock, label, open_card
@@ -117,6 +118,43 @@ def test_progress(queue: Queue, account: Account, load: Load) -> None:
     label(queue, bea)
     progress = queue.progress(ann)
     assert (progress.mine, progress.open_for_me) == (1, 2)
+
+
+def test_many_open_items_are_counted_now_and_then(
+    queue: Queue, account: Account, load: Load, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotate.queue.progress.EXACT", 3)
+    load(5)
+    ann, bea = account("ann"), account("bea")
+    assert queue.progress(ann).open_for_me == 5
+    label(queue, ann)
+    assert (queue.progress(ann).mine, queue.progress(ann).open_for_me, queue.progress(bea).open_for_me) == (1, 5, 5)
+    clock.now += SECONDS
+    assert queue.progress(ann).open_for_me == 4
+    label(queue, ann)
+    clock.now += SECONDS
+    assert queue.progress(ann).open_for_me == 3
+    label(queue, ann)
+    assert queue.progress(ann).open_for_me == 2  # few are counted each time
+
+
+def test_submit_and_next_is_submit_then_next(queue: Queue, account: Account, load: Load) -> None:
+    load(2)
+    ann = account("ann")
+    first = open_card(queue, ann)
+    answer = Submission(first.item, "compared", strength=1, client_key="first-key")
+    saved, second = queue.submit_and_next(ann, answer)
+    assert (saved.revision, saved.repeated) == (1, False)
+    assert isinstance(second, Card)
+    assert second.item != first.item
+    again, same = queue.submit_and_next(ann, answer)
+    assert again.repeated
+    assert same == second == queue.next(ann)
+    _, end = queue.submit_and_next(ann, Submission(second.item, "skipped", client_key="second-key"))
+    assert end == queue.next(ann)
+    assert isinstance(end, Nothing)
+    with pytest.raises(Refused, match="not_given"):
+        queue.submit_and_next(account("bea"), Submission(first.item, "both_bad", client_key="third-key"))
 
 
 def test_the_card_ahead_is_the_next_one_and_nobody_elses(queue: Queue, account: Account, load: Load) -> None:

@@ -3,6 +3,8 @@
 import threading
 from collections import Counter
 
+import pytest
+
 from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import set_state
@@ -23,7 +25,8 @@ def test_people_and_simulated_annotators_do_not_take_items_from_each_other(
     assert isinstance(queue.next(machine), Nothing)
 
 
-def test_many_threads_never_over_assign_nor_lose(store: Store, account: Account) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_many_threads_never_over_assign_nor_lose(store: Store, account: Account, *, together: bool) -> None:
     load_items(store, [make_item(f"i{n}") for n in range(60)], QueueSection(overlap=3, overlap_share=0.5))
     queue = Queue(store, QueueSection(lease_seconds=60))
     people = [account(f"person-{number}") for number in range(8)]
@@ -32,10 +35,15 @@ def test_many_threads_never_over_assign_nor_lose(store: Store, account: Account)
 
     def work(who: Annotator) -> None:
         try:
-            while isinstance(card := queue.next(who), Card):
-                key = f"{who.name}-{card.item:08}"
-                for _ in range(2):  # every answer is sent twice
-                    queue.submit(who, Submission(card.item, "compared", strength=1, client_key=key))
+            card = queue.next(who)
+            while isinstance(card, Card):
+                answer = Submission(card.item, "compared", strength=1, client_key=f"{who.name}-{card.item:08}")
+                queue.submit(who, answer)  # every answer is sent twice
+                if together:
+                    card = queue.submit_and_next(who, answer)[1]
+                else:
+                    queue.submit(who, answer)
+                    card = queue.next(who)
                 sent[who.name] += 1
         except BaseException as error:
             errors.append(error)

@@ -9,7 +9,7 @@ import pytest
 from annotate.config import QueueSection
 from annotate.intake.items import load_items
 from annotate.queue.rules import Queue, Refused, Submission
-from annotate.queue.submission import check
+from annotate.queue.submission import Span, check, check_marks
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import Clock, label, make_item, open_card
@@ -189,6 +189,71 @@ def test_an_edit_that_changes_nothing_is_none(store: Store, queue: Queue, accoun
 def test_answers_that_make_no_sense_are_refused(answers: int, fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(Refused, match=problem):
         check(Submission(1, client_key="a-good-key", **fields), answers)
+
+
+def test_reasons_and_spans_are_stored_in_the_items_own_order(
+    store: Store, queue: Queue, account: Account, load: Load
+) -> None:
+    load(12)
+    with store.write() as transaction:
+        transaction.offer_reasons(["wrong fact"])
+        transaction.offer_reasons(["unsafe"])  # a later page; answers to the earlier one may still arrive
+    ann, sides = account("ann"), set()
+    for number in range(12):
+        card = open_card(queue, ann)
+        first = 1 if card.left.text == "second answer" else 0  # where the item's first answer stands
+        sides.add(first)
+        spans = (Span(first, 0, 5, "wrong fact"), Span(1 - first, 7, 13, "unsafe"))
+        marks = {"reasons": ("unsafe",), "spans": spans, "differences_shown": True}
+        queue.submit(ann, Submission(card.item, "skipped", f"key-{number:05}", **marks))  # type: ignore[arg-type]
+        assert queue.again(ann, card.item).previous == {
+            "choice": "skipped",
+            "strength": None,
+            "reasons": ["unsafe"],
+            "spans": [{"answer": s.answer, "start": s.start, "end": s.end, "label": s.label} for s in spans],
+            "differences_shown": True,
+        }
+    assert sides == {0, 1}
+    with store.read() as transaction:
+        stored = {(j.reasons, j.spans, j.differences_shown) for j in transaction.current_judgements()}
+    ((reasons, spans_text, shown),) = stored
+    assert (json.loads(reasons or ""), shown) == (["unsafe"], True)
+    assert json.loads(spans_text or "") == [
+        {"answer": 0, "start": 0, "end": 5, "label": "wrong fact"},
+        {"answer": 1, "start": 7, "end": 13, "label": "unsafe"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"reasons": ("ugly",)}, "mark_label, given ugly, offered unsafe"),
+        ({"reasons": ("unsafe", "unsafe")}, "mark_twice"),
+        ({"reasons": tuple(map(str, range(10)))}, "marks, reasons 9"),
+        ({"spans": (Span(0, 0, 1, "ugly"),)}, "mark_label, given ugly"),
+        ({"spans": (Span(0, 0, 1, "unsafe"),) * 2}, "mark_twice"),
+        ({"spans": (Span(2, 0, 1, "unsafe"),)}, "span_place, last 1, given 2"),
+        ({"spans": (Span(-1, 0, 1, "unsafe"),)}, "span_place"),
+        ({"spans": (Span(0, 1, 1, "unsafe"),)}, "span_range, length 2, start 1, end 1"),
+        ({"spans": (Span(0, -1, 1, "unsafe"),)}, "span_range"),
+        (
+            {"spans": (Span(0, 0, 3, "unsafe"),)},
+            "span_range, length 2, start 0, end 3",
+        ),  # 4 UTF-16 units, 2 code points
+        ({"spans": tuple(Span(1, n, n + 1, "unsafe") for n in range(201))}, "marks, reasons 9, spans 200"),
+    ],
+)
+def test_marks_that_make_no_sense_are_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(Refused, match=problem):
+        check_marks(Submission(1, "both_bad", "a-good-key", **fields), ["\U0001f600\U0001f600", "x" * 300], ["unsafe"])
+
+
+def test_labels_that_no_page_offered_are_refused(queue: Queue, account: Account, load: Load) -> None:
+    load(1)
+    ann = account("ann")
+    item = open_card(queue, ann).item
+    with pytest.raises(Refused, match="mark_label"):
+        queue.submit(ann, Submission(item, "both_bad", "a-good-key", reasons=("anything",)))
 
 
 def test_own_history_and_an_earlier_answer_again(queue: Queue, account: Account, load: Load, clock: Clock) -> None:

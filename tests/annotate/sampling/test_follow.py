@@ -7,12 +7,12 @@ import pytest
 from annotate.config import AnnotateConfig, FollowSection, QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.sampling.follow import Exchangeable, Follower, Pass, judgements_left
-from annotate.sampling.sources import ADAPTER, Source, locate, newest
 from annotate.store.database import Store
 from tests.annotate.sampling.test_pairs import SECTION, FakeAnswer
 from workbench.data.records import Message, Prompt
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.sources import ADAPTER, Source, locate, newest
 
 PROMPTS = [Prompt(id=f"p{n}", prompt=(Message(role="user", content=f"Question {n}?"),)) for n in range(6)]
 ONCE = QueueSection(overlap=1, overlap_share=0)

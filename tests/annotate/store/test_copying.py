@@ -9,16 +9,17 @@ import sqlalchemy as sa
 from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
 from annotate.labels.export import preferences
-from annotate.labels.review import adjudicate
+from annotate.labels.review import adjudicate, send_reply
 from annotate.people.accounts import add_account, check_password
 from annotate.people.tokens import check_token, make_token
 from annotate.queue.rules import Queue, Submission
+from annotate.queue.submission import Span
 from annotate.store import copying
 from annotate.store.copying import copy_store
 from annotate.store.database import Store
 from annotate.store.schema import metadata
 from annotate.store.statements import Annotator
-from tests.annotate.conftest import PASSWORD, label, make_item
+from tests.annotate.conftest import PASSWORD, label, make_item, open_card
 from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
 
@@ -34,8 +35,13 @@ def store(either_store: Store) -> Store:
     ann = _account(either_store, "ann")
     for _ in range(6):
         label(queue, ann)
+    with either_store.write() as transaction:
+        transaction.offer_reasons(["wrong fact"])
+    marks = {"reasons": ("wrong fact",), "spans": (Span(0, 1, 4, "wrong fact"),), "differences_shown": True}
+    queue.submit(ann, Submission(open_card(queue, ann).item, "both_bad", "with-marks", **marks))  # type: ignore[arg-type]
     queue.undo(ann, client_key="taken-back")
     adjudicate(either_store, _account(either_store, "lead"), 1, "both_bad", strength=None, ranking=None, comment="no")
+    send_reply(either_store, _account(either_store, "lead"), 2, "ann", "why?")
     with either_store.write() as transaction:
         transaction.add_annotator("machine", "annotator", 0.5, simulated=True)
     return either_store

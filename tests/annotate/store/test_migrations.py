@@ -1,3 +1,4 @@
+import re
 import sqlite3
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from annotate.store.statements import Transaction
 from tests.annotate.postgres import Server
 from workbench.run.errors import WorkbenchError
 
-VERSION_1, VERSION_2 = (Path(__file__).with_name("data") / f"store_version_{n}.sql" for n in (1, 2))
+VERSION_1, VERSION_2, VERSION_3 = (Path(__file__).with_name("data") / f"store_version_{n}.sql" for n in (1, 2, 3))
 
 
 @pytest.fixture
@@ -94,6 +95,42 @@ def test_tokens_of_version_2_keep_what_they_may(second: Path, tmp_path: Path) ->
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
+def _judgements(path: Path) -> list[dict[str, object]]:
+    with sqlite3.connect(path) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = [dict(row) for row in connection.execute("SELECT * FROM judgement ORDER BY id")]
+    connection.close()
+    return rows
+
+
+def test_judgements_of_version_3_keep_every_value(tmp_path: Path) -> None:
+    path = tmp_path / "third.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(VERSION_3.read_text(encoding="utf-8"))
+    connection.close()
+    before = _judgements(path)
+    assert [row["choice"] for row in before] == ["compared", "compared", "ranked", "withdrawn"]
+    store = Store.open(path)
+    new = {"reasons": None, "spans": None, "differences_shown": 0}
+    assert _judgements(path) == [{**row, **new} for row in before]
+    with store.read() as transaction:
+        ann = transaction.annotator("ann")
+    assert ann is not None
+    queue = Queue(store, QueueSection())
+    assert queue.again(ann, 1).previous == {
+        "choice": "compared",
+        "strength": 2,
+        "rubric": {"helpful": -1},
+        "edited_text": "improved",
+        "edited_response": 1,
+        "flag": "unsafe",
+        "comment": "a comment",
+    }
+    store.close()
+    Store.open(tmp_path / "fresh.sqlite").close()
+    assert _shape(path) == _shape(tmp_path / "fresh.sqlite")
+
+
 def test_the_old_state_is_kept_beside_it(old: Path) -> None:
     Store.open(old).close()
     Store.open(old).close()  # of this version now: no second copy
@@ -136,18 +173,28 @@ def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.M
     assert _shape(old) == before
 
 
-def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
-    url = postgres_server.empty_database()
+def _make_tables(connection: sa.Connection, dump: Path) -> None:
+    """Make the tables of an SQLite dump in PostgreSQL, each after those it refers to."""
     tables = [
-        statement for statement in VERSION_1.read_text(encoding="utf-8").split(";\n") if statement.startswith("CREATE")
+        statement for statement in dump.read_text(encoding="utf-8").split(";\n") if statement.startswith("CREATE")
     ]
     assert len(tables) > 10
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
-    # Each table after those it refers to.
-    tables.sort(key=lambda statement: (not statement.startswith("CREATE TABLE"), statement.count("REFERENCES")))
-    with engine.begin() as connection:
+    made: set[str] = set()
+    while tables:
         for statement in tables:
-            connection.exec_driver_sql(statement.replace("\tid INTEGER", "\tid SERIAL"))
+            own = set(re.findall(r"CREATE TABLE (\w+)", statement))
+            if set(re.findall(r"(?:REFERENCES|ON) (\w+)", statement)) <= made | own:
+                break
+        tables.remove(statement)
+        connection.exec_driver_sql(statement.replace("\tid INTEGER", "\tid SERIAL"))
+        made |= own
+
+
+def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
+    with engine.begin() as connection:
+        _make_tables(connection, VERSION_1)
         connection.exec_driver_sql("INSERT INTO meta VALUES ('schema_version', '1'), ('cookie_key', 'a-key')")
         for number, active in ((1, "true"), (2, "false")):
             values = f"({number}, 'person-{number}', 'annotator', NULL, false, {active}, 0, 1.0)"
@@ -158,6 +205,29 @@ def test_postgresql_takes_the_same_steps(postgres_server: Server) -> None:
         assert [account.state for account in transaction.annotators()] == ["active", "paused"]
         assert transaction.items() == transaction.tokens() == []
         assert transaction.setting("schema_version") == str(SCHEMA_VERSION)
+    store.close()
+
+
+def test_postgresql_keeps_judgements_of_version_3(postgres_server: Server) -> None:
+    url = postgres_server.empty_database()
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
+    with engine.begin() as connection:
+        _make_tables(connection, VERSION_3)
+        for statement in (
+            "INSERT INTO meta VALUES ('schema_version', '3'), ('cookie_key', 'a-key')",
+            "INSERT INTO annotator VALUES (1, 'ann', 'annotator', NULL, false, 'active', 0, 1.0)",
+            "INSERT INTO item VALUES (1, 'i', 'g', '[]', 'ordinary', NULL, NULL, NULL, NULL, 0, 1, 1, 0, 0, 1.0, 'f')",
+            "INSERT INTO assignment VALUES (1, 1, 1, false, 'done', false, NULL, 1.0, 2.0, 1, false)",
+            "INSERT INTO judgement (id, item, annotator, revision, client_key, choice, strength, swapped, comment,"
+            " created_at) VALUES (1, 1, 1, 1, 'a-good-key', 'compared', -2, false, 'kept', 1.0)",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    store = Store.open(url)
+    with store.read() as transaction:
+        (judgement,) = transaction.current_judgements()
+    assert (judgement.strength, judgement.comment) == (-2, "kept")
+    assert (judgement.reasons, judgement.spans, judgement.differences_shown) == (None, None, False)
     store.close()
 
 

@@ -170,6 +170,28 @@ def test_a_ranking_with_an_edit_goes_through(store: Store, post: Post, local: Te
     assert sorted(record["display_order"]) == [0, 1, 2, 3]
 
 
+def test_marked_passages_go_through_in_code_points(store: Store, post: Post, local: TestClient, tmp_path: Path) -> None:
+    load_items(store, [make_item("a", "\U0001f600 first", "second")], QueueSection(overlap=1, overlap_share=0))
+    with store.write() as transaction:
+        transaction.offer_reasons(["wrong fact"])
+    card = post("next")["card"]
+    first = [answer["text"] for answer in card["answers"]].index("\U0001f600 first")
+    answer = {"item": card["item"], "choice": "both_bad", "client_key": "key-0001"}
+    span = {"answer": first, "start": 2, "end": 7, "label": "wrong fact"}
+    refused = local.post("/api/v1/submit", json={**answer, "spans": [{**span, "end": 8}]})
+    assert (refused.status_code, refused.json()["detail"][:42]) == (409, "a marked passage must begin before it ends")
+    assert local.post("/api/v1/submit", json={**answer, "spans": [{**span, "end": "x"}]}).status_code == 422
+    post("submit", **answer, spans=[span], reasons=["wrong fact"], differences_shown=True)
+    previous = local.get(f"/api/v1/mine/{card['item']}").json()["card"]["previous"]
+    assert (previous["spans"], previous["reasons"], previous["differences_shown"]) == ([span], ["wrong fact"], True)
+    export_raw(store, tmp_path / "raw.jsonl")
+    record = json.loads((tmp_path / "raw.jsonl").read_text(encoding="utf-8"))
+    assert record["spans"] == [{**span, "answer": 0}]  # in the item's own order
+    assert (record["reasons"], record["differences_shown"]) == (["wrong fact"], True)
+    post("submit", **{**answer, "client_key": "key-0002"})
+    assert "spans" not in local.get(f"/api/v1/mine/{card['item']}").json()["card"]["previous"]  # an edit removes them
+
+
 def test_own_judgements_are_listed_as_they_were_given(store: Store, post: Post, local: TestClient) -> None:
     load_items(store, [make_item(f"i{n}") for n in range(6)], QueueSection(overlap=1, overlap_share=0))
     given = {}

@@ -16,11 +16,12 @@ from annotate.people.accounts import add_account, check_password, has_accounts
 from annotate.people.sessions import Brake, Sessions
 from annotate.queue.rules import Queue
 from annotate.store.database import Store
-from annotate.web.app import Protocol, create_app, listen, login_needed, warning
+from annotate.web.app import create_app, login_needed, warning
 from annotate.web.contents import PageContents
 from annotate.web.login import HASHED_AT_ONCE
 from tests.annotate.conftest import PASSWORD, client_of, make_item
 from workbench.run.errors import WorkbenchError
+from workbench.serve.http import Protocol, listen
 
 
 def test_without_a_login_there_is_only_the_form(client: TestClient) -> None:
@@ -382,7 +383,7 @@ def test_half_a_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    monkeypatch.setattr("annotate.web.app.HEADER_SECONDS", 0.4)
+    monkeypatch.setattr("workbench.serve.http.HEADER_SECONDS", 0.4)
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(slow, http=Protocol, lifespan="off", log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

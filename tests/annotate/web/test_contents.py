@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from pydantic import ValidationError
 
 from annotate.config import PageSection
 from annotate.queue.rules import Nothing, Refused, Submission
-from annotate.queue.submission import check
+from annotate.queue.submission import Span, check, check_marks
 from annotate.store.database import Store
-from annotate.web.contents import PageContents, read_contents, remember_guidelines
-from annotate.web.page import card_html, login_html
+from annotate.web.card import card_html
+from annotate.web.contents import PageContents, read_contents, remember_contents
+from annotate.web.page import login_html
 from annotate.web.texts import ASSETS, Texts, languages
 from workbench.run.errors import WorkbenchError
 
@@ -38,20 +40,31 @@ def test_the_version_is_a_hash_after_what_the_text_states(tmp_path: Path) -> Non
 def test_bad_contents_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError, match="cannot be read"):
         read(tmp_path, None)
-    for rubric in (("a", "a "), ("",), ("x" * 65,)):
+    for names in (("a", "a "), ("",), ("x" * 65,), ("a\nb",)):
         with pytest.raises(WorkbenchError, match=r"page\.rubric"):
-            read(tmp_path, "text", rubric=rubric)
+            read(tmp_path, "text", rubric=names)
+        with pytest.raises(WorkbenchError, match=r"page\.reasons"):
+            read(tmp_path, "text", reasons=names)
+    with pytest.raises(ValidationError, match="at most 9 items"):
+        PageSection(reasons=tuple("abcdefghij"))
     with pytest.raises(WorkbenchError, match=r"no texts in 'xx'"):
         read(tmp_path, "text", language="xx")
 
 
 def test_each_version_of_the_guidelines_is_kept_once(store: Store) -> None:
     for text in ("first", "first", "second", "first"):
-        remember_guidelines(store, PageContents("Title", guidelines=text))
-    remember_guidelines(store, PageContents("Title"))
+        remember_contents(store, PageContents("Title", guidelines=text))
+    remember_contents(store, PageContents("Title"))
     with store.read() as transaction:
         kept = [event["detail"]["text"] for event in transaction.events() if event["kind"] == "guidelines"]
     assert kept == ["first", "second"]
+
+
+def test_a_reason_that_was_offered_once_stays_accepted(store: Store) -> None:
+    for reasons in (("b", "a"), (), ("c", "a")):
+        remember_contents(store, PageContents("Title", PageSection(reasons=reasons)))
+    with store.read() as transaction:
+        assert transaction.offered_reasons() == ["b", "a", "c"]
 
 
 def test_what_the_lead_writes_is_escaped() -> None:
@@ -66,7 +79,9 @@ def test_what_the_lead_writes_is_escaped() -> None:
     assert "Try again in 7 seconds" in login_html(contents, "/assets/x", "login.wait", seconds=7)
 
 
+ARENA = ASSETS.parents[1] / "arena"
 SOURCES = [*ASSETS.glob("*.js"), *TEMPLATES.glob("*.html"), *TEMPLATES.glob("*.jinja"), *ASSETS.parent.glob("*.py")]
+SOURCES += [path for path in ARENA.rglob("*") if path.suffix in (".js", ".html", ".py")]
 ENGLISH: dict[str, str] = json.loads((ASSETS / "texts.en.json").read_text(encoding="utf-8"))
 
 
@@ -80,7 +95,8 @@ def test_every_text_that_is_asked_for_is_there() -> None:
 
 
 def test_every_reason_of_the_queue_has_a_text() -> None:
-    queue = [path.read_text(encoding="utf-8") for path in (ASSETS.parents[1] / "queue").glob("*.py")]
+    sources = [*(ASSETS.parents[1] / "queue").glob("*.py"), ARENA / "votes.py"]
+    queue = [path.read_text(encoding="utf-8") for path in sources]
     refused = {f"refused.{why}" for text in queue for why in re.findall(r'Refused\(\s*"(\w+)"', text)}
     assert len(refused) > 20
     assert refused == {name for name in ENGLISH if name.startswith("refused.")}
@@ -110,6 +126,17 @@ def test_every_refusal_has_the_values_of_its_text() -> None:
             check(Submission(1, client_key="a-good-key", **fields), answers)
         said = Texts()(f"refused.{refused.value.why}", **refused.value.values)
         assert "{" not in said
+    marks: list[dict[str, Any]] = [
+        {"reasons": ("ugly",)},
+        {"reasons": ("unsafe", "unsafe")},
+        {"reasons": tuple("abcdefghij")},
+        {"spans": (Span(2, 0, 1, "unsafe"),)},
+        {"spans": (Span(0, 0, 9, "unsafe"),)},
+    ]
+    for fields in marks:
+        with pytest.raises(Refused) as refused:
+            check_marks(Submission(1, "both_bad", "a-good-key", **fields), ["one", "two"], ["unsafe"])
+        assert "{" not in Texts()(f"refused.{refused.value.why}", **refused.value.values)
     assert Texts()("refused.long", name="reason", most=500, given=1501) == (
         "reason must be at most 500 characters long, not 1,501"
     )

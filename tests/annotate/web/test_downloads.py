@@ -70,3 +70,8 @@ def test_improved_answers_are_demonstrations(client: TestClient) -> None:
     (record,) = _lines(client, "demonstrations")
     assert record["response"] == "better still"
     assert len(_lines(client, "judgements")) == 4
+
+
+def test_both_answers_of_a_pair_are_rated(client: TestClient) -> None:
+    pairs, answers = _lines(client, "preferences?edits=false&ties=false"), _lines(client, "answers")
+    assert {record["id"].split("~")[0] for record in answers if record["label"]} == {pair["id"] for pair in pairs}

@@ -7,14 +7,16 @@ from html.parser import HTMLParser
 import pytest
 from fastapi.testclient import TestClient
 
-from annotate.config import QueueSection
+from annotate.campaign.scores import EVENT
+from annotate.campaign.start import start
+from annotate.config import CampaignSection, QueueSection
 from annotate.intake.items import load_items
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import make_item
-from workbench.data.records import Preference
+from workbench.data.records import Message, Preference, Prompt
 
 
 @pytest.fixture
@@ -252,3 +254,23 @@ def test_the_review_stays_with_the_simulated_annotators(
     assert f'value="{back.replace("&", "&amp;")}"' in client.get(f"/lead/review?{back}").text
     reply = client.post(f"/lead/review/{_key(filled, 's0')}", data={"verdict": "1", "back": back})
     assert reply.headers["location"] == f"/lead/review?{back}"
+
+
+def test_a_scored_campaign_shows_the_win_rate_with_and_without_the_reward_model(
+    filled: Store, client: TestClient, log_in: Callable[..., None]
+) -> None:
+    section = CampaignSection(name="june", runs=("runs/one", "runs/two"), overlap=1, priority=9)
+    asked = [Prompt(id=f"p{n}", prompt=(Message(role="user", content=f"Question {n}?"),)) for n in range(40)]
+    start(filled, section, asked, lambda run, prompts: [f"{run} {prompt.id}" for prompt in prompts])
+    queue, who = Queue(filled, QueueSection(lease_seconds=60)), _account(filled, "ann")
+    for number in range(32):
+        card = queue.next(who)
+        assert isinstance(card, Card)
+        queue.submit(who, Submission(card.item, "compared", f"campaign-{number:04}", strength=1 if number % 3 else -1))
+    with filled.write() as transaction:
+        scores = {item.item_id: [0.5, -0.5] for item in transaction.items() if item.campaign == "june"}
+        transaction.add_event(EVENT, 0.0, name="june", run="runs/reward", scores=scores)
+    log_in("rev")
+    page = client.get("/lead").text
+    assert "runs/one against runs/two, 32 of 40 prompts judged, with the scores of runs/reward" in page
+    assert "valid at every look" in page

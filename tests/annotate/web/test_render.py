@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from annotate.web.characters import Node, text_of
+from annotate.web.highlight import KINDS as CODE
+from annotate.web.highlight import LANGUAGES, LONGEST, LONGEST_LINE
 from annotate.web.render import LONGEST_FORMATTED, as_markdown, as_source
 
 CORPUS = json.loads(Path(__file__).with_name("rendering_corpus.json").read_text(encoding="utf-8"))
@@ -14,7 +16,7 @@ TAGS = {
     *("p", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "em", "strong", "s", "span"),
     *("ul", "ol", "li", "table", "tbody", "tr", "td"),
 }
-KINDS = {"", "sign", "unseen", "math", "rule", "head", "line"}
+KINDS = {"", "sign", "unseen", "math", "rule", "head", "line", *CODE}
 
 
 def elements(nodes: Sequence[Node]) -> Iterator[dict]:
@@ -54,6 +56,7 @@ def test_the_tree_has_known_elements_only(text: str) -> None:
 
 def test_random_texts_are_held_exactly() -> None:
     pieces = ["*", "**", "_", "`", "```", "\n", "\n\n", "# ", "- ", "1. ", "> ", "|", "|---|---|\n", "a", "b c", "    "]
+    pieces += ["$$", "$$\n", "\\[", "\\]\n", "```python\n", "def f(): # x\n", "'"]
     pieces += ["\t", "\\", "$", "\r", "\r\n", "\0", "\u200b", "~~", "<b>", "&amp;", "![x](y)", "===", "\x0b", "\u2028"]
     generator = random.Random(0)
     for _ in range(1500):
@@ -94,6 +97,40 @@ def test_latex_is_no_emphasis() -> None:
     assert "em" not in tags(r"$a_1*b_2*c$")
 
 
+@pytest.mark.parametrize("math", ["$$\na\n- b\n= c\n$$", "\\[\n# x\n1. y\n\\]", "$$x *y* z$$", "\\[ x \\]"])
+def test_math_on_lines_of_its_own_is_one_formula(math: str) -> None:
+    assert texts_of(f"Thus:\n{math}\nand *so*.", "code", "math") == [math]
+    assert tags(f"Thus:\n{math}\nand *so*.") == {"p", "code", "em", "span"}
+
+
+@pytest.mark.parametrize("text", ["$$", "$$\n", "$$\n\n$$", "\\[\nopen", "$$a$$ and $$b$$ c", "    $$\n    x\n    $$"])
+def test_what_is_no_formula_on_its_own_lines_is_left_to_the_other_rules(text: str) -> None:
+    assert text_of(as_markdown(text)) == text
+    assert text not in texts_of(text, "code", "math")
+
+
+def test_code_is_highlighted_by_the_name_after_its_fence() -> None:
+    code = "@cache\ndef f(x):\n    return 'a' + str(12)  # why\n"
+    assert texts_of(f"```python\n{code}```\n", "span", "keyword") == ["def", "return"]
+    assert texts_of(f"```{{.Python}} title=x\n{code}```\n", "span", "string") == ["'a'"]
+    assert texts_of(f"> ```py\n> {code}> ```\n", "span", "name") == ["@cache"]
+    assert texts_of(f"```python\n{code}```\n", "span", "name") == ["@cache", "f", "str"]
+    assert texts_of(f"```python\n{code}```\n", "span", "number") == ["12"]
+    assert texts_of(f"```python\n{code}```\n", "span", "comment") == ["# why"]
+    long, wide = "x = 1\n" * LONGEST, "x = " + "1" * LONGEST_LINE
+    for plain in (f"```\n{code}```", f"```unknown\n{code}```", f"```python\n{long}```", f"```python\n{wide}```"):
+        assert not CODE & {element.get("kind") for element in elements(as_markdown(plain))}
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+@pytest.mark.timeout(60)
+def test_hostile_code_in_every_language_ends_and_is_held(language: str) -> None:
+    for piece in ("(" * 9, "a ", "/*", "\\"):
+        line = piece * (LONGEST_LINE // len(piece)) + "\n"
+        text = f"```{language}\n{line * (LONGEST // len(line))}```\n"
+        assert text_of(as_markdown(text)) == text
+
+
 def test_cells_are_split_at_bars_that_are_not_escaped() -> None:
     assert texts_of("| a | b |\n|--|--|\n| 1 \\| 2 | 3 |", "td") == [
         *("| a ", "| b |\n"),
@@ -123,7 +160,9 @@ def test_what_nobody_can_see_is_named() -> None:
     assert titles == ["right-to-left override"]
 
 
-@pytest.mark.parametrize("piece", ["*a **b ", "[", ">", "- ", "`` ` ", "\\(", "$a", "|a", "_a_", "<"])
+@pytest.mark.parametrize(
+    "piece", ["*a **b ", "[", "$$\n", "\\[\n", "$$ x\n", ">", "- ", "`` ` ", "\\(", "$a", "|a", "_a_", "<"]
+)
 @pytest.mark.timeout(120)  # a fraction of a second each; a rule that backtracks would not end
 def test_hostile_repetition_ends(piece: str) -> None:
     text = piece * (LONGEST_FORMATTED // len(piece))

@@ -8,9 +8,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from annotate.config import QueueSection, ServerSection
 from annotate.people.accounts import set_state
 from annotate.people.tokens import make_token
+from annotate.queue.rules import Queue
 from annotate.store.database import Store
+from annotate.web.app import create_app
+from annotate.web.contents import PageContents
 from tests.annotate.conftest import PASSWORD, client_of
 
 OPEN = {"/", "/login", "/logout", "/manifest.json", "/favicon.ico"}
@@ -26,7 +30,14 @@ LEADING = {
     ("POST", "/lead/relabel"): "reviewer",
     ("GET", "/lead/review"): "reviewer",
     ("POST", "/lead/review/{item}"): "reviewer",
+    ("GET", "/lead/items"): "reviewer",
+    ("GET", "/lead/items/list"): "reviewer",
+    ("GET", "/lead/items/{item}"): "reviewer",
+    ("GET", "/lead/items/{item}/card"): "reviewer",
+    ("POST", "/lead/items/{item}/ruling"): "reviewer",
+    ("POST", "/lead/items/{item}/message"): "reviewer",
     ("GET", "/api/v1/export/preferences"): "reviewer",
+    ("GET", "/api/v1/export/answers"): "reviewer",
     ("GET", "/api/v1/export/demonstrations"): "reviewer",
     ("GET", "/lead/people"): "admin",
     ("POST", "/lead/people"): "admin",
@@ -172,3 +183,91 @@ def test_one_person_mode_does_not_open_another_host(store: Store) -> None:
             assert client.get("/api/v1/people", headers={"Host": host}).status_code == 400, host
         for host in ("localhost:7860", "127.0.0.1:7860", "[::1]:7860"):
             assert client.get("/api/v1/me", headers={"Host": host}).status_code == 200, host
+
+
+def _card(client: TestClient) -> int:
+    """The key of the card among the components of the page."""
+    components = client.get("/label/config").json()["components"]
+    return next(int(one["id"]) for one in components if one["type"] == "html")
+
+
+def _call(client: TestClient, name: str, data: Any, headers: dict[str, str] | None = None, **more: Any) -> Any:
+    """A call of a server function of the card, as its scripts make it."""
+    card = more.get("card") or _card(client)
+    body = {"data": data, "component_id": card, "fn_name": f"label_{name}", "session_hash": "card"}
+    return client.post(f"/label/gradio_api/component_server/?{name}", json=body, headers=headers)
+
+
+def test_the_cards_server_functions_are_open_to_accounts_and_to_json_alone(
+    client: TestClient, log_in: Callable[..., None]
+) -> None:
+    log_in("ann")
+    assert _call(client, "me", {}).json()["name"] == "ann"
+    item = _call(client, "next", {}).json()["card"]["item"]
+    card = _card(client)
+    body = {"item": item, "choice": "compared", "strength": 2, "client_key": "a-key-of-ann"}
+    assert _call(client, "me", {}, {"Origin": "http://evil.example"}).status_code == 403
+    assert _call(client, "me", {}, {"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    for function in ("desk", "get_config", "__init__", "answered", "preprocess"):
+        path = "/label/gradio_api/component_server/"
+        asked = {"data": {}, "component_id": card, "fn_name": function, "session_hash": "card"}
+        assert client.post(path, json=asked).status_code == 404, function
+    fields = {"data": "{}", "component_id": str(card), "fn_name": "label_me", "session_hash": "card"}
+    path = "/label/gradio_api/component_server/"
+    assert client.post(path, data=fields).status_code == 415
+    assert client.post(path, data=fields, files={"files": ("x", b"y")}).status_code == 415
+    assert client.get(path).status_code == 403
+    log_in("bea")
+    assert _call(client, "submit", body).status_code == 409
+    log_in("ann")
+    assert _call(client, "submit", body).json()["revision"] == 1
+    client.cookies.clear()
+    assert _call(client, "submit", body, card=card).status_code == 401
+
+
+TABLES = "/lead/tables/"
+
+
+def test_the_tables_are_for_reviewers_and_loading_is_for_admins(
+    client: TestClient, log_in: Callable[..., None]
+) -> None:
+    inner = ("gradio_api/run/rows", "gradio_api/upload")
+    assert client.get(TABLES).headers["location"] == "/login"
+    for path in inner:
+        assert client.post(TABLES + path, json={"data": []}).status_code == 401
+    for name, opens, loads in (("ann", False, False), ("rev", True, False), ("lead", True, True)):
+        log_in(name)
+        assert (client.get(TABLES).status_code == 200) == opens, name
+        assert (client.get(TABLES + "config").status_code == 200) == opens, name
+        assert (client.post(TABLES + inner[0], json={"data": []}).status_code != 403) == opens, name
+        sent = client.post(TABLES + inner[1], files={"files": ("items.jsonl", b"{}")})
+        assert (sent.status_code == 200) == loads, name
+    for path in ("queue/join", "component_server/", "run-history/connect", "stream/x"):
+        assert client.post(TABLES + "gradio_api/" + path, json={}).status_code == 403
+    for path in ("file=/etc/passwd", "file=http://example.com", "proxy=http://example.com", "queue/data", "info"):
+        assert client.get(TABLES + "gradio_api/" + path).status_code == 403
+
+
+def test_only_named_origins_may_show_the_card_in_a_frame(filled: Store, client: TestClient) -> None:
+    assert client.get("/login").headers["x-frame-options"] == "DENY"
+    queue = Queue(filled, QueueSection())
+    wiki = "https://wiki.example.org"
+    app = create_app(filled, queue, PageContents("T"), login=True, embed_in=[wiki])
+    with TestClient(app, base_url="http://localhost", follow_redirects=False) as framed:
+        for path in ("/login", "/label/", "/label/config"):
+            headers = framed.get(path).headers
+            assert f"frame-ancestors 'self' {wiki}" in headers["content-security-policy"], path
+            assert "x-frame-options" not in headers
+        for path in ("/lead", "/lead/people", "/lead/tables/", "/labels", "/loginx", "/api/v1/me"):
+            headers = framed.get(path).headers
+            assert "frame-ancestors 'none'" in headers["content-security-policy"], path
+            assert headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "origin", ["wiki.example.org", "https://*.example.org", "https://a.example/x", "'self'; x", "*"]
+)
+def test_origins_that_are_none_are_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="not an origin"):
+        ServerSection(embed_in=(origin,))
+    assert ServerSection(embed_in=("https://a.example", "http://localhost:8888", "http://[::1]:80")).embed_in

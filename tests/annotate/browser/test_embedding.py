@@ -1,0 +1,358 @@
+"""The card outside `serve`: in a notebook's frame, in a plain script, in somebody's application beside other things."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.annotate.browser.conftest import ROOT, Reader, Server, requests_of
+from tests.annotate.browser.test_rendering import CORPUS, SEEN
+from tests.annotate.conftest import make_item
+from workbench.data.readers import write_records
+from workbench.data.records import Item
+
+pytestmark = pytest.mark.slow
+
+DOCUMENTED = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/annotate-embed.md").read_text(encoding="utf-8"), re.DOTALL
+)
+"""The programs of docs/annotate-embed.md: a notebook's cell, which is a script too, and an application."""
+SERVED = "\nimport uvicorn\n\nuvicorn.run(app, port=PORT, log_level='warning')\n"
+APPLICATION = """
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Request
+from annotate.config import PageSection
+from annotate.web.card import PreferenceCard
+
+def heard(event: gr.EventData):
+    return f"{event.choice} {event.strength} revision {event.revision}"
+
+def user(request: Request):
+    return request.cookies.get("who")
+
+with gr.Blocks() as tools:
+    gr.Textbox(label="Notes", elem_id="notes")
+    left = PreferenceCard("left.sqlite", items="pairs.jsonl", title="Left", height=560, elem_id="one")
+    last = gr.Textbox(label="Last answer", elem_id="last")
+    left.answered(heard, None, last)
+    page = PageSection(rubric=("honest",))
+    PreferenceCard("right.sqlite", items="pairs.jsonl", title="Right", page=page, height=560, elem_id="two")
+
+app = FastAPI()
+
+@app.get("/")
+def home():
+    return {"an": "application"}
+
+app = gr.mount_gradio_app(app, tools, path="/tools", auth_dependency=user)
+uvicorn.run(app, port=PORT, log_level="warning")
+"""
+
+
+class Program:
+    """A script that serves a page with cards."""
+
+    def __init__(self, folder: Path, script: str, items: Sequence[Item] = ()) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        (folder / "program.py").write_text(script.replace("PORT", str(self.port)), encoding="utf-8")
+        plain = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(60)]
+        write_records(folder / "pairs.jsonl", items or plain)
+        self.start()
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": str(self.port)}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "program.py"], cwd=self.folder, stdout=log, stderr=log, env=environment
+            )
+        for _ in range(480):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.25)
+        raise AssertionError("the program did not start")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def script(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    program = Program(tmp_path_factory.mktemp("script"), DOCUMENTED[0])
+    yield program
+    program.stop()
+
+
+@pytest.fixture(scope="module")
+def application(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    program = Program(tmp_path_factory.mktemp("application"), APPLICATION)
+    yield program
+    program.stop()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    assert problems == []
+    context.close()
+
+
+def log_in(page: Any, application: Program, name: str) -> None:
+    page.context.add_cookies([{"name": "who", "value": name, "url": f"http://localhost:{application.port}"}])
+
+
+def stored(program: Program, name: str = "labels") -> list[tuple[str, int | None]]:
+    """Annotator and strength of every judgement in a store."""
+    import sqlite3
+
+    connection = sqlite3.connect(program.folder / f"{name}.sqlite")
+    rows = connection.execute(
+        "SELECT name, CASE WHEN swapped THEN -strength ELSE strength END FROM judgement"
+        " JOIN annotator ON annotator.id = judgement.annotator ORDER BY judgement.id"
+    ).fetchall()
+    connection.close()
+    return rows
+
+
+def ready(frame: Any, card: str = "#annotate") -> None:
+    frame.wait_for_selector(f"{card}[aria-busy=false]", timeout=30_000)
+
+
+def prompt(frame: Any, within: str = "") -> str:
+    return str(frame.text_content(f"{within} #prompt .turn:last-child .text"))
+
+
+def answer(page: Any, frame: Any, key: str, within: str = "") -> None:
+    before = prompt(frame, within)
+    page.keyboard.press(key)
+    frame.wait_for_function(
+        "([within, before]) => { const find = (what) => document.querySelector(`${within} ${what}`);"
+        " return find('#prompt .turn:last-child .text').textContent !== before"
+        " && find('#annotate').getAttribute('aria-busy') === 'false'; }",
+        arg=[within, before],
+    )
+
+
+def sent(frame: Any) -> None:
+    frame.wait_for_function(
+        "() => !Object.keys(localStorage).some(name => name.startsWith('annotate.outbox.'))", timeout=60_000
+    )
+
+
+def test_a_plain_script(page: Any, script: Program) -> None:
+    page.goto(f"http://localhost:{script.port}/")
+    ready(page)
+    before = len(stored(script))
+    for key in "26":
+        answer(page, page, key)
+    sent(page)
+    assert stored(script)[before:] == [("local", -2), ("local", 2)]
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert page.is_hidden("#lead")  # no other page of ours is here
+    assert page.is_hidden("#leave")
+    page.reload()
+    ready(page)
+    page.keyboard.press("u")
+    page.wait_for_function("() => document.querySelector('#saved').textContent.startsWith('Undone')")
+
+
+def test_a_frame_as_in_a_notebook(page: Any, script: Program, tmp_path: Path) -> None:
+    """Jupyter shows Gradio's page in a frame of its own origin, half a screen high."""
+    frame_tag = f'<iframe src="http://127.0.0.1:{script.port}/" width="100%" height="500"></iframe>'
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><h1>Notebook</h1>{frame_tag}", encoding="utf-8")
+    with served(tmp_path) as port:
+        page.goto(f"http://localhost:{port}/notebook.html")
+        frame = page.frames[1]
+        ready(frame)
+        page.frame_locator("iframe").locator("#prompt").click()
+        before = len(stored(script))
+        assert "keep nothing" in frame.text_content("#notice")  # this browser gives frames of other sites no storage
+        answer(page, frame, "7")
+        frame.wait_for_function("() => document.querySelector('#saved').textContent.startsWith('Saved')")
+        assert stored(script)[before:] == [("local", 3)]
+        box = page.frame_locator("iframe").locator("#choices").bounding_box()
+        shown = page.locator("iframe").bounding_box()
+        assert box["y"] + box["height"] <= shown["y"] + shown["height"] + 1  # the answers' keys are in view
+
+
+class served:
+    """A folder as a site of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        handler = partial(_Silent, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self) -> int:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_two_cards_beside_other_things(page: Any, application: Program) -> None:
+    log_in(page, application, "ann")
+    page.goto(f"http://localhost:{application.port}/tools/")
+    for within in ("#one", "#two"):
+        ready(page, f"{within} #annotate")
+    page.fill("#notes textarea", "")
+    page.click("#notes textarea")
+    page.keyboard.type("2 answers, 7 notes")  # keys of a field are none of ours
+    assert page.input_value("#notes textarea") == "2 answers, 7 notes"
+    page.locator("#one #prompt").click()
+    answer(page, page, "1", "#one")
+    page.wait_for_function("() => document.querySelector('#last textarea').value === 'compared -3 revision 1'")
+    second = prompt(page, "#two")
+    page.locator("#two #prompt").hover()
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("6")  # the card that was pointed at last: overall, then honest
+    page.keyboard.press("5")
+    assert prompt(page, "#two") == second
+    answer(page, page, "Enter", "#two")
+    sent(page)
+    assert stored(application, "left") == [("ann", -3)]
+    assert stored(application, "right") == [("ann", 2)]
+    assert page.text_content("#one .bar h1") == "Left"
+    assert page.text_content("#two .bar h1") == "Right"
+
+
+def test_what_went_wrong_is_told_apart(page: Any, application: Program) -> None:
+    """Refused (409), logged out (401), an error of the server (5xx) and no server: only the first drops the answer."""
+    log_in(page, application, "bea")
+    page.goto(f"http://localhost:{application.port}/tools/")
+    ready(page, "#one #annotate")
+    page.wait_for_selector("#one #annotate[data-ahead='5']")
+    page.locator("#one #prompt").click()
+    notice = page.locator("#one #notice")
+
+    def waits() -> int:
+        names = page.evaluate("() => Object.keys(localStorage).filter(name => name.startsWith('annotate.outbox.'))")
+        return len(names)
+
+    def heard(words: str) -> None:
+        page.wait_for_function(
+            "words => document.querySelector('#one #notice').textContent.includes(words)", arg=words, timeout=20_000
+        )
+        assert notice.is_visible()
+
+    page.route(requests_of("submit"), lambda route: route.fulfill(status=503, body="proxy"), times=1)
+    answer(page, page, "1", "#one")
+    heard("error (status 503)")
+    sent(page)
+    page.context.clear_cookies()  # the application's own answer: 401
+    answer(page, page, "2", "#one")
+    heard("no longer logged in")
+    assert waits() == 1
+    log_in(page, application, "bea")
+    sent(page)
+    page.route(requests_of("submit"), lambda route: route.fulfill(status=409, json={"detail": "for a test"}), times=1)
+    answer(page, page, "5", "#one")
+    heard("was not accepted: for a test")
+    assert waits() == 0
+    application.stop()
+    answer(page, page, "3", "#one")
+    heard("No connection")
+    assert waits() == 1
+    application.start()
+    sent(page)
+    assert [strength for name, strength in stored(application, "left") if name == "bea"] == [-3, -2, -1]
+
+
+def test_pages_that_may_embed_and_pages_that_may_not(
+    browser: Any, opened: Callable[..., Reader], tmp_path: Path
+) -> None:
+    """Same site, other port: cookies go along. `server.embed_in` names one of two origins."""
+    (tmp_path / "site").mkdir()
+    with served(tmp_path / "site") as friend, served(tmp_path / "site") as stranger:
+        folder = tmp_path / "serve"
+        folder.mkdir()
+        server = Server(folder, [make_item("one")], f'server.embed_in=["http://127.0.0.1:{friend}"]')
+        (tmp_path / "site" / "wiki.html").write_text(
+            f'<iframe src="{server.url}/label/" width=900 height=600></iframe>'
+        )
+        server.start()
+        try:
+            reader = opened(server)
+            for port, shown in ((friend, True), (stranger, False)):
+                refusals: list[str] = []
+                page = reader.page.context.new_page()
+                page.on("console", lambda message, refusals=refusals: refusals.append(message.text))
+                page.goto(f"http://127.0.0.1:{port}/wiki.html")
+                if shown:
+                    ready(page.frames[1])
+                    assert "Question one?" in prompt(page.frames[1])
+                    assert refusals == [] or not any("frame-ancestors" in text for text in refusals)
+                else:
+                    page.wait_for_timeout(500)
+                    assert page.frames[1].query_selector("#annotate") is None
+                    assert any("frame-ancestors" in text for text in refusals)
+        finally:
+            server.kill()
+
+
+def test_the_documented_application(page: Any, browser: Any, tmp_path: Path) -> None:
+    program = Program(tmp_path, DOCUMENTED[1] + SERVED)
+    try:
+        log_in(page, program, "ann")
+        page.goto(f"http://localhost:{program.port}/tools/")
+        ready(page)
+        page.locator("#prompt").click()
+        answer(page, page, "6")
+        heard = page.get_by_label("Last answer")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('textarea')].some(one => /^item \\d+: compared, 2$/.test(one.value))"
+        )
+        assert heard.count() == 1
+        assert stored(program) == [("ann", 2)]
+    finally:
+        program.stop()
+
+
+def test_the_rendering_corpus_in_a_notebooks_card(page: Any, browser: Any, tmp_path: Path) -> None:
+    """What `test_rendering` sees on the page of `serve`, in the card of a script."""
+    items = [make_item(f"c{n}", *CORPUS[n : n + 2]) for n in range(0, len(CORPUS) - 1, 2)]
+    program = Program(tmp_path, DOCUMENTED[0], items)
+    try:
+        page.goto(f"http://localhost:{program.port}/")
+        ready(page)
+        for start in range(0, len(CORPUS) - 1, 2):
+            assert prompt(page) == f"Question c{start}?"
+            expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])
+            seen = page.evaluate(SEEN)
+            assert sorted(box["text"] for box in seen) == expected
+            assert [box["hidden"] for box in seen] == [[], []]
+            assert [box["wide"] for box in seen] == [False, False], start
+            if start + 2 < len(CORPUS) - 1:
+                answer(page, page, "x")
+        assert page.evaluate("() => document.querySelectorAll('#answers :is(img,script,iframe,form,a)').length") == 0
+    finally:
+        program.stop()
