@@ -8,7 +8,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -129,6 +129,33 @@ def path_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: st
         return _svg(figure, name, f"{y_label} against {x_label} during training. {described}")
 
 
+def named_paths_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str, height: float = 4.2) -> str:
+    """Paths in a plane, each from small dots to a large one at its end, named in a column on the right."""
+    with _figure(height) as figure:
+        axes = figure.add_subplot()
+        for line in series:
+            axes.plot(line.x, line.y, color=_colour(line.colour), marker=".", markersize=5, linewidth=1.2, alpha=0.7)
+            axes.plot(line.x[-1:], line.y[-1:], "o", color=_colour(line.colour), markersize=6.5)
+        (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        order = sorted(series, key=lambda line: line.y[-1])
+        step, places = (high - low) * 0.055, list[float]()
+        for line in order:
+            places.append(max(line.y[-1], places[-1] + step) if places else line.y[-1])
+        for line, place in zip(order, places, strict=True):
+            axes.annotate(
+                _short(line.label),
+                (line.x[-1], line.y[-1]),
+                (right, place),
+                color=_INK,
+                verticalalignment="center",
+                annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": _colour(line.colour), "linewidth": 0.6, "alpha": 0.6},
+            )
+        _label(axes, x_label, y_label)
+        described = "; ".join(_describe(line) for line in series)
+        return _svg(figure, name, f"{y_label} against {x_label}. {described}")
+
+
 def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, x_label: str, marker: str = "o") -> str:
     """Stacked panels over a common x axis, each with its own y axis: (y label, series)."""
     with _figure(1.75 * len(panels) + 0.5) as figure:
@@ -195,10 +222,14 @@ def interval_chart(
 
 
 def reliability_chart(name: str, bins: Sequence[Bin], *, colour: int) -> str:
-    """Accuracy against confidence, with the diagonal of perfect calibration and Wilson's intervals."""
+    """Accuracy against confidence, with the diagonal of perfect calibration and Wilson's intervals.
+
+    The axes begin at ½, the least confidence of a choice between two, or lower if a bin's confidence does.
+    """
+    start = min(0.5, *(b.confidence for b in bins))
     with _figure(3.3) as figure:
         axes = figure.add_subplot()
-        axes.plot([0.5, 1], [0.5, 1], color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        axes.plot([start, 1], [start, 1], color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
         confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
         axes.vlines(
             confidence,
@@ -208,25 +239,53 @@ def reliability_chart(name: str, bins: Sequence[Bin], *, colour: int) -> str:
             alpha=0.4,
         )
         axes.plot(confidence, accuracy, color=_colour(colour), marker="o", markersize=6, linewidth=1.2)
-        axes.set_xlim(0.49, 1.01)
+        axes.set_xlim(start - 0.01, 1.01)
         axes.set_ylim(min(0.4, *(b.accuracy_low for b in bins)) - 0.02, 1.03)
         _label(axes, "confidence", "accuracy")
         described = "; ".join(f"confidence {b.confidence:.2f} and accuracy {b.accuracy:.2f}" for b in bins)
         return _svg(figure, name, f"Reliability in {len(bins)} bins: {described}")
 
 
-def histogram_chart(name: str, values: Sequence[float], *, x_label: str, colour: int, bins: int = 30) -> str:
-    """A histogram with a dashed line at 0; values outside the 0.5 % to 99.5 % quantiles go to the outer bins."""
+def histogram_chart(
+    name: str,
+    values: Sequence[float],
+    *,
+    x_label: str,
+    colour: int,
+    bins: int = 30,
+    y_label: str = "pairs",
+    mark: float | None = 0.0,
+) -> str:
+    """A histogram with a dashed line at `mark`; values outside the 0.5 % to 99.5 % quantiles go to the outer bins."""
     array = np.asarray(values, dtype=np.float64)
     low, high = np.quantile(array, [0.005, 0.995])
     counts, edges = np.histogram(array.clip(low, high), bins=bins)
     with _figure(2.7) as figure:
         axes = figure.add_subplot()
         axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=_colour(colour), alpha=0.75)
-        axes.axvline(0, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
-        _label(axes, x_label, "pairs")
+        if mark is not None:
+            axes.axvline(mark, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        _label(axes, x_label, y_label)
         described = f"from {array.min():.3g} to {array.max():.3g}, median {np.median(array):.3g}"
         return _svg(figure, name, f"Histogram of {len(array)} values of {x_label}, {described}")
+
+
+def bar_chart(name: str, counts: Mapping[str, int], *, x_label: str, colour: int) -> str:
+    """A horizontal bar per name, with its count beside it."""
+    with _figure(0.75 + 0.27 * len(counts)) as figure:
+        axes = figure.add_subplot()
+        places = range(len(counts))
+        axes.barh(places, list(counts.values()), color=_colour(colour), alpha=0.75, height=0.62)
+        for place, count in zip(places, counts.values(), strict=True):
+            axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", verticalalignment="center")
+        axes.set_xlim(0, 1.14 * max(counts.values()))
+        axes.set_yticks(places, [_short(label) for label in counts])
+        axes.tick_params(axis="y", labelcolor=_INK)
+        axes.set_ylim(len(counts) - 0.45, -0.55)
+        axes.grid(False, axis="y")
+        _label(axes, x_label, "")
+        described = "; ".join(f"{label} {count:,}" for label, count in counts.items())
+        return _svg(figure, name, f"{x_label}: {described}")
 
 
 @contextmanager

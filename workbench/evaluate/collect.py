@@ -10,7 +10,7 @@ from workbench.evaluate.evaluation import Evaluation, read_evaluation
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 
-PHASES = ("sft", "reward", "ppo", "dpo", "slic")
+PHASES = ("sft", "classify", "reward", "ppo", "dpo", "slic")
 """The order of phases in a report."""
 
 
@@ -90,6 +90,8 @@ def _read(folder: RunFolder, record: dict[str, Any], index: int) -> RunView:
         evaluation = read_evaluation(folder.path)
     else:
         missing = f"not evaluated yet: python -m workbench evaluate {folder.path}"
+        if record.get("phase") == "classify":
+            missing = "not measured yet: a classifier is measured when its training ends"
     metrics, samples = folder.read_metrics(), folder.read_samples()
     return RunView(folder, record, metrics, samples, evaluation, missing, index % SERIES + 1)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from workbench.evaluate.classification import ClassifierEvaluation
 from workbench.evaluate.metrics import Bin
 from workbench.evaluate.statistics import Estimate
 from workbench.evaluate.win_rate import WinRate
@@ -56,6 +57,16 @@ class TrajectoryPoint:
 
 
 @dataclass(frozen=True)
+class Forgetting:
+    """The loss on the validation set of the run that training went on from, in nats per token."""
+
+    before: float
+    after: float
+    tokens: float
+    """Tokens that it is a mean over."""
+
+
+@dataclass(frozen=True)
 class PolicyEvaluation:
     """Measurements of a policy's answers to held-out prompts. Intervals: bootstrap over prompts, 95 %."""
 
@@ -89,6 +100,8 @@ class PolicyEvaluation:
     temperature: float
     trajectory: list[TrajectoryPoint]
     answers: list[Answer]
+    forgetting: Forgetting | None = None
+    """From run.json; None for a run that did not go on from another."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +153,12 @@ class Evaluation:
     """Folder of the run."""
     phase: str
     seed: int
-    """Of sampling and of all bootstraps."""
+    """Seeds sampling and all bootstraps."""
     sources: dict[str, str]
     """Inputs of the evaluation: role (prompts, demonstrations, preferences, reward_run …) → path."""
     policy: PolicyEvaluation | None = None
     reward_model: RewardEvaluation | None = None
+    classifier: ClassifierEvaluation | None = None
     version: int = VERSION
 
     def save(self, path: Path) -> None:
@@ -169,14 +183,20 @@ def read_evaluation(run: Path) -> Evaluation:
     path = RunFolder.open(run).evaluation_path
     if not path.is_file():
         raise WorkbenchError(path, "this run has not been evaluated", remedy=evaluate_command(run))
+    return load_evaluation(path, remedy=f"evaluate again: {evaluate_command(run)}")
+
+
+def load_evaluation(path: Path, *, remedy: str) -> Evaluation:
+    """The evaluation in a file.
+
+    Raises:
+        WorkbenchError: the file has another version; it shows the remedy.
+    """
     try:
         return _SCHEMA.validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise WorkbenchError(
-            path,
-            f"{place}: {first['msg']}",
-            expected=f"an evaluation of version {VERSION}",
-            remedy=f"evaluate again: {evaluate_command(run)}",
+            path, f"{place}: {first['msg']}", expected=f"an evaluation of version {VERSION}", remedy=remedy
         ) from None

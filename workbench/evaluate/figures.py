@@ -19,7 +19,7 @@ from workbench.evaluate.evaluation import PolicyEvaluation, RewardEvaluation, Tr
 from workbench.evaluate.statistics import Estimate
 
 LOSS = re.compile(r"(^|/)loss$")
-HELDOUT = ("validation/", "heldout/")
+HELDOUT = ("validation/", "old_validation/", "heldout/")
 """Metric groups that are measured on held-out data."""
 
 

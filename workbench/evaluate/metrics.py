@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
-from sklearn.metrics import brier_score_loss
 
 from workbench.evaluate.statistics import Floats, cluster_sums, wilson_interval
 
@@ -168,8 +167,7 @@ def brier(gaps: ArrayLike) -> float:
 
     Source: Brier 1950; the event is "the chosen answer is preferred", which is true of every pair.
     """
-    probability = expit(np.asarray(gaps, dtype=np.float64))
-    return float(brier_score_loss(np.ones(probability.size), probability, pos_label=1))
+    return float(np.mean((1 - expit(np.asarray(gaps, dtype=np.float64))) ** 2))
 
 
 def accuracy_by_margin(gaps: ArrayLike, *, bins: int = 4) -> list[Bin]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.readers import read_demonstrations, read_preferences, read_prompts, read_rated_answers
 from workbench.data.records import Message, Prompt
 from workbench.data.rules import RowRules
-from workbench.data.splits import load_pairs, split_by_group
+from workbench.data.splits import load_answers, load_pairs, split_by_group
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint
@@ -71,10 +71,14 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
     apart = files.get("heldout", files.get("validation"))
     if record["phase"] == "reward" or record.get("method", "ppo") != "ppo":
         share = float(data.get("heldout_share", 0.0))
-        pairs = load_pairs(
+        rated = record.get("method") == "kto"
+        load: Any = load_answers if rated else load_pairs
+        judged = load(
             files["train"], apart, heldout_share=share, seed=seed, limit=int(data.get("limit", 0)), rules=rules
         )
-        return [pair.prompt for pair in pairs.train]
+        read_mix: Any = read_rated_answers if rated else read_preferences
+        more = read_mix(files["mix"], rules) if "mix" in files else []
+        return [one.prompt for one in (*judged.train, *more)]
     share = float(data.get("validation_share", data.get("heldout_share", 0.0)))
     read: Any = read_demonstrations if record["phase"] == "sft" else read_prompts
     records: list[Prompt] = list(read(files["train"], rules))

@@ -59,7 +59,7 @@ class Sampling:
     batch_size: int = 64
     """Rows per forward pass. Sampled answers depend on it."""
     seed: int = 0
-    """Of sampling and of all bootstraps."""
+    """Seeds sampling and all bootstraps."""
 
     def as_sources(self) -> dict[str, str]:
         """The values that `evaluation.json` lists under `sources`."""

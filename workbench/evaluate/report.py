@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.evaluate.alarms import Alarm, gain, policy_alarms, reward_alarms, run_alarms
+from workbench.evaluate.classifier_figures import classifier_alarms, classifier_blocks, classifiers
 from workbench.evaluate.collect import RunView, depth_of, read_runs, starting_policy
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation
 from workbench.evaluate.figures import (
@@ -20,9 +21,11 @@ from workbench.evaluate.figures import (
 )
 from workbench.evaluate.overlap import overlap
 from workbench.evaluate.pages import TEMPLATES, render_page
-from workbench.evaluate.tables import duration, number, policy_rows, reward_rows
+from workbench.evaluate.summary import parts_moved
+from workbench.evaluate.tables import number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.progress import duration
 
 ANSWERS_SHOWN = 10
 
@@ -63,9 +66,12 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 def render(views: Sequence[RunView], *, title: str) -> str:
     """The page as text."""
     found = policies(views)
+    blocks = classifier_blocks(views)
     return render_page(
         TEMPLATES / "report.html.jinja",
-        filters={"duration": duration},
+        filters={"duration": duration, "zip": zip},
+        classifier_blocks=blocks,
+        answering=not blocks or any(view.phase != "classify" for view in views),
         title=title,
         views=views,
         verdicts=verdicts(views),
@@ -99,7 +105,7 @@ def alarms(views: Sequence[RunView]) -> list[Alarm]:
         found += policy_alarms(view.name, policy, _policy_of(start), optimised=optimised)
     for view, reward in reward_models(views):
         found += reward_alarms(view.name, reward)
-    return found
+    return [*found, *classifier_alarms(views)]
 
 
 def _passport(view: RunView) -> dict[str, Any] | None:
@@ -121,8 +127,8 @@ def overlaps(views: Sequence[RunView]) -> str:
 
 
 def verdicts(views: Sequence[RunView]) -> list[Verdict]:
-    """One line per reward model, and one per policy that started from another evaluated policy."""
-    found = []
+    """One line per classifier and reward model, and one per policy that started from another evaluated policy."""
+    found = [Verdict(view, classifier.verdict()) for view, classifier in classifiers(views)]
     for view, reward in reward_models(views):
         ceiling = f" (noise ceiling {reward.noise_ceiling.mean:.0%})" if reward.noise_ceiling is not None else ""
         found.append(Verdict(view, f"accuracy {reward.accuracy.mean:.0%} on held-out pairs{ceiling}"))
@@ -151,6 +157,8 @@ def _progress(policy: PolicyEvaluation, before: PolicyEvaluation, start: str) ->
         parts.append(f"wins {policy.win_rate.mean:.0%} against {Path(policy.opponent or '?').name}")
     if policy.kl is not None:
         parts.append(f"KL {number(policy.kl.mean, 1)} nats per answer")
+    if moved := parts_moved(*({name: one.mean for name, one in p.gold_parts.items()} for p in (before, policy))):
+        parts.append(f"parts of gold: {moved}")
     return "; ".join(parts) or "evaluated without a judge"
 
 
@@ -174,7 +182,10 @@ def exchanges(found: Sequence[tuple[RunView, PolicyEvaluation]]) -> list[Exchang
 
 
 def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure]]]:
-    """(anchor, title, lead, figures)."""
+    """(anchor, title, lead, figures); runs that only classify texts have no answers to show."""
+    training = ("training", "Training", "As logged in metrics.jsonl.", training_figures(views))
+    if classifiers(views) and all(view.phase == "classify" for view in views):
+        return [training]
     return [
         ("quality", "Answer quality", overlaps(views), quality_figures(views)),
         (
@@ -189,7 +200,7 @@ def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure
             "A policy can raise its score by exploiting the reward model. KL and gold reward show whether it did.",
             cost_figures(views),
         ),
-        ("training", "Training", "As logged in metrics.jsonl.", training_figures(views)),
+        training,
     ]
 
 

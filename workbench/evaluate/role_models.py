@@ -93,7 +93,17 @@ class RoleScore:
         ended: Sequence[bool],
         ids: Sequence[Sequence[int]] | None = None,
     ) -> Floats:
-        """(N,) scores. A response with ids is scored as sampled; one that did not end is scored without EOS."""
+        """(N,) scores; see `rows`."""
+        return self.of_rows(self.rows(prompts, responses, ended, ids))
+
+    def rows(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        ended: Sequence[bool],
+        ids: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[int]]:
+        """N token rows. A response with ids is scored as sampled; one that did not end is scored without EOS."""
         rows = []
         for index, (prompt, response, done) in enumerate(zip(prompts, responses, ended, strict=True)):
             sampled = list(ids[index]) if ids is not None else []
@@ -104,7 +114,7 @@ class RoleScore:
             most = self.roles.positions
             # A score is read at the last token, so that one stays.
             rows.append([*row[: most - 1], row[-1]] if self.cut and len(row) > most else row)
-        return self.of_rows(rows)
+        return rows
 
     def of_rows(self, rows: Sequence[Sequence[int]]) -> Floats:
         """(N,) scores of token rows."""

@@ -10,11 +10,21 @@ from workbench.data.batching import check_prompts
 from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Prompt
-from workbench.evaluate.evaluation import Answer, Evaluation, read_evaluation
+from workbench.evaluate.evaluation import Answer, Evaluation, Forgetting, read_evaluation
 from workbench.evaluate.heldout_pairs import PairsWithin, foreign_pairs, own_heldout_pairs
+from workbench.evaluate.inference import BestOf, FewShot, Inference, best_of_curve, widened
 from workbench.evaluate.inputs import POLICIES, EvaluationInputs
 from workbench.evaluate.metrics import correctness
-from workbench.evaluate.policy import Gold, Opponent, Sampling, evaluate_policy, sampled_answers, trace
+from workbench.evaluate.policy import (
+    Gold,
+    Opponent,
+    Policy,
+    Sampling,
+    evaluate_policy,
+    judge_answers,
+    sampled_answers,
+    trace,
+)
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.role_models import RolePolicy, RoleScore, reward_roles
 from workbench.evaluate.statistics import share_interval
@@ -25,14 +35,27 @@ from workbench.run.parents import find_parent
 
 
 @memory_hint("while evaluating", "a smaller --batch-size or --max-new-tokens")
-def evaluate_run(run: Path, inputs: EvaluationInputs, *, gold: Gold | None, sampling: Sampling) -> Evaluation:
+def evaluate_run(
+    run: Path,
+    inputs: EvaluationInputs,
+    *,
+    gold: Gold | None,
+    sampling: Sampling,
+    inference: Inference | None = None,
+) -> Evaluation:
     """Evaluate a finished run of any phase, and write its evaluation.json."""
-    measure = evaluate_reward_run if RunFolder.open(run).record()["phase"] == "reward" else evaluate_policy_run
-    return measure(run, inputs, gold=gold, sampling=sampling)
+    if RunFolder.open(run).record()["phase"] == "reward":
+        return evaluate_reward_run(run, inputs, gold=gold, sampling=sampling)
+    return evaluate_policy_run(run, inputs, gold=gold, sampling=sampling, inference=inference)
 
 
 def evaluate_policy_run(
-    run: Path, inputs: EvaluationInputs, *, gold: Gold | None = None, sampling: Sampling | None = None
+    run: Path,
+    inputs: EvaluationInputs,
+    *,
+    gold: Gold | None = None,
+    sampling: Sampling | None = None,
+    inference: Inference | None = None,
 ) -> Evaluation:
     """Evaluate a policy run on held-out prompts, and write its evaluation.json.
 
@@ -41,11 +64,12 @@ def evaluate_policy_run(
         inputs: files and other runs.
         gold: the gold reward, if it is known.
         sampling: how prompts are answered.
+        inference: what improves the answers at sampling time, and where the evaluation goes.
 
     Raises:
         WorkbenchError: a run or file is missing or broken, or they do not fit together.
     """
-    sampling = sampling or Sampling()
+    sampling, inference = sampling or Sampling(), inference or Inference()
     folder = RunFolder.open(run, phase=POLICIES).require_finished()
     start = _parent(folder, "start")
     reward_run = Path(inputs.reward) if inputs.reward else _parent(folder, "reward_1")
@@ -54,7 +78,8 @@ def evaluate_policy_run(
     records = read_prompts(prompts, inputs.rules)
     known = None if against is None else _known_answers(against, prompts, records, sampling)
     rewards = reward_roles(reward_run) if reward_run else {}
-    opened = {"policy": folder.path, "reference": start, **rewards}
+    pickers = {f"picking_{role}": path for role, path in _pickers(inference).items()}
+    opened = {"policy": folder.path, "reference": start, **rewards, **pickers}
     if known is None and against != start:
         opened["opponent"] = against
     roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=inputs.base)
@@ -62,20 +87,37 @@ def evaluate_policy_run(
     if against is not None and known is None:
         opponent_role = "opponent" if "opponent" in opened else "reference"
         known = sampled_answers(RolePolicy(roles, opponent_role, None, sampling), records)
+    policy: Policy = RolePolicy(roles, "policy", "reference" if start else None, sampling)
+    trajectory = trace(folder.read_samples(), folder.read_metrics(), gold=gold)
+    if inference.shots and inference.examples:
+        examples = read_demonstrations(resolve_data(inference.examples), inputs.rules)
+        policy = FewShot(policy, examples[: inference.shots])
+    if pickers:
+        wide = RolePolicy(roles, "policy", None, widened(sampling, inference.best_of))
+        picking = RoleScore(roles, tuple(pickers), sampling.batch_size)
+        pool = judge_answers(sampled_answers(wide, records), gold=gold, score=picking)
+        policy, trajectory = BestOf(policy, pool, inference.best_of), best_of_curve(pool, len(records))
     evaluated = evaluate_policy(
-        RolePolicy(roles, "policy", "reference" if start else None, sampling),
+        policy,
         records,
         demonstrations=read_demonstrations(demonstrations, inputs.rules) if demonstrations else (),
         gold=gold,
         score=RoleScore(roles, tuple(rewards), sampling.batch_size) if rewards else None,
         opponent=None if known is None else Opponent(str(against), known),
-        trajectory=trace(folder.read_samples(), folder.read_metrics(), gold=gold),
+        trajectory=trajectory,
     )
+    forgetting = folder.record().get("forgetting")
+    evaluated = dataclasses.replace(evaluated, forgetting=Forgetting(**forgetting) if forgetting else None)
     named = {"prompts": prompts, "demonstrations": demonstrations, "reward_run": reward_run, "against": against}
     sources = {role: str(path) for role, path in named.items() if path is not None} | sampling.as_sources()
     result = Evaluation(str(run), folder.record()["phase"], sampling.seed, sources, policy=evaluated)
-    result.save(folder.evaluation_path)
+    result.save(inference.out or folder.evaluation_path)
     return result
+
+
+def _pickers(inference: Inference) -> dict[str, Path]:
+    """Role → folder of the reward run that picks the best of several answers; nothing if none has to be picked."""
+    return reward_roles(Path(inference.picked_by)) if inference.picked_by and inference.best_of > 1 else {}
 
 
 def _parent(folder: RunFolder, role: str) -> Path | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 """Float64 array; its shape is in the docstring of the function that takes or returns it."""
@@ -51,7 +51,7 @@ def wilson_interval(successes: float, count: float, *, confidence: float = 0.95)
     """
     assert count > 0
     assert 0 <= successes <= count * (1 + 1e-12)
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     share = min(successes / count, 1.0)
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))

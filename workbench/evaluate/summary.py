@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.evaluate.classification import ClassifierEvaluation
 from workbench.evaluate.evaluation import (
     Evaluation,
     PolicyEvaluation,
@@ -12,6 +13,7 @@ from workbench.evaluate.evaluation import (
     read_evaluation,
 )
 from workbench.evaluate.statistics import Estimate
+from workbench.evaluate.tables import number
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import package_versions
 
@@ -100,6 +102,13 @@ def reward_summary(reward: RewardEvaluation) -> dict[str, Any]:
     }
 
 
+def parts_moved(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Which parts of the gold reward moved by .01 or more, the largest change first; empty if none did."""
+    changes = {name: after[name] - before[name] for name in before if name in after}
+    ordered = sorted((name for name in changes if abs(changes[name]) >= 0.01), key=lambda name: -abs(changes[name]))
+    return ", ".join(f"{name} {number(before[name])} → {number(after[name])}" for name in ordered)
+
+
 def result_lines(evaluation: Evaluation) -> list[str]:
     """What `evaluate` prints about a run: its main numbers, then warnings and details."""
     if evaluation.reward_model is not None:
@@ -116,11 +125,17 @@ def result_lines(evaluation: Evaluation) -> list[str]:
 
 
 def _policy_details(policy: PolicyEvaluation, limit: str) -> list[str]:
-    """A warning if most answers were cut: they say little about a policy that ends its answers later."""
+    """What was forgotten, and a warning if most answers were cut: they say little about one that ends them later."""
+    lines = []
+    if policy.forgetting is not None:
+        before, after = policy.forgetting.before, policy.forgetting.after
+        change = f"{before:.3f} → {after:.3f} nats per token ({after - before:+.3f})"
+        lines.append(f"  loss on the start run's validation set: {change}")
     cut = 1 - policy.eos_rate.mean
-    if cut <= 0.5:
-        return []
-    return [f"  warning: {cut:.0%} of the answers were cut at {limit} tokens; --max-new-tokens N gives them more room"]
+    if cut > 0.5:
+        more = f"  warning: {cut:.0%} of the answers were cut at {limit} tokens"
+        lines.append(f"{more}; --max-new-tokens N gives them more room")
+    return lines
 
 
 def _reward_details(reward: RewardEvaluation) -> list[str]:
@@ -136,6 +151,19 @@ def _reward_details(reward: RewardEvaluation) -> list[str]:
             f"  longer than data.max_length={reward.max_length}, not included above: {reward.longer_pairs} pairs{shown}"
         )
     return lines
+
+
+def classifier_lines(found: ClassifierEvaluation) -> list[str]:
+    """The table of methods that training prints, and the verdict."""
+    head = f"  {'method':<22}{'accuracy':>9}{'precision':>10}{'recall':>8}{'macro F1':>10}  {'95% CI':<14}{'ECE':>6}"
+    lines = [f"held-out texts: {found.texts:,} in {found.groups:,} groups", head]
+    for name, scores in found.methods.items():
+        f1 = scores.macro_f1
+        lines.append(
+            f"  {name:<22}{scores.accuracy.mean:>9.3f}{scores.macro_precision.mean:>10.3f}"
+            f"{scores.macro_recall.mean:>8.3f}{f1.mean:>10.3f}  {f1.low:.3f} to {f1.high:.3f}{scores.ece:>6.3f}"
+        )
+    return [*lines, found.verdict()]
 
 
 def _mean(estimate: Estimate | None) -> float | None:

@@ -22,16 +22,6 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as readable text."""
-    if seconds is None:
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def policy_rows(found: Sequence[PolicyEvaluation]) -> list[Row]:
     """The summary of policies: one row per metric, one column per policy."""
     rows = [
@@ -48,6 +38,14 @@ def policy_rows(found: Sequence[PolicyEvaluation]) -> list[Row]:
         Row(f"Distinct-{n}", "share of distinct word n-grams", [(number(p.distinct.get(n)), "") for p in found])
         for n in ("1", "2", "3")
     ]
+    if any(p.forgetting for p in found):
+        losses = [
+            (number(p.forgetting.after, 3), f"({number(p.forgetting.before, 3)})") if p.forgetting else ("", "")
+            for p in found
+        ]
+        rows.append(
+            Row("Loss on old data", "nats per token on the start run's validation set; before in brackets", losses)
+        )
     rows.append(Row("Unique answers", "share of all answers", [(number(p.unique_share), "") for p in found]))
     return rows
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from workbench.evaluate.statistics import Floats, bootstrap_interval, wilson_interval
 
@@ -54,7 +53,7 @@ class WinRate:
     prompts: int
     """Prompts (G)."""
     seed: int
-    """Of the bootstrap."""
+    """Seeds the bootstrap."""
 
 
 def outcomes(own: ArrayLike, other: ArrayLike, *, tie: float = 1e-9) -> Floats:
@@ -145,6 +144,8 @@ def length_controlled_win_rate(
     spread = float(np.sqrt(np.average(difference**2, weights=weight)))
     if spread == 0 or plain in (0.0, 1.0):
         return plain
+    from sklearn.linear_model import LogisticRegression  # a second to import, and every phase imports this file
+
     feature = np.tile(np.tanh(difference / spread), 2)[:, None]
     label = np.repeat([1, 0], won.size)
     model = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000)

@@ -11,6 +11,7 @@ from workbench.evaluate.charts import (
     histogram_chart,
     interval_chart,
     line_chart,
+    named_paths_chart,
     path_chart,
     reliability_chart,
     stacked_chart,
@@ -26,6 +27,7 @@ ESTIMATE = Estimate(0.4, 0.3, 0.5, 100, 50)
 CHARTS = {
     "line": lambda name: line_chart(name, [RISING, OTHER], x_label="step", y_label="loss", smooth=True),
     "path": lambda name: path_chart(name, [RISING, OTHER], x_label="KL", y_label="score"),
+    "named": lambda name: named_paths_chart(name, [RISING, OTHER], x_label="KL", y_label="gold"),
     "stacked": lambda name: stacked_chart(name, [("score", [RISING]), (HOSTILE, [OTHER])], x_label="√KL"),
     "interval": lambda name: interval_chart(
         name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5

@@ -26,10 +26,11 @@ from workbench.evaluate.policy import Opponent, evaluate_policy, trace
 from workbench.evaluate.report import alarms, build_report, exchanges
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.summary import build_summary
-from workbench.evaluate.tables import duration, number
+from workbench.evaluate.tables import number
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint
+from workbench.run.progress import duration
 
 HOSTILE = (
     "<script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>"

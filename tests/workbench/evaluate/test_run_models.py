@@ -13,17 +13,18 @@ from tests.workbench.evaluate.fakes import gold, make_demonstrations, make_prefe
 from workbench.data.readers import write_records
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.evaluation import read_evaluation
+from workbench.evaluate.evaluation import load_evaluation, read_evaluation
 from workbench.evaluate.heldout_pairs import own_heldout_pairs
+from workbench.evaluate.inference import Inference, best_of_kl
 from workbench.evaluate.inputs import EvaluationInputs
 from workbench.evaluate.policy import Sampling
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.role_models import RolePolicy, RoleScore
 from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
 from workbench.model.open import open_runs
-from workbench.model.roles import lora_config, start_training_adapter
 from workbench.model.score import score_rows
 from workbench.model.training import save_trained_adapter
 from workbench.run.errors import WorkbenchError
@@ -104,6 +105,27 @@ def test_policy_runs(world):
     (world / "sft" / "evaluation.json").unlink()
     again = evaluate_policy_run(world / "ppo", inputs, gold=gold, sampling=SAMPLING)
     assert again == ppo
+
+
+def test_answers_improved_at_sampling_time(world, tmp_path):
+    inputs = EvaluationInputs(prompts=str(world / "prompts.jsonl"), reward=str(world / "reward"))
+    before = [path.read_bytes() for path in sorted(world.glob("*/evaluation.json"))]
+    best = Inference(best_of=3, picked_by=str(world / "reward"), out=tmp_path / "best.json")
+    evaluated = evaluate_policy_run(world / "sft", inputs, gold=gold, sampling=SAMPLING, inference=best).policy
+    assert load_evaluation(tmp_path / "best.json", remedy="").policy == evaluated
+    assert len(evaluated.answers) == 12
+    assert evaluated.kl.mean == pytest.approx(best_of_kl(3))
+    assert [point.step for point in evaluated.trajectory] == [1, 2, 4]  # of 6 answers per prompt
+    plain = evaluate_policy_run(
+        world / "sft", inputs, gold=gold, sampling=SAMPLING, inference=Inference(out=tmp_path / "plain.json")
+    ).policy
+    assert evaluated.reward_model_score.mean > plain.reward_model_score.mean
+    assert evaluated.perplexity == plain.perplexity
+    shots = Inference(shots=2, examples=str(world / "demonstrations.jsonl"), out=tmp_path / "shots.json")
+    shown = evaluate_policy_run(world / "sft", inputs, gold=gold, sampling=SAMPLING, inference=shots).policy
+    assert [answer.prompt for answer in shown.answers] == [answer.prompt for answer in plain.answers]
+    assert [answer.ids for answer in shown.answers] != [answer.ids for answer in plain.answers]
+    assert [path.read_bytes() for path in sorted(world.glob("*/evaluation.json"))] == before
 
 
 def test_sampled_and_exact_kl_agree_and_vanish_for_the_reference_itself(world):

@@ -1,0 +1,125 @@
+"""Records of a person or with an id, found in files; runs made from them; the plan to train these again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import write_jsonl
+from workbench.__main__ import main
+from workbench.lineage.graph import as_dot, as_svg, as_text, lineage
+from workbench.lineage.refit import plan, touched_runs
+from workbench.lineage.trace import BLOCK, Sought, annotators_of, count_records, without
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint
+
+ROWS = [
+    {"id": "a", "annotators": ["ann"], "chosen": 'says "bea"'},
+    {"id": "b", "annotators": ["bea", "ann"], "chosen": "plain"},
+    {"id": "c:0-1", "annotators": ["Ünal"], "chosen": "plain"},
+    {"id": "c:0-2", "annotators": [], "chosen": "plain"},
+    {"id": "cc", "annotators": ["bea2"], "chosen": "a\u2028b"},
+]
+
+
+@pytest.mark.parametrize(
+    ("sought", "count"),
+    [
+        (Sought(frozenset({"ann"})), 2),
+        (Sought(frozenset({"bea"})), 1),  # neither a text that names her, nor a longer name
+        (Sought(frozenset({"Ünal"})), 1),
+        (Sought(frozenset({"nobody"})), 0),
+        (Sought(record="c"), 2),
+        (Sought(record="a"), 1),
+        (Sought(frozenset({"bea"}), record="cc"), 2),
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_records_are_found_by_annotator_and_id(tmp_path: Path, sought: Sought, count: int, ascii_only: bool) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in ROWS).rstrip("\n"), "utf-8")
+    assert count_records(path, sought) == count
+    other = path.with_suffix(".ndjson")  # read row by row, not searched
+    other.write_bytes(path.read_bytes())
+    assert count_records(other, sought) == count
+    assert without(path, tmp_path / "out.jsonl", sought) == len(ROWS) - count
+    assert count_records(tmp_path / "out.jsonl", sought) == 0
+
+
+def test_a_line_across_two_blocks_is_found(tmp_path: Path) -> None:
+    filler = {"id": "x" * (BLOCK - 30), "annotators": []}
+    path = write_jsonl(tmp_path / "rows.jsonl", [filler, *ROWS])
+    assert count_records(path, Sought(frozenset({"ann"}))) == 2
+
+
+def make_run(path: Path, phase: str, data: dict[str, Path], parents: dict[str, Path] | None = None) -> Path:
+    path.mkdir(parents=True)
+    folder = RunFolder(path)
+    folder.config_path.write_text("run: {}\n")
+    record: dict[str, Any] = {"name": path.name, "phase": phase, "status": "finished", "seed": 0}
+    record["parents"] = {role: str(parent) for role, parent in (parents or {}).items()}
+    record["data"] = {name: data_fingerprint(file) for name, file in data.items()}
+    folder.write_record(record)
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """sft ← reward (labelled by ann) ← ppo, and a reward run of others' labels."""
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"id": "p"}])
+    labels, others = (write_jsonl(tmp_path / name, rows) for name, rows in (("l.jsonl", ROWS), ("o.jsonl", ROWS[4:])))
+    root = tmp_path / "runs"
+    sft = make_run(root / "z-sft", "sft", {"train": prompts})
+    reward = make_run(root / "reward", "reward", {"train": labels}, {"start": sft})
+    make_run(root / "other", "reward", {"train": others}, {"start": sft})
+    make_run(root / "a-ppo", "ppo", {"train": prompts}, {"start": sft, "reward_1": reward})
+    return root
+
+
+def test_runs_are_touched_by_their_files_and_by_their_parents(runs: Path) -> None:
+    touched = touched_runs(runs, Sought(frozenset({"ann"})))
+    assert [one.folder.path.name for one in touched] == ["reward", "a-ppo"]
+    assert "2 records in" in str(touched[0])
+    todo = plan(touched)
+    new = runs.parent / "l-refit.jsonl"
+    assert list(todo.files.values()) == [new]
+    assert [list(command) for command in todo.commands] == [
+        ["reward", str(runs / "reward/config.yaml"), f"run.dir={runs / 'reward-refit'}", f"data.train={new}"],
+        [
+            "ppo",
+            str(runs / "a-ppo/config.yaml"),
+            f"run.dir={runs / 'a-ppo-refit'}",
+            f"model.reward={runs / 'reward-refit'}",
+        ],
+    ]
+    assert touched_runs(runs, Sought(frozenset({"nobody"}))) == []
+
+
+def test_a_file_that_has_changed_is_not_taken_for_the_one_that_was_read(runs: Path) -> None:
+    write_jsonl(runs.parent / "l.jsonl", ROWS[4:])
+    touched = touched_runs(runs, Sought(frozenset({"ann"})))
+    assert [one.unknown for one in touched] == [("train",), ()]
+    todo = plan(touched)
+    assert todo.commands == []
+    assert len(todo.blocked) == 2
+    assert "changed since" in as_text(lineage(runs / "a-ppo"))
+
+
+def test_the_graph_leads_down_to_annotators(runs: Path) -> None:
+    node = lineage(runs / "a-ppo")
+    text = as_text(node)
+    assert text.splitlines()[0].startswith(f"run: {runs / 'a-ppo'} (ppo, seed 0, finished)")
+    assert "    annotator: ann: 2 records" in text
+    assert text.count("z-sft") == 2  # a parent of both
+    dot, svg = as_dot(node), as_svg(node)
+    assert dot.count("z-sft") == 1 + 3  # one vertex, one edge into it, two out of it
+    assert svg.startswith("<svg")
+    assert svg.count("<text") == len(text.splitlines())
+    for name in ("graph.dot", "graph.svg"):
+        main(["lineage", str(runs / "a-ppo"), "--out", str(runs / name)])
+    assert ((runs / "graph.dot").read_text(), (runs / "graph.svg").read_text()) == (dot, svg)
+    with pytest.raises(WorkbenchError, match="unknown kind of graph"):
+        main(["lineage", str(runs / "a-ppo"), "--out", "graph.png"])
+    assert annotators_of(runs.parent / "l.jsonl")[0] == 5

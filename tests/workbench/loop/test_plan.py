@@ -1,0 +1,103 @@
+"""The commands of a loop: each is one that a user could type, and each round builds on the round before."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import load_phase
+from workbench.loop.config import LoopConfig
+from workbench.loop.plan import check_loop_inputs, page_command, plan
+from workbench.run.config import load_config
+from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.steps import Ledger
+
+TINY = Path("configs/tiny/loop.yaml")
+
+
+def words(steps, number, part):
+    return next(step for step in steps if (step.number, step.part) == (number, part)).words
+
+
+def test_the_shipped_loop():
+    config, _ = load_config(LoopConfig, TINY)
+    steps = plan(config)
+    assert [step.part for step in steps if step.number == 0] == ["sft", "measure"]
+    for number in (1, 2):
+        parts = [step.part for step in steps if step.number == number]
+        assert parts == ["sample", "choose", "label", "export", "reward", "policy", "measure"]
+    assert len({step.name for step in steps}) == len(steps)
+    assert plan(config, 1) == steps[: len(plan(config, 1))]
+    problems = Problems()
+    assert check_loop_inputs(config, problems) == ["4 rounds of 300 labels, 1,200 in all; pairs chosen by disagreement"]
+    assert not problems.errors
+
+
+def test_each_round_builds_on_the_round_before():
+    steps = plan(load_config(LoopConfig, TINY)[0])
+    assert "pairs.run=runs/loop/sft" in words(steps, 1, "sample")
+    assert "pairs.run=runs/loop/round-1/policy" in words(steps, 2, "sample")
+    first, second = words(steps, 1, "choose"), words(steps, 2, "choose")
+    assert first[2:4] == ("--pool", "runs/loop/round-1/pool.jsonl")
+    assert first[first.index("--strategy") + 1] == "random", "the first round has no reward model"
+    assert second[2] == "runs/loop/round-1/reward"
+    assert second[second.index("--strategy") + 1] == "disagreement"
+    assert second[-2:] == ("--without", "runs/loop/round-1/preferences.jsonl")
+    fit, train = words(steps, 2, "reward"), words(steps, 2, "policy")
+    assert {"model.start=runs/loop/sft", "data.train=runs/loop/round-2/preferences.jsonl"} <= set(fit)
+    assert {"model.start=runs/loop/round-1/policy", "model.reward=runs/loop/round-2/reward"} <= set(train)
+    stores = {word for step in steps for word in step.words if word.startswith("store.url=")}
+    assert stores == {"store.url=runs/loop/labels.sqlite"}, "one store for all rounds"
+    seeds = {word for step in steps for word in step.words if word.startswith(("run.seed=", "pairs.seed="))}
+    assert {"run.seed=0", "run.seed=1", "run.seed=2", "pairs.seed=1", "pairs.seed=2"} <= seeds
+    measured = words(steps, 2, "measure")
+    assert measured[2] == "runs/loop/round-2/policy"
+    assert measured[measured.index("--against") + 1] == "runs/loop/sft"
+
+
+def test_people_are_waited_for_and_other_rounds_are_no_other_command(tmp_path):
+    config, _ = load_config(LoopConfig, TINY, ["loop.annotators=people", "loop.strategy=length-balanced"])
+    steps = plan(config)
+    load, label = (next(s for s in steps if (s.number, s.part) == (2, part)) for part in ("load", "label"))
+    assert load.words[:4] == ("annotate", "load", "configs/tiny/annotate.yaml", "runs/loop/round-2/ranked.jsonl")
+    assert label.words[:5] == ("annotate", "wait", "configs/tiny/annotate.yaml", "--labels", "300")
+    assert label.shown
+    assert label.further == ("--rounds", "4")
+    ledger = Ledger(tmp_path / "steps.json")
+    ledger.add(label, {"seconds": 1.0})
+    longer, _ = load_config(LoopConfig, TINY, ["loop.annotators=people", "loop.rounds=9"])
+    again = next(s for s in plan(longer) if (s.number, s.part) == (2, "label"))
+    assert again.further == ("--rounds", "9")
+    assert ledger.is_done(again)
+    choose = words(steps, 1, "choose")
+    assert choose[choose.index("--strategy") + 1] == "length-balanced", "it needs no reward model"
+    assert page_command(config).startswith("python -m annotate serve configs/tiny/annotate.yaml pairs.number=800")
+    assert page_command(config).endswith("store.url=runs/loop/labels.sqlite pairs.out=null")
+
+
+def test_a_contrastive_method_reads_the_labels():
+    change = "loop.policy={use: configs/tiny/dpo.yaml, set: [data.limit=0]}"
+    steps = plan(load_config(LoopConfig, TINY, [change])[0])
+    train = words(steps, 2, "policy")
+    assert "data.train=runs/loop/round-2/preferences.jsonl" in train
+    assert not [word for word in train if word.startswith("model.reward")]
+
+
+def test_a_finished_supervised_run_keeps_its_own_evaluation(tmp_path):
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values["loop"]["sft"] = {"use": str(tmp_path)}
+    config = load_phase(LoopConfig, tmp_path / "loop.yaml", values)
+    steps = plan(config)
+    assert steps[0].part == "measure"
+    assert steps[0].words[steps[0].words.index("--out") + 1] == "runs/loop/sft-evaluation.json"
+    assert f"pairs.run={tmp_path}" in words(steps, 1, "sample")
+
+
+def test_wrong_sources_are_said_together(tmp_path):
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values["loop"] |= {"sft": {"use": "runs/none"}, "reward": {"use": "runs/none"}}
+    values["loop"]["policy"] = {"use": "none.yaml"}
+    problems = Problems()
+    check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems)
+    with pytest.raises(WorkbenchError, match=r"'runs/none' is not a YAML file(.|\n)*none.yaml(.|\n)*no such run"):
+        problems.raise_if_any()

@@ -1,0 +1,1 @@
+"""Trained runs as files that other programs load: adapter, merged model, GGUF, classifier. Each is verified."""

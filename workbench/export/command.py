@@ -1,0 +1,48 @@
+"""`python -m workbench export`: its options, and what it prints."""
+
+import argparse
+from pathlib import Path
+
+
+def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb and its options."""
+    parser = verbs.add_parser("export", help="write a finished run for other programs, and verify what was written")
+    parser.add_argument("run_folder", metavar="RUN", help="a finished run")
+    parser.add_argument("--to", required=True, choices=("adapter", "merged", "gguf", "classifier"))
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of merged and classifier (default: float32)",
+    )
+    parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of gguf (default: %(default)s)")
+    parser.add_argument(
+        "--base-weights",
+        choices=("trained", "original"),
+        default="trained",
+        help="fold into the base as it was in training (NF4 dequantised), or into its own files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--heldout", metavar="FILE", help="prompts, pairs or texts to verify on (default: the run's own)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder to write (default: RUN/export/…)")
+    parser.add_argument("--base", help="where the base is now, if it was moved")
+    parser.set_defaults(run=export)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a run for other programs, verified."""
+    from workbench.export import run_export
+    from workbench.run.folder import RunFolder
+
+    request = run_export.Request(
+        RunFolder.open(arguments.run_folder),
+        arguments.to,
+        dtype=arguments.dtype,
+        storage=arguments.type,
+        weights=arguments.base_weights,
+        heldout=arguments.heldout,
+        base=arguments.base,
+    )
+    out = Path(arguments.out) if arguments.out else request.out
+    print(run_export.result_line(out, run_export.export(request, out)))

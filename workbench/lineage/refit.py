@@ -1,0 +1,197 @@
+"""Which runs were trained on sought records, and the commands that train them again without these.
+
+A run is touched if one of its data files holds a sought record, or if one of its parent runs is touched.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.lineage.trace import Sought, count_records, without
+from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint
+from workbench.run.parents import find_parent
+from workbench.run.progress import progress
+
+SUFFIX = "-refit"
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A run that has learned from sought records."""
+
+    folder: RunFolder
+    records: Mapping[str, int]
+    """Data file by its name in run.json → sought records in it."""
+    unknown: tuple[str, ...]
+    """Data files that are gone or have changed since: the run may have learned from sought records."""
+    parents: Mapping[str, Path]
+    """Role → touched parent run."""
+
+    def __str__(self) -> str:
+        data = self.folder.record()["data"]
+        why = [f"{count:,} records in {data[name]['path']}" for name, count in self.records.items()]
+        why += [f"{data[name]['path']} is gone or has changed since" for name in self.unknown]
+        why += [f"{role} is {path}" for role, path in self.parents.items()]
+        return f"{self.folder.path}: {'; '.join(why)}"
+
+
+def touched_runs(root: Path, sought: Sought) -> list[Touched]:
+    """The touched runs below a folder, parents before the runs that are made from them.
+
+    Raises:
+        WorkbenchError: there is no such folder, or a data file cannot be read.
+    """
+    if not root.is_dir():
+        raise WorkbenchError(root, "no such folder", expected="the folder that holds the runs", remedy="--runs DIR")
+    folders = {
+        path.parent.resolve(): RunFolder(path.parent)
+        for path in sorted(root.rglob("run.json"))
+        if path.parent.parent.name != "members"  # a member is trained again with its ensemble
+    }
+    counts: dict[Path, int] = {}
+    found: dict[Path, Touched | None] = {}
+
+    def visit(place: Path) -> Touched | None:
+        if place not in found:
+            found[place] = None
+            found[place] = _touched(folders[place], sought, counts, lambda own: visit(own) if own in folders else None)
+        return found[place]
+
+    return [one for place in _parents_first(folders) if (one := visit(place)) is not None]
+
+
+def _parents_first(folders: Mapping[Path, RunFolder]) -> list[Path]:
+    order: dict[Path, None] = {}
+
+    def add(place: Path, above: tuple[Path, ...]) -> None:
+        for parent in _parents(folders[place]).values():
+            if parent in folders and parent not in (*above, place):
+                add(parent, (*above, place))
+        order.setdefault(place)
+
+    for place in folders:
+        add(place, ())
+    return list(order)
+
+
+def _parents(folder: RunFolder) -> dict[str, Path]:
+    """Role → the parent run, or the ensemble that it is a member of. A parent that is gone is left out."""
+    found = {}
+    for role in folder.record().get("parents", {}):
+        try:
+            parent = find_parent(folder, role)
+        except WorkbenchError:
+            continue
+        if parent is not None:
+            path = parent.path.resolve()
+            found[role] = path.parents[1] if path.parent.name == "members" else path
+    return found
+
+
+def _touched(
+    folder: RunFolder, sought: Sought, counts: dict[Path, int], visit: Callable[[Path], Touched | None]
+) -> Touched | None:
+    records, unknown = {}, []
+    for name, file in folder.record().get("data", {}).items():
+        path = Path(file["path"])
+        if not path.exists() or _changed(folder, path, file):
+            unknown.append(name)
+            continue
+        if path not in counts:
+            counts[path] = count_records(path, sought)
+        if counts[path]:
+            records[name] = counts[path]
+    parents = {role: path for role, path in _parents(folder).items() if visit(path) is not None}
+    return Touched(folder, records, tuple(unknown), parents) if records or unknown or parents else None
+
+
+def _changed(folder: RunFolder, path: Path, file: Mapping[str, object]) -> bool:
+    """Whether a file is another one than the run read. Only a file that was written since is read to find out."""
+    if path.is_file() and path.stat().st_size != file["bytes"]:
+        return True
+    unchanged = path.is_file() and path.stat().st_mtime < folder.config_path.stat().st_mtime
+    return not unchanged and data_fingerprint(path)["sha256"] != file["sha256"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the touched runs are trained again: files without the sought records, then one command per run."""
+
+    files: Mapping[Path, Path]
+    """Data file → the file without the sought records."""
+    commands: Sequence[Sequence[str]]
+    """Words after `python -m`, in order."""
+    blocked: Sequence[str]
+    """What keeps runs from being trained again."""
+
+    def __str__(self) -> str:
+        lines = [f"write {new}: {old} without these records" for old, new in self.files.items()]
+        lines += [f"python -m {' '.join(command)}" for command in self.commands]
+        return "\n".join([*lines, *(f"not possible: {problem}" for problem in self.blocked)])
+
+
+def plan(touched: Sequence[Touched]) -> Plan:
+    """The plan for the runs of `touched_runs`."""
+    files: dict[Path, Path] = {}
+    commands, blocked, again = [], [], {}
+    for one in touched:
+        record = one.folder.record()
+        place, target = one.folder.path.resolve(), one.folder.path.with_name(one.folder.path.name + SUFFIX)
+        lost = [record["data"][name]["path"] for name in one.unknown]
+        lost += [str(path) for path in one.parents.values() if path not in again]
+        if lost:
+            blocked.append(f"{one.folder.path} needs {', '.join(lost)} as it was")
+            continue
+        again[place] = target
+        words = [one.folder.package, str(one.folder.config_path), f"run.dir={target}"]
+        for name in one.records:
+            old = Path(record["data"][name]["path"])
+            files[old] = old.with_name(f"{old.name.partition('.')[0]}{SUFFIX}.jsonl")
+            words.append(f"data.{name}={files[old]}")
+        commands.append([*words, *_parent_words(one, again)])
+    return Plan(files, commands, blocked)
+
+
+def _parent_words(one: Touched, again: Mapping[Path, Path]) -> list[str]:
+    words = [f"model.start={again[one.parents['start']]}"] if "start" in one.parents else []
+    if any(role.startswith("reward") for role in one.parents):
+        rewards = dict.fromkeys(path for role, path in _parents(one.folder).items() if role.startswith("reward"))
+        named = [str(again.get(path, path)) for path in rewards]
+        words.append(f"model.reward={named[0] if len(named) == 1 else json.dumps(named)}")
+    return words
+
+
+def run_plan(
+    todo: Plan, sought: Sought, *, write: Mapping[Path, Callable[[Path], object]] | None = None
+) -> list[list[str]]:
+    """Write the files and run the commands; returns the commands that were run.
+
+    Args:
+        todo: from `plan`.
+        sought: the records to leave out.
+        write: for data files that are made again rather than filtered, a function that writes the new file.
+
+    Raises:
+        WorkbenchError: a command failed.
+    """
+    makers = {path.resolve(): make for path, make in (write or {}).items()}
+    for old, new in todo.files.items():
+        make = makers.get(old.resolve())
+        if make is not None:
+            make(new)
+        else:
+            without(old, new, sought)
+    for command in progress(list(todo.commands), description="refit", unit="run"):
+        code = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        if code:
+            raise WorkbenchError(
+                f"python -m {' '.join(command)}",
+                f"ended with code {code}",
+                remedy="run it to see why; then the next ones",
+            )
+    return [list(command) for command in todo.commands]

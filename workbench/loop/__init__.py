@@ -1,0 +1,1 @@
+"""Rounds of sampling, choosing, labelling and training. Knows phases by their command lines only."""

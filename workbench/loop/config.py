@@ -1,0 +1,61 @@
+"""What `python -m workbench loop` reads from a YAML file."""
+
+from typing import Literal
+
+from workbench.run.config import Section
+from workbench.run.sections import NonNegativeInt, PositiveInt, SourceSection
+
+Strategy = Literal["uncertainty", "disagreement", "bald", "d-optimal", "wide-gaps", "random", "length-balanced"]
+
+
+class LoopSection(Section):
+    """The rounds."""
+
+    out: str
+    """Folder for all runs, the table `loop.json` and the page `loop.html`."""
+    rounds: PositiveInt = 4
+    """Rounds of sampling, labelling and training; a finished loop continues if it is raised."""
+    labels: PositiveInt = 200
+    """Pairs labelled per round: the budget of a round."""
+    strategy: Strategy = "disagreement"
+    """How pairs are chosen from those that were sampled, by the reward model of the round before; see docs/reward.md.
+    The first round has no reward model and draws at random, unless the strategy is length-balanced."""
+    annotators: Literal["people", "simulated"] = "people"
+    """`people`: each round waits until the page has its labels. `simulated`: the embedded default's annotators."""
+    seed: NonNegativeInt = 0
+    """Seed of every step, together with the number of the round."""
+    sft: SourceSection
+    """The supervised model, from which the first round starts and against which win rates are measured: YAML of
+    `python -m sft`, or a run."""
+    annotate: SourceSection
+    """YAML of `python -m annotate`: how pairs are sampled, queued and exported."""
+    reward: SourceSection
+    """YAML of `python -m reward`. Each round fits on the labels of all rounds so far, starting from `sft`."""
+    policy: SourceSection
+    """YAML of `python -m ppo`, PPO or a contrastive method. Each round starts from the policy of the round before,
+    which is also the reference of its KL."""
+
+
+class MeasureSection(Section):
+    """How the policy of each round is measured."""
+
+    prompts: str
+    """File of held-out prompts, or `tiny:prompts_heldout`."""
+    demonstrations: str | None = None
+    """File of held-out demonstrations, for the perplexity; None: none, or the embedded ones on the embedded base."""
+    judge: str | None = None
+    """Reward run that judges if no gold reward is known, fitted on labels that the loop does not use. None: each
+    round's own reward model, whose scores cannot be compared between rounds."""
+    answers: PositiveInt = 1
+    """Answers per prompt."""
+    max_new_tokens: PositiveInt = 128
+    """Largest number of tokens per answer."""
+    batch_size: PositiveInt = 64
+    """Answers sampled at one time."""
+
+
+class LoopConfig(Section):
+    """Everything `python -m workbench loop` reads."""
+
+    loop: LoopSection
+    measure: MeasureSection

@@ -1,0 +1,194 @@
+"""The commands of a loop, in order. Knows no phase but by its command line.
+
+Round 0 is the supervised model. Every later round: sample → choose → label → export → reward → policy → measure.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from workbench.loop.config import LoopConfig
+from workbench.run.config import read_values
+from workbench.run.errors import Problems
+from workbench.run.sections import SourceSection
+from workbench.run.steps import Step
+
+WITHOUT_MODEL = ("random", "length-balanced")
+"""Strategies that need no reward model."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Where the parts of one round are."""
+
+    config: LoopConfig
+    number: int
+    """0: the supervised model."""
+
+    @property
+    def out(self) -> Path:
+        """The folder of the whole loop."""
+        return Path(self.config.loop.out)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the round."""
+        return self.out / f"round-{self.number}"
+
+    @property
+    def sft(self) -> Path:
+        """The supervised run."""
+        source = self.config.loop.sft
+        return self.out / "sft" if source.is_config else Path(source.use)
+
+    @property
+    def before(self) -> "Round":
+        """The round before."""
+        return Round(self.config, self.number - 1)
+
+    @property
+    def policy(self) -> Path:
+        """The policy at the end of the round."""
+        return self.folder / "policy" if self.number else self.sft
+
+    @property
+    def reward(self) -> Path:
+        """The reward model of the round."""
+        return self.folder / "reward"
+
+    @property
+    def items(self) -> Path:
+        """The pairs that the strategy chose."""
+        return self.folder / "items.jsonl"
+
+    @property
+    def labels(self) -> Path:
+        """The preferences of all rounds up to this one."""
+        return self.folder / "preferences.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """The evaluation of the policy: in its run, or next to the loop's files for a run that was there before."""
+        foreign = self.number == 0 and not self.config.loop.sft.is_config
+        return self.out / "sft-evaluation.json" if foreign else self.policy / "evaluation.json"
+
+
+def plan(config: LoopConfig, rounds: int | None = None) -> list[Step]:
+    """All commands up to a round, by default the last."""
+    first = Round(config, 0)
+    steps = list[Step]()
+    if config.loop.sft.is_config:
+        steps.append(_phase("sft", "sft", config.loop.sft, first, f"run.dir={first.sft}"))
+    steps.append(_step(first, "measure", _measuring(first)))
+    last = config.loop.rounds if rounds is None else rounds
+    return steps + [step for number in range(1, last + 1) for step in _of_round(Round(config, number))]
+
+
+def _of_round(this: Round) -> list[Step]:
+    section = this.config.loop
+    fit = f"run.dir={this.reward}", f"model.start={this.sft}", f"data.train={this.labels}"
+    is_ppo = method_of(section.policy) == "ppo"
+    reads = f"model.reward={this.reward}" if is_ppo else f"data.train={this.labels}"
+    return [
+        _annotate(
+            "sample", "pairs", this, f"pairs.run={this.before.policy}", f"pairs.out={this.folder / 'pool.jsonl'}"
+        ),
+        _step(this, "choose", _choosing(this)),
+        *_labelling(this),
+        _annotate("export", "export", this, f"export.out={this.labels}"),
+        _phase("reward", "reward", section.reward, this, *fit),
+        _phase(
+            "policy", "ppo", section.policy, this, f"run.dir={this.policy}", f"model.start={this.before.policy}", reads
+        ),
+        _step(this, "measure", _measuring(this)),
+    ]
+
+
+def _step(
+    this: Round, part: str, words: tuple[str, ...], config: str | None = None, *, resumable: bool = False
+) -> Step:
+    return Step(this.number, part, words, config, resumable=resumable, scope="round")
+
+
+def _phase(part: str, module: str, source: SourceSection, this: Round, *values: str) -> Step:
+    words = (module, source.use, *source.set, *values, f"run.seed={_seed(this)}")
+    return _step(this, part, words, source.use, resumable=True)
+
+
+def _annotate(part: str, verb: str, this: Round, *values: str, words: tuple[str, ...] = ()) -> Step:
+    source = this.config.loop.annotate
+    given = (f"store.url={this.out / 'labels.sqlite'}", f"pairs.round={this.number}", f"pairs.seed={_seed(this)}")
+    return _step(this, part, ("annotate", verb, source.use, *words, *source.set, *given, *values), source.use)
+
+
+def _seed(this: Round) -> int:
+    """Another seed in each round, so that no round samples or draws as the one before."""
+    return 1000 * this.config.loop.seed + this.number
+
+
+def _choosing(this: Round) -> tuple[str, ...]:
+    section, first = this.config.loop, this.number == 1
+    strategy = "random" if first and section.strategy not in WITHOUT_MODEL else section.strategy
+    words = ["reward", "acquire", *([] if first else [str(this.before.reward)])]
+    words += ["--pool", str(this.folder / "pool.jsonl"), "--n", str(section.labels), "--strategy", strategy]
+    words += ["--out", str(this.folder / "priorities.jsonl"), "--items", str(this.items)]
+    words += ["--ranked", str(this.folder / "ranked.jsonl"), "--seed", str(_seed(this))]
+    return (*words, *([] if first else ["--without", str(this.before.labels)]))
+
+
+def _labelling(this: Round) -> list[Step]:
+    """Simulated annotators label the chosen pairs; people are waited for, and may go on with the other pairs."""
+    section = this.config.loop
+    if section.annotators == "simulated":
+        return [_annotate("label", "simulate", this, f"pairs.out={this.items}", f"simulate.seed={_seed(this)}")]
+    waiting = _annotate("label", "wait", this, words=("--labels", str(section.labels)))
+    return [
+        _annotate("load", "load", this, words=(str(this.folder / "ranked.jsonl"),)),
+        replace(waiting, shown=True, further=("--rounds", str(section.rounds))),
+    ]
+
+
+def _measuring(this: Round) -> tuple[str, ...]:
+    section = this.config.measure
+    words = ["workbench", "evaluate", str(this.policy)]
+    if this.number:
+        words += ["--against", str(this.sft), "--reward", section.judge or str(this.reward)]
+    elif section.judge:
+        words += ["--reward", section.judge]
+    if this.evaluation.parent != this.policy:
+        words += ["--out", str(this.evaluation)]
+    words += ["--prompts", section.prompts]
+    words += ["--demonstrations", section.demonstrations] if section.demonstrations else []
+    words += ["--samples", str(section.answers), "--max-new-tokens", str(section.max_new_tokens)]
+    return (*words, "--batch-size", str(section.batch_size), "--seed", str(this.config.loop.seed))
+
+
+def method_of(source: SourceSection) -> str:
+    """The method that the policy is trained with."""
+    return str(read_values(Path(source.use), source.set).get("method", "ppo"))
+
+
+def page_command(config: LoopConfig) -> str:
+    """The command that opens the page for the loop's labels; `pairs.out` would load the file of the configuration."""
+    source, store = config.loop.annotate, Path(config.loop.out) / "labels.sqlite"
+    return f"python -m annotate serve {' '.join((source.use, *source.set))} store.url={store} pairs.out=null"
+
+
+def check_loop_inputs(config: LoopConfig, problems: Problems, resume: bool = False) -> list[str]:
+    """Collect the problems of a configuration; returns a line about its size."""
+    section = config.loop
+    for name, use, values in (
+        ("annotate", config.loop.annotate.use, config.loop.annotate.set),
+        ("reward", config.loop.reward.use, config.loop.reward.set),
+        ("policy", config.loop.policy.use, config.loop.policy.set),
+    ):
+        if not SourceSection(use=use).is_config:
+            problems.add(f"loop.{name}.use", f"{use!r} is not a YAML file", expected="a configuration to run")
+        else:
+            problems.attempt(read_values, Path(use), values)
+    if section.sft.is_config:
+        problems.attempt(read_values, Path(section.sft.use), section.sft.set)
+    elif not Path(section.sft.use).exists():
+        problems.add(section.sft.use, "no such run", expected="a YAML file of sft, or a finished run")
+    total = section.rounds * section.labels
+    rounds = f"{section.rounds} round{'s' if section.rounds > 1 else ''}"
+    return [f"{rounds} of {section.labels} labels, {total:,} in all; pairs chosen by {section.strategy}"]

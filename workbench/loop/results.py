@@ -1,0 +1,145 @@
+"""From the files of finished rounds to the table of a loop. Knows files and numbers, no model."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.data.readers import read_preferences
+from workbench.evaluate.evaluation import PolicyEvaluation, load_evaluation
+from workbench.evaluate.statistics import Estimate, bootstrap_interval
+from workbench.loop.config import LoopConfig
+from workbench.loop.plan import Round
+from workbench.run.steps import Ledger
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the passport of a round's reward model says."""
+
+    outcome: str
+    """`pass`, `fail`, or `none` if the reward run was not examined."""
+    failed: list[str]
+    """Checks that fail."""
+    accuracy: Estimate | None
+    """On held-out labels of all rounds so far."""
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One round; round 0 is the supervised model."""
+
+    number: int
+    labels: int
+    """Labelled pairs of all rounds so far."""
+    new_labels: int
+    """Of them, pairs sampled in this round."""
+    quality: Estimate | None
+    """Gold reward, or the judge's score; None if each round has another judge."""
+    gain: Estimate | None
+    """Over the supervised model, on the same prompts."""
+    step_gain: Estimate | None
+    """Over the round before, on the same prompts."""
+    parts: dict[str, Estimate]
+    """Parts of the gold reward."""
+    win_rate: Estimate | None
+    """Against the supervised model."""
+    kl: Estimate | None
+    """To the policy of the round before, nats per answer."""
+    length: Estimate
+    """Tokens per answer."""
+    verdict: Verdict | None
+    """None for round 0."""
+    seconds: float
+    """Of the round's commands, the time in which people label included."""
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """All finished rounds."""
+
+    rounds: list[RoundResult]
+    judge: str
+    """`gold`, `judge`, or `none`."""
+
+
+def loop_result(config: LoopConfig, ledger: Ledger, last: int) -> LoopResult:
+    """The results of the rounds 0 to `last`.
+
+    Raises:
+        WorkbenchError: an evaluation or file of preferences is missing or broken.
+    """
+    rounds = [Round(config, number) for number in range(last + 1)]
+    policies = [_policy(this) for this in rounds]
+    judge = (
+        "gold" if all(policy.gold is not None for policy in policies) else "judge" if config.measure.judge else "none"
+    )
+    return LoopResult([_result(this, policies, judge, ledger) for this in rounds], judge)
+
+
+def _policy(this: Round) -> PolicyEvaluation:
+    remedy = f"delete {this.evaluation} and the entry of round {this.number} measure in steps.json, and start again"
+    policy = load_evaluation(this.evaluation, remedy=remedy).policy
+    assert policy is not None  # every round ends with a policy
+    return policy
+
+
+def _result(this: Round, policies: list[PolicyEvaluation], judge: str, ledger: Ledger) -> RoundResult:
+    number, policy = this.number, policies[this.number]
+    by_round = Counter(record.round for record in read_preferences(this.labels)) if number else Counter[int]()
+    known = number > 0 and judge != "none"
+    wins = policy.win_rate
+    return RoundResult(
+        number=number,
+        labels=by_round.total(),
+        new_labels=by_round[number],
+        quality={"gold": policy.gold, "judge": policy.reward_model_score, "none": None}[judge],
+        gain=_gain(policy, policies[0], judge) if known else None,
+        step_gain=_gain(policy, policies[number - 1], judge) if known else None,
+        parts=policy.gold_parts,
+        win_rate=Estimate(wins.mean, wins.low, wins.high, wins.count, wins.prompts) if wins is not None else None,
+        kl=policy.kl if number else None,
+        length=policy.length,
+        verdict=read_verdict(this.reward) if number else None,
+        seconds=sum(
+            float(step["seconds"]) for name, step in ledger.done.items() if name.startswith(f"round {number} ")
+        ),
+    )
+
+
+def _gain(policy: PolicyEvaluation, other: PolicyEvaluation, judge: str) -> Estimate:
+    """Mean difference of two policies' values per prompt, with a bootstrap interval over prompts."""
+    name = "gold" if judge == "gold" else "score"
+    means = [_by_prompt(each, name) for each in (policy, other)]
+    return bootstrap_interval([means[0][prompt] - means[1][prompt] for prompt in means[0]], seed=0)
+
+
+def _by_prompt(policy: PolicyEvaluation, name: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for answer in policy.answers:
+        values.setdefault(answer.prompt_id, []).append(float(getattr(answer, name)))
+    return {prompt: sum(found) / len(found) for prompt, found in values.items()}
+
+
+def read_verdict(run: Path) -> Verdict:
+    """The verdict in a reward run's passport."""
+    path = run / "passport.json"
+    if not path.is_file():
+        return Verdict("none", [], None)
+    passport: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    accuracy = passport["findings"].get("accuracy")
+    return Verdict(passport["outcome"], list(passport["failed"]), Estimate(**accuracy) if accuracy else None)
+
+
+def as_json(found: LoopResult, config: LoopConfig) -> dict[str, Any]:
+    """Everything as plain values."""
+    section = config.loop
+    return {
+        "judge": found.judge,
+        "strategy": section.strategy,
+        "annotators": section.annotators,
+        "labels_per_round": section.labels,
+        "seed": section.seed,
+        "rounds": [asdict(each) for each in found.rounds],
+    }

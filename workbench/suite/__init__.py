@@ -1,0 +1,1 @@
+"""The evaluation suite: text metrics, robustness, bias, toxicity and gates for finished runs, in one table."""

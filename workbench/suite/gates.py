@@ -1,0 +1,71 @@
+"""Gates: limits that the whole 95 % interval of a metric must keep, and how often they stop a sound run. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.evaluate.statistics import Estimate
+from workbench.suite.measures import Difference, Measure
+
+if TYPE_CHECKING:
+    from workbench.suite.config import GateSection
+
+OTHER_KINDS = ("reward", "classifier")
+"""First parts of the names of metrics that policies do not have."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate for one run."""
+
+    run: str
+    metric: str
+    limit: str
+    """Such as `≤ 0.1`."""
+    estimate: Estimate | None
+    """None: the run has no such metric with an interval, and the gate counts as failed."""
+    passed: bool
+
+
+def applies(metric: str, kind: str) -> bool:
+    """Whether a gate on this metric is for runs of this kind: `policy`, `reward` or `classifier`."""
+    named = next((other for other in OTHER_KINDS if other in metric.split("/")), "policy")
+    return named == kind
+
+
+def judge(run: str, gate: "GateSection", estimate: Estimate | None) -> Verdict:
+    """Whether the interval keeps the gate: its lower end `at_least`, its upper end `at_most`."""
+    limits = [f"≥ {gate.at_least:g}"] if gate.at_least is not None else []
+    limits += [f"≤ {gate.at_most:g}"] if gate.at_most is not None else []
+    passed = estimate is not None and (
+        (gate.at_least is None or estimate.low >= gate.at_least)
+        and (gate.at_most is None or estimate.high <= gate.at_most)
+    )
+    return Verdict(run, gate.metric, " and ".join(limits), estimate, passed)
+
+
+def false_alarms(
+    measures: Mapping[str, Measure | Difference], gates: Sequence["GateSection"], *, resamples: int, seed: int
+) -> dict[str, float]:
+    """Share of resamples of the prompts in which each gate stops the run, and under `any` at least one of them.
+
+    The measured run takes the place of the truth, so for a run that is sound this is the rate of false alarms.
+
+    Args:
+        measures: of one run, all on the same prompts.
+        gates: those that apply to it.
+        resamples: bootstrap samples of the prompts.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    (size,) = {measures[gate.metric].prompts for gate in gates}
+    failed = np.zeros((resamples, len(gates)), dtype=bool)
+    for number in range(resamples):
+        index = rng.integers(size, size=size)
+        for place, gate in enumerate(gates):
+            failed[number, place] = not judge("", gate, measures[gate.metric].drawn(index).estimate(seed)).passed
+    return {gate.metric: float(failed[:, place].mean()) for place, gate in enumerate(gates)} | {
+        "any": float(failed.any(axis=1).mean())
+    }
