@@ -26,9 +26,10 @@ from workbench.doctor.measure import llama_config
 from workbench.doctor.memory import Shape
 from workbench.doctor.random_base import write_random_base
 from workbench.doctor.shapes import KNOWN
+from workbench.model.adapters import lora_config
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.logprobs import token_logprobs
-from workbench.model.roles import Roles, lora_config
+from workbench.model.roles import Roles
 from workbench.run.command_line import run_main
 
 OUT = RESULTS / "adam_eps.json"

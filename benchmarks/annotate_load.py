@@ -30,7 +30,8 @@ import sqlalchemy
 
 from annotate.config import QueueSection
 from annotate.intake.items import load_items
-from annotate.people.accounts import add_account, make_token
+from annotate.people.accounts import add_account
+from annotate.people.tokens import make_token
 from annotate.store.database import Store
 from benchmarks.annotate_store import integrity, items, many_items, milliseconds, statistics, throughput, wrongs
 from workbench.run.checkpoints import write_text_atomically
@@ -46,6 +47,10 @@ class Server:
     """`python -m annotate serve` over one store, on a port of its own."""
 
     folder: Path
+    url: str | None = None
+    """Its store; None: `labels.sqlite` in the folder."""
+    checkout: Path | None = None
+    """Whose code it runs; None: this one's."""
     port: int = 0
     starts: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -57,9 +62,13 @@ class Server:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
         command = [sys.executable, "-m", "annotate", "serve", "configs/tiny/annotate.yaml"]
-        command += [f"pairs.out={self.folder / 'none.jsonl'}", f"store.url={self.folder / 'labels.sqlite'}"]
+        url = self.url or self.folder / "labels.sqlite"
+        command += [f"pairs.out={self.folder / 'none.jsonl'}", f"store.url={url}"]
+        environment = {**os.environ, **({"PYTHONPATH": str(self.checkout)} if self.checkout else {})}
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen([*command, f"server.port={self.port}"], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*command, f"server.port={self.port}"], stdout=log, stderr=log, env=environment, cwd=self.checkout
+            )
         self.starts += 1
         while True:
             try:

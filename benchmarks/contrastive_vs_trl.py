@@ -27,8 +27,8 @@ from ppo.config import ContrastiveConfig
 from workbench.data.batching import encode_pairs
 from workbench.data.splits import load_pairs
 from workbench.doctor.rehearsal import Measured, run_module
+from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
-from workbench.model.roles import lora_config, start_training_adapter
 from workbench.model.training import keep_adapters_float32
 from workbench.run.config import load_config
 from workbench.run.tracking import Tracker

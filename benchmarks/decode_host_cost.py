@@ -25,15 +25,16 @@ from ppo.sampler import MergedCopy
 from workbench.doctor.measure import llama_config
 from workbench.doctor.memory import Shape
 from workbench.doctor.random_base import write_random_base
+from workbench.model.adapters import lora_config
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.generate import generate_with
-from workbench.model.roles import Roles, lora_config
+from workbench.model.roles import Roles
 from workbench.run.command_line import run_main
 
 OUT = RESULTS / "decode_host_cost.json"
 PROMPT = [1] + [5] * 15
 LAYERS = 32
-"""Of a 7B."""
+"""Layers of a 7B."""
 
 Sampler = Callable[[int, int], Any]
 """(rows, new tokens) → responses."""
@@ -53,7 +54,7 @@ class Operators(TorchDispatchMode):
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--rows", type=int, nargs=2, default=(16, 128), help="few and many (default: 16 128)")

@@ -49,12 +49,12 @@ TINY = Shape(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the run."""
+    """Sizes of the run."""
 
     prompt: int = 256
     response: int = 256
     episodes: int = 128
-    """Of an iteration."""
+    """Episodes per iteration."""
     sample_batch: int = 32
     rollout_micro_batch: int = 32
     micro_batch: int = 8
@@ -70,14 +70,14 @@ class Sizes:
 
 
 CLAIMED_GIB = 16.0
-"""Of the sizes above, which the plan must keep (a test)."""
+"""Memory that the sizes above must fit, by the plan (tested)."""
 SMALL = Sizes(
     prompt=24, response=8, episodes=8, sample_batch=8, rollout_micro_batch=8, micro_batch=2, minibatch=4, iterations=2
 )
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
     parser.add_argument("--trl", action="store_true", help=f"TRL {VERSION} afterwards, on the same sizes")
@@ -127,7 +127,7 @@ def consistent(sizes: Sizes) -> Sizes:
 
 
 def plan_settings(sizes: Sizes) -> Settings:
-    """Of these sizes in the plan."""
+    """These sizes as the plan takes them."""
     wide = sizes.dtype == "float32" or (sizes.dtype == "auto" and not torch.cuda.is_available())
     return Settings(
         unit=4 if wide else 2,

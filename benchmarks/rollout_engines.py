@@ -31,7 +31,7 @@ ENGINES = ("auto", "transformers", "merged")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout_engines", description=__doc__)
     parser.add_argument("--start", default="runs/demo/sft")
     parser.add_argument("--reward", default="runs/demo/reward")

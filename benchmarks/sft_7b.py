@@ -28,7 +28,7 @@ OUT = RESULTS / "sft_7b.json"
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the run."""
+    """Sizes of the run."""
 
     length: int = 1024
     prompt: int = 128
@@ -46,7 +46,7 @@ SMALL = Sizes(length=64, prompt=24, shortest=8, micro_batch=2, steps=3, records=
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a small Llama and few tokens")
     parser.add_argument("--layers", type=int, help="fewer layers of full width (default: 32)")

@@ -35,6 +35,10 @@ def main() -> None:
             "controls-table",
             controls_table(json.loads(controls.read_text(encoding="utf-8"))),
         )
+    compared = RESULTS / "compare.json"
+    if compared.is_file():
+        table = compare_table(json.loads(compared.read_text(encoding="utf-8")))
+        fill(Path("docs/experiments.md"), "compare-table", table)
 
 
 def fill(page: Path, mark: str, text: str) -> None:
@@ -98,6 +102,51 @@ def controls_table(controls: dict[str, Any]) -> str:
         text + f"\nReward model: accuracy {shown(controls['reward']['accuracy'])}; on shuffled labels "
         f"{shown(controls['shuffled']['accuracy'])}. Scores are each run's own reward model's. One seed.\n"
     )
+
+
+def compare_table(found: dict[str, Any]) -> str:
+    """The methods of a comparison, best first, and what it says of itself."""
+    names = (
+        "gold",
+        "95 %",
+        "gain over sft",
+        "p",
+        "win rate",
+        "at equal length",
+        "KL",
+        "tokens",
+        "tax",
+        "seconds",
+        "GiB",
+    )
+    text = row(["", *names]) + row(["---"] + ["---:"] * len(names))
+    for name, method in found["methods"].items():
+        low, high = method["gold_ci"]
+        p = method["gain_adjusted_p"]
+        cells = [
+            shown(method["gold"]),
+            f"{low:.2f} to {high:.2f}",
+            shown(method["gain"]),
+            "<.001" if p < 0.001 else shown(p),
+        ]
+        cells += [shown(method[key]) for key in ("win_rate", "win_rate_length_controlled", "kl")]
+        cells += [shown(method["length"], 1), shown(method["alignment_tax"]), shown(method["seconds"], 0)]
+        text += row([name, *cells, shown(method["peak_gib"], 2)])
+    same = sum(pair["verdict"] == "no difference shown" for pair in found["pairs"])
+    text += f"\n{found['recommendation']} Of {len(found['pairs'])} pairs, {same} show no difference.\n"
+    text += (
+        f"Self-test: one method under two names differs in {found['aa_false_share']:.1%} of 200 repeats, answers dealt "
+        f"at random differ in {found['shuffled_false_share']:.1%}.\n"
+    )
+    power = found["power"]
+    if power is not None:
+        needed = power["needed"]
+        size = "no size tried" if needed is None else f"{needed['seeds']} seeds and {needed['prompts']} prompts"
+        text += (
+            f"A gain of {power['gain']} is found in {power['power']:.0%} of cases with {power['seeds']} seeds and "
+            f"{power['prompts']} prompts; in 80 % with {size}.\n"
+        )
+    return text
 
 
 if __name__ == "__main__":

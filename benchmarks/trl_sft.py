@@ -29,6 +29,16 @@ class Clock(TrainerCallback):
         self.ends.append(time.monotonic())
 
 
+def train_here(trainer: SFTTrainer, *, gpu: bool) -> None:
+    """Train as TRL does, with what a quantised base needs on a CPU."""
+    keep_cpu_weights_in_place(trainer.model)
+    if not gpu:  # the trainer casts LoRA to bfloat16, which a float32 base on a CPU cannot add
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    trainer.train()
+
+
 def main(argv: list[str]) -> None:
     """Train, and write seconds and tokens of each step after the first."""
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
@@ -67,12 +77,7 @@ def main(argv: list[str]) -> None:
         peft_config=LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear"),
         callbacks=[clock],
     )
-    keep_cpu_weights_in_place(trainer.model)
-    if not gpu:  # the trainer casts LoRA to bfloat16, which a float32 base on a CPU cannot add
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-    trainer.train()
+    train_here(trainer, gpu=gpu)
     tokens = [row["num_tokens"] for row in trainer.state.log_history if "num_tokens" in row]
     result = {"seconds": clock.ends[-1] - clock.ends[0], "tokens": tokens[job["steps"] - 1] - tokens[0]}
     Path(job["out"]).write_text(json.dumps(result) + "\n", encoding="utf-8")
