@@ -36,8 +36,9 @@ $(STAMP): requirements/lock.txt pyproject.toml
 
 # Write configs/reference/ from the configuration classes.
 reference: setup
-	for pair in sft=sft.config:SftConfig reward=reward.config:RewardConfig ppo=ppo.config:PpoConfig \
-			contrastive=ppo.config:ContrastiveConfig pairs=ppo.ladder.config:PairsConfig annotate=annotate.config:AnnotateConfig; do \
+	for pair in sft=sft.config:SftConfig classify=sft.classify.config:ClassifyConfig reward=reward.config:RewardConfig ppo=ppo.config:PpoConfig \
+			contrastive=ppo.config:ContrastiveConfig pairs=ppo.ladder.config:PairsConfig annotate=annotate.config:AnnotateConfig \
+			compare=workbench.compare.config:CompareConfig loop=workbench.loop.config:LoopConfig suite=workbench.suite.config:SuiteConfig; do \
 		$(VENV)/bin/python -m workbench.run.reference $${pair#*=} > configs/reference/$${pair%%=*}.yaml || exit 1; \
 	done
 

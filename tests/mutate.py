@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SECONDS = 60
 """A mutant that takes longer has made something endless and counts as killed."""
-MUTANTS = 16
+MUTANTS = 10
 """Tried per module, at most."""
 ELSEWHERE = {"annotate/statistics/agreement_sums.py": "annotate/statistics/agreement.py"}
 """Modules whose tests bear another module's name."""

@@ -13,10 +13,38 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("annotate", "ppo", "reward", "sft", "workbench")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ROOMS = {
-    "workbench": ("run", "data", "model", "evaluate", "doctor", "tiny"),
-    "annotate": ("statistics", "store", "config", "intake", "queue", "people", "labels", "sampling", "campaign", "web"),
+    "workbench": (
+        "run",
+        "privacy",
+        "data",
+        "lineage",
+        "model",
+        "evaluate",
+        "validate",
+        "suite",
+        "export",
+        "serve",
+        "compare",
+        "loop",
+        "doctor",
+        "tiny",
+    ),
+    "annotate": (
+        "statistics",
+        "store",
+        "config",
+        "intake",
+        "queue",
+        "people",
+        "judge",
+        "labels",
+        "sampling",
+        "campaign",
+        "web",
+        "arena",
+    ),
 }
-"""Of the packages that have rooms, lowest first."""
+"""Rooms of each package that has them, lowest first."""
 
 PURE = (
     "ppo/advantages.py",
@@ -36,11 +64,19 @@ PURE = (
     "annotate/statistics/agreement.py",
     "annotate/statistics/agreement_sums.py",
     "annotate/statistics/pace.py",
+    "annotate/statistics/powered.py",
     "annotate/statistics/quality.py",
     "annotate/statistics/ratings.py",
+    "workbench/data/hashing.py",
+    "workbench/data/perturb.py",
+    "workbench/evaluate/classification.py",
     "workbench/evaluate/metrics.py",
     "workbench/evaluate/statistics.py",
     "workbench/evaluate/win_rate.py",
+    "workbench/suite/gates.py",
+    "workbench/suite/measures.py",
+    "workbench/compare/paired.py",
+    "workbench/export/agreement.py",
     "workbench/doctor/hours.py",
     "workbench/doctor/memory.py",
     "workbench/doctor/plan.py",
@@ -65,15 +101,17 @@ TOUCHING = {
     "urllib",
     "sqlite3",
 }
-"""Of the standard library: files, processes, networks, global random state."""
+"""Modules of the standard library: files, processes, networks, global random state."""
 
 PLACES = {
-    "gradio": ("annotate/web/page.py",),
+    "gradio": ("annotate/web/components.py",),
     "sqlalchemy": ("annotate/store/",),
     "peft": ("workbench/model/",),
     "bitsandbytes": ("workbench/model/",),
     "wandb": ("workbench/run/tracking.py",),
+    "prometheus_client": ("workbench/serve/metrics.py",),
     "captum": ("reward/verbs/explain_tokens.py",),
+    "presidio_analyzer": ("workbench/privacy/find.py",),
 }
 """Who may import a large dependency."""
 
@@ -247,7 +285,15 @@ def eager_imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["annotate/__main__.py", "annotate/web/app.py", "annotate/web/page.py", "sft/__main__.py"]
+    "name",
+    [
+        "annotate/__main__.py",
+        "annotate/arena/serve.py",
+        "annotate/web/app.py",
+        "annotate/web/page.py",
+        "sft/__main__.py",
+        "workbench/serve/start.py",
+    ],
 )
 def test_command_lines_and_the_page_start_without_torch(name):
     found, waiting = {ROOT / name}, [ROOT / name]

@@ -1,15 +1,19 @@
 """What a model card says under "Load it" is run, and gives what the run measured."""
 
 import re
+import sys
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt
+from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.model.score import response_nll
+from workbench.run.card import write_card
 from workbench.run.folder import RunFolder
 
 
@@ -39,3 +43,21 @@ def test_the_card_of_a_policy_gives_its_log_probabilities(sft_run):
     ours, _ = response_nll(open_runs({"policy": sft_run}), "policy", [prompt], [response])
     assert theirs == pytest.approx(float(ours[0]), abs=1e-3)
     assert RunFolder(sft_run).record()["base"]["quantise"] == "nf4"  # which the card must say: .1 nats a token
+
+
+@pytest.mark.slow
+def test_the_card_of_a_run_on_the_embedded_base_needs_no_code_of_the_workbench(tmp_path, monkeypatch):
+    spec = BaseSpec("tiny", None, "nf4", "float32")
+    folder = RunFolder(tmp_path)
+    record = {"name": "run", "phase": "sft", "parents": {}, "data": {}, "versions": {}}
+    folder.write_record(record | {"base": spec.as_record(), "opened": spec.opened()})
+    tokenizer = load_tokenizer("tiny")
+    adapted = get_peft_model(load_base(spec, tokenizer), LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    write_card(folder, about="A test.", results={})
+    monkeypatch.setitem(sys.modules, "workbench", None)  # the snippet may not import it
+    model = loaded(tmp_path)["model"]
+    with torch.no_grad():
+        ids = torch.tensor([[40, 50, 60]])
+        torch.testing.assert_close(model(input_ids=ids).logits, adapted.eval()(input_ids=ids).logits)

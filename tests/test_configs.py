@@ -16,25 +16,36 @@ from annotate.config import AnnotateConfig
 from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.ladder.config import PairsConfig
 from reward.config import RewardConfig
+from sft.classify.config import ClassifyConfig
 from sft.config import SftConfig
-from workbench.model.roles import lora_config
-from workbench.run.command_line import add_config_arguments, parse_words, read_command
+from workbench.compare.config import CompareConfig
+from workbench.loop.config import LoopConfig
+from workbench.model.adapters import lora_config
+from workbench.run.command_line import add_config_arguments, parse_command_line, parse_words, read_command
 from workbench.run.config import dotted, known_keys, load_config
 from workbench.run.errors import WorkbenchError
 from workbench.run.reference import MISSING, reference
+from workbench.suite.config import SuiteConfig
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {
     "sft": SftConfig,
+    "retrain": SftConfig,
+    "classify": ClassifyConfig,
     "annotate": AnnotateConfig,
     "reward": RewardConfig,
     "ppo": PpoConfig,
     "dpo": ContrastiveConfig,
     "slic": ContrastiveConfig,
+    "kto": ContrastiveConfig,
     "pairs": PairsConfig,
+    "compare": CompareConfig,
+    "loop": LoopConfig,
+    "suite": SuiteConfig,
 }
 READERS = {
-    SftConfig: ("sft",),
+    SftConfig: ("sft/train.py", "sft/data.py", "sft/evaluate.py", "sft/inputs.py", "sft/sources.py"),
+    ClassifyConfig: ("sft/classify",),
     AnnotateConfig: ("annotate",),
     RewardConfig: ("reward",),
     PpoConfig: (
@@ -43,16 +54,25 @@ READERS = {
     ),
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
     PairsConfig: ("ppo/ladder", "ppo/inputs.py"),
+    CompareConfig: ("workbench/compare",),
+    LoopConfig: ("workbench/loop",),
+    SuiteConfig: ("workbench/suite",),
 }
 """Files that read each class."""
 REFERENCES = {
     "sft": SftConfig,
+    "classify": ClassifyConfig,
     "reward": RewardConfig,
     "ppo": PpoConfig,
     "contrastive": ContrastiveConfig,
     "pairs": PairsConfig,
     "annotate": AnnotateConfig,
+    "compare": CompareConfig,
+    "loop": LoopConfig,
+    "suite": SuiteConfig,
 }
+METHODS = {"contrastive": "dpo", "classify": "head"}
+"""The value of `method` where it has no default."""
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "reference")
 NAMES = [path.relative_to(ROOT / "configs").as_posix() for path in FILES]
 
@@ -73,7 +93,7 @@ def header_of(path):
 def test_its_own_class_reads_it(path):
     config, origins = load_config(CLASSES[path.stem], path)
     assert str(path) in origins.values()
-    if path.stem in ("ppo", "dpo", "slic"):
+    if path.stem in ("ppo", "dpo", "slic", "kto"):
         assert config.method == path.stem
 
 
@@ -93,6 +113,13 @@ def test_what_a_dry_run_prints_can_be_fed_back(path, tmp_path, capsys):
     assert as_json["origins"] == command.origins
 
 
+def test_json_without_a_dry_run_starts_nothing(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_command_line(SftConfig, ["configs/tiny/sft.yaml", "--json"], prog="python -m sft", description="")
+    assert stopped.value.code == 2
+    assert "use it with --dry-run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", list(REFERENCES))
 def test_the_reference_is_current(name):
     text = (ROOT / f"configs/reference/{name}.yaml").read_text(encoding="utf-8")
@@ -107,7 +134,7 @@ def test_the_reference_reads_back_as_the_defaults(name, tmp_path):
     values = dotted(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert list(values) == known_keys(REFERENCES[name])
     required = [key for key, value in values.items() if value == MISSING]
-    given = [f"{key}={'dpo' if key == 'method' else 'x'}" for key in required]
+    given = [f"{key}={METHODS.get(name, 'x') if key == 'method' else 'x'}" for key in required]
     if required:
         with pytest.raises(WorkbenchError, match="has no value"):
             load_config(REFERENCES[name], path, given[1:])
@@ -182,7 +209,7 @@ def unread_keys(config_class, source, shared):
 
 @pytest.mark.parametrize("config_class", list(READERS), ids=lambda c: c.__name__)
 def test_no_key_is_read_by_nobody(config_class):
-    shared = source_of(("workbench/model/training.py", "workbench/run/folder.py"))
+    shared = source_of(("workbench/model/training.py", "workbench/run/folder.py", "workbench/data/augment.py"))
     unread = unread_keys(config_class, source_of((*READERS[config_class], "workbench/model/session.py")), shared)
     assert not unread
 

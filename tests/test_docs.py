@@ -9,6 +9,7 @@ import pytest
 
 from reward.verbs.command import VERBS
 from reward.verbs.command import make_parser as make_reward_parser
+from sft.__main__ import make_parser as make_sft_parser
 from workbench.__main__ import make_parser
 from workbench.run.folder import RunFolder
 
@@ -62,6 +63,8 @@ def test_every_documented_command_is_one(place, command, monkeypatch, capsys):
         assert callable(make_parser().parse_args(words[3:]).run)
     elif words[:3] == ["python", "-m", "reward"] and words[3] in VERBS:
         assert callable(make_reward_parser().parse_args(words[3:]).run)
+    elif words[:4] == ["python", "-m", "sft", "predict"]:
+        assert callable(make_sft_parser().parse_args(words[3:]).run)
     elif words[:2] == ["python", "-m"] and words[2] in PHASES:
         main = import_module(f"{words[2]}.__main__").main
         assert not main([*words[3:], "--dry-run"])

@@ -17,7 +17,8 @@ GROUPS = {
     "ppo": [file for file in MUTATED if file.startswith("ppo/")],
     "reward": [file for file in MUTATED if file.startswith("reward/")],
     "model": [file for file in MUTATED if file.startswith(("workbench/model/", "workbench/doctor/"))],
-    "evaluate": [file for file in MUTATED if file.startswith("workbench/evaluate/")],
+    "evaluate": [file for file in MUTATED if file.startswith(("workbench/evaluate/", "workbench/compare/"))],
+    "data": [file for file in MUTATED if file.startswith(("workbench/data/", "workbench/suite/", "workbench/export/"))],
     "annotate": [file for file in MUTATED if file.startswith("annotate/")],
 }
 KILLED = 0.6

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from ppo.__main__ import main as ppo
+from ppo.config import Contrastive
 from reward.__main__ import main as reward
 from sft.__main__ import main as sft
 from workbench.__main__ import main as workbench
@@ -65,6 +67,22 @@ def test_sft_reward_and_ppo_run_to_the_end_on_real_files(tuned, tmp_path, pairs)
     assert "check accuracy fails" in RunFolder.open(tmp_path / "ppo").record()["forced"][str(tmp_path / "reward")]
     assert RunFolder.open(tmp_path / "ppo").finished
     assert (tmp_path / "ppo/adapter/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", get_args(Contrastive))
+def test_every_contrastive_method_runs_to_its_end_on_real_pairs(tuned, tmp_path, method):
+    words = [f"method={method}", f"model.start={tuned}", f"data.train={DATA / 'pairs/llmbar.jsonl'}", "data.limit=60"]
+    small = ["data.max_length=256", "train.batch_size=8", "train.micro_batch_size=8", "loss.label_smoothing=0"]
+    watched = ["loss.sft_coef=1", "evaluation.every=4", "evaluation.prompts=4", "evaluation.max_new_tokens=16"]
+    run = RunFolder(tmp_path / method)
+    assert ppo([str(CONFIGS / "dpo.yaml"), *words, *small, *watched, f"run.dir={run.path}", *QUIET]) == 0
+    assert run.finished
+    rows = run.read_metrics()
+    assert (
+        0 <= rows[-1]["heldout/accuracy_low"] <= rows[-1]["heldout/accuracy"] <= rows[-1]["heldout/accuracy_high"] <= 1
+    )
+    assert rows[-1]["heldout/pairs"] > 10
+    assert next(row["heldout/kl"] for row in rows if "heldout/kl" in row) == pytest.approx(0, abs=1e-3)
 
 
 def test_public_pairs_are_told_apart_by_category():

@@ -43,6 +43,16 @@ def test_the_wheel_runs_by_itself(installed, tmp_path):
     assert commit.strip() == "None", "a wheel is of no checkout"
 
 
+def test_the_wheel_holds_what_its_page_serves_and_the_licences(installed):
+    assets = Path("annotate/web/assets")
+    served = {path.relative_to(ROOT) for path in (ROOT / assets).rglob("*") if path.is_file()}
+    assert {assets / "katex/katex.min.js", assets / "katex/fonts/KaTeX_Main-Regular.woff2"} <= served
+    assert {path for path in served if not (installed / path).is_file()} == set()
+    licences = [path.read_text(encoding="utf-8") for path in installed.glob("*.dist-info/licenses/**/LICENSE")]
+    for name in ("Apache License", "The MIT License", "SIL OPEN FONT LICENSE"):
+        assert any(name in text for text in licences), name
+
+
 def test_the_demo_starts_from_any_folder(installed, tmp_path):
     """The demo's own commands for its base and its first training run, from a folder that holds nothing."""
     small = ["train.max_steps=2", "sample.prompts=0", "run.threads=1"]
