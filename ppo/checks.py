@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ def check_reference_is_not_base(roles: Roles) -> None:
 class FrozenWatch:
     """Detects an update that changed a frozen adapter."""
 
-    def __init__(self, roles: Roles, names: tuple[str, ...]) -> None:
+    def __init__(self, roles: Roles, names: Sequence[str]) -> None:
         self.roles, self.names = roles, names
         self.before = {
             name: {key: weight.detach().clone() for key, weight in roles.adapter_state(name).items()} for name in names

@@ -178,6 +178,28 @@ class EvaluationSection(Section):
     """Held-out prompts per evaluation, always the same ones."""
 
 
+class GuardSection(Section):
+    """The guard against over-optimisation (docs/guard.md)."""
+
+    judge: Names = ()
+    """Reward runs fitted on labels that nothing in this run learns from; they judge the policy's answers while it
+    trains. None: no guard."""
+    act: Literal["say", "beta", "stop"] = "stop"
+    """When the guard sees over-optimisation: only say so; raise the KL penalty (`reward.kl_coef`, or `loss.beta` of
+    dpo, hinge, ipo and kto) by `beta_factor`; or stop and go back to the best policy that it has seen."""
+    beta_factor: Annotated[float, Field(gt=1)] = 1.5
+    """For `act: beta`: what the weight is multiplied with at each alarm."""
+    threshold: PositiveFloat = 1.0
+    """Risk at which the guard acts. Lower: earlier, with more false alarms."""
+
+
+class PpoGuardSection(GuardSection):
+    """The guard against over-optimisation in PPO, which reads the answers of rollouts."""
+
+    every: PositiveInt = 1
+    """Iterations between two observations."""
+
+
 class PpoTrackingSection(TrackingSection):
     """Where metrics go. An iteration is long, so each one is logged by default."""
 
@@ -198,6 +220,7 @@ class PpoConfig(Section):
     train: PpoSection = PpoSection()
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: PpoCheckpointSection = PpoCheckpointSection()
+    guard: PpoGuardSection = PpoGuardSection()
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 
@@ -275,6 +298,7 @@ class ContrastiveConfig(Section):
     evaluation: WatchSection = WatchSection()
     train: OptimizerSection = OptimizerSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    guard: GuardSection = GuardSection()
     tracking: TrackingSection = TrackingSection()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.guard.sources import check_guard, labels_of, sha_of_labels
 from ppo.ladder.config import PairsConfig
 from workbench.data.inputs import (
     check_answers,
@@ -28,8 +29,10 @@ from workbench.data.splits import split_by_group
 from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import file_fingerprint
+from workbench.run.lineage import data_fingerprint, file_fingerprint
 
+BETA_HOLDS = ("dpo", "hinge", "ipo", "kto")
+"""Methods whose β weighs the distance from the reference."""
 PASSPORT_VERSION = 1
 """The version of passport.json that is understood."""
 
@@ -43,8 +46,12 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
     }
     files_of_base = start_base(problems, config.model.start, config.model.base)
     base = check_base(problems, files_of_base, lengths)
-    for reward in parents(problems, config.model.reward, "reward", config.model.base):
+    rewards = parents(problems, config.model.reward, "reward", config.model.base)
+    for reward in rewards:
         problems.attempt(check_passports, [reward], force=config.model.force)
+    check_guard(problems, config.guard, [sha_of_labels(reward) for reward in rewards], config.model.base)
+    if config.guard.judge and rewards:
+        problems.attempt(labels_of, rewards[0])
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
     section = config.data
     names = {"train": section.train, "heldout": section.heldout}
@@ -98,6 +105,9 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
         check_ladder_inputs(ladder[0], problems)
     if config.evaluation.reward is not None:
         parents(problems, [config.evaluation.reward], "reward", config.model.base)
+    sources = data_files({"train": section.train}, Problems()) or {}
+    learnt = [str(data_fingerprint(path)["sha256"]) for path in sources.values() if path.exists()]
+    check_guard(problems, config.guard, learnt, config.model.base)
     check = check_answers if config.method == "kto" else check_pairs
     _, found = check(problems, files_of_base, **sides)
     return [*base, *found]
@@ -105,6 +115,20 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
 
 def check_contrastive_values(config: ContrastiveConfig, problems: Problems) -> None:
     """Collect problems of values that must fit each other."""
+    if config.guard.judge and not config.evaluation.every:
+        problems.add(
+            "evaluation.every",
+            "is 0, but the guard reads the answers of evaluations",
+            expected="optimizer steps between two evaluations",
+            remedy="evaluation.every=20, or guard.judge=[]",
+        )
+    if config.guard.judge and config.guard.act == "beta" and config.method not in BETA_HOLDS:
+        problems.add(
+            "guard.act",
+            f"is beta, but a larger loss.beta does not hold the policy of {config.method} nearer to its reference",
+            expected=f"say or stop, or one of the methods {', '.join(BETA_HOLDS)}",
+            remedy="guard.act=stop",
+        )
     if config.method == "sft" and config.loss.sft_coef == 0:
         problems.add(
             "loss.sft_coef", "is 0, but method sft trains on nothing else", expected="above 0", remedy="loss.sft_coef=1"
@@ -215,6 +239,13 @@ def check_values(config: PpoConfig, problems: Problems) -> None:
             "k1 has no gradient on average, so as a loss it would not hold the policy back",
             expected="k2 or k3 with reward.kl_in=loss",
             remedy="reward.kl_estimator=k2",
+        )
+    if config.guard.judge and config.guard.act == "beta" and config.reward.kl_target > 0:
+        problems.add(
+            "reward.kl_target",
+            f"is {config.reward.kl_target:g}, and would undo what guard.act=beta does to the coefficient",
+            expected="0, or guard.act=stop or say",
+            remedy="reward.kl_target=0",
         )
     if section.ptx_coef > 0 and config.data.demonstrations is None:
         problems.add(

@@ -97,6 +97,8 @@ class Rollout:
     """(B, R) float, of the policy, nats."""
     values: Tensor
     """(B, R) float, value before each token; 0 without a value model."""
+    every_score: Tensor
+    """(K, B) float, the scores of each reward model."""
     sampling_logprobs: Tensor | None = None
     """(B, R) float, under the distribution that the engine sampled from; None if it does not report them."""
 
@@ -190,7 +192,8 @@ def score_rows(
     # Each process filled its own rows and left zeros elsewhere, so the sum over processes is the whole rollout.
     processes.all_reduce(old, reference, kl, entropy, values, scores)
     std = scores.std(dim=0, unbiased=True) if len(scores) > 1 else torch.zeros_like(scores[0])  # (B,)
-    return Rollout(prompts, rows, _ended(roles, rows), scores.mean(dim=0), std, old, reference, kl, entropy, values)
+    mean, ended = scores.mean(dim=0), _ended(roles, rows)
+    return Rollout(prompts, rows, ended, mean, std, old, reference, kl, entropy, values, every_score=scores)
 
 
 def _ended(roles: Roles, rows: Rows) -> Tensor:

@@ -1,6 +1,6 @@
 """The start of a run: data, roles on one base, optimizers and state, new or from a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ppo.checks import check_reference_is_not_base
 from ppo.config import PpoConfig, PromptSection
+from ppo.guard.rollouts import RolloutGuard
+from ppo.guard.sources import judge_runs
 from ppo.inputs import read_sides
 from ppo.rollout import Demonstrations, PromptSet
 from ppo.sampler import Engine, open_engine
@@ -49,14 +51,17 @@ class Run:
     data: Data
     tracker: Tracker | NoTracker
     processes: Processes
+    guard: RolloutGuard | None = None
 
 
 def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
     """Open roles, optimizers and engine, and restore the checkpoint of a resumed run."""
     assert setup.start is not None
+    judges = judge_runs(config.guard)
     roles = open_roles(
         setup.start,
         rewards,
+        judges=judges,
         base=config.model.base,
         kernels=config.model.kernels,
         value=config.model.value if config.train.advantage == "gae" else "none",
@@ -77,7 +82,7 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
     )
     if session.processes.first:
         print(roles.summary())
-    return Run(
+    run = Run(
         config,
         session.folder,
         roles,
@@ -88,6 +93,8 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
         session.tracker,
         session.processes,
     )
+    run.guard = RolloutGuard(run, tuple(judges), rewards[0]) if judges else None
+    return run
 
 
 def reward_names(number: int) -> tuple[str, ...]:
@@ -103,6 +110,7 @@ def open_roles(
     kernels: Kernels = "auto",
     value: str,
     activation_checkpointing: bool,
+    judges: Mapping[str, RunFolder] | None = None,
 ) -> Roles:
     """Load a run's roles.
 
@@ -114,12 +122,14 @@ def open_roles(
         value: `adapter`: its own adapter and head, a copy of the first reward model's. `head`: a scalar head on the
             policy's hidden states, initialised to 0. `none`: no value model.
         activation_checkpointing: recompute activations in backward passes.
+        judges: role → reward run, of the guard.
 
     Raises:
         WorkbenchError: from `open_runs`; the reference is the bare base.
     """
     names = reward_names(len(rewards))
-    runs = {"reference": start.path, **{n: r.path for n, r in zip(names, rewards, strict=True)}}
+    scoring = {**dict(zip(names, rewards, strict=True)), **(judges or {})}
+    runs = {"reference": start.path, **{role: run.path for role, run in scoring.items()}}
     roles = open_runs(runs, base=base, kernels=kernels)
     check_reference_is_not_base(roles)
     roles.copy("reference", "policy")

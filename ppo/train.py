@@ -12,10 +12,12 @@ from ppo.advantages import Targets, targets_of
 from ppo.checks import FrozenWatch, check_policy_is_reference, divergence_explained, stop_if_diverged
 from ppo.config import PpoConfig
 from ppo.evaluate import Clock, evaluate, kl_per_response, rollout_metrics
+from ppo.guard.guard import rollback_text
+from ppo.guard.sources import judge_runs
 from ppo.inputs import check_inputs, check_passports, forced_text
 from ppo.kl import adapted_kl_coef
 from ppo.rewards import rewards_of
-from ppo.rollout import Rollout, collect, prompts_of_iteration, reward_models
+from ppo.rollout import Rollout, collect, prompts_of_iteration
 from ppo.start import Run, load_data, open_run, reward_names
 from ppo.state import save
 from ppo.update import Update, learning_rates
@@ -43,6 +45,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     data = load_data(config, setup.tokenizer, files, rules)
     parents = {"start": config.model.start}
     parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
+    parents |= {role: str(judge.path) for role, judge in judge_runs(config.guard).items()}
     session = open_session(
         setup,
         config,
@@ -62,7 +65,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
             run = open_run(config, setup, session, rewards, data)
             with run.roles.one_thread_per_op():
                 iterate(run)
-                results = _evaluate(run, config.train.iterations)
+                results = _evaluate(run, run.state.iteration)
                 if session.processes.first:
                     _finish(run, results)
     setup.processes.close()
@@ -72,7 +75,8 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
 def iterate(run: Run) -> None:
     """The PPO loop, from the first iteration (or the resumed one) to the last."""
     config, state, first = run.config, run.state, run.state.iteration
-    watch = FrozenWatch(run.roles, ("reference", *reward_models(run.roles)))
+    frozen = [name for name in run.roles.names if name not in ("policy", "value")]
+    watch = FrozenWatch(run.roles, frozen)
     iterations = config.train.iterations
     bar = progress(total=iterations, initial=first, description="ppo", unit="iteration", quiet=not run.processes.first)
     for iteration in range(first, iterations):
@@ -82,6 +86,8 @@ def iterate(run: Run) -> None:
             clock = Clock(run.roles.device)
             rollout = _collect(run, iteration)  # responses with log-probabilities, values (B, R) and scores (B,)
         clock.mark("rollout", rollout.tokens)
+        if run.guard is not None and run.guard.stops(rollout, iteration):
+            break
         if iteration == 0:
             _check_start(run, rollout)
         rewards = rewards_of(rollout, config.reward, kl_coef=state.kl_coef)  # (B, R)
@@ -222,7 +228,7 @@ def _finish(run: Run, results: dict[str, float]) -> None:
     about = "PPO against a reward model, from a supervised adapter."
     if "forced" in run.folder.record():
         about += f" Forced, against the advice of its passport: {forced_text(run.folder.record()['forced'])}."
-    write_card(run.folder, about=about, results=results)
+    write_card(run.folder, about=about + rollback_text(run.folder), results=results)
 
 
 def _due(iteration: int, every: int) -> bool:

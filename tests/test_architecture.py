@@ -52,6 +52,8 @@ PURE = (
     "ppo/watch.py",
     "ppo/contrastive/curriculum.py",
     "ppo/contrastive/losses.py",
+    "ppo/guard/decide.py",
+    "ppo/guard/signals.py",
     "ppo/ladder/select.py",
     "ppo/loss.py",
     "ppo/rewards.py",

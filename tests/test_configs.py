@@ -50,9 +50,9 @@ READERS = {
     RewardConfig: ("reward",),
     PpoConfig: (
         *("ppo/config.py", "ppo/start.py", "ppo/train.py", "ppo/state.py", "ppo/update.py"),
-        *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py"),
+        *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py", "ppo/guard"),
     ),
-    ContrastiveConfig: ("ppo/contrastive", "ppo/config.py"),
+    ContrastiveConfig: ("ppo/contrastive", "ppo/config.py", "ppo/guard"),
     PairsConfig: ("ppo/ladder", "ppo/inputs.py"),
     CompareConfig: ("workbench/compare",),
     LoopConfig: ("workbench/loop",),
@@ -201,7 +201,7 @@ def unread_keys(config_class, source, shared):
     for key in known_keys(config_class):
         section, _, name = key.rpartition(".")
         read_directly = re.search(rf"\b(config|self)\.{re.escape(key)}\b", source)
-        handed_on = section and re.search(rf"\bconfig\.{re.escape(section)}\b(?!\.)", source)
+        handed_on = section and re.search(rf"\bconfig\.{re.escape(section)}\b(?!\.)", source + shared)
         if not (read_directly or (handed_on and re.search(rf"\.{name}\b", source + shared))):
             unread.append(key)
     return unread

@@ -1,7 +1,7 @@
 """How a contrastive policy does: on held-out pairs, each counted once, and in its answers to held-out prompts."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from ppo.config import ContrastiveConfig
 from ppo.contrastive.data import Row, column, heldout_figures, logprobs_of
 from ppo.contrastive.losses import METHODS, chosen_nll, pair_losses
 from ppo.contrastive.watch import warnings
+from ppo.guard.answers import AnswerGuard
+from ppo.guard.decide import Decision
 from workbench.data.batching import prompts_with_room
 from workbench.data.records import Prompt
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation
@@ -62,10 +64,17 @@ class Watch(TrainerCallback):
         roles: with the policy as `default`.
         start: the start run, whose adapter is the reference.
         prompts: held-out prompts.
+        guard: makes the guard, which judges the answers and may end training; None: there is none.
     """
 
     def __init__(
-        self, config: ContrastiveConfig, session: Session, roles: Roles, start: RunFolder, prompts: Sequence[Prompt]
+        self,
+        config: ContrastiveConfig,
+        session: Session,
+        roles: Roles,
+        start: RunFolder,
+        prompts: Sequence[Prompt],
+        guard: Callable[[Sampling], AnswerGuard] | None = None,
     ) -> None:
         section = config.evaluation
         fitting = prompts_with_room(
@@ -74,6 +83,7 @@ class Watch(TrainerCallback):
         self.section, self.session, self.roles, self.start = section, session, roles, start
         self.prompts = fitting[: section.prompts]
         self.sampling = Sampling(max_new_tokens=section.max_new_tokens, seed=config.run.seed)
+        self.guard = guard(self.sampling) if guard else None
         self.last = -1
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -86,30 +96,35 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Every so many steps."""
         if state.global_step % self.section.every == 0:
-            self.evaluate(state.global_step)
+            control.should_training_stop = self.evaluate(state.global_step) or control.should_training_stop
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """After training."""
         if self.last != state.global_step:
             self.evaluate(state.global_step)
 
-    def evaluate(self, step: int) -> None:
-        """Answer, measure, log and warn."""
+    def evaluate(self, step: int) -> bool:
+        """Answer, measure, log and warn; whether the guard ends training."""
         self.last = step
-        if self.session.processes.first:
-            with self._judges() as score:
-                policy = RolePolicy(self.roles, "default", "reference", self.sampling)
-                opponent = Opponent(str(self.start.path), self._answers_of_start) if score else None
-                found = evaluate_policy(policy, self.prompts, score=score, opponent=opponent)
+        decision = self.session.processes.on_first(lambda: self._evaluate(step))
+        return self.guard is not None and decision is not None and self.guard.act(decision)
+
+    def _evaluate(self, step: int) -> Decision | None:
+        with self._judges() as score:
+            policy = RolePolicy(self.roles, "default", "reference", self.sampling)
+            opponent = Opponent(str(self.start.path), self._answers_of_start) if score else None
+            found = evaluate_policy(policy, self.prompts, score=score, opponent=opponent)
             self.session.tracker.log(answer_metrics(found), step)
             self.session.tracker.samples([sample_row(answer) for answer in found.answers], step)
             self._warn(step)
+            return self.guard.see(found.answers, step) if self.guard else None
 
     @contextlib.contextmanager
     def _judges(self) -> Iterator[RoleScore | None]:
         """In the body, the role `reference` and the reward model's roles are on the base."""
         rewards = reward_roles(Path(self.section.reward)) if self.section.reward else {}
-        with guests(self.roles, {"reference": self.start.path, **rewards}):
+        judges = self.guard.judges if self.guard else {}
+        with guests(self.roles, {"reference": self.start.path, **rewards, **judges}):
             yield RoleScore(self.roles, list(rewards), self.sampling.batch_size) if rewards else None
 
     @cached_property

@@ -3,6 +3,7 @@
 read pairs → log-probabilities of the frozen reference, once → train → measure on held-out pairs → save
 """
 
+from functools import partial
 from typing import Any
 
 from ppo.config import ContrastiveConfig
@@ -11,6 +12,9 @@ from ppo.contrastive.data import PairData, load_data, with_reference
 from ppo.contrastive.evaluate import Watch, evaluate_pairs
 from ppo.contrastive.refresh import Refresh
 from ppo.contrastive.trainer import make_trainer
+from ppo.guard.answers import AnswerGuard
+from ppo.guard.guard import rollback_text
+from ppo.guard.sources import judge_runs
 from ppo.inputs import check_contrastive_inputs
 from workbench.data.rules import RowRules
 from workbench.model.adapters import lora_config, start_training_adapter
@@ -39,7 +43,7 @@ def train(config: ContrastiveConfig, *, resume: bool) -> RunFolder:
         config,
         "ppo",
         resume=resume,
-        parents={"start": config.model.start},
+        parents={"start": config.model.start} | {r: str(run.path) for r, run in judge_runs(config.guard).items()},
         files=files,
         rules=rules,
         method=config.method,
@@ -73,8 +77,9 @@ def _train(config: ContrastiveConfig, setup: Setup, session: Session, data: Pair
     if config.data.refresh is not None:
         read: Any = trainer.train_dataset  # the list itself
         trainer.add_callback(Refresh(config, session, roles, setup.start, data, read))
+    guard = partial(AnswerGuard, config.guard, trainer, session, roles, rows) if config.guard.judge else None
     if config.evaluation.every:
-        trainer.add_callback(Watch(config, session, roles, setup.start, data.heldout_prompts))
+        trainer.add_callback(Watch(config, session, roles, setup.start, data.heldout_prompts, guard))
     trainer.train(resume_from_checkpoint=session.resume_from)
     measure = answers.evaluate_answers if kto else evaluate_pairs
     results = measure(roles, heldout, data.heldout_groups, config)
@@ -85,5 +90,5 @@ def _train(config: ContrastiveConfig, setup: Setup, session: Session, data: Pair
         about = (
             f"{config.method.upper()} on {'rated answers' if kto else 'preference pairs'}, from a supervised adapter."
         )
-        write_card(session.folder, about=about, results=results)
+        write_card(session.folder, about=about + rollback_text(session.folder), results=results)
     return results

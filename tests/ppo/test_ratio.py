@@ -70,7 +70,7 @@ def rollout_of(roles: Roles, rows: Rows, *, size: int, temperature: float = 1.0)
         old[index, : real.shape[1]] = scatter_rows(said, real)
     nothing, one_each = torch.zeros_like(old), torch.zeros(len(rows))
     prompts = PromptSet([], [])
-    return Rollout(prompts, rows, one_each.bool(), one_each, one_each, old, old, nothing, nothing, nothing)
+    return Rollout(prompts, rows, one_each.bool(), one_each, one_each, old, old, *[nothing] * 3, one_each[None])
 
 
 def gap_of_update(roles: Roles, rollout: Rollout, *, size: int, **changes: float) -> dict[str, float]:

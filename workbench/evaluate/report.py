@@ -19,12 +19,14 @@ from workbench.evaluate.figures import (
     reward_models,
     training_figures,
 )
+from workbench.evaluate.guard_figures import guard_blocks
 from workbench.evaluate.overlap import overlap
 from workbench.evaluate.pages import TEMPLATES, render_page
 from workbench.evaluate.summary import parts_moved
 from workbench.evaluate.tables import number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.folder import FINISHED
 from workbench.run.progress import duration
 
 ANSWERS_SHOWN = 10
@@ -82,6 +84,7 @@ def render(views: Sequence[RunView], *, title: str) -> str:
         reward_rows=reward_rows([reward for _, reward in reward_models(views)]),
         unevaluated=[view for view in views if view.evaluation is None],
         sections=_sections(views),
+        guard_blocks=guard_blocks(views),
         exchanges=exchanges(found),
         generations=_generations(views),
         versions=_versions(views),
@@ -95,7 +98,7 @@ def alarms(views: Sequence[RunView]) -> list[Alarm]:
     found = [
         Alarm(view.name, f"The run is not finished (status {view.record['status']}), so its numbers may change.")
         for view in views
-        if view.record.get("status", "finished") != "finished"
+        if view.record.get("status", "finished") not in FINISHED
     ]
     for view in views:
         found += run_alarms(view.name, view.record, _passport(view), view.series("validation/loss")[1])

@@ -18,6 +18,8 @@ from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.lineage import git_commit, package_versions
 from workbench.run.same_run import check_same_run
 
+FINISHED = ("finished", "rolled back")
+"""Statuses of a run whose model is complete. `rolled back`: the guard stopped it and took an earlier policy."""
 FIRST_FILES = ("config.yaml", ".run.json.writing", lock.NAME)
 """The only files in a folder whose run was killed while it was being created."""
 
@@ -47,6 +49,11 @@ class RunFolder:
     def samples_path(self) -> Path:
         """Sampled answers, one JSON row each."""
         return self.path / "samples.jsonl"
+
+    @property
+    def guard_path(self) -> Path:
+        """Observations and decisions of the guard of post-training, one JSON row each."""
+        return self.path / "guard.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -217,7 +224,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run has ended successfully."""
-        return bool(self.record().get("status") == "finished")
+        return self.record().get("status") in FINISHED
 
     def require_finished(self) -> "RunFolder":
         """This run, if it is finished.
@@ -226,7 +233,7 @@ class RunFolder:
             WorkbenchError: the run is unfinished, so its adapter is missing or old.
         """
         record = self.record()
-        if record["status"] != "finished":
+        if record["status"] not in FINISHED:
             steps = checkpoint_steps(self.checkpoints)
             raise WorkbenchError(
                 self.path,
@@ -244,9 +251,13 @@ class RunFolder:
         """The rows of samples.jsonl."""
         return _read_rows(self.samples_path)
 
+    def read_guard(self) -> list[dict[str, Any]]:
+        """The rows of guard.jsonl; none if the run has no guard."""
+        return _read_rows(self.guard_path)
+
     def rewind_rows(self, step: int) -> None:
-        """Delete the rows of metrics and samples after `step`: a resumed run writes them again."""
-        for path in (self.metrics_path, self.samples_path):
+        """Delete the rows of metrics, samples and guard after `step`: a resumed run writes them again."""
+        for path in (self.metrics_path, self.samples_path, self.guard_path):
             if path.is_file():
                 kept = [row for row in _read_rows(path) if row.get("step", 0) <= step]
                 write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -64,13 +64,16 @@ def _values(config: Mapping[str, Any]) -> dict[str, Any]:
 def _recorded_contents(record: Mapping[str, Any]) -> dict[str, Any]:
     """Key → fingerprint of what it led to when the run began; None if the record does not say."""
     parents = {role: trace.get("adapter") for role, trace in record.get("parents_at", {}).items()}
-    rewards = [fingerprint for role, fingerprint in parents.items() if role.startswith("reward_")]
+    rewards, judges = (
+        [made for role, made in parents.items() if role.startswith(kind)] for kind in ("reward", "judge")
+    )
     files = {f"data.{name}": file["sha256"] for name, file in record.get("data", {}).items()}
     base = record.get("base", {}).get("fingerprint")
     return {
         **files,
         "model.start": parents.get("start"),
         "model.reward": rewards if rewards and None not in rewards else None,
+        "guard.judge": judges if judges and None not in judges else None,
         "model.base": base or None,
     }
 
@@ -79,8 +82,9 @@ def _content(key: str, value: Any) -> Any:
     """The fingerprint of what a path leads to now; None if there is nothing on this machine, as for a hub id."""
     if value is None:
         return None
-    if key == "model.reward":
-        found = [run_fingerprint(Path(run)) for run in ([value] if isinstance(value, str) else value)]
+    if key in ("model.reward", "guard.judge"):
+        runs = [Path(run) for run in ([value] if isinstance(value, str) else value)]
+        found = [run_fingerprint(member) for run in runs for member in _members(run)]
         return None if None in found else found
     path = Path(value)
     if key == "model.start":
@@ -88,6 +92,11 @@ def _content(key: str, value: Any) -> Any:
     if key == "model.base":
         return base_fingerprint(path) if path.is_dir() else None
     return data_fingerprint(path)["sha256"] if path.exists() else None
+
+
+def _members(run: Path) -> list[Path]:
+    """The runs of an ensemble, in their order; the run itself if it is none."""
+    return sorted(run.glob("members/*"), key=lambda path: int(path.name)) or [run]
 
 
 def _shown(value: Any) -> str:

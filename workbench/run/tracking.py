@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.run.errors import WorkbenchError
-from workbench.run.folder import RunFolder
+from workbench.run.folder import FINISHED, RunFolder
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 PROJECT = "alignment-workbench"
@@ -33,7 +33,7 @@ class Tracker:
     """
 
     def __init__(self, folder: RunFolder, *, project: str | None, mode: Mode, config: Mapping[str, Any]) -> None:
-        self.folder = folder
+        self.folder, self.status = folder, "finished"
         mode = _mode_of_environment() if mode == "auto" else mode
         self.started = time.monotonic() - self._seconds_so_far()
         self._metrics = folder.metrics_path.open("a", encoding="utf-8")
@@ -63,7 +63,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.finish("finished" if kind is None else "stopped")
+        self.finish(self.status if kind is None else "stopped")
 
     def finish(self, status: str = "finished") -> None:
         """Close the files and the W&B run, note the status in run.json, and release the folder."""
@@ -72,7 +72,7 @@ class Tracker:
             os.fsync(file.fileno())
             file.close()
         if self._wandb is not None:
-            exit_code = 0 if status == "finished" else 1
+            exit_code = 0 if status in FINISHED else 1
             self._guarded("finishing", lambda: self._wandb.finish(exit_code=exit_code))
         self.folder.update_record(status=status, seconds=round(time.monotonic() - self.started, 1))
         self.folder.release()
@@ -140,6 +140,8 @@ class Tracker:
 
 class NoTracker:
     """No-op tracker for ranks above 0: rank 0 tracks for all."""
+
+    status = "finished"
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Nothing."""

@@ -246,6 +246,29 @@ def test_without_a_gold_reward_the_reward_model_is_named_as_judge(tmp_path):
     assert "judged by the reward model" in text
 
 
+def guarded(folder, name, *actions, **record):
+    """A run whose guard acted like this at each observation."""
+    run = write_run(folder / name, phase="ppo", **record)
+    words = {"why": "risk 1.2 of 1: <b>because</b>", "score": None, "judge": 0.5}
+    rows = [{"step": 2 * n, "action": action, "risk": n / 2, **words} for n, action in enumerate(actions)]
+    write_rows(run / "guard.jsonl", rows)
+    return run
+
+
+def test_decisions_of_the_guard_are_explained(tmp_path):
+    rolled_back = {"status": "rolled back", "guard": {"stopped_at": 4, "back_to": 2}}
+    stopped = guarded(tmp_path, "stopped", "go on", "say", "stop", **rolled_back)
+    runs = [stopped, guarded(tmp_path, "calm", "go on", "go on"), guarded(tmp_path, "raised", "go on", "beta")]
+    page = Page(build_report(runs, tmp_path / "report.html").read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert "The guard stopped this run at step 4 and took the policy of step 2." in text
+    assert "No alarm in 2 observations." in text
+    assert "1 alarms in 2 observations" not in text
+    assert "raised the KL penalty" in text
+    assert text.count("risk 1.2 of 1: <b>because</b>") == 3
+    assert "is not finished" not in text, "a run that went back is complete"
+
+
 def test_find_runs(runs, tmp_path):
     assert find_runs(runs[0].parent) == sorted(runs)
     assert find_runs(runs[0]) == [runs[0]]

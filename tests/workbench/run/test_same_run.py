@@ -40,7 +40,8 @@ def run(tmp_path):
     config = Config(model=Model(start=str(start), reward=(str(one), str(many))), data=Data(train=str(file)))
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-    parents = {"start": start, "reward_1": one, "reward_2": many}
+    # As ppo records them: an ensemble by its members.
+    parents = {"start": start, "reward_1": one, "reward_2": many / "members/1", "reward_3": many / "members/2"}
     record = {
         "data": {"train": data_fingerprint(file)},
         "parents_at": {role: {"adapter": run_fingerprint(parent)} for role, parent in parents.items()},

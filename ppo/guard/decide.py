@@ -1,0 +1,156 @@
+"""How the guard decides: from the observations so far to a risk with its reasons. Pure.
+
+Each signal is 0 while all is as at first, and grows as it looks worse. The risk is the sum of the signals in units of
+their limits, so one signal at its limit acts alone, and several that are half-way there act together. How the limits
+were found: docs/guard.md.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppo.guard.signals import Law, fit_law
+from workbench.evaluate.metrics import kl_limit
+
+if TYPE_CHECKING:
+    from ppo.config import GuardSection
+
+Row = Mapping[str, Any]
+"""An observation's row in guard.jsonl."""
+
+WINDOW = 3
+"""Neighbouring observations that are averaged, the fewest before an alarm, and those between two raised penalties."""
+LIMITS: Mapping[str, float] = {
+    "gap": 0.4,
+    "judge": 0.5,
+    "law": 6.0,
+    "agreement": 0.4,
+    "spread": 1.5,
+    "outliers": 0.3,
+    "length": 0.8,
+    "entropy": 1.0,
+    "kl": 3.0,
+}
+"""Signal → value at which it is an alarm by itself."""
+WORTH_SAYING = 0.1
+"""Parts of the risk below this are not named as reasons."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the guard does after an observation."""
+
+    action: str
+    """`go on`, or at an alarm `say`, `beta` or `stop`."""
+    risk: float
+    """Sum of the signals in units of their limits."""
+    signals: dict[str, float]
+    law: Law | None
+    why: str
+    """The risk and its reasons, in words."""
+    back_to: int | None = None
+    """Step of the policy to go back to; None unless `stop`."""
+
+    def row(self) -> dict[str, Any]:
+        """For guard.jsonl."""
+        return {**asdict(self), "law": None if self.law is None else _finite(asdict(self.law))}
+
+
+def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
+    """What to do after the newest observation.
+
+    Args:
+        rows: observations, oldest first, with the decisions before; the first one is of the start policy.
+        section: what to do, and at which risk.
+    """
+    found, law = signals(rows), law_of(rows)
+    parts = {name: max(value, 0.0) / LIMITS[name] for name, value in found.items()}
+    risk, best = sum(parts.values()), rows[best_of(rows)]["step"]
+    named = sorted((name for name in parts if parts[name] >= WORTH_SAYING), key=lambda name: -parts[name])
+    reasons = [f"{_in_words(name, found[name], law, best)} ({parts[name]:.2f})" for name in named]
+    why = f"risk {risk:.2f} of {section.threshold:g}: {'; '.join(reasons) or 'nothing of note'}"
+    if risk < section.threshold or len(rows) <= WINDOW:
+        return Decision("go on", risk, found, law, why)
+    if section.act == "stop":
+        return Decision("stop", risk, found, law, f"{why}. Back to step {best}, the judges' best", best)
+    resting = any(row.get("action") == "beta" for row in rows[-WINDOW - 1 : -1])  # a raised penalty takes time to work
+    return Decision("say" if resting else section.act, risk, found, law, why)
+
+
+def signals(rows: Sequence[Row]) -> dict[str, float]:
+    """Each signal of the newest observation, by name.
+
+        gap        rise of the reward model's score less that of the judges' score, σ; not in contrastive training
+        judge      fall of the judges' score from its best, σ
+        law        −slope of Gao's law at the newest √KL, standard errors
+        agreement  −correlation of log π − log ρ with the judges' score
+        spread     rise of the disagreement of all reward models, share of its first value
+        outliers   share of answers unlike the labelled ones
+        length     |log ratio| of the mean length to its first value
+        entropy    fall of the entropy, share of its first value
+        kl         KL to the reference in units of its usual limit
+
+    Args:
+        rows: observations, oldest first; each signal but `law` compares the mean of the last WINDOW with the first.
+    """
+    first, last = rows[0], rows[-WINDOW:]
+
+    def now(name: str) -> float:
+        return float(np.mean([row[name] for row in last]))
+
+    law, around = law_of(rows), best_of(rows)
+    best = float(np.mean([row["judge"] for row in rows[max(around - 1, 0) : around + 2]]))
+    found = {
+        "judge": best - now("judge"),
+        "law": law.falling if law is not None else 0.0,
+        "agreement": -now("agreement"),
+        "spread": now("spread") / first["spread"] - 1 if first["spread"] > 0 else 0.0,
+        "outliers": now("outliers"),
+        "length": abs(math.log(now("length") / first["length"])),
+        "entropy": 1 - now("entropy") / first["entropy"] if first["entropy"] > 0 else 0.0,
+        "kl": now("kl") / kl_limit(now("length")),
+    }
+    if first.get("score") is not None:
+        found["gap"] = (now("score") - first["score"]) - (now("judge") - first["judge"])
+    return found
+
+
+def best_of(rows: Sequence[Row]) -> int:
+    """Index of the observation whose neighbourhood (itself and both neighbours) the judges score best.
+
+    The newest observation has no later neighbour yet and is never the best. So a best one is replaced by better ones
+    only, and no policy has to be kept but the best and the newest.
+    """
+    means = [np.mean([row["judge"] for row in rows[max(i - 1, 0) : i + 2]]) for i in range(max(len(rows) - 1, 1))]
+    return int(np.argmax(means))
+
+
+def law_of(rows: Sequence[Row]) -> Law | None:
+    """Gao's law of the judges' score against √KL; None if there are too few observations."""
+    distances = np.sqrt(np.maximum([row["kl"] for row in rows], 0.0))
+    return fit_law(distances, np.array([row["judge"] - rows[0]["judge"] for row in rows]))
+
+
+def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
+    """A signal as a clause."""
+    if name == "law" and law is not None:
+        peak = f"; its fitted peak is at √KL {law.peak:.2f} ({law.low:.2f} to {law.high:.2f})"
+        return f"the judges' score falls with KL, by {value:.1f} standard errors of the slope{peak}"
+    return {
+        "gap": f"the reward model's score rose {value:.2f} σ more than the judges'",
+        "judge": f"the judges' score fell {value:.2f} σ from its best, at step {best}",
+        "agreement": f"the policy prefers answers that the judges score lower (correlation {-value:.2f})",
+        "spread": f"the reward models disagree {value:.0%} more than at first",
+        "outliers": f"{value:.0%} of the answers are unlike the labelled ones",
+        "length": f"the length of answers changed by a factor {math.exp(value):.2f}",
+        "entropy": f"entropy fell by {value:.0%}",
+        "kl": f"KL is {value:.1f} times its usual limit",
+    }[name]
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Infinite values as None, which JSON can hold."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

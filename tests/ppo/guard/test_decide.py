@@ -1,0 +1,120 @@
+"""Decisions of the guard: each signal by hand, each reason in words, and what follows."""
+
+import math
+
+import pytest
+
+from ppo.config import GuardSection
+from ppo.guard.decide import LIMITS, WINDOW, best_of, decide, signals
+
+START = {
+    "judge": 0.0,
+    "judge_error": 0.1,
+    "score": 0.0,
+    "spread": 0.5,
+    "outliers": 0.0,
+    "agreement": 0.0,
+    "length": 20.0,
+    "entropy": 1.0,
+    "kl": 0.0,
+}
+STOP, SAY, BETA = (GuardSection(judge=("run",), act=act) for act in ("stop", "say", "beta"))
+BAD = {
+    "gap": ({"score": 2.0}, 2.0, "2.00 σ more than the judges'"),
+    "agreement": ({"agreement": -0.9}, 0.9, "correlation -0.90"),
+    "spread": ({"spread": 2.0}, 3.0, "disagree 300% more"),
+    "outliers": ({"outliers": 0.9}, 0.9, "90% of the answers"),
+    "length": ({"length": 80.0}, math.log(4), "factor 4.00"),
+    "entropy": ({"entropy": 0.25}, 0.75, "entropy fell by 75%"),
+    "kl": ({"kl": 60.0}, 6.0, "6.0 times its usual limit"),
+}
+
+
+def rows_of(*changes):
+    """Rows in order, each the start with changes."""
+    return [{"step": 10 * number, **START, **change} for number, change in enumerate(changes)]
+
+
+def judged(*scores):
+    return rows_of(*({"judge": score, "score": score} for score in scores))
+
+
+def test_nothing_changed_is_no_risk():
+    found = decide(rows_of(*[{}] * 6), STOP)
+    assert (found.action, found.risk) == ("go on", 0.0)
+    assert "nothing of note" in found.why
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_signal_by_hand_and_in_words(name):
+    change, value, words = BAD[name]
+    rows = rows_of({}, {}, *[change] * WINDOW)
+    found = signals(rows)
+    assert found[name] == pytest.approx(value)
+    assert {other for other, size in found.items() if size != 0} <= {name, "law"}
+    assert words in decide(rows, STOP).why
+    one_of_three = signals(rows[:3])[name]
+    assert 0 < one_of_three < value, "the last three observations are averaged"
+
+
+def test_shorter_answers_are_a_change_of_length_too():
+    assert signals(rows_of({}, *[{"length": 5.0}] * WINDOW))["length"] == pytest.approx(math.log(4))
+
+
+def test_the_judges_fall_from_their_best_neighbourhood():
+    # Means of neighbours: (0, 1), (0, 1, 2), (1, 2, 0): both of the last two are 1, and the first of them is best.
+    rows = judged(0.0, 1.0, 2.0, 0.0, 0.0, 0.0)
+    assert best_of(rows) == 1
+    assert signals(rows)["judge"] == pytest.approx(1.0)
+    assert signals(judged(0.0, 1.0, 2.0, 3.0))["judge"] == pytest.approx(0.0), "a rise is no fall"
+
+
+def test_the_newest_observation_is_never_the_best():
+    assert best_of(judged(0.0)) == 0
+    assert best_of(judged(0.0, 9.0)) == 0
+    assert best_of(judged(0.0, 0.0, 9.0)) == 1
+    for end in range(1, 8):  # so the best one is among the best and the newest of the observations before
+        rows = judged(0.0, 3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0)[: end + 1]
+        assert best_of(rows) in (best_of(rows[:-1]), len(rows) - 2)
+
+
+def test_a_judge_s_score_that_falls_with_kl_is_the_law():
+    rows = rows_of(*({"kl": float(n) ** 2, "judge": n * (1 - math.log(n or 1)) - 0.01 * (n % 2)} for n in range(9)))
+    found = decide(rows, STOP)
+    assert found.law.peak == pytest.approx(1.0, abs=0.05)
+    assert "its fitted peak is at √KL" in found.why
+    assert found.row()["law"]["peak"] == found.law.peak
+
+
+def test_contrastive_training_has_no_gap():
+    rows = rows_of(*[{"score": None}] * 5)
+    assert "gap" not in signals(rows)
+
+
+def test_the_risk_is_the_sum_in_units_of_the_limits():
+    change = {"outliers": LIMITS["outliers"] / 2, "agreement": -LIMITS["agreement"] / 4}
+    found = decide(rows_of({}, *[change] * WINDOW), STOP)
+    assert found.risk == pytest.approx(0.75)
+    assert found.action == "go on"
+    assert found.why.index("unlike") < found.why.index("prefers"), "the largest part first"
+
+
+def test_a_stop_goes_back_to_the_judges_best():
+    rows = judged(0.0, 0.5, 0.6, 0.5, -2.0, -2.0, -2.0)
+    found = decide(rows, STOP)
+    assert (found.action, found.back_to) == ("stop", 20)
+    assert "Back to step 20" in found.why
+    assert (decide(rows, SAY).action, decide(rows, SAY).back_to) == ("say", None)
+    assert decide(rows, STOP.model_copy(update={"threshold": 99.0})).action == "go on"
+    assert decide(rows[:WINDOW], STOP).action == "go on", "too few observations"
+
+
+def test_a_raised_penalty_has_time_to_work():
+    rows = judged(0.0, 0.5, 0.6, 0.5, -2.0, -2.0, -2.0)
+    assert decide(rows, BETA).action == "beta"
+    rows[-2]["action"] = "beta"
+    assert decide(rows, BETA).action == "say"
+    rows[-2]["action"], rows[-4]["action"] = "say", "beta"
+    assert decide(rows, BETA).action == "say"
+    rows[-4]["action"], rows[-5]["action"] = "go on", "beta"
+    assert decide(rows, BETA).action == "beta"

@@ -1,0 +1,104 @@
+"""The guard in PPO: it changes nothing while it watches, raises the KL penalty, or stops and goes back; and a stop in
+between changes nothing."""
+
+import json
+
+import pytest
+
+import ppo.train as phase
+from ppo.config import PpoConfig
+from ppo.guard.decide import best_of
+from ppo.train import train
+from tests.conftest import load_phase
+from tests.ppo.conftest import ppo_values
+from tests.ppo.guard.conftest import rows_of, same_adapters
+from workbench.run.errors import WorkbenchError
+
+
+@pytest.fixture
+def configure(tmp_path, sft_run, reward_run, prompt_file, judge_run):
+    """Reads a small guarded configuration: folder, then `a.b=value` overrides."""
+
+    def configured(name, *overrides):
+        values = ppo_values(tmp_path / name, sft_run, reward_run, prompt_file)
+        values["guard"] = {"judge": str(judge_run)}
+        return load_phase(PpoConfig, tmp_path / f"{name}.yaml", values, *overrides)
+
+    return configured
+
+
+def stopped_and_resumed(config, monkeypatch, *, in_iteration):
+    """The run after an interruption."""
+    collect, calls = phase.collect, []
+
+    def dies(*arguments, **options):
+        calls.append(1)
+        if len(calls) == in_iteration:
+            raise LookupError("a bolt from the blue")
+        return collect(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phase, "collect", dies)
+        with pytest.raises(LookupError):
+            train(config, resume=False)
+    return train(config, resume=True)
+
+
+@pytest.mark.slow
+def test_a_guard_that_only_watches_changes_nothing(configure):
+    watched = train(configure("watched", "guard.act=say", "guard.every=2"), resume=False)
+    alone = train(configure("alone", "guard.judge=[]"), resume=False)
+    rows, metrics = rows_of(watched)
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert {"judge", "judge_error", "spread", "outliers", "kl", "risk", "signals", "action"} <= rows[0].keys()
+    assert [row for row in metrics if "guard/judge" not in row] == rows_of(alone)[1]
+    assert same_adapters(watched.adapter, alone.adapter)
+    assert watched.record()["parents"].keys() == {"start", "reward_1", "judge_1"}
+    assert not alone.guard_path.exists()
+
+
+@pytest.mark.slow
+def test_a_stop_goes_back_and_says_so(configure, alarm, monkeypatch, capsys):
+    alarm(4)
+    run = train(configure("whole"), resume=False)
+    assert run.record()["status"] == "rolled back"
+    rows, metrics = rows_of(run)
+    best = rows[best_of(rows)]["step"]
+    assert run.record()["guard"] == {"stopped_at": 4, "back_to": best}
+    assert "guard, step 4: because" in capsys.readouterr().out
+    assert same_adapters(run.adapter, run.path / f"guard/step-{best}")
+    assert run.require_finished() == run
+    assert (rows[-1]["action"], rows[-1]["back_to"]) == ("stop", best)
+    assert metrics[-1]["step"] == 4, "the last evaluation is of the policy that it went back to"
+    assert "step 4" in (run.path / "README.md").read_text()
+    again = stopped_and_resumed(configure("stopped"), monkeypatch, in_iteration=4)
+    assert rows_of(again) == (rows, metrics)
+    assert same_adapters(again.adapter, run.adapter)
+
+
+@pytest.mark.slow
+def test_a_raised_penalty_survives_a_stop(configure, alarm, monkeypatch):
+    alarm(1)
+    changes = ("guard.act=beta", "guard.beta_factor=3", "reward.kl_coef=0.1")
+    whole = train(configure("whole", *changes), resume=False)
+    coefficients = [row["objective/kl_coef"] for row in whole.read_metrics() if "objective/kl_coef" in row]
+    assert coefficients == pytest.approx([0.1, *[0.3] * 5])
+    again = stopped_and_resumed(configure("stopped", *changes), monkeypatch, in_iteration=6)
+    assert rows_of(again) == rows_of(whole)
+
+
+def test_judges_that_know_the_training_labels_are_refused(configure, reward_run, tmp_path):
+    with pytest.raises(WorkbenchError, match="would share its mistakes"):
+        train(configure("same", f"guard.judge={reward_run}"), resume=False)
+    with pytest.raises(WorkbenchError, match="no run here"):
+        train(configure("missing", f"guard.judge={tmp_path / 'nothing'}"), resume=False)
+    with pytest.raises(WorkbenchError, match=r"reward\.kl_target"):
+        train(configure("target", "guard.act=beta", "reward.kl_target=3"), resume=False)
+
+
+def test_rows_are_json(configure):
+    run = train(configure("short", "train.iterations=1"), resume=False)
+    text = run.guard_path.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["action"] == "go on"
