@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from benchmarks.record import RESULTS, write_result
 from workbench.compare.config import CompareConfig
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--prompts", type=int, default=1300, help="prompts whose answers are labelled")
-    parser.add_argument("--set", nargs="*", default=[], help="values of every trained method, for a trial")
+    parser.add_argument("--set", nargs="*", default=[], help="for a trial: train.… of each method, measure.…")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--out", type=Path, default=RESULTS / "worlds.json")
     arguments = parser.parse_args(argv)
@@ -167,7 +168,10 @@ def write_cell(folder: Path, noise: float, items: Sequence[Item], seeds: Sequenc
     if not file.is_file():
         write_records(file, labels(items, noise))
     values = yaml.safe_load((CONFIGS / "compare.yaml").read_text(encoding="utf-8"))
-    changed = [{**row, "set": [*row["set"], *changes]} for row in METHODS]
+    measured = [change for change in changes if change.startswith("measure.")]
+    values = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(measured)))
+    trained = [change for change in changes if change not in measured]
+    changed = [{**row, "set": [*row["set"], *trained]} for row in METHODS]
     for row in changed:  # contrastive training counts steps, PPO iterations
         wrong = "train.max_steps" if row["name"] == "ppo" else "train.iterations"
         row["set"] = [change for change in row["set"] if not change.startswith(wrong)]

@@ -5,10 +5,7 @@ resumes from its last checkpoint.
 """
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from typing import Any
 from workbench.data.embedded import tiny_folder
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.process import start
 
 CONFIGS = Path("configs/tiny")
 DEFAULT_DIR = Path("runs/demo")
@@ -135,7 +133,7 @@ def _run_step(step: Step, ledger: _Ledger) -> None:
     print(f"\n\033[1m$ {shown}\033[0m", flush=True)
     words = [*step.words, "--resume"] if step.resumable else list(step.words)
     started = time.monotonic()
-    code, rss = _run([sys.executable, "-m", *words])
+    code, rss = _run(words, ledger.path.with_name("peak.json"))
     if code != 0:
         raise WorkbenchError(
             f"demo, step {step.name}",
@@ -147,16 +145,16 @@ def _run_step(step: Step, ledger: _Ledger) -> None:
     ledger.save()
 
 
-def _run(command: Sequence[str]) -> tuple[int, float]:
-    """Exit code and peak resident memory (GiB) of a process."""
-    process = subprocess.Popen(command)
+def _run(words: Sequence[str], measured: Path) -> tuple[int, float]:
+    """Exit code and peak resident memory (GiB) of a command."""
+    process = start(words, measured)
     try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except KeyboardInterrupt:
-        process.wait()
+        process.join()
+    except KeyboardInterrupt:  # the terminal has interrupted the command, too
+        process.join()
         raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss / 2**20
+    peak = json.loads(measured.read_text(encoding="utf-8"))["peak_rss_bytes"] if measured.is_file() else 0
+    return process.exitcode or 0, peak / 2**30
 
 
 def _write_summary(folder: Path, ledger: _Ledger) -> None:

@@ -92,15 +92,16 @@ def test_a_cell_is_a_comparison_of_its_own(items, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 def test_worlds_run_at_a_very_small_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "NOISES", (0.0, 0.4))
+    monkeypatch.setattr(worlds, "NOISES", (0.4,))
     monkeypatch.setattr(worlds, "METHODS", worlds.METHODS[1:2] + worlds.METHODS[4:])
     monkeypatch.setattr(worlds, "ORDERINGS", ORDERINGS[1:2])
     words = ["--seeds", "0", "--prompts", "40", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "w.json")]
-    assert worlds.main([*words, "--set", "train.max_steps=3"]) == 0
+    small = ["train.max_steps=3", "measure.answers=2", "measure.max_new_tokens=16"]
+    assert worlds.main([*words, "--set", *small]) == 0
     content = json.loads((tmp_path / "w.json").read_text(encoding="utf-8"))
     assert {"commit", "hardware", "versions", "claim"} <= content.keys()
-    assert set(content["cells"]) == {f"{w}, {n} noise" for w in worlds.WORLDS for n in ("0%", "40%")}
-    assert len(content["orderings"][0]["cells"]) == 4
+    assert set(content["cells"]) == {f"{world}, 40% noise" for world in worlds.WORLDS}
+    assert len(content["orderings"][0]["cells"]) == 2
     assert (tmp_path / "w.png").stat().st_size > 10_000

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from textwrap import indent
 from typing import Any, Literal
 
 from workbench.run.checkpoints import write_text_atomically
@@ -46,7 +47,7 @@ run = {run}
 base = {base}
 tokenizer = AutoTokenizer.from_pretrained(f"{{run}}/adapter")
 model = AutoModelForCausalLM.from_pretrained(base, {options})
-model = PeftModel.from_pretrained(model, f"{{run}}/adapter").eval()
+{exact}model = PeftModel.from_pretrained(model, f"{{run}}/adapter").eval()
 """
 
 REWARD = """\
@@ -62,7 +63,7 @@ tokenizer = AutoTokenizer.from_pretrained(f"{{runs[0]}}/adapter")
 
 def load(run):
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, {options})
-    model.config.pad_token_id = tokenizer.pad_token_id
+{exact}    model.config.pad_token_id = tokenizer.pad_token_id
     return PeftModel.from_pretrained(model, f"{{run}}/adapter").eval(), load_file(f"{{run}}/head.safetensors")
 
 
@@ -97,6 +98,10 @@ NF4 = """nf4 = BitsAndBytesConfig(
     bnb_4bit_compute_dtype={dtype},
     bnb_4bit_use_double_quant=True,
 )
+"""
+
+EXACT = """for layer in model.modules():  # bitsandbytes would round to bfloat16 on some CPUs
+    layer.support_avx512bf16_for_cpu = False
 """
 
 
@@ -168,6 +173,7 @@ def loading_code(folder: RunFolder, record: Mapping[str, Any], kind: str) -> str
         run=json.dumps(str(folder.path), ensure_ascii=False),
         runs=json.dumps([str(member.path) for member in folder.members], ensure_ascii=False),
         options=", ".join(options),
+        exact=indent(EXACT if quantises else "", "" if kind == "policy" else " " * 4),
     )
     if quantises:
         code = code.replace("tokenizer = ", NF4.format(dtype=compute) + "tokenizer = ", 1)

@@ -17,11 +17,16 @@ from pathlib import Path
 
 
 def main(argv: list[str]) -> None:
-    """Run the module, then write seconds, resident memory and GPU memory, even if the module failed."""
-    out, parent, module, *arguments = argv
-    sys.argv = [module, *arguments]
+    """Run a module as long as the process `argv[1]` lives."""
+    out, parent, *words = argv
     # The id is passed on: os.getppid() would name another process if the parent was killed while this one started.
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    measure(Path(out), *words)
+
+
+def measure(out: Path, module: str, *arguments: str) -> None:
+    """Run a module, then write seconds, resident memory and GPU memory, even if the module failed."""
+    sys.argv = [module, *arguments]
     started = time.monotonic()
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -31,7 +36,7 @@ def main(argv: list[str]) -> None:
             "peak_rss_bytes": peak_resident_bytes(),
             "peak_gpu_bytes": peak_gpu_bytes(),
         }
-        Path(out).write_text(json.dumps(measured) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(measured) + "\n", encoding="utf-8")
 
 
 def _end_with(parent: int) -> None:

@@ -6,7 +6,6 @@ checkpoint.
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from workbench.run import lock
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.process import start
 from workbench.run.progress import duration, progress
 from workbench.run.shipped import here_or_shipped
 
@@ -161,26 +161,24 @@ def _run(step: Step, folder: Path, bar: Any) -> dict[str, Any]:
     """Seconds and peak memory of one command."""
     name = step.name.replace(" ", "-")
     log, peak = folder / "logs" / f"{name}.txt", folder / "logs" / f"{name}.json"
+    log.touch()  # a command that is shown has an empty one
     words = [*step.words, *step.further, *(["--resume"] if step.resumable else [])]
-    command = [sys.executable, "-m", "workbench.run.peak", str(peak), str(os.getpid()), *words]
-    with log.open("w", encoding="utf-8") as output:
-        place, errors = (None, None) if step.shown else (output, subprocess.STDOUT)
-        process = subprocess.Popen(command, stdout=place, stderr=errors)
-        try:
-            while process.poll() is None:
-                time.sleep(0.2)
-                if not step.shown and time.time() - bar.last_print_t > bar.mininterval:
-                    bar.last_print_t = time.time()
-                    bar.refresh()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-    if process.returncode:
+    process = start(words, peak, None if step.shown else log)
+    try:
+        while process.is_alive():
+            process.join(0.2)
+            if not step.shown and time.time() - bar.last_print_t > bar.mininterval:
+                bar.last_print_t = time.time()
+                bar.refresh()
+    except BaseException:
+        process.terminate()
+        process.join()
+        raise
+    if process.exitcode:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
         raise WorkbenchError(
             f"python -m {' '.join(words)}",
-            f"ended with exit code {process.returncode}. The end of {log}:\n" + "\n".join(lines),
+            f"ended with exit code {process.exitcode}. The end of {log}:\n" + "\n".join(lines),
             remedy="fix the cause and start the same command again: it continues with this one",
         )
     measured: dict[str, Any] = json.loads(peak.read_text(encoding="utf-8"))

@@ -28,7 +28,8 @@ if "fail" in sys.argv:
 def module(tmp_path, monkeypatch):
     """A command that appends a line to a file, after a pause."""
     (tmp_path / "appends.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     return "appends"
 
 

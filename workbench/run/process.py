@@ -1,0 +1,65 @@
+"""Starts commands that follow one another, each in a process of its own, without importing the libraries each time.
+
+A phase takes five seconds to import its libraries. On a CPU, multiprocessing's fork server imports them once and forks
+every command from there; the command itself is the one that a user would type. With a GPU each command starts afresh:
+a library that opened CUDA when it was imported cannot be forked.
+"""
+
+import atexit
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from workbench.run.peak import measure
+
+LIBRARIES = ["workbench.model", "trl.trainer.sft_trainer"]
+"""Imported once: all but a few tenths of a second of a phase's imports."""
+GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of NVIDIA, AMD and WSL."""
+
+
+def start(words: Sequence[str], measured: Path, log: Path | None = None) -> BaseProcess:
+    """Start `python -m WORDS …`. It ends with this process, even if this one is killed.
+
+    Args:
+        words: Module and arguments.
+        measured: JSON file for seconds and peak memory, written when the command ends.
+        log: File for its output; None: where the output of this process goes.
+    """
+    context = multiprocessing.get_context("spawn" if has_gpu() or sys.platform != "linux" else "forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    process: BaseProcess = context.Process(target=_run, args=(list(words), measured, log, dict(os.environ)))
+    process.start()
+    return process
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU, told without importing torch."""
+    return any(Path(device).exists() for device in GPUS)
+
+
+def _run(words: list[str], measured: Path, log: Path | None, environment: dict[str, str]) -> None:
+    """The command, in its own process."""
+    os.environ.clear()  # the fork server has the environment of the first command
+    os.environ.update(environment)
+    if log is not None:
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        measure(measured, *words)
+    finally:
+        atexit._run_exitfuncs()  # a child of multiprocessing ends without them
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
