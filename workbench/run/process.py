@@ -30,9 +30,14 @@ def start(words: Sequence[str], measured: Path, log: Path | None = None) -> Base
         measured: JSON file for seconds and peak memory, written when the command ends.
         log: File for its output; None: where the output of this process goes.
     """
-    context = multiprocessing.get_context("spawn" if has_gpu() or sys.platform != "linux" else "forkserver")
-    context.set_forkserver_preload(LIBRARIES)
-    process: BaseProcess = context.Process(target=_run, args=(list(words), measured, log, dict(os.environ)))
+    arguments = (list(words), measured, log, dict(os.environ))
+    process: BaseProcess
+    if has_gpu() or sys.platform != "linux":
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments)
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LIBRARIES)
+        process = context.Process(target=_run, args=arguments)
     process.start()
     return process
 
