@@ -133,9 +133,9 @@ def resolved_values(phase: str, config: Path, overrides: Sequence[str]) -> dict[
     return dotted(json.loads(done.stdout)["config"])
 
 
-def rewards_of(values: dict[str, Any]) -> tuple[str, ...]:
-    """The reward runs of a PPO configuration, which names one or several."""
-    named = values.get("model.reward", ())
+def rewards_of(values: dict[str, Any], key: str = "model.reward") -> tuple[str, ...]:
+    """The reward runs of a PPO configuration, which names one or several; with `guard.judge`, those of its guard."""
+    named = values.get(key, ())
     return (named,) if isinstance(named, str) else tuple(named)
 
 
@@ -189,7 +189,7 @@ def settings_of(
         sample_batch=int(values.get("rollout.sample_batch_size") or rows),
         rollout_micro_batch=rows,
         value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
-        reward_models=max(1, len(rewards_of(values))),
+        reward_models=max(1, len(rewards_of(values))) + len(rewards_of(values, "guard.judge")),
         merged=values.get("rollout.engine") == "merged",
     )
 
