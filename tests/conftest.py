@@ -4,6 +4,7 @@
 `prompt_file` are records about it; `sft_run` and `reward_run` are finished runs.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -27,6 +28,21 @@ BAD = "No idea about any {}."
 def pytest_configure(config: pytest.Config) -> None:
     """The libraries warn about their own use of one another; the same filter as in workbench/__init__.py."""
     config.addinivalue_line("filterwarnings", r"ignore::FutureWarning:(transformers|trl|peft|accelerate)\.")
+
+
+LONGEST = ("tests/test_mutants.py", "tests/ppo/test_gold.py", "tests/benchmarks/test_worlds.py", "tests/test_wheel.py")
+"""Files that take minutes, first: a worker that got one of them last would work on alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others keep their order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Every training run collects garbage three times; two seconds each if it looks at all modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

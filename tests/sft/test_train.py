@@ -139,8 +139,17 @@ def interrupted(configure, monkeypatch, *overrides, at):
     return config
 
 
+VARIANTS = [
+    (),
+    ("lora.dropout=0.1", "train.micro_batch_size=4", "data.streaming=true"),
+    ("adapter=prompt",),
+    ("adapter=prefix",),
+    ("lora.variant=dora", "lora.b_lr_ratio=4", "train.neftune_alpha=5"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [(), ("lora.dropout=0.1", "train.micro_batch_size=4", "data.streaming=true")])
+@pytest.mark.parametrize("extra", VARIANTS, ids=" ".join)
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(configure, monkeypatch, kernels, extra):
     steps = ("train.max_steps=6", "checkpoint.every=2", kernels, *extra)
     whole = phase.train(configure(*steps), resume=False)
@@ -209,19 +218,10 @@ def test_a_base_is_needed(configure):
         phase.train(configure("model.base=null"), resume=False)
 
 
-ADAPTERS = [
-    (),
-    ("adapter=prompt",),
-    ("adapter=prefix",),
-    ("lora.variant=dora", "lora.b_lr_ratio=4", "train.neftune_alpha=5"),
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=" ".join)
-def test_a_process_killed_by_the_system_goes_on_bit_for_bit(configure, tmp_path, adapter):
+def test_a_process_killed_by_the_system_goes_on_bit_for_bit(configure, tmp_path):
     """`python -m sft` under SIGKILL while it trains and saves, then the same command with --resume."""
-    steps = ("train.max_steps=60", "checkpoint.every=1", *adapter)
+    steps = ("train.max_steps=30", "checkpoint.every=1")
     whole = phase.train(configure(*steps), resume=False)
     configure(*steps)
     command = [sys.executable, "-m", "sft", str(tmp_path / "1.yaml"), "sample.prompts=0", *steps]

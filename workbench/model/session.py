@@ -11,6 +11,7 @@ With several processes (`accelerate launch`), the first creates and writes the f
 """
 
 import contextlib
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -151,6 +152,8 @@ def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:
     Raises:
         WorkbenchError: no base is named; the start run is missing, unfinished, or its base has changed.
     """
+    if not gc.get_freeze_count():
+        gc.freeze()  # a trainer collects garbage three times; looking at all modules took it a second each
     processes = Processes()
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
