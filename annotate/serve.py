@@ -4,11 +4,14 @@ import secrets
 import sys
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from annotate.config import AnnotateConfig
 from annotate.intake.load import open_with_items
 from annotate.queue.rules import Queue
+from annotate.store.database import Store
 from annotate.web.app import create_app, login_needed, warning
-from annotate.web.contents import read_contents, remember_contents
+from annotate.web.contents import PageContents, read_contents, remember_contents
 from annotate.web.reward_files import RewardFiles
 from workbench.serve.http import listen, run
 
@@ -27,7 +30,20 @@ def serve(config: AnnotateConfig) -> None:
     listener = listen(server.host, server.port)
     key = None if login else secrets.token_urlsafe(24)
     remember_contents(store, contents)
-    app = create_app(
+    app = application(config, store, contents, login=login, key=key)
+    shown = f"[{server.host}]" if ":" in server.host else server.host
+    link = f"/?token={key}" if key else ""
+    print(f"http://{shown}:{server.port}{link}  (Ctrl-C stops it; every label is saved)", flush=True)
+    run(app, listener, proxies=server.proxies)
+    store.close()
+
+
+def application(
+    config: AnnotateConfig, store: Store, contents: PageContents, *, login: bool, key: str | None = None
+) -> FastAPI:
+    """The application that a configuration describes; `login`, `key`: see `create_app`."""
+    server = config.server
+    return create_app(
         store,
         Queue(store, config.queue),
         contents,
@@ -42,11 +58,6 @@ def serve(config: AnnotateConfig) -> None:
         blind_review=config.lead.blind_review,
         reward=RewardFiles(*(Path(name) if name else None for name in (config.lead.curve, config.lead.relabel))),
     )
-    shown = f"[{server.host}]" if ":" in server.host else server.host
-    link = f"/?token={key}" if key else ""
-    print(f"http://{shown}:{server.port}{link}  (Ctrl-C stops it; every label is saved)", flush=True)
-    run(app, listener, proxies=server.proxies)
-    store.close()
 
 
 def _warn(config: AnnotateConfig, login: bool) -> None:

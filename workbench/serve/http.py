@@ -76,7 +76,12 @@ class Protocol(H11Protocol):
 
 
 def run(app: Any, listener: socket.socket, *, proxies: Sequence[str] = LOCAL_HOSTS, drain_seconds: int = 2) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted; arguments: see `make_server`."""
+    make_server(app, proxies=proxies, drain_seconds=drain_seconds).run(sockets=[listener])
+
+
+def make_server(app: Any, *, proxies: Sequence[str] = LOCAL_HOSTS, drain_seconds: int = 2) -> uvicorn.Server:
+    """A server that is not running yet.
 
     Args:
         proxies: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -91,4 +96,4 @@ def run(app: Any, listener: socket.socket, *, proxies: Sequence[str] = LOCAL_HOS
         limit_concurrency=MOST_CONNECTIONS,
         forwarded_allow_ips=list(proxies),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)

@@ -1,8 +1,11 @@
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
@@ -12,6 +15,7 @@ from annotate.campaign.battles import OPENED
 from annotate.store.database import Store
 from tests.annotate.arena.conftest import FAKE_WORKER
 from tests.annotate.test_command_line import HEAVY, ROOT, _free_port
+from workbench.__main__ import main as workbench
 from workbench.run.errors import WorkbenchError
 
 
@@ -74,17 +78,33 @@ def test_mistakes_are_explained(tmp_path: Path, fake_worker: Path) -> None:
         main(["arena", one, f"server.port={_free_port()}"])
 
 
+def test_workbench_chat_becomes_an_arena_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: became.append(words))
+    workbench(["chat", "runs/one", "server.port=17993"])
+    assert became == [[sys.executable, "-m", "annotate", "arena", "runs/one", "server.port=17993"]]
+
+
 @pytest.mark.slow
-def test_the_server_loads_no_model_library(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / "runs" / name) for name in ("one", "two")]
+def test_a_chat_answers_ends_with_sigterm_and_loads_no_model_library(tmp_path: Path) -> None:
+    port = _free_port()
     code = f"""
 import sys
-from annotate.arena import serve
 from workbench.serve import engine
 engine.COMMAND = (sys.executable, {str(FAKE_WORKER)!r}, "none")
-serve.run = lambda app, listener, **_: None
 from annotate.__main__ import main
-main(["arena", *{runs!r}, "server.port={_free_port()}"])
-print([name for name in {HEAVY} if name in sys.modules])"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+try:
+    main(["arena", {make_run(tmp_path / "one")!r}, "server.port={port}"])
+finally:
+    print([name for name in {HEAVY} if name in sys.modules], flush=True)"""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        assert process.stdout is not None
+        address = next(line for line in process.stdout if line.startswith("http")).split()[0]
+        with build_opener(HTTPCookieProcessor()).open(address) as reply:
+            assert (reply.status, "arena" in reply.url) == (200, True)
+        assert len(list(tmp_path.glob("chat-*"))) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read().splitlines()[-1] == "[]"
+    assert list(tmp_path.glob("chat-*")) == []

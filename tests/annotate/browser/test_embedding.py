@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import ROOT, Reader, Server, requests_of
-from tests.annotate.browser.test_rendering import CORPUS, SEEN
+from tests.annotate.browser.conftest import HURRY, ROOT, Reader, Server, requests_of, see
+from tests.annotate.browser.corpus import CORPUS, SEEN, pairs
 from tests.annotate.conftest import make_item
 from workbench.data.readers import write_records
 from workbench.data.records import Item
@@ -62,7 +62,7 @@ uvicorn.run(app, port=PORT, log_level="warning")
 
 
 class Program:
-    """A script that serves a page with cards."""
+    """A script that serves a page with cards, in a process of its own."""
 
     def __init__(self, folder: Path, script: str, items: Sequence[Item] = ()) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Program:
             self.port = probe.getsockname()[1]
         (folder / "program.py").write_text(script.replace("PORT", str(self.port)), encoding="utf-8")
         plain = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(60)]
-        write_records(folder / "pairs.jsonl", items or plain)
+        write_records(folder / "pairs.jsonl", [*items, *plain])
         self.start()
 
     def start(self) -> None:
@@ -80,13 +80,13 @@ class Program:
             self.process = subprocess.Popen(
                 [sys.executable, "program.py"], cwd=self.folder, stdout=log, stderr=log, env=environment
             )
-        for _ in range(480):
+        for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
                 assert self.process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.25)
+                time.sleep(0.1)
         raise AssertionError("the program did not start")
 
     def stop(self) -> None:
@@ -97,14 +97,25 @@ class Program:
 
 @pytest.fixture(scope="module")
 def script(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program(tmp_path_factory.mktemp("script"), DOCUMENTED[0])
+    """The documented cell as a script: first the rendering corpus, two texts an item, then plain pairs."""
+    items = [item.model_copy(update={"priority": 100 + item.priority}) for item in pairs()]
+    program = Program(tmp_path_factory.mktemp("script"), DOCUMENTED[0], items)
     yield program
     program.stop()
 
 
 @pytest.fixture(scope="module")
-def application(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program(tmp_path_factory.mktemp("application"), APPLICATION)
+def documented(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The documented application."""
+    program = Program(tmp_path_factory.mktemp("documented"), DOCUMENTED[1] + SERVED)
+    yield program
+    program.stop()
+
+
+@pytest.fixture
+def application(browser: Any, tmp_path: Path) -> Iterator[Program]:
+    """An application with two cards."""
+    program = Program(tmp_path, APPLICATION)
     yield program
     program.stop()
 
@@ -137,12 +148,12 @@ def stored(program: Program, name: str = "labels") -> list[tuple[str, int | None
     return rows
 
 
-def ready(frame: Any, card: str = "#annotate") -> None:
-    frame.wait_for_selector(f"{card}[aria-busy=false]", timeout=30_000)
+def ready(frame: Any, within: str = "") -> None:
+    see(frame, f"{within} .annotate[aria-busy=false]")
 
 
 def prompt(frame: Any, within: str = "") -> str:
-    return str(frame.text_content(f"{within} #prompt .turn:last-child .text"))
+    return str(frame.text_content(f"{within} .prompt .turn:last-child .text"))
 
 
 def answer(page: Any, frame: Any, key: str, within: str = "") -> None:
@@ -150,8 +161,8 @@ def answer(page: Any, frame: Any, key: str, within: str = "") -> None:
     page.keyboard.press(key)
     frame.wait_for_function(
         "([within, before]) => { const find = (what) => document.querySelector(`${within} ${what}`);"
-        " return find('#prompt .turn:last-child .text').textContent !== before"
-        " && find('#annotate').getAttribute('aria-busy') === 'false'; }",
+        " return find('.prompt .turn:last-child .text').textContent !== before"
+        " && find('.annotate').getAttribute('aria-busy') === 'false'; }",
         arg=[within, before],
     )
 
@@ -160,6 +171,22 @@ def sent(frame: Any) -> None:
     frame.wait_for_function(
         "() => !Object.keys(localStorage).some(name => name.startsWith('annotate.outbox.'))", timeout=60_000
     )
+
+
+def test_the_rendering_corpus_in_a_notebooks_card(page: Any, script: Program) -> None:
+    """What `test_rendering` sees on the page of `serve`, in the card of a script."""
+    page.goto(f"http://localhost:{script.port}/")
+    ready(page)
+    page.evaluate(HURRY)
+    for start in range(0, len(CORPUS) - 1, 2):
+        assert prompt(page) == f"Question c{start}?"
+        expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])
+        seen = page.evaluate(SEEN)
+        assert sorted(box["text"] for box in seen) == expected
+        assert [box["hidden"] for box in seen] == [[], []]
+        assert [box["wide"] for box in seen] == [False, False], start
+        answer(page, page, "x")
+    assert page.evaluate("() => document.querySelectorAll('#answers :is(img,script,iframe,form,a)').length") == 0
 
 
 def test_a_plain_script(page: Any, script: Program) -> None:
@@ -223,16 +250,16 @@ def test_two_cards_beside_other_things(page: Any, application: Program) -> None:
     log_in(page, application, "ann")
     page.goto(f"http://localhost:{application.port}/tools/")
     for within in ("#one", "#two"):
-        ready(page, f"{within} #annotate")
+        ready(page, within)
     page.fill("#notes textarea", "")
     page.click("#notes textarea")
     page.keyboard.type("2 answers, 7 notes")  # keys of a field are none of ours
     assert page.input_value("#notes textarea") == "2 answers, 7 notes"
-    page.locator("#one #prompt").click()
+    page.locator("#one .prompt").click()
     answer(page, page, "1", "#one")
     page.wait_for_function("() => document.querySelector('#last textarea').value === 'compared -3 revision 1'")
     second = prompt(page, "#two")
-    page.locator("#two #prompt").hover()
+    page.locator("#two .prompt").hover()
     page.evaluate("() => document.activeElement.blur()")
     page.keyboard.press("6")  # the card that was pointed at last: overall, then honest
     page.keyboard.press("5")
@@ -243,16 +270,18 @@ def test_two_cards_beside_other_things(page: Any, application: Program) -> None:
     assert stored(application, "right") == [("ann", 2)]
     assert page.text_content("#one .bar h1") == "Left"
     assert page.text_content("#two .bar h1") == "Right"
+    ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(set(ids)) == len(ids)  # whichever card came to life first
 
 
-def test_what_went_wrong_is_told_apart(page: Any, application: Program) -> None:
+def test_what_went_wrong_is_told_apart(page: Any, documented: Program) -> None:
     """Refused (409), logged out (401), an error of the server (5xx) and no server: only the first drops the answer."""
-    log_in(page, application, "bea")
-    page.goto(f"http://localhost:{application.port}/tools/")
-    ready(page, "#one #annotate")
-    page.wait_for_selector("#one #annotate[data-ahead='5']")
-    page.locator("#one #prompt").click()
-    notice = page.locator("#one #notice")
+    log_in(page, documented, "bea")
+    page.goto(f"http://localhost:{documented.port}/tools/")
+    ready(page)
+    see(page, "#annotate[data-ahead='5']")
+    page.locator("#prompt").click()
+    notice = page.locator("#notice")
 
     def waits() -> int:
         names = page.evaluate("() => Object.keys(localStorage).filter(name => name.startsWith('annotate.outbox.'))")
@@ -260,99 +289,83 @@ def test_what_went_wrong_is_told_apart(page: Any, application: Program) -> None:
 
     def heard(words: str) -> None:
         page.wait_for_function(
-            "words => document.querySelector('#one #notice').textContent.includes(words)", arg=words, timeout=20_000
+            "words => document.querySelector('#notice').textContent.includes(words)", arg=words, timeout=20_000
         )
         assert notice.is_visible()
 
     page.route(requests_of("submit"), lambda route: route.fulfill(status=503, body="proxy"), times=1)
-    answer(page, page, "1", "#one")
+    answer(page, page, "1")
     heard("error (status 503)")
     sent(page)
     page.context.clear_cookies()  # the application's own answer: 401
-    answer(page, page, "2", "#one")
+    answer(page, page, "2")
     heard("no longer logged in")
     assert waits() == 1
-    log_in(page, application, "bea")
+    log_in(page, documented, "bea")
     sent(page)
     page.route(requests_of("submit"), lambda route: route.fulfill(status=409, json={"detail": "for a test"}), times=1)
-    answer(page, page, "5", "#one")
+    answer(page, page, "5")
     heard("was not accepted: for a test")
     assert waits() == 0
-    application.stop()
-    answer(page, page, "3", "#one")
+    documented.stop()
+    answer(page, page, "3")
     heard("No connection")
     assert waits() == 1
-    application.start()
+    documented.start()
+    page.evaluate("() => dispatchEvent(new Event('online'))")  # now, not when its time has come
     sent(page)
-    assert [strength for name, strength in stored(application, "left") if name == "bea"] == [-3, -2, -1]
+    assert [strength for name, strength in stored(documented) if name == "bea"] == [-3, -2, -1]
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """Ports of two sites with the same pages."""
+    (tmp_path / "site").mkdir()
+    with served(tmp_path / "site") as friend, served(tmp_path / "site") as stranger:
+        yield friend, stranger
+
+
+@pytest.fixture
+def embedded(browser: Any, sites: tuple[int, int], tmp_path: Path) -> Iterator[Server]:
+    """A server whose page may stand in pages of the first site; both sites have one with it."""
+    folder = tmp_path / "serve"
+    folder.mkdir()
+    server = Server(folder, [make_item("one")], f'server.embed_in=["http://127.0.0.1:{sites[0]}"]')
+    (tmp_path / "site/wiki.html").write_text(f'<iframe src="{server.url}/label/" width=900 height=600></iframe>')
+    server.start()
+    yield server
+    server.kill()
 
 
 def test_pages_that_may_embed_and_pages_that_may_not(
-    browser: Any, opened: Callable[..., Reader], tmp_path: Path
+    embedded: Server, sites: tuple[int, int], opened: Callable[..., Reader]
 ) -> None:
     """Same site, other port: cookies go along. `server.embed_in` names one of two origins."""
-    (tmp_path / "site").mkdir()
-    with served(tmp_path / "site") as friend, served(tmp_path / "site") as stranger:
-        folder = tmp_path / "serve"
-        folder.mkdir()
-        server = Server(folder, [make_item("one")], f'server.embed_in=["http://127.0.0.1:{friend}"]')
-        (tmp_path / "site" / "wiki.html").write_text(
-            f'<iframe src="{server.url}/label/" width=900 height=600></iframe>'
-        )
-        server.start()
-        try:
-            reader = opened(server)
-            for port, shown in ((friend, True), (stranger, False)):
-                refusals: list[str] = []
-                page = reader.page.context.new_page()
-                page.on("console", lambda message, refusals=refusals: refusals.append(message.text))
-                page.goto(f"http://127.0.0.1:{port}/wiki.html")
-                if shown:
-                    ready(page.frames[1])
-                    assert "Question one?" in prompt(page.frames[1])
-                    assert refusals == [] or not any("frame-ancestors" in text for text in refusals)
-                else:
-                    page.wait_for_timeout(500)
-                    assert page.frames[1].query_selector("#annotate") is None
-                    assert any("frame-ancestors" in text for text in refusals)
-        finally:
-            server.kill()
+    reader = opened(embedded)
+    for port, shown in zip(sites, (True, False), strict=True):
+        refusals: list[str] = []
+        page = reader.page.context.new_page()
+        page.on("console", lambda message, refusals=refusals: refusals.append(message.text))
+        page.goto(f"http://127.0.0.1:{port}/wiki.html")
+        if shown:
+            ready(page.frames[1])
+            assert "Question one?" in prompt(page.frames[1])
+            assert refusals == [] or not any("frame-ancestors" in text for text in refusals)
+        else:
+            page.wait_for_timeout(500)
+            assert page.frames[1].query_selector("#annotate") is None
+            assert any("frame-ancestors" in text for text in refusals)
 
 
-def test_the_documented_application(page: Any, browser: Any, tmp_path: Path) -> None:
-    program = Program(tmp_path, DOCUMENTED[1] + SERVED)
-    try:
-        log_in(page, program, "ann")
-        page.goto(f"http://localhost:{program.port}/tools/")
-        ready(page)
-        page.locator("#prompt").click()
-        answer(page, page, "6")
-        heard = page.get_by_label("Last answer")
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('textarea')].some(one => /^item \\d+: compared, 2$/.test(one.value))"
-        )
-        assert heard.count() == 1
-        assert stored(program) == [("ann", 2)]
-    finally:
-        program.stop()
-
-
-def test_the_rendering_corpus_in_a_notebooks_card(page: Any, browser: Any, tmp_path: Path) -> None:
-    """What `test_rendering` sees on the page of `serve`, in the card of a script."""
-    items = [make_item(f"c{n}", *CORPUS[n : n + 2]) for n in range(0, len(CORPUS) - 1, 2)]
-    program = Program(tmp_path, DOCUMENTED[0], items)
-    try:
-        page.goto(f"http://localhost:{program.port}/")
-        ready(page)
-        for start in range(0, len(CORPUS) - 1, 2):
-            assert prompt(page) == f"Question c{start}?"
-            expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])
-            seen = page.evaluate(SEEN)
-            assert sorted(box["text"] for box in seen) == expected
-            assert [box["hidden"] for box in seen] == [[], []]
-            assert [box["wide"] for box in seen] == [False, False], start
-            if start + 2 < len(CORPUS) - 1:
-                answer(page, page, "x")
-        assert page.evaluate("() => document.querySelectorAll('#answers :is(img,script,iframe,form,a)').length") == 0
-    finally:
-        program.stop()
+def test_the_documented_application(page: Any, documented: Program) -> None:
+    log_in(page, documented, "ann")
+    page.goto(f"http://localhost:{documented.port}/tools/")
+    ready(page)
+    page.locator("#prompt").click()
+    answer(page, page, "6")
+    heard = page.get_by_label("Last answer")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('textarea')].some(one => /^item \\d+: compared, 2$/.test(one.value))"
+    )
+    assert heard.count() == 1
+    assert [strength for name, strength in stored(documented) if name == "ann"] == [2]

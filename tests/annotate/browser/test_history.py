@@ -8,7 +8,7 @@ import pytest
 from annotate.config import QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
-from tests.annotate.browser.conftest import Reader, Server
+from tests.annotate.browser.conftest import Reader, Server, see
 from tests.annotate.browser.test_accessibility import LOOKS, violations
 from tests.annotate.conftest import make_item
 
@@ -28,15 +28,19 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     server.kill()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def experienced(server: Server) -> str:
     """Somebody who has judged many pairs and skipped a few."""
+    return _experienced(server, JUDGED)
+
+
+def _experienced(server: Server, judged: int) -> str:
     store, name = Store.open(server.store), server.somebody()
     queue = Queue(store, QueueSection(lease_seconds=60))
     with store.read() as transaction:
         who = transaction.annotator(name)
     assert who is not None
-    for number in range(JUDGED):
+    for number in range(judged):
         card = queue.next(who)
         assert isinstance(card, Card)
         key = f"{name}-{card.item_id}-key"
@@ -64,7 +68,7 @@ def test_training_shows_the_right_answer_and_why_and_then_work_begins(
         left_is_right = page.text_content("#answers .answer .text").startswith("first")
         right = "A is better" if left_is_right else "B is better"
         reader.press("6" if left_is_right == (number == 1) else "2")  # wrong first, then right
-        page.wait_for_selector("#lesson:not([hidden])")
+        see(page, "#lesson:not([hidden])")
         assert page.text_content("#lesson-right") == f"Right answer: {right}"
         assert page.text_content("#lesson-why") == WHY
         assert page.is_visible("#lesson-yours")
@@ -106,23 +110,23 @@ def test_search_filters_and_pages(server: Server, opened: Callable[..., Reader],
     assert reader.problems == []
 
 
-def test_a_star_leads_back(server: Server, opened: Callable[..., Reader], experienced: str) -> None:
-    reader = opened(server, experienced)
+def test_a_star_leads_back(server: Server, opened: Callable[..., Reader]) -> None:
+    reader = opened(server, _experienced(server, 55))
     page = reader.page
     prompt = reader.prompt()
     reader.press("b")
-    page.wait_for_selector("#choices [data-action=star].on")
+    see(page, "#choices [data-action=star].on")
     reader.answer("2")
     assert page.locator("#choices [data-action=star].on").count() == 0
     reader.saved()
     reader.press("h")
     _lines(page, 50)
     page.locator("#history-list .star").nth(4).click()
-    page.wait_for_selector("#history-list li:nth-child(5) .star:checked")
+    see(page, "#history-list li:nth-child(5) .star:checked")
     page.select_option("#history-show", "starred")
     _lines(page, 2)
     page.locator("#history-list button.earlier").first.click()
-    page.wait_for_selector("#choices [data-action=star].on")
+    see(page, "#choices [data-action=star].on")
     reader.ready()
     assert reader.prompt() == prompt
     page.context.set_offline(True)
@@ -140,5 +144,5 @@ def test_axe_finds_nothing(look: str, server: Server, opened: Callable[..., Read
     newcomer = opened(server, **LOOKS[look]).page
     assert violations(newcomer) == []
     newcomer.locator("#scale button").first.click()
-    newcomer.wait_for_selector("#lesson:not([hidden])")
+    see(newcomer, "#lesson:not([hidden])")
     assert violations(newcomer) == []

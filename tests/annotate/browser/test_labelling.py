@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_twenty_pairs_by_keyboard_alone(reader: Reader) -> None:
+    reader.log_in_by_keyboard()
     keys = [*"1234567", "t", "x", "5", "2", "Numpad6", "4", "7", "1"]
     for key in keys:
         reader.answer(key)
@@ -69,7 +70,7 @@ def test_an_earlier_answer_is_changed(reader: Reader) -> None:
     current = reader.prompt()
     reader.saved()
     reader.press("h")
-    reader.page.wait_for_selector("#history-list button")
+    reader.see("#history-list button")
     lines = reader.page.locator("#history-list button").all_text_contents()
     assert len(lines) == 3
     assert lines[1].startswith(prompts[1])
@@ -82,7 +83,7 @@ def test_an_earlier_answer_is_changed(reader: Reader) -> None:
     rows = reader.judgements()
     assert (rows[3]["item"], rows[3]["revision"], rows[3]["shown"]) == (rows[1]["item"], 2, 3)
     reader.press("h")
-    reader.page.wait_for_selector("#history-list button")
+    reader.see("#history-list button")
     reader.page.locator("#history-list button").first.focus()
     reader.answer("Enter")
     reader.answer("Escape")  # looked at, and left as it was
@@ -148,10 +149,10 @@ def test_views(reader: Reader) -> None:
     formatted = sorted(reader.page.locator("#answers .text").all_text_contents())
     assert reader.page.locator("#answers strong:not(.rank)").count() == 1
     reader.press("r")  # rendered
-    reader.page.wait_for_selector("#annotate[data-view=rendered]")
+    reader.see("#annotate[data-view=rendered]")
     assert reader.page.locator("#answers strong:not(.rank)").count() == 1
     reader.press("r")
-    reader.page.wait_for_selector("#annotate[data-view=exact]")
+    reader.see("#annotate[data-view=exact]")
     assert sorted(reader.page.locator("#answers .text.exact").all_text_contents()) == formatted
     assert reader.page.locator("#answers .text strong").count() == 0
     reader.press("r", "d")

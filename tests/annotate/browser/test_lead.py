@@ -41,24 +41,16 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 @pytest.fixture
 def lead(server: Server, opened: Callable[..., Reader], request: pytest.FixtureRequest) -> Any:
     """The lead's browser, logged in."""
-    page = opened(server, LEAD, **LOOKS[getattr(request, "param", "light")]).page
-    page.goto(f"{server.url}/lead")
-    return page
+    return opened(server, LEAD, path="/lead", **LOOKS[getattr(request, "param", "light")]).page
 
 
 @pytest.mark.parametrize("lead", LOOKS, indirect=True)
-def test_pages_fit_and_run_nothing(lead: Any, server: Server) -> None:
+def test_pages_fit_run_nothing_and_axe_finds_nothing(lead: Any, server: Server) -> None:
     for path in PAGES:
         assert lead.goto(server.url + path).status == 200
         assert "run" not in lead.title()
         assert lead.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert lead.locator("body script, body img").count() == 0
-
-
-@pytest.mark.parametrize("lead", LOOKS, indirect=True)
-def test_axe_finds_nothing_on_them(lead: Any, server: Server) -> None:
-    for path in PAGES:
-        lead.goto(server.url + path)
         assert violations(lead) == [], path
 
 

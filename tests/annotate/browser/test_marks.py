@@ -206,7 +206,7 @@ def test_math_is_set_by_katex_from_this_server(marker: Reader) -> None:
     assert {status for _, status in katex} == {200}
     marker.page.reload()
     marker.ready()
-    marker.page.wait_for_selector("#annotate[data-view=rendered] .typeset .katex")  # the view is remembered
+    marker.see("#annotate[data-view=rendered] .typeset .katex")  # the view is remembered
     view(marker, "exact")
     assert sorted(marker.page.locator("#answers .text.exact").all_text_contents()) == sorted([MATH, PLAIN])
 
@@ -215,7 +215,7 @@ def test_hostile_math_runs_nothing_and_stays_in_its_place(marker: Reader) -> Non
     marker.answer("2")
     marker.answer("2")
     view(marker, "rendered")
-    marker.page.wait_for_selector("#answers .typeset")
+    marker.see("#answers .typeset")
     kinds = ":is(a, img, script, iframe, form, .spoof, [data-action], [id=answers])"
     assert marker.page.locator(f"#answers .answer > .text {kinds}").count() == 0
     assert marker.page.title() == "Which answer is better?"

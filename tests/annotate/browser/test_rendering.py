@@ -2,43 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.annotate.browser.conftest import Reader, Server
+from tests.annotate.browser.corpus import CORPUS, SEEN, pairs
 from tests.annotate.conftest import make_item
 from workbench.data.records import Response
 
 pytestmark = pytest.mark.slow
-CORPUS = [
-    entry["text"]
-    for entry in json.loads((Path(__file__).parents[1] / "web/rendering_corpus.json").read_text(encoding="utf-8"))
-]
-
-# The characters that can be seen: text nodes that are laid out, in a colour and size that show; what has no shape of
-# its own must be named beside it. Anything else is put into `hidden`.
-SEEN = """() => [...document.querySelectorAll('#answers .text')].map(box => {
-  const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
-  const hidden = [];
-  let text = '';
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    if (node.parentElement.className === 'empty') continue;
-    text += node.data;
-    const style = getComputedStyle(node.parentElement);
-    const named = node.parentElement.className === 'unseen' &&
-      getComputedStyle(node.parentElement, '::before').content.length > 2;
-    const range = document.createRange();
-    range.selectNodeContents(node);
-    const laidOut = [...range.getClientRects()].some(r => r.width > 0 && r.height > 0);
-    const shows = style.visibility === 'visible' && style.opacity === '1' && parseFloat(style.fontSize) >= 8 &&
-      !/^rgba.*, 0\\)$/.test(style.color);
-    if (!named && node.data.trim() && !(laidOut && shows)) hidden.push(node.data);
-  }
-  const wide = box.scrollWidth > box.clientWidth + 1;
-  return { text, hidden, wide };
-})"""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +19,7 @@ def strange(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A ranking, a plain pair, and the corpus, two texts an item; with a rubric."""
     four = tuple(Response(id=str(n), text=f"answer {n}", run="runs/one") for n in range(4))
     items = [make_item("four", responses=four), make_item("plain")]
-    items += [make_item(f"c{n}", *CORPUS[n : n + 2]) for n in range(0, len(CORPUS) - 1, 2)]
+    items += pairs()
     server = Server(
         tmp_path_factory.mktemp("strange"),
         items,
@@ -61,13 +34,14 @@ def test_the_corpus_in_one_page_load(strange: Server, opened: Callable[..., Read
     reader = opened(strange)
     loads: list[str] = []
     reader.page.on("framenavigated", lambda frame: loads.append(frame.url))
+    reader.hurry()
     reader.answer("x")
     reader.answer("x")
     for start in range(0, len(CORPUS) - 1, 2):
         assert reader.prompt() == f"Question c{start}?"
         expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])  # loading takes one space
         for view in ("formatted", "rendered", "exact"):
-            reader.page.wait_for_selector(f"#annotate[data-view={view}]")
+            reader.see(f"#annotate[data-view={view}]")
             seen = reader.page.evaluate(SEEN)
             assert [box["wide"] for box in seen] == [False, False], (view, start)
             if view != "rendered":  # where math and signs are not shown as they were written

@@ -8,7 +8,7 @@ import pytest
 from annotate.config import QueueSection
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
-from tests.annotate.browser.conftest import LEAD, Reader, Server
+from tests.annotate.browser.conftest import LEAD, Reader, Server, see
 from tests.annotate.browser.test_accessibility import LOOKS, violations
 from tests.annotate.conftest import make_item
 from workbench.data.records import Response
@@ -48,20 +48,14 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def _settled(page: Any) -> None:
-    page.wait_for_selector("#annotate[aria-busy=false]", timeout=30_000)
-
-
-def _open(reader: Reader, path: str = "/lead/items") -> Any:
-    reader.page.goto(reader.server.url + path)
-    _settled(reader.page)
-    return reader.page
+    see(page, "#annotate[aria-busy=false]")
 
 
 @pytest.fixture
 def lead(server: Server, opened: Callable[..., Reader]) -> Iterator[Reader]:
     """The lead at the review; nothing may leave it, and no script may fail."""
-    reader = opened(server, LEAD)
-    _open(reader)
+    reader = opened(server, LEAD, path="/lead/items")
+    _settled(reader.page)
     yield reader
     assert reader.foreign == []
     assert reader.problems == []
@@ -79,7 +73,7 @@ def _ruling(server: Server, item_id: str) -> Any:
 def _decide(page: Any, *keys: str) -> None:
     for key in keys:
         page.keyboard.press(key)
-    page.wait_for_selector("#annotate.decided[aria-busy=false]")
+    see(page, "#annotate.decided[aria-busy=false]")
 
 
 def test_a_decision_a_look_at_the_votes_and_on_to_the_next_one(lead: Reader, server: Server) -> None:
@@ -186,14 +180,13 @@ def test_filters_search_and_links(lead: Reader, server: Server, opened: Callable
     page.reload()
     _settled(page)
     assert page.input_value("select[name=person]") == "p1"
-    other = opened(server, LEAD)
-    other.page.goto(link)
+    other = opened(server, LEAD, path=link.removeprefix(server.url))
     _settled(other.page)
     assert other.page.text_content("#answers .answer .text").startswith("one 7")
 
 
 def test_without_scripts_there_are_forms(server: Server, browser: Any, opened: Callable[..., Reader]) -> None:
-    reader = opened(server, LEAD)
+    reader = opened(server, LEAD, path="/lead")
     context = browser.new_context(java_script_enabled=False)
     context.add_cookies(reader.page.context.cookies())
     page = context.new_page()
@@ -219,7 +212,7 @@ def test_the_annotator_reads_the_decision_and_the_reply(
     page.wait_for_function("() => document.querySelector('#judgements .reply')?.textContent === 'lead: see rule 3'")
     reader = opened(server, "p1")
     other = reader.page
-    other.wait_for_selector("#history-open.news")
+    see(other, "#history-open.news")
     other.keyboard.press("h")
     other.locator("#history-news").click()
     other.wait_for_selector("#history-list .ruling:has-text('lead decided otherwise')")
@@ -232,7 +225,8 @@ def test_the_annotator_reads_the_decision_and_the_reply(
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing_and_nothing_overflows(look: str, server: Server, opened: Callable[..., Reader]) -> None:
-    page = _open(opened(server, LEAD, **LOOKS[look]), "/lead/items?search=one 11")
+    page = opened(server, LEAD, path="/lead/items?search=one 11", **LOOKS[look]).page
+    _settled(page)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     _decide(page, "2")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import LEAD, PASSWORD, Reader, Server
+from tests.annotate.browser.conftest import LEAD, Reader, Server, judge
 from tests.annotate.conftest import make_item
 
 pytestmark = pytest.mark.slow
@@ -30,20 +30,16 @@ SORTED = """names => {
 }"""
 
 
-def test_the_tables(judged: Server, opened: Callable[..., Reader], tmp_path: Path) -> None:
-    people = [opened(judged, name) for name in ("p1", "p2")]
-    people[0].answer("1")
-    people[0].answer("7")
-    people[1].answer("4")
-    for reader in people:
-        reader.saved()
-    lead = opened(judged, LEAD)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pandas, in Gradio's plots
+def test_the_tables(judged: Server, opened: Callable[..., Reader]) -> None:
+    judge(judged, "p1", -3, 3)
+    judge(judged, "p2", 0)
+    lead = opened(judged, LEAD, path="/lead")
     page = lead.page
 
     def seen(text: str, *, exact: bool = False) -> None:
         page.get_by_text(text, exact=exact).locator("visible=true").first.wait_for()
 
-    page.goto(f"{judged.url}/lead")
     page.click("nav >> text=Tables")
     table = page.locator(".table-wrap").first
     names = table.locator("[data-testid^=cell-][data-testid$='-0'] span")
@@ -74,12 +70,9 @@ def test_the_tables(judged: Server, opened: Callable[..., Reader], tmp_path: Pat
 
 
 def test_a_download_and_a_file_with_a_bad_line(judged: Server, opened: Callable[..., Reader], tmp_path: Path) -> None:
-    reader = opened(judged, "p4")
-    reader.answer("2")
-    reader.saved()
-    lead = opened(judged, LEAD)
+    judge(judged, "p4", -2)
+    lead = opened(judged, LEAD, path="/lead/tables/")
     page = lead.page
-    page.goto(f"{judged.url}/lead/tables/")
     page.get_by_role("tab", name="Export").click()
     page.get_by_role("button", name="Prepare the file").click()
     page.get_by_text("records are ready.").wait_for()
@@ -102,7 +95,6 @@ def test_a_download_and_a_file_with_a_bad_line(judged: Server, opened: Callable[
 
 
 def test_reviewers_see_them_and_annotators_do_not(judged: Server, opened: Callable[..., Reader]) -> None:
-    reader = opened(judged, "p3")
+    reader = opened(judged, "p3")  # the account is a real one: it labels
     reply = reader.page.goto(f"{judged.url}/lead/tables/")
     assert reply.status == 403
-    assert PASSWORD  # the account is a real one: it labels

@@ -1,39 +1,42 @@
 """What goes wrong on the way: a server that dies, replies that are lost, impatient fingers, two tabs, two people."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.annotate.browser.conftest import Reader, Server, requests_of
+from tests.annotate.browser.conftest import Reader, Server, ServerProcess, requests_of
+from tests.annotate.conftest import make_item
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def revived(server: Server) -> Iterator[Server]:
-    """The server, which runs again after the test whatever happens in it."""
+def mortal(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server that can be killed."""
+    server = ServerProcess(tmp_path, [make_item(f"i{n}") for n in range(9)], "queue.overlap=1")
+    server.start()
     yield server
-    assert server.process is not None
-    if server.process.poll() is not None:
-        server.start()
+    server.kill()
 
 
-def test_answers_survive_a_killed_server(reader: Reader, revived: Server) -> None:
+def test_answers_survive_a_killed_server(mortal: ServerProcess, opened: Callable[..., Reader]) -> None:
+    reader, server = opened(mortal), mortal
     reader.answer("2")
     reader.saved()
     reader.fetched_ahead()
-    revived.kill()
+    server.kill()
     reader.answer("7")  # the card that was fetched ahead is shown
     reader.press("f", "2", "1")
-    reader.page.wait_for_selector("#notice:not([hidden])")
+    reader.see("#notice")
     assert "kept in this browser" in reader.page.text_content("#notice")
     assert reader.page.text_content("#unsaved") == "2 answers not saved yet"
     reader.press("h")
     reader.page.wait_for_function("() => document.querySelectorAll('#history-list .earlier').length === 2")
     assert reader.page.locator("#history-list .earlier", has_text="not saved yet").count() == 2
     reader.press("Escape")
-    revived.start()
+    server.start()
     rows = reader.judgements()
     reader.ready()
     assert [(row["shown"], row["flag"], row["revision"]) for row in rows] == [
@@ -46,12 +49,13 @@ def test_answers_survive_a_killed_server(reader: Reader, revived: Server) -> Non
     assert reader.page.is_hidden("#notice")
     reader.answer("4")
     assert len(reader.judgements()) == 4
+    assert reader.problems == []
 
 
 def test_answers_survive_a_page_that_is_closed_while_the_server_is_away(reader: Reader, server: Server) -> None:
     reader.page.route(requests_of("submit"), lambda route: route.abort())
     reader.answer("3")
-    reader.page.wait_for_selector("#notice:not([hidden])")
+    reader.see("#notice:not([hidden])")
     reader.page.unroute(requests_of("submit"))
     reader.page.reload()
     reader.ready()
@@ -59,13 +63,13 @@ def test_answers_survive_a_page_that_is_closed_while_the_server_is_away(reader: 
 
 
 def test_labelling_goes_on_without_a_network_and_says_when_it_cannot(reader: Reader) -> None:
-    reader.page.wait_for_selector("#annotate[data-ahead='5']")
+    reader.see("#annotate[data-ahead='5']")
     reader.page.context.set_offline(True)
     for key in "12345":
         reader.answer(key)
     assert reader.page.text_content("#saved") == "Kept here: B is slightly better"
     reader.press("6")  # the last card that the browser has
-    reader.page.wait_for_selector("#nothing:not([hidden])")
+    reader.see("#nothing:not([hidden])")
     waiting = "The next pair comes when the connection is back; 6 answers wait."
     assert reader.page.text_content("#reason") == waiting
     assert reader.page.text_content("#saved") == "Kept here: B is better"
@@ -103,7 +107,7 @@ def test_a_refused_answer_says_so_and_does_not_block_the_next(reader: Reader) ->
 
     reader.page.route(requests_of("submit"), refuse, times=1)
     reader.answer("5")
-    reader.page.wait_for_selector("#notice.warning")
+    reader.see("#notice.warning")
     assert "was not accepted: for a test" in reader.page.text_content("#notice")
     reader.answer("6")
     assert [row["shown"] for row in reader.judgements()] == [2]
