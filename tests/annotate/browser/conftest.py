@@ -249,7 +249,8 @@ def forget_everybody(page: Any, address: str) -> None:
     """To an address with nothing kept in the browser. The page stays in the process that has compiled Gradio."""
     page.context.clear_cookies()
     page.goto(address)
-    page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+    if address != "about:blank":
+        page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
 
 
 class Windows:

@@ -121,14 +121,18 @@ def application(browser: Any, tmp_path: Path) -> Iterator[Program]:
 
 
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
+def page(window: Callable[..., Any]) -> Iterator[Any]:
+    page = window("about:blank")
     problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def note(error: Any) -> None:
+        problems.append(str(error))
+
+    page.on("pageerror", note)
     yield page
+    page.remove_listener("pageerror", note)
+    page.evaluate("() => localStorage.clear()")
     assert problems == []
-    context.close()
 
 
 def log_in(page: Any, application: Program, name: str) -> None:
