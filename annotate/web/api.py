@@ -16,7 +16,7 @@ from annotate.queue.rules import Card, Choice, Nothing, Queue, Refused, Submissi
 from annotate.queue.submission import MOST_REASONS, MOST_SPANS, Flag, Span
 from annotate.store.statements import Annotator
 from annotate.web.contents import PageContents
-from annotate.web.render import as_markdown, shown_text
+from annotate.web.render import as_line, as_markdown, shown_text
 from annotate.web.texts import Texts
 
 Text = Annotated[str, Field(max_length=50_000)]
@@ -141,8 +141,9 @@ class Labelling:
         return self._reply(who, card or self._queue.next(who), undone=card is not None)
 
     def mine(self, who: Annotator, past: Past) -> list[dict[str, Any]]:
-        """Their own judgements, newest first."""
-        return [told(line) for line in history.past(self._queue.store, who, **past.model_dump())]
+        """Their own judgements, newest first; `shown`: the beginning of the prompt, as a list shows it."""
+        lines = history.past(self._queue.store, who, **past.model_dump())
+        return [{**told(line), "shown": as_line(line.last_message, 200)} for line in lines]
 
     def news(self, who: Annotator) -> dict[str, Any]:
         """What reviewers said of their judgements, in numbers."""

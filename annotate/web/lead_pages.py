@@ -87,7 +87,7 @@ class LeadPages:
     ) -> None:
         """`blind`: judgements are hidden until a reviewer has decided; `assets`: address of scripts and styles."""
         self.store, self.access, self.export, self.reward, self.blind = store, access, export, reward, blind
-        self._assets = assets
+        self.assets = assets
         self.surveys = Surveys(store)
         self.texts = Texts(contents.section.language)
         self._title = contents.title
@@ -150,7 +150,7 @@ class LeadPages:
             can_log_out=self.access.local is None,
             path=request.url.path,
             places=[place for place in _PLACES if place[0] != "/lead/people" or may(who, "admin")],
-            assets=self._assets,
+            assets=self.assets,
             blind=self.blind,
             **values,
         )

@@ -118,6 +118,11 @@ def as_source(text: str) -> list[Node]:
     return list(named(text, UNSEEN))
 
 
+def as_line(text: str, most: int) -> list[Node]:
+    """The first `most` characters, for a list of items: as they are, what hides or turns text is named."""
+    return list(named(text[:most], HIDING))
+
+
 def shown_text(text: str) -> dict[str, Any]:
     """A text as a browser is told of it: as it is, and the two trees."""
     return {"text": text, "formatted": as_markdown(text), "exact": as_source(text)}

@@ -22,6 +22,7 @@ from annotate.queue.submission import FLAGS
 from annotate.store.statements import Adjudication, Annotator, CurrentJudgement, Reply, Transaction
 from annotate.web.api import shown
 from annotate.web.lead_pages import FRESH_SECONDS, LeadPages
+from annotate.web.render import as_line
 
 PAGE_LENGTH = 100
 """Rows of the list that are sent at a time."""
@@ -185,7 +186,7 @@ def _row(each: Considered) -> dict[str, Any]:
     return {
         "item": each.item.id,
         "id": each.item.item_id,
-        "prompt": each.prompt[:_LINE],
+        "prompt": as_line(each.prompt, _LINE),
         "apart": each.apart,
         "flags": each.flags,
         "campaign": each.item.campaign,

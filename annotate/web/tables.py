@@ -72,7 +72,8 @@ def mount_tables(
         return None if page.closed(request) else pages.access.name(request)
 
     build = functools.partial(build_tables, pages, queue)
-    mount(app, build, PATH, user=user, host=host, port=port, head="", max_file_size=MOST_ITEM_BYTES)
+    head = f'<script type="module" src="{pages.assets}/tables.js"></script>'
+    mount(app, build, PATH, user=user, host=host, port=port, head=head, max_file_size=MOST_ITEM_BYTES)
 
 
 def build_tables(pages: LeadPages, queue: QueueSection) -> gr.Blocks:
@@ -80,7 +81,7 @@ def build_tables(pages: LeadPages, queue: QueueSection) -> gr.Blocks:
     os.environ["GRADIO_TEMP_DIR"] = private_folder()  # Gradio reads it when components and applications are made
     t = pages.texts
     with gr.Blocks(title=t("lead.tables"), analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(f'<a href="/lead">← {t("lead.overview")}</a>', js_on_load=None)
+        gr.HTML(f'<a href="/lead">← {t("lead.overview")}</a><h1>{t("lead.tables")}</h1>', js_on_load=None)
         with gr.Tabs():
             with gr.Tab(t("lead.people")):
                 _people(blocks, pages)

@@ -4,6 +4,7 @@ import * as kept from "./kept.js";
 import * as outbox from "./outbox.js";
 import { $, all } from "./root.js";
 import { call } from "./server.js";
+import { build } from "./text.js";
 import { letter, t } from "./words.js";
 
 const PAGE = 50;
@@ -120,7 +121,9 @@ function line(one) {
     choose(one.item);
   });
   const parts = [words(one), one.flag && t(`flag.${one.flag}`), new Date(1000 * one.at).toLocaleString()];
-  open.append(part("span", one.prompt.slice(0, 200)), part("small", parts.filter(Boolean).join(" · ")));
+  const prompt = part("span", "", "snippet");
+  prompt.append(build(one.shown));
+  open.append(prompt, part("small", parts.filter(Boolean).join(" · ")));
   if (one.comment) open.append(part("small", t("history.comment", { text: one.comment }), "remark"));
   if (one.ruling) open.append(part("small", ruling(one), "ruling"));
   for (const reply of one.replies) open.append(part("small", `${reply.by}: ${reply.text}`, "reply"));

@@ -2,6 +2,7 @@
 
 import { $ } from "./root.js";
 import { ask } from "./server.js";
+import { build } from "./text.js";
 import { amount, t } from "./words.js";
 
 const TYPING_MS = 250;
@@ -85,7 +86,8 @@ function line(row) {
   link.href = `/lead/items/${row.item}${query()}`;
   link.dataset.item = row.item;
   const prompt = document.createElement("span");
-  prompt.textContent = row.prompt;
+  prompt.append(build(row.prompt));
+  prompt.className = "snippet";
   prompt.dir = "auto";
   const note = document.createElement("small");
   const parts = [row.ruling ? decision(row.ruling) : row.apart ? t("review.apart", { apart: row.apart }) : ""];

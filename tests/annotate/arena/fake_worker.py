@@ -1,4 +1,7 @@
-"""Speaks the worker's protocol without a model: `say N words` writes N words, `wait` writes until it is stopped."""
+"""Speaks the worker's protocol without a model: `say N words` writes N words, `wait` writes until it is stopped.
+
+A JSON list of texts has one for each run.
+"""
 
 import json
 import queue
@@ -46,7 +49,12 @@ def take(jobs: dict, line: dict) -> None:
         if line["stop"] in jobs:
             say({"job": line["stop"], "text": jobs.pop(line["stop"])[0], "ended": False})
         return
-    words = line["prompt"][-1]["content"].split()
+    asked = line["prompt"][-1]["content"]
+    if asked.startswith("["):
+        text = json.loads(asked)[line["run"]]
+        say({"job": line["job"], "keep": 0, "add": text})
+        return say({"job": line["job"], "text": text, "ended": True})
+    words = asked.split()
     if words[0] == "refuse":
         say({"job": line["job"], "error": "too long"})
     elif words[0] == "die":

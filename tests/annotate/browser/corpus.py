@@ -13,7 +13,7 @@ CORPUS = [
 
 # The characters that can be seen: text nodes that are laid out, in a colour and size that show; what has no shape of
 # its own must be named beside it. Anything else is put into `hidden`.
-SEEN = """() => [...document.querySelectorAll('#answers .text')].map(box => {
+SEEN = """selector => [...document.querySelectorAll(selector ?? '#answers .text')].map(box => {
   const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
   const hidden = [];
   let text = '';
@@ -35,9 +35,15 @@ SEEN = """() => [...document.querySelectorAll('#answers .text')].map(box => {
 })"""
 
 
-def pairs() -> list[Item]:
-    """The corpus, two texts an item, to be shown in this order."""
-    return [
-        make_item(f"c{n}", *CORPUS[n : n + 2]).model_copy(update={"priority": -float(n)})
-        for n in range(0, len(CORPUS) - 1, 2)
-    ]
+def pairs(*, asked: bool = False) -> list[Item]:
+    """The corpus, two texts an item, to be shown in this order; `asked`: the first one is the prompt, too."""
+    items = []
+    for n in range(0, len(CORPUS) - 1, 2):
+        more = {"prompt": [{"role": "user", "content": CORPUS[n]}]} if asked else {}
+        items.append(make_item(f"c{n}", *CORPUS[n : n + 2], priority=-float(n), **more))
+    return items
+
+
+def as_stored(text: str) -> str:
+    """Loading an answer takes one space from its beginning."""
+    return text.removeprefix(" ")

@@ -21,13 +21,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def violations(page: Any) -> list[str]:
+def violations(page: Any, within: str | None = None) -> list[str]:
+    """What axe finds on a page, or in an element."""
     if not Path(AXE).is_file():
         skip_or_fail("AXE_PATH names no axe.min.js")
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(Path(AXE).read_text(encoding="utf-8"))
-    run = "standard => axe.run(document, { runOnly: standard, resultTypes: ['violations'] })"
-    found = page.evaluate(run, STANDARD)
+    run = "([where, standard]) => axe.run(where ?? document, { runOnly: standard, resultTypes: ['violations'] })"
+    found = page.evaluate(run, [within, STANDARD])
     assert len(found["passes"]) > 10
     return [f"{v['id']}: {[node['html'][:120] for node in v['nodes']]}" for v in found["violations"]]
 

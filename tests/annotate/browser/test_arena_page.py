@@ -1,5 +1,6 @@
 """The arena's page over a worker without a model: reloads, dead processes, closed tabs, looks, the rendering corpus."""
 
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from annotate.web.texts import Texts
 from tests.annotate.arena.conftest import FAKE_WORKER, KEY, wait_for
 from tests.annotate.browser.arena import Player, play, votes
 from tests.annotate.browser.conftest import Server, see
+from tests.annotate.browser.corpus import CORPUS, SEEN
 from tests.annotate.browser.test_accessibility import LOOKS, violations
 from tests.annotate.conftest import make_item
 from workbench.serve import engine as engines
@@ -128,6 +130,36 @@ def test_axe_finds_nothing(look: str, arena: ArenaServer, play: Callable[..., Pl
     assert wide <= 0
     player.page.goto(f"{arena.url}/leaderboard")
     assert violations(player.page) == []
+
+
+def test_the_rendering_corpus_as_answers_and_as_past_turns(arena: ArenaServer, play: Callable[..., Player]) -> None:
+    page = play(arena).page
+    turns, past = 0, 0
+    for start in range(0, len(CORPUS) - 1, 2):
+        texts = CORPUS[start : start + 2]
+        page.fill("#message", json.dumps(texts))
+        page.press("#message", "Enter")
+        turns += 1
+        page.wait_for_function(
+            "past => document.querySelectorAll('#past .turn').length === past && "
+            "document.getElementById('arena').getAttribute('aria-busy') === 'false'",
+            arg=2 * turns - 1,
+        )
+        seen = page.evaluate(SEEN, "#turn .text")
+        assert sorted(box["text"] for box in seen) == sorted(texts)
+        kept = page.evaluate(SEEN, "#past .turn.assistant .text")[-1:] if turns > 1 else []
+        assert all(box["text"] in CORPUS[start - 2 : start] for box in kept)
+        past += len(kept)
+        for box in (*seen, *kept):
+            assert (box["hidden"], box["wide"]) == ([], False), start
+        assert page.evaluate("() => document.querySelectorAll('.text :is(img,script,iframe,form,a,svg)').length") == 0
+        if any("\x00" in text for text in texts):  # neither stored nor sent back: this battle ends here
+            page.keyboard.press("Escape")
+            page.keyboard.press("n")
+            see(page, "#intro")
+            turns = 0
+    assert past == len(CORPUS) // 2 - 2
+    assert page.title() == "Arena"  # no script ran
 
 
 class ChatServer(ArenaServer):

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.annotate.browser.conftest import HURRY, ROOT, Reader, Server, requests_of, see
-from tests.annotate.browser.corpus import CORPUS, SEEN, pairs
+from tests.annotate.browser.corpus import CORPUS, SEEN, as_stored, pairs
+from tests.annotate.browser.test_accessibility import violations
 from tests.annotate.conftest import make_item
 from workbench.data.readers import write_records
 from workbench.data.records import Item
@@ -184,7 +185,7 @@ def test_the_rendering_corpus_in_a_notebooks_card(page: Any, script: Program) ->
     page.evaluate(HURRY)
     for start in range(0, len(CORPUS) - 1, 2):
         assert prompt(page) == f"Question c{start}?"
-        expected = sorted(text.removeprefix(" ") for text in CORPUS[start : start + 2])
+        expected = sorted(map(as_stored, CORPUS[start : start + 2]))
         seen = page.evaluate(SEEN)
         assert sorted(box["text"] for box in seen) == expected
         assert [box["hidden"] for box in seen] == [[], []]
@@ -202,6 +203,7 @@ def test_a_plain_script(page: Any, script: Program) -> None:
     sent(page)
     assert stored(script)[before:] == [("local", -2), ("local", 2)]
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page, "#annotate") == []  # Gradio's own footer has some
     assert page.is_hidden("#lead")  # no other page of ours is here
     assert page.is_hidden("#leave")
     page.reload()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.annotate.browser.conftest import LEAD, Reader, Server, judge
+from tests.annotate.browser.test_accessibility import violations
 from tests.annotate.conftest import make_item
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,7 @@ def test_the_tables(judged: Server, opened: Callable[..., Reader]) -> None:
     names = table.locator("[data-testid^=cell-][data-testid$='-0'] span")
     names.first.wait_for(timeout=30_000)
     assert names.all_text_contents() == ["p1", "p2"]
+    assert violations(page) == []
     table.locator("[data-testid=header-1]").click()
     table.locator("[data-testid=header-1] .cell-menu-button").click()
     page.get_by_text("Sort ascending").click()
@@ -62,9 +64,12 @@ def test_the_tables(judged: Server, opened: Callable[..., Reader]) -> None:
     assert page.title() != "1"
     assert page.locator("tbody img").count() == 0
 
+    assert violations(page) == []
+
     page.get_by_role("tab", name="Progress").click()
     page.locator("canvas, svg.marks").first.wait_for()
     seen("Raw agreement, ties count")
+    assert violations(page) == []
     assert lead.foreign == []
     assert lead.problems == []
 

@@ -1,6 +1,8 @@
 """What goes wrong on the way: a server that dies, replies that are lost, impatient fingers, two tabs, two people."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,7 @@ def test_labelling_goes_on_without_a_network_and_says_when_it_cannot(reader: Rea
     assert reader.server.judgements(reader.name) == []
     reader.press("u", "7", "x")
     assert reader.page.text_content("#reason") == waiting
+    _an_hour_passes(reader.server)
     reader.page.context.set_offline(False)
     assert [row["shown"] for row in reader.judgements()] == [-3, -2, -1, 0, 1, 2]
     reader.ready()
@@ -83,6 +86,12 @@ def test_labelling_goes_on_without_a_network_and_says_when_it_cannot(reader: Rea
     assert reader.page.is_visible("#pair")
     reader.answer("7")
     assert len({row["item"] for row in reader.judgements()}) == 7
+
+
+def _an_hour_passes(server: Server) -> None:
+    """For the server's leases, which end after a quarter of it."""
+    with closing(sqlite3.connect(server.store)) as connection, connection:
+        connection.execute("UPDATE assignment SET leased_at = leased_at - 3600, expires_at = expires_at - 3600")
 
 
 def test_a_lost_reply_does_not_double_the_answer(reader: Reader) -> None:
