@@ -24,6 +24,8 @@ from markdown_it.token import Token
 from annotate.web.characters import HIDING, UNSEEN, Element, Node, named
 from annotate.web.highlight import kinds_of
 
+_NUMBER = re.compile(r"[-+−±~≈<>]?\s?[$€£]?\d[\d.,'  ]*\s?[%‰kKMB€]?")
+"""A cell with nothing but a number: it is aligned with the others of its column."""
 MOST_COLUMNS = 10
 """Wider tables are shown line by line, as code is: their columns would not fit beside one another."""
 LONGEST_FORMATTED = 50_000
@@ -300,7 +302,7 @@ class _Walk:
             self._begin("tr", kind)
             ends = self._cells(self._lines[number], self._line_after(self._lines[number]))
             for end in ends:
-                self._begin("td")
+                self._begin("td", "amount" if _NUMBER.fullmatch(self._plain[self._at : end].strip(" \t\r\n>|")) else "")
                 if kind != "rule":
                     self._cell(end)
                 self._finish(end)

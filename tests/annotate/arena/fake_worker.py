@@ -1,6 +1,6 @@
 """Speaks the worker's protocol without a model: `say N words` writes N words, `wait` writes until it is stopped.
 
-A JSON list of texts has one for each run.
+A JSON list of texts has one for each run; a file of such lists, by question, may be the argument.
 """
 
 import json
@@ -23,6 +23,7 @@ def main() -> None:
     lines.get()
     if mood == "fatal":
         return say({"fatal": "the base is missing"})
+    known = json.loads(mood) if mood.startswith("{") else {}
     if mood == "die":
         raise SystemExit(3)
     say({"ready": True})
@@ -35,7 +36,7 @@ def main() -> None:
             continue
         if line is None:
             return
-        take(jobs, line)
+        take(jobs, line, known)
 
 
 def read(lines: queue.Queue) -> None:
@@ -44,14 +45,14 @@ def read(lines: queue.Queue) -> None:
     lines.put(None)
 
 
-def take(jobs: dict, line: dict) -> None:
+def take(jobs: dict, line: dict, known: dict) -> None:
     if "stop" in line and "job" not in line:
         if line["stop"] in jobs:
             say({"job": line["stop"], "text": jobs.pop(line["stop"])[0], "ended": False})
         return
     asked = line["prompt"][-1]["content"]
-    if asked.startswith("["):
-        text = json.loads(asked)[line["run"]]
+    if asked.startswith("[") or asked in known:
+        text = (known.get(asked) or json.loads(asked))[line["run"]]
         say({"job": line["job"], "keep": 0, "add": text})
         return say({"job": line["job"], "text": text, "ended": True})
     words = asked.split()

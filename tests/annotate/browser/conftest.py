@@ -38,7 +38,6 @@ TINY = ROOT / "configs/tiny/annotate.yaml"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PASSWORD = "correct horse battery"
-PEOPLE = 40
 LEAD = "lead"
 
 
@@ -50,6 +49,8 @@ def requests_of(name: str) -> re.Pattern[str]:
 class Server:
     """The application of `annotate serve` in a thread, on a free port, over one store with accounts p0, p1, …"""
 
+    people = 40
+
     def __init__(self, folder: Path, items: Sequence[Item], *overrides: str) -> None:
         self.folder, self.store = folder, folder / "labels.sqlite"
         self._overrides = overrides
@@ -58,7 +59,7 @@ class Server:
         opened = Store.open(self.store)
         with pytest.MonkeyPatch.context() as patch:  # argon2 as it is, with less work
             patch.setattr("annotate.people.accounts._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-            for number in range(PEOPLE):
+            for number in range(self.people):
                 add_account(opened, f"p{number}", "annotator", PASSWORD)
             add_account(opened, LEAD, "admin", PASSWORD)
         opened.close()
@@ -72,7 +73,7 @@ class Server:
         self._opened = open_with_items(config)
         # Not in this thread: playwright's loop runs here, and Gradio's applications are made in one of their own.
         with ThreadPoolExecutor(1) as thread:
-            self._uvicorn = make_server(thread.submit(self.application, config, self._opened).result())
+            self._uvicorn = make_server(thread.submit(self.application, config, self._opened).result(), drain_seconds=0)
         listener = [listen("127.0.0.1", self.port)]
         self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": listener}, daemon=True)
         self._thread.start()  # the listener queues what comes before it runs
@@ -90,7 +91,7 @@ class Server:
 
     def kill(self) -> None:
         """End it without waiting for requests: a heartbeat never ends."""
-        self._uvicorn.should_exit = self._uvicorn.force_exit = True
+        self._uvicorn.should_exit = True
         self._thread.join()
         self._opened.close()
 

@@ -16,7 +16,7 @@ TAGS = {
     *("p", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "em", "strong", "s", "span"),
     *("ul", "ol", "li", "table", "tbody", "tr", "td"),
 }
-KINDS = {"", "sign", "unseen", "math", "rule", "head", "line", *CODE}
+KINDS = {"", "sign", "unseen", "math", "rule", "head", "line", "amount", *CODE}
 
 
 def elements(nodes: Sequence[Node]) -> Iterator[dict]:
@@ -132,11 +132,23 @@ def test_hostile_code_in_every_language_ends_and_is_held(language: str) -> None:
 
 
 def test_cells_are_split_at_bars_that_are_not_escaped() -> None:
-    assert texts_of("| a | b |\n|--|--|\n| 1 \\| 2 | 3 |", "td") == [
+    assert texts_of("| a | b |\n|--|--|\n| 1 \\| 2 | c |", "td") == [
         *("| a ", "| b |\n"),
         *("|--", "|--|\n"),
-        *("| 1 \\| 2 ", "| 3 |"),
+        *("| 1 \\| 2 ", "| c |"),
     ]
+
+
+def test_cells_that_are_numbers_are_aligned_as_such() -> None:
+    def kinds(nodes: Sequence[Node]) -> list[str]:
+        found: list[str] = []
+        for node in nodes:
+            if not isinstance(node, str):
+                found += [node.get("kind", "")] if node["tag"] == "td" else kinds(node["children"])
+        return found
+
+    table = "| a | 1,234.5 | -7 % |\n|--|--|--|\n| 3 | 3 of 4 | **5** |"
+    assert kinds(as_markdown(table)) == ["", "amount", "amount", "", "", "", "amount", "", ""]
 
 
 def test_a_table_too_wide_to_stand_in_columns_is_shown_by_lines() -> None:
