@@ -1,10 +1,8 @@
 """The arena with two tiny runs in a browser: a battle of two turns by keyboard, stop, retry, vote."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,26 +53,19 @@ def arena(
     server.kill()
 
 
-@contextmanager
-def slowed(process: psutil.Process) -> Iterator[psutil.Process]:
-    """Let a process run for 2 of 52 ms."""
-    done = threading.Event()
-
-    def pause_and_run() -> None:
-        with suppress(psutil.NoSuchProcess):
-            while not done.is_set():
-                process.suspend()
-                time.sleep(0.05)
-                process.resume()
-                time.sleep(0.002)
-
-    thread = threading.Thread(target=pause_and_run)
-    thread.start()
-    try:
-        yield process
-    finally:
-        done.set()
-        thread.join()
+def stop_in_mid_answer(page: Any, worker: psutil.Process, ask: Callable[[], None]) -> None:
+    """Ask, and stop the first answer once it has some words, however fast the machine writes them."""
+    worker.suspend()
+    ask()
+    while not page.text_content("#text-0"):
+        worker.resume()
+        time.sleep(0.002)
+        worker.suspend()
+        page.wait_for_timeout(50)
+    with page.expect_response(lambda response: response.url.endswith("stop")):
+        page.click("[data-stop='0']")
+    worker.resume()
+    page.wait_for_function("() => document.getElementById('state-0').textContent.startsWith('Stopped')")
 
 
 def test_a_battle_of_two_turns_by_keyboard(arena: ArenaServer, play: Callable[..., Player], tmp_path: Path) -> None:
@@ -85,11 +76,7 @@ def test_a_battle_of_two_turns_by_keyboard(arena: ArenaServer, play: Callable[..
     first = player.answered()
     page.check("[name=keep][value='1']")
     player.press("Escape")  # out of the radio buttons
-    with slowed(arena.worker()):  # a fast machine would end both answers before one is stopped
-        player.say("And my order?")
-        player.writing()
-        page.click("[data-stop='0']")
-        page.wait_for_function("() => document.getElementById('state-0').textContent.startsWith('Stopped')")
+    stop_in_mid_answer(page, arena.worker(), lambda: player.say("And my order?"))
     second = player.answered()
     assert "Stopped" in page.text_content("#state-0")
     assert page.text_content("#state-1") in ("", "Cut off at the largest length")

@@ -2,12 +2,15 @@
 
 import pytest
 
+from workbench.data.hashing import unit_hash
 from workbench.data.perturb import (
     CANARY,
     DIMENSIONS,
     DISTRACTORS,
     PERTURBATIONS,
+    _mistyped,
     counterfactual,
+    distract,
     typos,
 )
 
@@ -41,6 +44,25 @@ def test_typos_change_single_letters_of_some_words(share, most):
             assert new[0] == old[0]
             assert abs(len(new) - len(old)) <= 1
             assert sorted(new) == sorted(old) or set(new) <= set(old)
+
+
+@pytest.mark.parametrize(
+    ("draw", "typo"),
+    [(0.0, "barnd"), (0.3, "bradn"), (0.34, "band"), (0.6, "brad"), (0.7, "brrand"), (0.99, "brannd")],
+)
+def test_the_kinds_of_typos(draw, typo):
+    """Swapped, dropped and doubled letters; the first and the last place of each."""
+    assert _mistyped("brand", draw) == typo
+
+
+def test_equal_letters_are_doubled_instead_of_swapped():
+    assert _mistyped("allow", 0.0) == "alllow"
+
+
+def test_the_distracting_sentence_stands_on_either_side():
+    changed = [distract(TEXT, seed=seed) for seed in range(20)]
+    assert {text.startswith(TEXT) for text in changed} == {True, False}
+    assert all((unit_hash("place", seed, TEXT) < 0.5) == text.endswith(TEXT) for seed, text in enumerate(changed))
 
 
 def test_typos_in_a_text_without_words_change_nothing():
