@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from annotate.web.card import PreferenceCard, template
-from annotate.web.components import gr
+from annotate.web.components import gr, without_applications
 from annotate.web.contents import PageContents
 from annotate.web.embed import Desk
 from annotate.web.texts import ASSETS, Texts
@@ -45,7 +45,8 @@ def mount(
     """
 
     async def within_a_loop() -> None:
-        blocks = build()
+        with without_applications():
+            blocks = build()
         # Without queued events, the loops of Gradio's queue would only wake a thousand times a second.
         blocks._queue.start = lambda: None  # type: ignore[method-assign]
         gr.mount_gradio_app(

@@ -102,10 +102,10 @@ def test_the_process_says_what_is_wrong_and_ends_with_its_input(sft_run: Path) -
         process.stdin.flush()
         return process
 
-    with start(runs=[str(sft_run)], max_new_tokens=256) as process:
-        assert process.stdout is not None
-        assert "leave no room for a question" in json.loads(process.stdout.readline())["fatal"]
-    with start(runs=[str(sft_run)], max_new_tokens=100) as process:
+    runs = [str(sft_run)]
+    with start(runs=runs, max_new_tokens=256) as refused, start(runs=runs, max_new_tokens=100) as process:
+        assert refused.stdout is not None
+        assert "leave no room for a question" in json.loads(refused.stdout.readline())["fatal"]
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == {"ready": True}
         assert process.stdin is not None
