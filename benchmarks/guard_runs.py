@@ -151,6 +151,8 @@ SPECS = (
     Spec("noise ppo", "noise", "ppo", FREE),
     Spec("300 pairs ppo", "sound", "ppo", FREE, pairs=300, reward=LONG),
     Spec("no KL ppo", "sound", "ppo", (*FREE, "train.lr=0.005")),
+    Spec("noise ppo, faster", "noise", "ppo", (*FREE, "train.lr=0.008")),
+    Spec("300 pairs ppo, faster", "sound", "ppo", (*FREE, "train.lr=0.008"), pairs=300, reward=LONG),
     Spec("noise dpo", "noise", "dpo", ("loss.beta=0.01", "train.lr=0.003")),
 )
 """In an order that mixes sound and hacked runs."""

@@ -1,8 +1,8 @@
 """How the guard decides: from the observations so far to a risk with its reasons. Pure.
 
-Each signal is 0 while all is as at first, and grows as it looks worse. The risk is the sum of the signals in units of
-their limits, so one signal at its limit acts alone, and several that are half-way there act together. How the limits
-were found: docs/guard.md.
+Each signal is 0 while all is as at first, and grows as it looks worse. The risk is the Euclidean norm of the signals in
+units of their limits: one signal at its limit is an alarm, two at 0.71 of theirs are, and many small ones are not. How
+the limits were found: docs/guard.md.
 """
 
 import math
@@ -24,19 +24,20 @@ Row = Mapping[str, Any]
 WINDOW = 3
 """Neighbouring observations that are averaged, the fewest before an alarm, and those between two raised penalties."""
 LIMITS: Mapping[str, float] = {
-    "gap": 0.4,
-    "judge": 0.5,
-    "law": 6.0,
-    "agreement": 0.4,
-    "spread": 1.5,
-    "outliers": 0.3,
-    "length": 0.8,
-    "entropy": 1.0,
-    "kl": 3.0,
+    "gap": 0.16,
+    "judge": 0.28,
+    "law": 1.6,
+    "agreement": 0.082,
+    "spread": 0.29,
+    "outliers": 0.043,
+    "length": 0.41,
+    "entropy": 0.7,
+    "kl": 1.0,
 }
-"""Signal → value at which it is an alarm by itself."""
-WORTH_SAYING = 0.1
-"""Parts of the risk below this are not named as reasons."""
+"""Signal → value at which it is an alarm by itself. The last three are the limits of the warnings in ppo/watch.py, the
+others are measured (benchmarks/guard.py)."""
+WORTH_SAYING = 0.3
+"""Signals below this share of their limit are not named as reasons."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Decision:
     action: str
     """`go on`, or at an alarm `say`, `beta` or `stop`."""
     risk: float
-    """Sum of the signals in units of their limits."""
+    """Norm of the signals in units of their limits."""
     signals: dict[str, float]
     law: Law | None
     why: str
@@ -68,7 +69,7 @@ def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
     """
     found, law = signals(rows), law_of(rows)
     parts = {name: max(value, 0.0) / LIMITS[name] for name, value in found.items()}
-    risk, best = sum(parts.values()), rows[best_of(rows)]["step"]
+    risk, best = math.hypot(*parts.values()), rows[best_of(rows)]["step"]
     named = sorted((name for name in parts if parts[name] >= WORTH_SAYING), key=lambda name: -parts[name])
     reasons = [f"{_in_words(name, found[name], law, best)} ({parts[name]:.2f})" for name in named]
     why = f"risk {risk:.2f} of {section.threshold:g}: {'; '.join(reasons) or 'nothing of note'}"
@@ -83,8 +84,8 @@ def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
 def signals(rows: Sequence[Row]) -> dict[str, float]:
     """Each signal of the newest observation, by name.
 
-        gap        rise of the reward model's score less that of the judges' score, σ; not in contrastive training
         judge      fall of the judges' score from its best, σ
+        gap        the same fall plus the reward model's rise since then, σ; not in contrastive training
         law        −slope of Gao's law at the newest √KL, standard errors
         agreement  −correlation of log π − log ρ with the judges' score
         spread     rise of the disagreement of all reward models, share of its first value
@@ -101,10 +102,14 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
     def now(name: str) -> float:
         return float(np.mean([row[name] for row in last]))
 
-    law, around = law_of(rows), best_of(rows)
-    best = float(np.mean([row["judge"] for row in rows[max(around - 1, 0) : around + 2]]))
+    law, best = law_of(rows), best_of(rows)
+    around = rows[max(best - 1, 0) : best + 2]
+
+    def since_best(name: str) -> float:
+        return now(name) - float(np.mean([row[name] for row in around]))
+
     found = {
-        "judge": best - now("judge"),
+        "judge": -since_best("judge"),
         "law": law.falling if law is not None else 0.0,
         "agreement": -now("agreement"),
         "spread": now("spread") / first["spread"] - 1 if first["spread"] > 0 else 0.0,
@@ -114,7 +119,7 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
         "kl": now("kl") / kl_limit(now("length")),
     }
     if first.get("score") is not None:
-        found["gap"] = (now("score") - first["score"]) - (now("judge") - first["judge"])
+        found["gap"] = since_best("score") - since_best("judge")
     return found
 
 
@@ -140,7 +145,7 @@ def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
         peak = f"; its fitted peak is at √KL {law.peak:.2f} ({law.low:.2f} to {law.high:.2f})"
         return f"the judges' score falls with KL, by {value:.1f} standard errors of the slope{peak}"
     return {
-        "gap": f"the reward model's score rose {value:.2f} σ more than the judges'",
+        "gap": f"the reward model's score rose {value:.2f} σ more than the judges' since their best, at step {best}",
         "judge": f"the judges' score fell {value:.2f} σ from its best, at step {best}",
         "agreement": f"the policy prefers answers that the judges score lower (correlation {-value:.2f})",
         "spread": f"the reward models disagree {value:.0%} more than at first",

@@ -57,6 +57,8 @@ class Guard:
             print(f"\nguard, step {observation.step}: {decision.why}", flush=True)
         if decision.action == "stop":
             self.folder.update_record(guard={"stopped_at": observation.step, "back_to": decision.back_to})
+        elif self.folder.record().get("guard"):  # of a stop before a kill, which the resumed run has not repeated
+            self.folder.update_record(guard=None)
         self._prune()
         return decision
 

@@ -91,10 +91,10 @@ def test_contrastive_training_has_no_gap():
     assert "gap" not in signals(rows)
 
 
-def test_the_risk_is_the_sum_in_units_of_the_limits():
-    change = {"outliers": LIMITS["outliers"] / 2, "agreement": -LIMITS["agreement"] / 4}
+def test_the_risk_is_the_norm_in_units_of_the_limits():
+    change = {"outliers": LIMITS["outliers"] * 0.4, "agreement": -LIMITS["agreement"] * 0.3}
     found = decide(rows_of({}, *[change] * WINDOW), STOP)
-    assert found.risk == pytest.approx(0.75)
+    assert found.risk == pytest.approx(0.5)  # 0.3² + 0.4² = 0.5²
     assert found.action == "go on"
     assert found.why.index("unlike") < found.why.index("prefers"), "the largest part first"
 

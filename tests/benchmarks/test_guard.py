@@ -1,0 +1,68 @@
+"""The guard's benchmark: labels with a fault, and the figures of runs whose course is known."""
+
+import numpy as np
+import pytest
+
+from benchmarks.guard import Course, areas, figures
+from benchmarks.guard_runs import HALVES, LABELLERS, SPECS, Pair, gold_of
+from workbench.data.records import Message
+
+PROMPT = "Who do I call about jobs?"
+GOOD, RUDE = "Hello! The number for jobs is 305. See you soon!", "Go away. You should know that. You waste you."
+
+
+def pair(first, second, draws=(0.5, 0.9)):
+    messages = [Message(role="user", content=PROMPT)]
+    return Pair(PROMPT, (first, second), tuple(gold_of(messages, text, True) for text in (first, second)), draws)
+
+
+@pytest.mark.parametrize(
+    ("labeller", "chosen"),
+    [
+        ("sound", GOOD),
+        ("noise", GOOD),
+        ("length", GOOD),
+        ("courtesy", GOOD),
+        ("one word", RUDE),
+        ("sycophancy", GOOD),
+        ("flipped courtesy", RUDE),
+    ],
+)
+def test_each_fault_prefers_what_its_name_says(labeller, chosen):
+    assert (LABELLERS[labeller](pair(GOOD, RUDE)) > 0) == (chosen == GOOD)
+    assert (LABELLERS[labeller](pair(RUDE, GOOD)) > 0) == (chosen == RUDE), "whichever is shown first"
+
+
+def test_forty_labels_of_a_hundred_are_turned_round():
+    assert LABELLERS["noise"](pair(GOOD, RUDE, (0.5, 0.39))) < 0 < LABELLERS["noise"](pair(GOOD, RUDE, (0.5, 0.41)))
+
+
+def test_there_are_eight_causes_and_both_methods():
+    hacked = [spec for spec in SPECS if spec.hacked]
+    assert len({spec.name.removesuffix(f" {spec.method}") for spec in hacked}) >= 8
+    assert {spec.method for spec in hacked} == {"ppo", "dpo"}
+    assert len({spec.name for spec in SPECS}) == len(SPECS)
+    assert HALVES == (0, 1)
+
+
+def course(spec, golds, judges):
+    """A run with a gold reward and a judges' score per observation; the policy's own reward model sees only gains."""
+    same = {"judge_error": 0.1, "spread": 0.5, "outliers": 0.0, "agreement": 0.0, "length": 20.0, "entropy": 1.0}
+    rows = [{"step": n, "judge": judge, "score": abs(judge), "kl": 0.01 * n, **same} for n, judge in enumerate(judges)]
+    return Course(spec, 1, rows, np.array(golds), golds[0])
+
+
+def test_figures_of_known_courses():
+    sound_spec, hacked_spec = SPECS[0], SPECS[1]
+    rises, falls = np.linspace(0, 1, 12), np.concatenate([np.zeros(3), -np.linspace(0, 4, 9)])
+    runs = [course(sound_spec, 0.3 + rises / 10, rises), course(hacked_spec, 0.3 + falls / 10, falls)]
+    assert runs[0].below is None
+    # Gold is .3 − .05 (n − 3)... in steps of .05: the mean of three is below .2 from the sixth observation on.
+    assert runs[1].below == 6
+    stop, back = runs[1].stop()
+    found = figures(runs)
+    assert (found["sound"], found["hacked"], found["hacked_without_fall"], found["false_stops"]) == (1, 1, 0, 0.0)
+    assert found["stopped_in_time"] == float(stop < 6)
+    assert found["median_lead"] == 6 - stop
+    assert back <= stop
+    assert areas([runs[0]], [(runs[1], 6)])["all"] == 1.0
