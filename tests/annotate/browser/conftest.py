@@ -36,7 +36,13 @@ from workbench.serve.http import listen, make_server
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "configs/tiny/annotate.yaml"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP *.hf.space 127.0.0.1",
+]
 PASSWORD = "correct horse battery"
 LEAD = "lead"
 

@@ -22,8 +22,8 @@ from tests.annotate.arena.conftest import FAKE_WORKER
 from tests.annotate.browser import pictured as texts
 from tests.annotate.browser.arena import Player
 from tests.annotate.browser.conftest import CHROMIUM, FLAGS, LEAD, PASSWORD, ROOT, Reader, Server, see
+from tests.annotate.browser.programs import DOCUMENTED, Program, ready, served
 from tests.annotate.browser.test_arena_page import ArenaServer
-from tests.annotate.browser.test_embedding import DOCUMENTED, Program, ready, served
 from tests.annotate.browser.test_marks import SELECT
 from workbench.data.records import Item
 from workbench.serve import engine

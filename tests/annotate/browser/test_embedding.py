@@ -1,34 +1,25 @@
-"""The card outside `serve`: in a notebook's frame, in a plain script, in somebody's application beside other things."""
+"""The card outside `serve`: in a notebook's frame, in a script, in a Space, in somebody's application."""
 
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
+import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
-from tests.annotate.browser.conftest import HURRY, ROOT, Reader, Server, requests_of, see
+from tests.annotate.browser.conftest import HURRY, Reader, Server, requests_of, see
 from tests.annotate.browser.corpus import CORPUS, SEEN, as_stored, pairs
+from tests.annotate.browser.programs import DOCUMENTED, Program, answer, prompt, ready, sent, served, stored
 from tests.annotate.browser.test_accessibility import violations
 from tests.annotate.conftest import make_item
 from workbench.data.readers import write_records
-from workbench.data.records import Item
+from workbench.serve.http import listen, make_server
 
 pytestmark = pytest.mark.slow
 
-DOCUMENTED = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs/annotate-embed.md").read_text(encoding="utf-8"), re.DOTALL
-)
-"""The programs of docs/annotate-embed.md: a notebook's cell, which is a script too, and an application."""
 SERVED = "\nimport uvicorn\n\nuvicorn.run(app, port=PORT, log_level='warning')\n"
 APPLICATION = """
 import gradio as gr
@@ -60,40 +51,6 @@ def home():
 app = gr.mount_gradio_app(app, tools, path="/tools", auth_dependency=user)
 uvicorn.run(app, port=PORT, log_level="warning")
 """
-
-
-class Program:
-    """A script that serves a page with cards, in a process of its own."""
-
-    def __init__(self, folder: Path, script: str, items: Sequence[Item] = ()) -> None:
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        (folder / "program.py").write_text(script.replace("PORT", str(self.port)), encoding="utf-8")
-        plain = [make_item(f"i{n}", f"one **{n}**", f"two {n}") for n in range(60)]
-        write_records(folder / "pairs.jsonl", [*items, *plain])
-        self.start()
-
-    def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": str(self.port)}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "program.py"], cwd=self.folder, stdout=log, stderr=log, env=environment
-            )
-        for _ in range(1200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.1)
-        raise AssertionError("the program did not start")
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -138,44 +95,6 @@ def page(window: Callable[..., Any]) -> Iterator[Any]:
 
 def log_in(page: Any, application: Program, name: str) -> None:
     page.context.add_cookies([{"name": "who", "value": name, "url": f"http://localhost:{application.port}"}])
-
-
-def stored(program: Program, name: str = "labels") -> list[tuple[str, int | None]]:
-    """Annotator and strength of every judgement in a store."""
-    import sqlite3
-
-    connection = sqlite3.connect(program.folder / f"{name}.sqlite")
-    rows = connection.execute(
-        "SELECT name, CASE WHEN swapped THEN -strength ELSE strength END FROM judgement"
-        " JOIN annotator ON annotator.id = judgement.annotator ORDER BY judgement.id"
-    ).fetchall()
-    connection.close()
-    return rows
-
-
-def ready(frame: Any, within: str = "") -> None:
-    see(frame, f"{within} .annotate[aria-busy=false]")
-
-
-def prompt(frame: Any, within: str = "") -> str:
-    return str(frame.text_content(f"{within} .prompt .turn:last-child .text"))
-
-
-def answer(page: Any, frame: Any, key: str, within: str = "") -> None:
-    before = prompt(frame, within)
-    page.keyboard.press(key)
-    frame.wait_for_function(
-        "([within, before]) => { const find = (what) => document.querySelector(`${within} ${what}`);"
-        " return find('.prompt .turn:last-child .text').textContent !== before"
-        " && find('.annotate').getAttribute('aria-busy') === 'false'; }",
-        arg=[within, before],
-    )
-
-
-def sent(frame: Any) -> None:
-    frame.wait_for_function(
-        "() => !Object.keys(localStorage).some(name => name.startsWith('annotate.outbox.'))", timeout=60_000
-    )
 
 
 def test_the_rendering_corpus_in_a_notebooks_card(page: Any, script: Program) -> None:
@@ -231,25 +150,43 @@ def test_a_frame_as_in_a_notebook(page: Any, script: Program, tmp_path: Path) ->
         assert box["y"] + box["height"] <= shown["y"] + shown["height"] + 1  # the answers' keys are in view
 
 
-class served:
-    """A folder as a site of its own."""
+@pytest.fixture
+def space(browser: Any, tmp_path: Path) -> Iterator[int]:
+    """The port of a card as it runs in a Space: at a public name, in a frame of another site, for one annotator."""
+    write_records(tmp_path / "pairs.jsonl", [make_item(f"i{n}") for n in range(9)])
 
-    def __init__(self, folder: Path) -> None:
-        handler = partial(_Silent, directory=str(folder))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    async def build() -> Any:
+        import gradio as gr
 
-    def __enter__(self) -> int:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return int(self._server.server_address[1])
+        from annotate.web.card import PreferenceCard
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        with gr.Blocks() as demo:
+            PreferenceCard(tmp_path / "labels.sqlite", items=tmp_path / "pairs.jsonl", annotator="ann")
+        return gr.mount_gradio_app(FastAPI(), demo, path="/")
+
+    with ThreadPoolExecutor(1) as thread:  # playwright's loop runs in this one
+        server = make_server(thread.submit(lambda: asyncio.run(build())).result(), drain_seconds=0)
+    listener = listen("127.0.0.1", 0)
+    serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    serving.start()
+    yield int(listener.getsockname()[1])
+    server.should_exit = True
+    serving.join()
 
 
-class _Silent(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+def test_a_space(page: Any, space: int, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    frame_tag = f'<iframe src="http://team-labels.hf.space:{space}/" width="100%" height="700"></iframe>'
+    (site / "space.html").write_text(frame_tag, encoding="utf-8")
+    with served(site) as port:
+        page.goto(f"http://localhost:{port}/space.html")
+        frame = page.frames[1]
+        ready(frame)
+        page.frame_locator("iframe").locator("#prompt").click()
+        answer(page, frame, "6")
+        frame.wait_for_function("() => document.querySelector('#saved').textContent.startsWith('Saved')")
+    assert stored(tmp_path) == [("ann", 2)]
 
 
 def test_two_cards_beside_other_things(page: Any, application: Program) -> None:
