@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ def measure(checkout: Path, url: str, folder: Path) -> dict[str, Any]:
     tokens = json.loads(filled.stdout)
     server = Server(folder, url=url, checkout=checkout)
     server.start()
+    urllib.request.urlopen(f"http://127.0.0.1:{server.port}/login").close()  # the socket listens before it answers
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     used, until = sum(process.cpu_times()[:2]), time.perf_counter() + SECONDS
