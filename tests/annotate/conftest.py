@@ -77,7 +77,7 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "labels.sqlite")
+    opened = Store.open(tmp_path / "labels.sqlite", durable=False)  # the disk is waited for in `test_database`
     yield opened
     opened.close()
 
@@ -89,7 +89,7 @@ def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sto
         url: str | Path = tmp_path / "labels.sqlite"
     else:
         url = request.getfixturevalue("postgres_server").empty_database()
-    opened = Store.open(url)
+    opened = Store.open(url, durable=False)
     yield opened
     opened.close()
 

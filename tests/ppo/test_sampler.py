@@ -190,7 +190,7 @@ def server():
     httpd = ManyAtOnce(("127.0.0.1", 0), FakeVllm)
     httpd.asked, httpd.loaded, httpd.spoil = [], {}, lambda choices: choices
     httpd.under_way = threading.Barrier(1)
-    thread = threading.Thread(target=httpd.serve_forever)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()
     yield httpd
     httpd.shutdown()

@@ -69,7 +69,7 @@ class Server:
         self._overrides = overrides
         self._free = itertools.count()
         write_records(folder / "items.jsonl", items)
-        opened = Store.open(self.store)
+        opened = Store.open(self.store, durable=False)
         with pytest.MonkeyPatch.context() as patch:  # argon2 as it is, with less work
             patch.setattr("annotate.people.accounts._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
             for number in range(self.people):
@@ -83,7 +83,7 @@ class Server:
 
     def start(self) -> None:
         config = load_config(AnnotateConfig, TINY, [f"store.url={self.store}", *self.options()])[0]
-        self._opened = open_with_items(config)
+        self._opened = open_with_items(config, durable=False)
         # Not in this thread: playwright's loop runs here, and Gradio's applications are made in one of their own.
         with ThreadPoolExecutor(1) as thread:
             self._uvicorn = make_server(thread.submit(self.application, config, self._opened).result(), drain_seconds=0)
@@ -243,7 +243,7 @@ class Reader:
 
 def judge(server: Server, name: str, *strengths: int) -> None:
     """Judgements of somebody without a browser: of the items that they are given, as they are shown."""
-    store = Store.open(server.store)
+    store = Store.open(server.store, durable=False)
     queue = Queue(store, QueueSection(overlap=1))
     with store.read() as transaction:
         who = transaction.annotator(name)

@@ -105,7 +105,7 @@ class served:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
 
     def __enter__(self) -> int:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return int(self._server.server_address[1])
 
     def __exit__(self, *_: object) -> None:

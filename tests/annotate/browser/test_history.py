@@ -35,7 +35,7 @@ def experienced(server: Server) -> str:
 
 
 def _experienced(server: Server, judged: int) -> str:
-    store, name = Store.open(server.store), server.somebody()
+    store, name = Store.open(server.store, durable=False), server.somebody()
     queue = Queue(store, QueueSection(lease_seconds=60))
     with store.read() as transaction:
         who = transaction.annotator(name)

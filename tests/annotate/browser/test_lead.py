@@ -23,7 +23,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     items = [make_item(f"i{n}", f"{HOSTILE} {n}", "x" * 3000) for n in range(6)]
     server = Server(tmp_path_factory.mktemp("lead"), items, "queue.overlap=2", "queue.overlap_share=1")
     server.start()
-    store = Store.open(server.store)
+    store = Store.open(server.store, durable=False)
     queue = Queue(store, QueueSection(lease_seconds=60))
     for name, own in (("p0", 3), ("p1", -2)):
         with store.read() as transaction:
@@ -71,7 +71,7 @@ def test_a_decision_by_keyboard_is_kept(lead: Any, server: Server) -> None:
     lead.keyboard.press("Enter")
     lead.wait_for_url("**/lead/review?page=1&show=open")
     assert lead.locator(".item").count() == 5
-    store = Store.open(server.store)
+    store = Store.open(server.store, durable=False)
     with store.read() as transaction:
         (word,) = transaction.adjudications().values()
     store.close()

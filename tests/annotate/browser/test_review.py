@@ -27,7 +27,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     options = ("queue.overlap=2", "queue.overlap_share=1", "queue.compare=ranking")
     server = Server(tmp_path_factory.mktemp("review"), items, *options)
     server.start()
-    store = Store.open(server.store)
+    store = Store.open(server.store, durable=False)
     queue = Queue(store, QueueSection(lease_seconds=60, compare="ranking"))
     for name, own in (("p0", 3), ("p1", -2)):
         with store.read() as transaction:
@@ -62,7 +62,7 @@ def lead(server: Server, opened: Callable[..., Reader]) -> Iterator[Reader]:
 
 
 def _ruling(server: Server, item_id: str) -> Any:
-    store = Store.open(server.store)
+    store = Store.open(server.store, durable=False)
     with store.read() as transaction:
         key = next(item.id for item in transaction.items() if item.item_id == item_id)
         found = transaction.adjudications().get(key)

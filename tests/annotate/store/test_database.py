@@ -22,10 +22,12 @@ def _pragma(path: Path, name: str) -> object:
     return value
 
 
-def test_write_ahead_log_and_full_synchronisation(store: Store, tmp_path: Path) -> None:
+def test_write_ahead_log_and_full_synchronisation(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "labels.sqlite")
     assert _pragma(tmp_path / "labels.sqlite", "journal_mode") == "wal"
     with store.write() as transaction:
         assert transaction._connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+    store.close()
 
 
 def test_an_error_rolls_the_transaction_back(store: Store) -> None:
