@@ -17,6 +17,7 @@ from transformers import (
 from workbench.data.base_files import header_of, weight_files
 from workbench.data.template import end_ids
 from workbench.export.trained import batches
+from workbench.model.base import keep_cpu_weights_in_place
 from workbench.model.weights import check_finite
 from workbench.run.errors import WorkbenchError
 
@@ -63,6 +64,7 @@ def load(folder: Path, kind: str, **options: Any) -> Any:
     found = "; ".join(f"{key}: {', '.join(names[:3])}" for key, names in wrong.items() if names)
     if found:
         raise refusal(folder, found, "every weight of the model, and no other")
+    keep_cpu_weights_in_place(model)  # an adapter's NF4 base in float32, on every CPU
     return model.eval()
 
 

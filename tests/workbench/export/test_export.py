@@ -40,6 +40,13 @@ def exported(tmp_path_factory, sft_run, prompt_file):
     return one
 
 
+def in_float32(model):
+    """The model without bitsandbytes' bfloat16 kernel, which some CPUs have."""
+    for layer in model.modules():
+        layer.support_avx512bf16_for_cpu = False
+    return model
+
+
 @pytest.fixture(scope="module")
 def by_peft(sft_run):
     """Logits of a prompt by the adapter on the NF4 base, with transformers and peft alone."""
@@ -55,7 +62,7 @@ def by_peft(sft_run):
     )
     base = json.loads((sft_run / "run.json").read_text())["base"]["name"]
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=nf4)
-    model = PeftModel.from_pretrained(model, str(sft_run / "adapter")).eval()
+    model = in_float32(PeftModel.from_pretrained(model, str(sft_run / "adapter")).eval())
     ids = torch.tensor([tokenizer.apply_chat_template(QUESTION, return_dict=False)])
     with torch.no_grad():
         return ids, model(input_ids=ids).logits
@@ -133,7 +140,7 @@ def test_a_classifier_of_labels_by_transformers_alone(tmp_path, tiny_base):
     model = AutoModelForSequenceClassification.from_pretrained(out).eval()
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32, quantization_config=nf4)
-    trained = PeftModel.from_pretrained(base, str(run.adapter)).eval()
+    trained = in_float32(PeftModel.from_pretrained(base, str(run.adapter)).eval())
     head, ids = load_file(run.head_path), torch.tensor([[1, 40, 50, 60, 2]])
     with torch.no_grad():
         states = trained.base_model.model.model(input_ids=ids).last_hidden_state[:, -1]

@@ -144,7 +144,8 @@ def test_another_end_token_is_scored_as_eos(several_ends):
     torch.nn.init.normal_(roles.heads["default"].weight)
     rows = torch.tensor([[1, 10, 20, 2], [1, 10, 20, 1], [1, 10, 20, 30]])
     eos, other, cut = roles.scores("default", rows, torch.ones_like(rows)).tolist()
-    assert eos == other != cut
+    assert eos == pytest.approx(other, rel=1e-5)  # rows of a batch differ by rounding
+    assert eos != pytest.approx(cut, rel=1e-3)
 
 
 LEAKS = {"do_sample": True, "repetition_penalty": 5.0, "min_p": 0.4, "top_k": 2, "temperature": 0.1}

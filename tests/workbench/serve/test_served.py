@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import psutil
 import pytest
 import torch
 
@@ -187,14 +188,18 @@ def test_a_full_queue_is_429_and_sigterm_lets_answers_end(sft_run: Path, tmp_pat
     process, url = start(tmp_path, str(sft_run), *words)
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     options: Any = {"model": "sft", "messages": ASKED, "temperature": 2.0, "stream": True}
+    (worker,) = psutil.Process(process.pid).children()
     first = client.chat.completions.create(**options, seed=0)
     next(iter(first))
+    worker.suspend()  # the answer does not end, however fast the machine
     waits = threading.Thread(target=lambda: list(client.chat.completions.create(**options, seed=1, max_tokens=1)))
     waits.start()
-    time.sleep(0.3)
+    while b"workbench_requests_waiting 1.0" not in urllib.request.urlopen(f"{url}/metrics").read():
+        time.sleep(0.02)
     with pytest.raises(openai.RateLimitError, match="requests wait"):
         client.chat.completions.create(**options, seed=2)
     process.send_signal(signal.SIGTERM)
+    worker.resume()
     assert list(first)[-1].choices[0].finish_reason in ("stop", "length")
     waits.join()
     assert process.wait(60) == 0
