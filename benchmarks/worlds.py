@@ -227,7 +227,7 @@ def check(ordering: Ordering, values: dict[tuple[str, float], dict[str, Floats]]
 def draw(cells: dict[str, Any], path: Path) -> None:
     """Gold reward of each method against noise, one panel per world."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, world in zip(figure.subplots(1, len(WORLDS), sharey=True), WORLDS, strict=True):
+    for axes, world in zip(figure.subplots(1, len(WORLDS), sharey=True, squeeze=False)[0], WORLDS, strict=True):
         found = [cells[f"{world}, {noise:.0%} noise"] for noise in NOISES]
         for name in found[0]["methods"]:
             gold = [cell["methods"][name]["gold"] for cell in found]
