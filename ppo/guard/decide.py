@@ -24,12 +24,12 @@ Row = Mapping[str, Any]
 WINDOW = 3
 """Neighbouring observations that are averaged, the fewest before an alarm, and those between two raised penalties."""
 LIMITS: Mapping[str, float] = {
-    "gap": 0.16,
-    "judge": 0.28,
-    "law": 1.6,
-    "agreement": 0.082,
-    "spread": 0.29,
-    "outliers": 0.043,
+    "gap": 0.18,
+    "judge": 0.31,
+    "law": 1.8,
+    "agreement": 0.089,
+    "spread": 0.31,
+    "outliers": 0.046,
     "length": 0.41,
     "entropy": 0.7,
     "kl": 1.0,
