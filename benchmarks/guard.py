@@ -203,7 +203,7 @@ def areas(sound_runs: Sequence[Course], fell: Sequence[tuple[Course, int]]) -> d
             if None not in numbers:
                 values.append((max(numbers), label))  # type: ignore[type-var]
         if len({label for _, label in values}) == 2:
-            found[name] = float(roc_auc_score([label for _, label in values], [value for value, _ in values]))
+            found[name] = mean([roc_auc_score([label for _, label in values], [value for value, _ in values])])
     return found
 
 
