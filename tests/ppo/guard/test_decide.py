@@ -66,6 +66,7 @@ def test_the_judges_fall_from_their_best_neighbourhood():
     rows = judged(0.0, 1.0, 2.0, 0.0, 0.0, 0.0)
     assert best_of(rows) == 1
     assert signals(rows)["judge"] == pytest.approx(1.0)
+    assert best_of(judged(2.0, 1.0, 1.0, 1.0)) == 0, "the first one's neighbourhood is smaller, not worse"
     assert signals(judged(0.0, 1.0, 2.0, 3.0))["judge"] == pytest.approx(0.0), "a rise is no fall"
 
 
@@ -79,7 +80,8 @@ def test_the_newest_observation_is_never_the_best():
 
 
 def test_a_judge_s_score_that_falls_with_kl_is_the_law():
-    rows = rows_of(*({"kl": float(n) ** 2, "judge": n * (1 - math.log(n or 1)) - 0.01 * (n % 2)} for n in range(9)))
+    # Gains over the first score, 5: d (1 − ln d), whose peak is at d = 1.
+    rows = rows_of(*({"kl": float(n) ** 2, "judge": 5 + n * (1 - math.log(n or 1)) - 0.01 * (n % 2)} for n in range(9)))
     found = decide(rows, STOP)
     assert found.law.peak == pytest.approx(1.0, abs=0.05)
     assert "its fitted peak is at √KL" in found.why
