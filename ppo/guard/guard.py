@@ -59,7 +59,8 @@ class Guard:
             self.folder.update_record(guard={"stopped_at": observation.step, "back_to": decision.back_to})
         elif self.folder.record().get("guard"):  # of a stop before a kill, which the resumed run has not repeated
             self.folder.update_record(guard=None)
-        self._prune()
+        if self.section.act == "stop":
+            self._prune()
         return decision
 
     def kept(self, step: int) -> Path:

@@ -55,6 +55,7 @@ def test_a_guard_that_only_watches_changes_nothing(configure):
     assert same_adapters(watched.adapter, alone.adapter)
     assert watched.record()["parents"].keys() == {"start", "reward_1", "judge_1"}
     assert not alone.guard_path.exists()
+    assert not (watched.path / "guard").exists(), "no policy is kept to go back to"
 
 
 @pytest.mark.slow
