@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.embedded import tiny_folder
-from workbench.run.checkpoints import write_text_atomically
+from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.process import start
 
@@ -90,6 +90,7 @@ def run_demo(folder: Path, *, seed: int, kernels: str = "auto") -> None:
     Raises:
         WorkbenchError: another seed than before, or a step failed.
     """
+    make_folder(folder)
     ledger = _Ledger.open(folder / "demo.json", seed)
     for step in demo_steps(folder, seed, kernels):
         _run_step(step, ledger)

@@ -1,0 +1,26 @@
+"""The demo's list of commands: each is run once, from a folder that does not exist yet, and a failure is named."""
+
+import json
+
+import pytest
+
+from workbench import demo
+from workbench.demo import Step, run_demo
+from workbench.run.errors import WorkbenchError
+
+
+@pytest.mark.slow
+def test_a_new_folder_a_finished_step_and_a_failed_one(tmp_path, monkeypatch, capfd):
+    steps = [Step("base", ("workbench", "tiny")), Step("wrong", ("workbench", "report", str(tmp_path / "none")))]
+    monkeypatch.setattr(demo, "demo_steps", lambda *_: steps)
+    folder = tmp_path / "runs" / "demo"
+    with pytest.raises(WorkbenchError, match="step wrong: ended with exit code 2"):
+        run_demo(folder, seed=0)
+    found = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
+    assert list(found["seconds"]) == ["base"]
+    assert 0.02 < found["peak_rss_gib"] < 4
+    with pytest.raises(WorkbenchError, match="step wrong"):
+        run_demo(folder, seed=0)
+    assert "done before in" in capfd.readouterr().out
+    with pytest.raises(WorkbenchError, match="was made with seed 0, not 1"):
+        run_demo(folder, seed=1)
