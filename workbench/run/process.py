@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,6 +50,10 @@ def has_gpu() -> bool:
 
 def _run(words: list[str], measured: Path, log: Path | None, environment: dict[str, str]) -> None:
     """The command, in its own process."""
+    # The fork server cleans up what it made, such as wandb's folder for tables; this process only what it makes itself.
+    atexit._clear()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
     os.environ.clear()  # the fork server has the environment of the first command
     os.environ.update(environment)
     if log is not None:
