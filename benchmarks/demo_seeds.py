@@ -8,11 +8,10 @@ Runs the whole demo once a seed, then SLiC-HF on the same pairs, and keeps every
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import command
 from workbench.demo import run_demo
 from workbench.evaluate.evaluation import read_evaluation
 from workbench.evaluate.summary import policy_summary
@@ -53,8 +52,7 @@ def _slic(folder: Path, seed: int) -> dict[str, Any]:
         str(folder / "sft"),
     )
     for words in (("ppo", "configs/tiny/slic.yaml", *paths, f"run.seed={seed}", "--resume"), evaluation):
-        print("$ python -m", *words, flush=True)
-        subprocess.run([sys.executable, "-m", *words], check=True)
+        command(*words)
     policy = read_evaluation(run).policy
     assert policy is not None
     return policy_summary(policy)

@@ -8,11 +8,10 @@ rises, gold falls: over-optimisation).
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import command
 from workbench.data.readers import read_preferences, write_records
 from workbench.evaluate.evaluation import read_evaluation
 from workbench.evaluate.summary import policy_summary, reward_summary
@@ -23,12 +22,6 @@ OUT = Path("benchmarks/results/negative_controls.json")
 DEMO, RUNS = Path("runs/demo"), Path("runs/controls")
 
 
-def run(*words: str) -> None:
-    """One command, printed."""
-    print("$ python -m", *words, flush=True)
-    subprocess.run([sys.executable, "-m", *words], check=True)
-
-
 def main() -> None:
     """Run the controls and write what they gave."""
     biased = RUNS / "longer.jsonl"
@@ -36,8 +29,8 @@ def main() -> None:
     write_records(biased, longer_is_better(DEMO / "annotate/preferences.jsonl", 300))
     fresh = ("run.overwrite=true", "tracking.wandb=disabled")
     reward, ppo = ("reward", "configs/tiny/reward.yaml"), ("ppo", "configs/tiny/ppo.yaml")
-    run(*reward, f"run.dir={RUNS / 'shuffled'}", "data.shuffle_labels=true", *fresh)
-    run(
+    command(*reward, f"run.dir={RUNS / 'shuffled'}", "data.shuffle_labels=true", *fresh)
+    command(
         *reward,
         f"run.dir={RUNS / 'longer'}",
         f"data.train={biased}",
@@ -45,8 +38,8 @@ def main() -> None:
         "train.epochs=4.0",
         *fresh,
     )
-    run(*ppo, f"run.dir={RUNS / 'flipped'}", "reward.sign=-1", *fresh)
-    run(
+    command(*ppo, f"run.dir={RUNS / 'flipped'}", "reward.sign=-1", *fresh)
+    command(
         *ppo,
         f"run.dir={RUNS / 'overoptimised'}",
         f"model.reward={RUNS / 'longer'}",
@@ -56,9 +49,11 @@ def main() -> None:
         "evaluation.every=5",
         *fresh,
     )
-    run("workbench", "evaluate", str(RUNS / "shuffled"), str(RUNS / "flipped"), "--reward", str(DEMO / "reward"))
-    run("workbench", "evaluate", str(RUNS / "overoptimised"), "--reward", str(RUNS / "longer"))
-    run("workbench", "report", str(RUNS / "overoptimised"), str(RUNS / "longer"), "--out", str(RUNS / "report.html"))
+    command("workbench", "evaluate", str(RUNS / "shuffled"), str(RUNS / "flipped"), "--reward", str(DEMO / "reward"))
+    command("workbench", "evaluate", str(RUNS / "overoptimised"), "--reward", str(RUNS / "longer"))
+    command(
+        "workbench", "report", str(RUNS / "overoptimised"), str(RUNS / "longer"), "--out", str(RUNS / "report.html")
+    )
     write_text_atomically(OUT, json.dumps(results(), indent=1) + "\n")
     print(OUT.read_text(encoding="utf-8"))
 

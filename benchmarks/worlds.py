@@ -12,8 +12,6 @@ One command for a night: about two hours per seed on two cores. Start it again a
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from benchmarks.command import command
 from benchmarks.record import RESULTS, write_result
 from workbench.compare.config import CompareConfig
 from workbench.compare.paired import interval
@@ -100,12 +99,6 @@ def main(argv: list[str] | None = None) -> int:
     write_result(arguments.out, content)
     draw(cells, arguments.out.with_suffix(".png"))
     return 0
-
-
-def command(*words: str) -> None:
-    """One command, printed."""
-    print("$ python -m", *words, flush=True)
-    subprocess.run([sys.executable, "-m", *words], check=True)
 
 
 def make_world(world: str, folder: Path, prompts: int, changes: Sequence[str]) -> list[Item]:
