@@ -25,7 +25,7 @@ async function ask(asked) {
   change({ answers, choice: null, since: null, attempt: battle.attempt + 1 });
   for (const side of asked) {
     battle.stopped[side] = false;
-    running.set(side, { controller, text: "", waiting: 0 });
+    running.set(side, { controller, text: "", length: 0, waiting: 0 });
   }
   show();
   const body = { battle: battle.battle, messages: conversation(), sides: asked, attempt: battle.attempt };
@@ -55,8 +55,12 @@ function take(event, asked) {
     if (complete(sides)) change({ since: Date.now(), keep: sides.length === 1 ? 0 : Math.random() < 0.5 ? 0 : 1 });
   } else {
     const answer = running.get(event.side);
-    answer.text = Array.from(answer.text).slice(0, event.keep).join("") + event.add;
+    // Nearly every piece keeps all of the text; to split the text at each piece is quadratic in its length.
+    if (event.keep < answer.length) answer.text = Array.from(answer.text).slice(0, event.keep).join("");
+    answer.text += event.add;
+    answer.length = event.keep + Array.from(event.add).length;
     answer.waiting = 0;
+    return showSoon();
   }
   show();
 }
@@ -145,7 +149,16 @@ async function another() {
 
 // ---- What is seen
 
+let planned = 0;
+
+// Once per frame however many pieces come: a fast worker never blocks the page.
+function showSoon() {
+  planned ||= requestAnimationFrame(show);
+}
+
 function show() {
+  cancelAnimationFrame(planned);
+  planned = 0;
   const bottom = innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
   showPast();
   for (const side of sides) showAnswer(side);

@@ -72,7 +72,7 @@ def advance(jobs: dict) -> None:
         else:
             jobs[job] = [f"{text}r{run} ", left - 1, run]
             say({"job": job, "keep": len(text), "add": f"r{run} "})
-    time.sleep(0.001)
+    time.sleep(0.01)  # about the rate of a model; a flood of pieces would test the machine
 
 
 if __name__ == "__main__":
