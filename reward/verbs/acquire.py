@@ -75,6 +75,8 @@ class Ranking:
     """(N,) indices of all pairs."""
     values: Floats | None = None
     """(N,) what they were ranked by, if each pair was by itself."""
+    gaps: Floats | None = None
+    """(N,) mean score of the first answer minus the second's over the models, in logits; None without a model."""
 
 
 @memory_hint("while scoring the pool", "a smaller --batch-size")
@@ -92,8 +94,11 @@ def acquire(  # one parameter per option of the command
     rules: RowRules | None = None,
     items: Path | None = None,
     ranked: Path | None = None,
+    random_share: float = 0.0,
 ) -> int:
     """Choose pairs and write their priorities: 2 for the first, falling to just above 1 for the last.
+
+    Each row names the strategy that chose its pair, and the models' `gap` if they were asked.
 
     Args:
         runs: finished reward runs on one base; an ensemble counts as several. `disagreement` and `bald` need two,
@@ -109,6 +114,8 @@ def acquire(  # one parameter per option of the command
         rules: how rows of the files are read.
         items: also write the chosen pairs here, as items with their priorities.
         ranked: also write all pairs here, as items with priorities: the chosen ones, then the next best.
+        random_share: share of the chosen pairs that is drawn at random from the whole pool, as a control; see
+            `with_control`.
 
     Raises:
         WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
@@ -119,12 +126,16 @@ def acquire(  # one parameter per option of the command
     if not pairs:
         raise WorkbenchError(pool, "it has no pair left to choose", remedy="a larger pool, or another --without")
     ranking = _ranked(models, pairs, strategy, number=number, seed=seed, batch_size=batch_size, base=base, pool=pool)
-    chosen, others = ranking.order[:number].tolist(), ranking.order[number:].tolist()
+    count = round(random_share * min(number, len(ranking.pairs)))
+    control = np.argsort(_draws(ranking.pairs, seed, "control"))[:count]
+    order = with_control(ranking.order, control, number)
+    chosen, others = order[:number].tolist(), order[number:].tolist()
     priorities = [2 - rank / len(chosen) for rank in range(len(chosen))]
-    values = ranking.values
+    measures = {"value": ranking.values, "gap": ranking.gaps}
+    at_random = set(control.tolist())
     rows = [
-        {"id": ranking.pairs[index].id, "priority": priority, "strategy": strategy}
-        | ({} if values is None else {"value": float(values[index])})
+        {"id": ranking.pairs[index].id, "priority": priority, "strategy": "random" if index in at_random else strategy}
+        | {name: float(values[index]) for name, values in measures.items() if values is not None}
         for index, priority in zip(chosen, priorities, strict=True)
     ]
     write_records(out, rows)
@@ -162,15 +173,37 @@ def _ranked(
     gaps = pair_gaps(roles, list(names), pairs, batch_size=batch_size)
     if strategy != "d-optimal":
         values = MEASURES[strategy](gaps)
-        return Ranking(pairs, best_first(values, _draws(pairs, seed)), values)
+        return Ranking(pairs, best_first(values, _draws(pairs, seed)), values, gaps.mean(axis=0))
     features = pair_features(roles, next(iter(names)), pairs, batch_size=batch_size)
     taken = by_chance[d_optimal(features[by_chance], gaps.mean(axis=0)[by_chance], number)]
-    return Ranking(pairs, np.concatenate([taken, by_chance[~np.isin(by_chance, taken)]]))
+    order = np.concatenate([taken, by_chance[~np.isin(by_chance, taken)]])
+    return Ranking(pairs, order, gaps=gaps.mean(axis=0))
 
 
-def _draws(pairs: Sequence[Pair], seed: int) -> Floats:
+def with_control(order: NDArray[np.int64], control: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """An order whose first `number` pairs hold all pairs of a control at equal distances.
+
+    At equal distances, because people may stop labelling before the last pair. The other pairs keep their order.
+
+    Args:
+        order: (N,) indices, best first.
+        control: (C,) of these indices, C ≤ number.
+        number: pairs that are chosen.
+    """
+    if not len(control):
+        return order
+    rest = order[~np.isin(order, control)]
+    chosen = min(number, len(order))
+    places = ((np.arange(len(control)) + 1) * chosen) // len(control) - 1
+    best: NDArray[np.int64] = np.full(chosen, -1, dtype=np.int64)
+    best[places] = control
+    best[best < 0] = rest[: chosen - len(control)]
+    return np.concatenate([best, rest[chosen - len(control) :]])
+
+
+def _draws(pairs: Sequence[Pair], seed: int, *purpose: str) -> Floats:
     """(N,) uniform numbers; a draw does not depend on the rest of the pool."""
-    return np.array([unit_hash(seed, pair.id) for pair in pairs])
+    return np.array([unit_hash(*purpose, seed, pair.id) for pair in pairs])
 
 
 def _committee(runs: Sequence[Path], strategy: Strategy) -> list[Path]:

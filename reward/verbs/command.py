@@ -91,6 +91,13 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     acquire.add_argument(
         "--ranked", metavar="FILE", help="also write all pairs as items: the chosen, then the next best"
     )
+    acquire.add_argument(
+        "--random-share",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the chosen pairs, drawn at random instead: a control (default: %(default)s)",
+    )
     acquire.add_argument("--without", help="preferences: pairs that are labelled already")
     acquire.add_argument("--seed", type=int, default=0, help="of the random order and of ties (default: %(default)s)")
     acquire.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
@@ -117,6 +124,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
+    return share
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -224,6 +241,7 @@ def _acquire(arguments: argparse.Namespace) -> None:
         rules=rules,
         items=Path(arguments.items) if arguments.items else None,
         ranked=Path(arguments.ranked) if arguments.ranked else None,
+        random_share=arguments.random_share,
     )
     print(f"{arguments.out}: {chosen:,} pairs; python -m annotate prioritise CONFIG.yaml {arguments.out}")
 

@@ -14,6 +14,8 @@ from workbench.run.steps import Step
 
 WITHOUT_MODEL = ("random", "length-balanced")
 """Strategies that need no reward model."""
+RANDOM_SHARE = 0.2
+"""Share of the labels of a round that are of random pairs: the control of a strategy that asks a reward model."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,13 @@ class Round:
         return self.folder / "reward"
 
     @property
+    def priorities(self) -> Path:
+        """Which pairs were chosen, by which strategy."""
+        return self.folder / "priorities.jsonl"
+
+    @property
     def items(self) -> Path:
-        """The pairs that the strategy chose."""
+        """The chosen pairs."""
         return self.folder / "items.jsonl"
 
     @property
@@ -130,8 +137,9 @@ def _choosing(this: Round) -> tuple[str, ...]:
     strategy = "random" if first and section.strategy not in WITHOUT_MODEL else section.strategy
     words = ["reward", "acquire", *([] if first else [str(this.before.reward)])]
     words += ["--pool", str(this.folder / "pool.jsonl"), "--n", str(section.labels), "--strategy", strategy]
-    words += ["--out", str(this.folder / "priorities.jsonl"), "--items", str(this.items)]
+    words += ["--out", str(this.priorities), "--items", str(this.items)]
     words += ["--ranked", str(this.folder / "ranked.jsonl"), "--seed", str(_seed(this))]
+    words += [] if strategy in WITHOUT_MODEL else ["--random-share", str(RANDOM_SHARE)]
     return (*words, *([] if first else ["--without", str(this.before.labels)]))
 
 

@@ -10,7 +10,7 @@ import pytest
 import reward.verbs.acquire as acquiring
 from annotate.intake.priorities import read_priorities
 from reward.__main__ import main
-from reward.verbs.acquire import pair_gaps, pairs_of
+from reward.verbs.acquire import pair_gaps, pairs_of, with_control
 from tests.conftest import BAD, GOOD, THINGS, UNSEEN, user, write_jsonl
 from workbench.data.readers import read_items
 from workbench.evaluate.role_models import RoleScore
@@ -134,6 +134,39 @@ def test_chosen_pairs_are_written_as_items(reward_run, pool, tmp_path):
     assert len(set(priorities)) == 16
     texts = {item.id: [response.text for response in item.responses] for item in read_items(pool)}
     assert all([response.text for response in item.responses] == texts[item.id] for item in every)
+
+
+def test_a_control_by_hand():
+    # 2 of 5 are the control, at the 3rd and 5th place (2 · 5 / 2 = 5, 1 · 5 // 2 = 2); the others keep their order.
+    assert with_control(np.arange(8), np.array([7, 1]), 5).tolist() == [0, 7, 2, 3, 1, 4, 5, 6]
+    assert with_control(np.arange(3), np.array([2]), 9).tolist() == [0, 1, 2], "a small pool is chosen whole"
+    assert with_control(np.arange(3), np.array([], dtype=int), 2).tolist() == [0, 1, 2]
+
+
+def test_a_share_is_drawn_at_random_from_the_whole_pool_and_marked(reward_run, pool, tmp_path):
+    def rows(seed, share="0.25"):
+        out, ranked = tmp_path / "out.jsonl", tmp_path / "ranked.jsonl"
+        words = ["--pool", str(pool), "--n", "8", "--out", str(out), "--ranked", str(ranked), "--seed", str(seed)]
+        assert main(["acquire", str(reward_run), *words, "--random-share", share]) == 0
+        found = chosen(out)
+        assert [row["id"] for row in found] == [item.id for item in read_items(ranked)][:8]
+        return found
+
+    plain = rows(0, share="0")
+    assert {row["strategy"] for row in plain} == {"uncertainty"}
+    drawn = {seed: {row["id"] for row in rows(seed) if row["strategy"] == "random"} for seed in range(4)}
+    assert {len(found) for found in drawn.values()} == {2}
+    assert len({frozenset(found) for found in drawn.values()}) > 1
+    assert set.union(*drawn.values()) & {row["id"] for row in plain}, "also pairs that the strategy would choose"
+    by_strategy = [row for row in rows(3) if row["strategy"] == "uncertainty"]
+    kept = [row["id"] for row in rows(3, share="0") if row["id"] not in drawn[3]]
+    assert [row["id"] for row in by_strategy][: len(kept)] == kept[: len(by_strategy)]
+    pairs = pairs_of(read_items(pool))
+    found = pair_gaps(open_runs({"reward": reward_run}), ["reward"], pairs, batch_size=8)[0]
+    gaps = {pair.id: gap for pair, gap in zip(pairs, found, strict=True)}
+    assert all(row["gap"] == pytest.approx(gaps[row["id"]], abs=1e-4) for row in by_strategy)
+    with pytest.raises(SystemExit):
+        rows(0, share="1.5")
 
 
 def test_chance_needs_no_reward_model(pool, tmp_path):

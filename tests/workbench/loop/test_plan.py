@@ -43,6 +43,8 @@ def test_each_round_builds_on_the_round_before():
     assert second[2] == "runs/loop/round-1/reward"
     assert second[second.index("--strategy") + 1] == "disagreement"
     assert second[-2:] == ("--without", "runs/loop/round-1/preferences.jsonl")
+    assert second[second.index("--random-share") + 1] == "0.2", "the control of the strategy"
+    assert "--random-share" not in first
     fit, train = words(steps, 2, "reward"), words(steps, 2, "policy")
     assert {"model.start=runs/loop/sft", "data.train=runs/loop/round-2/preferences.jsonl"} <= set(fit)
     assert {"model.start=runs/loop/round-1/policy", "model.reward=runs/loop/round-2/reward"} <= set(train)
@@ -71,6 +73,7 @@ def test_people_are_waited_for_and_other_rounds_are_no_other_command(tmp_path):
     assert ledger.is_done(again)
     choose = words(steps, 1, "choose")
     assert choose[choose.index("--strategy") + 1] == "length-balanced", "it needs no reward model"
+    assert "--random-share" not in words(steps, 2, "choose"), "nothing to compare it with"
     assert page_command(config).startswith("python -m annotate serve configs/tiny/annotate.yaml pairs.number=800")
     assert page_command(config).endswith("store.url=runs/loop/labels.sqlite pairs.out=null")
 
