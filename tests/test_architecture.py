@@ -56,6 +56,7 @@ PURE = (
     "ppo/guard/signals.py",
     "ppo/ladder/select.py",
     "ppo/loss.py",
+    "ppo/people/evidence.py",
     "ppo/rewards.py",
     "reward/loss.py",
     "reward/passport/interventions.py",
