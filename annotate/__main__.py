@@ -151,6 +151,16 @@ def _campaign(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
         )
 
 
+def _spot_check(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
+    from annotate.labels.spot_check import spot_check
+
+    store = Store.open(config.store_url, say=print)
+    (file,) = arguments.words
+    out = Path(arguments.out)
+    print(f"{store.place}: {spot_check(store, config, file, run=arguments.run, out=out, notice=arguments.notice)}")
+    store.close()
+
+
 def _status(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     from annotate.labels.status import render, status
 
@@ -235,6 +245,11 @@ VERBS: dict[str, tuple[Verb, str, str]] = {
         "start | score NAME RUN | report [NAME]",
         "compare two or more runs blind on held-out prompts",
     ),
+    "spot-check": (
+        _spot_check,
+        "FILE",
+        "ask people for blind comparisons of a run that trains, and write their answers",
+    ),
     "status": (_status, "", "print progress and agreement; with --json, for programs"),
     "upgrade": (_upgrade, "", "bring an older label store to this version; serve, load and annotator do so too"),
     "backup": (_backup, "OUT.sqlite", "copy the label store, also while people label"),
@@ -285,6 +300,10 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="COLUMN=NAME",
         help="read this column of FILE under another name, such as question=prompt (repeatable)",
     )
+    spots = own["spot-check"]
+    spots.add_argument("--run", required=True, metavar="NAME", help="the training run that the pairs of FILE are from")
+    spots.add_argument("--out", required=True, metavar="OUT.jsonl", help="the judgements that the pairs have so far")
+    spots.add_argument("--notice", metavar="TEXT", help="shown to the lead; an empty one takes it back")
     own["export"].add_argument("--raw", metavar="OUT.jsonl", help="write every judgement as it was made instead")
     own["forget"].add_argument("--annotator", metavar="NAME", help="forget this person and all their judgements")
     own["forget"].add_argument("--record", metavar="ID", help="forget this item, or the item of this preference")

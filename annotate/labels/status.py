@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from annotate.labels.notices import Notice, notices
 from annotate.labels.quality_table import Row, Share
 from annotate.labels.survey import RESAMPLES, Survey, survey
 from annotate.statistics.agreement import Statistic
@@ -30,9 +32,15 @@ def status(store: Store) -> dict[str, Any]:
     """Counts and agreement, separately for people and simulated annotators; plain values, ready for JSON."""
     found = surveys(store)
     report: dict[str, Any] = {"store": store.place, "items": found[0].items}
+    report["notices"] = [notice._asdict() for notice in _notices(store)]
     for one in found:
         report["simulated" if one.simulated else "people"] = _plain(one)
     return report
+
+
+def _notices(store: Store) -> Sequence[Notice]:
+    with store.read() as transaction:
+        return notices(transaction)
 
 
 def _plain(one: Survey) -> dict[str, Any]:
@@ -77,6 +85,7 @@ def render(store: Store) -> str:
     """The report as text."""
     found = surveys(store)
     lines = [f"{store.place}: {found[0].items:,} items"]
+    lines += [f"notice of {notice.run}: {notice.text}" for notice in _notices(store)]
     for one in found:
         lines += ["", *_section(one)]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 
 from annotate.campaign.report import campaign_report
 from annotate.campaign.start import campaign_names
+from annotate.labels.notices import notices
 from annotate.labels.review import adjudicate
 from annotate.store.statements import Annotator
 from annotate.web.lead_pages import LeadPages
@@ -40,6 +41,8 @@ def _reading(router: APIRouter, pages: LeadPages) -> None:
         simulated = pages.kind(request)
         found, taken = pages.surveys.get(simulated)
         campaigns = [campaign_report(pages.store, name, simulated=simulated) for name in campaign_names(pages.store)]
+        with pages.store.read() as transaction:
+            said = notices(transaction)
         sent = request.query_params.get("sent", "")
         return pages.show(
             "lead.html.jinja",
@@ -47,6 +50,7 @@ def _reading(router: APIRouter, pages: LeadPages) -> None:
             who,
             survey=found,
             taken=taken,
+            notices=said,
             campaigns=campaigns,
             reward=pages.reward,
             sent=int(sent) if _COUNT.fullmatch(sent) else None,

@@ -1,13 +1,13 @@
 """Statements about judgements and adjudications: appended, never changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from annotate.store.schema import adjudication, annotator, assignment, item, judgement
 from annotate.store.statements.rows import Adjudication, CurrentJudgement
-from annotate.store.statements.trail import Statements, columns_of
+from annotate.store.statements.trail import CHUNK, Statements, columns_of
 
 _P = sa.bindparam
 _is_newest = sa.and_(
@@ -66,6 +66,29 @@ class Judgements(Statements):
         if of is not None:
             query = query.where(judgement.c.item == of)
         return [CurrentJudgement(*row) for row in self._connection.execute(query)]
+
+    def judgements_of(self, item_ids: Sequence[str], *, simulated: bool) -> list[tuple[str, CurrentJudgement]]:
+        """The current judgements of these items, by people or by simulated annotators, oldest first, with their ids.
+
+        Skipped and withdrawn ones, and those of removed annotators, are left out.
+        """
+        people = {"annotator": annotator.c.name, "simulated": annotator.c.simulated}
+        query = (
+            sa.select(item.c.item_id, *columns_of(CurrentJudgement._fields, judgement, people))
+            .join(item, item.c.id == judgement.c.item)
+            .join(annotator, annotator.c.id == judgement.c.annotator)
+            .join(assignment, _is_newest)
+            .where(
+                judgement.c.choice.not_in(("skipped", "withdrawn")),
+                annotator.c.state != "removed",
+                annotator.c.simulated == simulated,
+            )
+        )
+        found = []
+        for start in range(0, len(item_ids), CHUNK):
+            part = query.where(item.c.item_id.in_(item_ids[start : start + CHUNK]))
+            found += [(row[0], CurrentJudgement(*row[1:])) for row in self._connection.execute(part)]
+        return sorted(found, key=lambda pair: (pair[1].created_at, pair[0]))
 
     def all_judgements(self) -> Iterable[Mapping[str, Any]]:
         """Every revision of every judgement with its annotator and item, oldest first, including withdrawn ones."""

@@ -11,6 +11,7 @@ from annotate.campaign.scores import EVENT
 from annotate.campaign.start import start
 from annotate.config import CampaignSection, QueueSection
 from annotate.intake.items import load_items
+from annotate.labels.notices import put_notice
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
@@ -61,6 +62,17 @@ def test_without_a_login_the_browser_is_sent_to_the_form_and_annotators_are_refu
     log_in("rev")
     assert client.get("/lead").status_code == 200
     assert client.post("/lead/people/ann", data={"state": "removed"}).status_code == 403
+
+
+def test_the_overview_shows_notices_of_runs(filled: Store, client: TestClient, log_in: Callable[..., None]) -> None:
+    log_in("lead")
+    assert "Messages from training runs" not in client.get("/lead").text
+    with filled.write() as transaction:
+        put_notice(transaction, "demo/ppo", "paused <b>now</b>")
+    page = client.get("/lead").text
+    assert "Messages from training runs" in page
+    assert "demo/ppo" in page
+    assert "paused &lt;b&gt;now&lt;/b&gt;" in page
 
 
 def test_the_overview_shows_progress_agreement_and_people(
