@@ -66,10 +66,10 @@ def main(argv: list[str] | None = None) -> None:
             found[name][f"{named(first)}, head, shuffled labels"] = [numbers(control, "head")]
     leaks = {
         name: {
-            "as found": leak(file, arguments.seeds),
+            "as found, all texts": leak(source, arguments.seeds),
             f"with {COPIES} near copies of each text": leak(copied(file), arguments.seeds),
         }
-        for name, file in files.items()
+        for source, (name, file) in zip(arguments.texts, files.items(), strict=True)
     }
     sets = {name: {method: summary(rows) for method, rows in own.items()} for name, own in found.items()}
     write_result(arguments.out, sets | {"leak_of_a_random_split": leaks, "settings": settings(arguments)})

@@ -139,6 +139,7 @@ def interrupted(configure, monkeypatch, *overrides, at):
     return config
 
 
+STREAMED = ("data.streaming=true", "data.packing=true", "lora.dropout=0.1")
 VARIANTS = [
     (),
     ("lora.dropout=0.1", "train.micro_batch_size=4", "data.streaming=true"),
@@ -220,8 +221,8 @@ def test_a_base_is_needed(configure):
 
 @pytest.mark.slow
 def test_a_process_killed_by_the_system_goes_on_bit_for_bit(configure, tmp_path):
-    """`python -m sft` under SIGKILL while it trains and saves, then the same command with --resume."""
-    steps = ("train.max_steps=30", "checkpoint.every=1")
+    """`python -m sft` under SIGKILL while it streams, trains and saves, then the same command with --resume."""
+    steps = ("train.max_steps=30", "checkpoint.every=1", *STREAMED)
     whole = phase.train(configure(*steps), resume=False)
     configure(*steps)
     command = [sys.executable, "-m", "sft", str(tmp_path / "1.yaml"), "sample.prompts=0", *steps]

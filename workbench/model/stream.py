@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response
-from workbench.model.cpu import decode
+from workbench.model.cpu.decode import Slots
 from workbench.model.masks import pad_rows, position_ids
 from workbench.model.roles import Roles, check_row
 
@@ -76,19 +76,28 @@ class Batch:
     def __init__(self, roles: Roles, role: str) -> None:
         self._roles, self._role = roles, role
         self.streams: list[Stream] = []
-        self._cache: decode.Cache | _Cache | None = None
+        self._cache: Slots | _Cache | None = None
 
     def step(self, joining: Sequence[Stream] = ()) -> None:
         """One more token for each stream. Those that join read their prompts first; finished ones leave."""
-        logits = []
+        states, device = list[Tensor](), self._roles.device
         with self._roles.use(self._role):
-            if self._cache is not None:
-                tokens = torch.tensor([[stream.ids[-1]] for stream in self.streams], device=self._roles.device)
-                logits.append(self._logits(self._cache, tokens))
+            if self._cache is None:
+                dense = self._roles.cpu_kernels
+                self._cache = _Cache(self._roles) if dense is None else Slots(dense)
+            if self.streams:
+                states.append(
+                    self._cache.forward(torch.tensor([stream.ids[-1:] for stream in self.streams]).to(device))
+                )
             if joining:
-                logits.append(self._join(joining))
+                pad_id = self._roles.tokenizer.pad_token_id
+                ids, mask = pad_rows([stream.prompt for stream in joining], pad_id, side="left")
+                states.append(self._cache.join(ids.to(device), mask.to(device)))
+            logits = torch.cat(states).float()
+            if isinstance(self._cache, Slots):
+                logits = logits @ self._roles.lm_head.float().T
         self.streams += joining
-        for stream, token in zip(self.streams, _draw(torch.cat(logits), self.streams), strict=True):
+        for stream, token in zip(self.streams, _draw(logits, self.streams), strict=True):
             stream.ids.append(token)
         self._keep([not stream.finished for stream in self.streams])
 
@@ -96,87 +105,79 @@ class Batch:
         """End a stream as it is."""
         self._keep([other is not stream for other in self.streams])
 
-    def _join(self, joining: Sequence[Stream]) -> Tensor:
-        """Read the prompts of new streams; returns the logits (b, V) of their first tokens."""
-        roles = self._roles
-        ids, mask = pad_rows([stream.prompt for stream in joining], roles.tokenizer.pad_token_id, side="left")
-        room = max(stream.most - len(stream.ids) for stream in (*self.streams, *joining))
-        dense, new = roles.cpu_kernels, None
-        if isinstance(self._cache, decode.Cache):
-            new = decode.Cache(self._cache.dense, self._cache.layers, mask, room)
-        elif dense is not None and self._cache is None:
-            new = decode.Cache(dense, dense.merge(), mask, room)
-        cache = new or _Cache(roles, mask.to(roles.device))
-        logits = self._logits(cache, ids.to(roles.device))
-        if self._cache is not None:
-            self._cache.join(cache, room)  # type: ignore[arg-type]  # of one kind: see above
-        else:
-            self._cache = cache
-        return logits
-
-    def _logits(self, cache: "decode.Cache | _Cache", ids: Tensor) -> Tensor:
-        """Append tokens (b, T) to a cache; returns the logits (b, V) of the next ones, in float32."""
-        states = cache.forward(ids)
-        return states.float() @ self._roles.lm_head.float().T if isinstance(cache, decode.Cache) else states.float()
-
-    def _keep(self, kept: list[bool]) -> None:
+    def _keep(self, kept: Sequence[bool]) -> None:
+        """Drop streams; the last ones take their places, so that few rows move."""
         if all(kept):
             return
-        self.streams = [stream for stream, stays in zip(self.streams, kept, strict=True) if stays]
-        if not self.streams:
+        order = list(range(len(kept)))
+        for index in reversed(range(len(kept))):
+            if not kept[index]:
+                order[index] = order[-1]
+                order.pop()
+        self.streams = [self.streams[index] for index in order]
+        if not order:
             self._cache = None
         elif self._cache is not None:
-            self._cache.keep(torch.tensor(kept, device=self._roles.device))
+            self._cache.take(order)
 
 
 class _Cache:
-    """`workbench.model.cpu.decode.Cache` for the modules of transformers: any base, any device, any kind of adapter."""
+    """`workbench.model.cpu.decode.Slots` for the modules of transformers: any base, any device, any kind of adapter."""
 
-    def __init__(self, roles: Roles, mask: Tensor) -> None:
-        self._model = roles.causal_model
-        self._kept: Any = roles.virtual_cache(len(mask)) or DynamicCache()
-        self.mask = pad(mask, (roles.virtual_tokens, 0), value=True)
+    def __init__(self, roles: Roles) -> None:
+        self._roles, self._model = roles, roles.causal_model
+        self._kept: Any = None
+        self._mask = torch.zeros(0, 0, dtype=torch.bool, device=roles.device)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Append the next tokens (b, T) of each row, the prompts first; returns the logits (b, V) of the next."""
-        before = self._kept.get_seq_length()
-        self.mask = pad(self.mask, (0, before + ids.shape[1] - self.mask.shape[1]), value=True)
+        """Append the next token (b, 1) of each row; returns the logits (b, V) of the one after it."""
+        self._mask = pad(self._mask, (0, 1), value=True)
+        return self._read(ids, self._mask, self._kept)
+
+    def join(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Append rows with left-padded prompts (n, P); returns the logits (n, V) of the tokens after them."""
+        kept = self._roles.virtual_cache(len(mask)) or DynamicCache()
+        mask = pad(mask, (self._roles.virtual_tokens, 0), value=True)
+        logits = self._read(ids, mask, kept)
+        if self._kept is not None:
+            mask, kept = self._joined(mask, kept)
+        self._mask, self._kept = mask, kept
+        return logits
+
+    def take(self, order: Sequence[int]) -> None:
+        """Keep the rows `order`, in this order."""
+        rows = torch.tensor(order, device=self._mask.device)
+        self._kept.batch_select_indices(rows)
+        self._mask = self._mask[rows]
+
+    def _read(self, ids: Tensor, mask: Tensor, kept: Any) -> Tensor:
         out = self._model(
             input_ids=ids,
-            attention_mask=self.mask.long(),
-            position_ids=position_ids(self.mask)[:, before:],
-            past_key_values=self._kept,
+            attention_mask=mask.long(),
+            position_ids=position_ids(mask)[:, kept.get_seq_length() :],
+            past_key_values=kept,
             use_cache=True,
             logits_to_keep=1,
         )
         logits: Tensor = out.logits[:, -1]
         return logits
 
-    def join(self, other: "_Cache", _room: int) -> None:
-        """Append the rows of another cache, padded on the left to the same length."""
-        self._trim()
-        length = max(self.mask.shape[1], other.mask.shape[1])
+    def _joined(self, mask: Tensor, kept: Any) -> tuple[Tensor, DynamicCache]:
+        """All rows, those of `kept` behind the others, padded on the left to the same length."""
+        unused = int(self._mask.any(dim=0).int().argmax())  # leading columns that are padding in every row
+        masks = self._mask[:, unused:], mask
+        length = max(part.shape[1] for part in masks)
         pairs = [
             tuple(
                 torch.cat([pad(rows, (0, 0, length - rows.shape[2], 0)) for rows in both])
-                for both in ((ours.keys, theirs.keys), (ours.values, theirs.values))
+                for both in (
+                    (ours.keys[:, :, unused:], theirs.keys),
+                    (ours.values[:, :, unused:], theirs.values),
+                )
             )
-            for ours, theirs in zip(self._kept.layers, other._kept.layers, strict=True)
+            for ours, theirs in zip(self._kept.layers, kept.layers, strict=True)
         ]
-        self._kept = DynamicCache(pairs)
-        self.mask = torch.cat([pad(mask, (length - mask.shape[1], 0)) for mask in (self.mask, other.mask)])
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows that a mask (b,) does not select."""
-        self._kept.batch_select_indices(rows)
-        self.mask = self.mask[rows]
-
-    def _trim(self) -> None:
-        """Drop the leading columns that are padding in every row."""
-        unused = int(self.mask.any(dim=0).int().argmax())
-        self.mask = self.mask[:, unused:]
-        pairs = [(layer.keys[:, :, unused:], layer.values[:, :, unused:]) for layer in self._kept.layers]
-        self._kept = DynamicCache(pairs)
+        return torch.cat([pad(part, (length - part.shape[1], 0)) for part in masks]), DynamicCache(pairs)
 
 
 @torch.no_grad()

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from workbench.model.cpu.blocks import cores, on_each_core
 from workbench.model.cpu.dense import Attend, Dense, MergedLinears
 from workbench.model.masks import causal_mask, is_end, pad_rows, position_ids
+
+COLUMNS = 64
+"""Slots grow by so many tokens at a time."""
 
 
 def decode(
@@ -109,7 +111,6 @@ class Cache:
         return attend
 
     def _attend_to_all(self, before: int) -> Attend:
-        """One more token per row, in a few products over all rows; torch's kernel goes from head to head."""
         kv_heads = self.keys[0].shape[1]
         hidden = torch.zeros(self.mask.shape).masked_fill_(~self.mask, -torch.inf)[:, : self.length]
         hidden = hidden.repeat_interleave(kv_heads, dim=0).unsqueeze(1)  # (b·H_kv, 1, T): −∞ on padding
@@ -118,9 +119,7 @@ class Cache:
             keys, values = self.keys[layer], self.values[layer]
             keys[:, :, before : self.length], values[:, :, before : self.length] = k, v
             keys, values = (kept[:, :, : self.length].flatten(0, 1) for kept in (keys, values))  # (b·H_kv, T, d)
-            grouped = q.reshape(len(keys), -1, q.shape[3])  # (b·H_kv, H/H_kv, d)
-            scores = torch.baddbmm(hidden.to(q.dtype), grouped, keys.mT, alpha=q.shape[3] ** -0.5)
-            return (torch.softmax(scores, dim=-1) @ values).view_as(q)
+            return attention_of_one(q, keys, values, hidden)
 
         return attend
 
@@ -129,19 +128,85 @@ class Cache:
         self.mask = self.mask[rows]
         self.keys, self.values = ([kept[rows] for kept in cache] for cache in (self.keys, self.values))
 
-    def join(self, other: "Cache", room: int) -> None:
-        """Append the rows of another cache of the same layers, padded on the left; `room` tokens may follow."""
-        unused = int(self.mask[:, : self.length].any(dim=0).int().argmax())  # leading columns without a token
-        length = max(self.length - unused, other.length)
 
-        def wider(rows: Tensor) -> Tensor:
-            return pad(rows, (0, 0, length - rows.shape[2], room))
+class Slots:
+    """Keys and values of rows that come and go between two tokens (b of them now), for `workbench.model.stream`.
 
-        mine, theirs = slice(unused, self.length), slice(other.length)
-        masks = (self.mask[:, mine], other.mask[:, theirs])
-        joined = torch.cat([pad(mask, (length - mask.shape[1], 0)) for mask in masks])
-        self.mask, self.length = pad(joined, (0, room), value=True), length
-        self.keys, self.values = (
-            [torch.cat([wider(a[:, :, mine]), wider(b[:, :, theirs])]) for a, b in zip(ours, new, strict=True)]
-            for ours, new in ((self.keys, other.keys), (self.values, other.values))
-        )
+    Each row begins at column 0 of its slot, so nothing moves when others join, and at most one row when one leaves.
+
+    Args:
+        dense: the model's kernels; the active role is merged.
+    """
+
+    def __init__(self, dense: Dense) -> None:
+        self.dense, self.layers = dense, dense.merge()
+        self.lengths = torch.zeros(0, dtype=torch.long)
+        """(b,) tokens of each row."""
+        heads, size = dense.heads[1], dense.decoder.layers[0].self_attn.head_dim
+        dtype = dense.decoder.embed_tokens.weight.dtype
+        self.kept = [torch.zeros(0, heads, 0, size, dtype=dtype) for _ in range(2 * len(self.layers))]
+        """Keys, then values, of each layer: (slots, H_kv, columns, d)."""
+
+    def join(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Append rows with left-padded prompts (n, P); returns the final states (n, D) of their last tokens."""
+        read, first, sizes = Cache(self.dense, self.layers, mask, 0), len(self.lengths), mask.sum(dim=1)
+        states = read.forward(ids)
+        self.lengths = torch.cat([self.lengths, sizes])
+        self._reserve()
+        for kept, new in zip(self.kept, (*read.keys, *read.values), strict=True):
+            for row, size in enumerate(sizes.tolist()):
+                kept[first + row, :, :size] = new[row, :, new.shape[2] - size :]
+        return states
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Append the next token (b, 1) of each row; returns its final state (b, D)."""
+        last = self.lengths
+        self.lengths = last + 1
+        self._reserve()
+        rows, columns = torch.arange(len(last)), int(last.max()) + 1
+        unseen = torch.arange(columns) > last.unsqueeze(1)  # (b, T)
+        hidden = torch.zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
+        hidden = hidden.repeat_interleave(self.dense.heads[1], dim=0).unsqueeze(1)  # (b·H_kv, 1, T)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self.kept[layer], self.kept[layer + len(self.layers)]
+            keys[rows, :, last], values[rows, :, last] = k.squeeze(2), v.squeeze(2)
+            keys, values = (kept[: len(last), :, :columns].flatten(0, 1) for kept in (keys, values))
+            return attention_of_one(q, keys, values, hidden)
+
+        at = torch.ones(ids.shape, dtype=torch.bool)
+        return self.dense.states(self.layers, self.dense.decoder.embed_tokens(ids), last.unsqueeze(1), attend, at)
+
+    def take(self, order: Sequence[int]) -> None:
+        """Keep the rows `order`, each at its place there; only rows from behind the kept ones may change place."""
+        moved = [(new, old) for new, old in enumerate(order) if new != old]
+        for kept in self.kept:
+            for new, old in moved:
+                kept[new] = kept[old]
+        self.lengths = self.lengths[torch.tensor(order, dtype=torch.long)]
+
+    def _reserve(self) -> None:
+        """Make room for all rows and tokens, and for some more: growing copies everything."""
+        slots, heads, columns, size = self.kept[0].shape
+        rows, longest = len(self.lengths), int(self.lengths.max())
+        if rows > slots or longest > columns:
+            shape = max(rows, slots), heads, -(-longest // COLUMNS) * COLUMNS, size
+            for number, old in enumerate(self.kept):
+                self.kept[number] = old.new_zeros(shape)  # not `empty`: 0 × NaN in a hidden column is NaN
+                self.kept[number][:slots, :, :columns] = old
+
+
+def attention_of_one(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
+    """Attention of one more token per row, in a few products over all rows; torch's kernel goes from head to head.
+
+    Args:
+        q: (b, H, 1, d).
+        keys, values: (b·H_kv, T, d).
+        hidden: (b·H_kv, 1, T), −∞ where a row has no token.
+
+    Returns:
+        (b, H, 1, d).
+    """
+    grouped = q.reshape(len(keys), -1, q.shape[3])  # (b·H_kv, H/H_kv, d)
+    scores = torch.baddbmm(hidden.to(q.dtype), grouped, keys.mT, alpha=q.shape[3] ** -0.5)
+    return (torch.softmax(scores, dim=-1) @ values).view_as(q)
