@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from sklearn.metrics import f1_score
 
 from benchmarks.record import RESULTS, write_result
@@ -37,6 +38,8 @@ CONFIG = Path("configs/tiny/classify.yaml")
 COMMON = ("tracking.wandb=disabled", "run.threads=1", "checkpoint.every=0", "data.heldout_share=0.4")
 ASKED = {"head": ("verbalizer.shots=0",), "verbalizer": ("verbalizer.shots=4",)}
 """Overrides of each method: the untuned base is measured with examples once."""
+SHOWN = ("data.max_length", "train.epochs", "train.batch_size", "train.lr", "verbalizer.shots", "verbalizer.prompt")
+"""Settings of the runs that the result names."""
 COPIES = 3
 """Near copies of each text in the set that shows the leak."""
 
@@ -77,8 +80,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the runs have in common."""
-    names = list(map(named, arguments.bases))
-    return {"bases": names, "seeds": arguments.seeds, "texts_at_most": arguments.most, "overrides": arguments.set}
+    used: dict[str, dict[str, Any]] = {}
+    for base, method in product(arguments.bases, ASKED):
+        folder = arguments.runs / f"{arguments.texts[0].stem}-{named(base)}-{method}-{arguments.seeds[0]}"
+        config = OmegaConf.load(RunFolder(folder).config_path)
+        used[f"{named(base)}, {method}"] = {name: OmegaConf.select(config, name) for name in SHOWN}
+    return {"seeds": arguments.seeds, "texts_at_most": arguments.most, "runs": used}
 
 
 def named(base: str) -> str:
