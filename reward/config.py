@@ -72,6 +72,8 @@ class EnsembleSection(Section):
 
     members: PositiveInt = 1
     """Reward models, each with its own seed and bootstrap of the training prompts; 1: one model on all prompts."""
+    starts: tuple[str, ...] = ()
+    """Runs on one base that the members start from, in turn, instead of `model.start`: members that differ more."""
     member: NonNegativeInt = 0
     """Fit only this member, into a run of its own (such as on another machine); 0: fit all, one after the other."""
 

@@ -42,14 +42,27 @@ def resampled(records: Sequence[Preference], seed: int) -> list[Preference]:
     ]
 
 
+def started(config: RewardConfig, member: int) -> RewardConfig:
+    """The configuration with the run that a member starts from as `model.start`."""
+    starts = config.ensemble.starts or (config.model.start,)
+    model = config.model.model_copy(update={"start": starts[(member - 1) % len(starts)]})
+    return config.model_copy(update={"model": model})
+
+
 def member_config(config: RewardConfig, member: int) -> RewardConfig:
     """The configuration of one member; its folder lies within the ensemble's."""
-    return config.model_copy(
+    return started(config, member).model_copy(
         update={
             "run": config.run.model_copy(update={"dir": f"{config.run.dir}/members/{member}", "overwrite": False}),
             "ensemble": config.ensemble.model_copy(update={"member": member}),
         }
     )
+
+
+def _starts(config: RewardConfig) -> dict[str, str]:
+    """The parents of an ensemble: `start`, and `start_2` and so on for members that start elsewhere."""
+    further = [run for run in dict.fromkeys(config.ensemble.starts) if run != config.model.start]
+    return {"start": config.model.start} | {f"start_{number}": run for number, run in enumerate(further, start=2)}
 
 
 def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
@@ -71,7 +84,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
     if processes.first:
         files = {"train": config.data.train, "heldout": config.data.heldout}
         data = {name: resolve_data(file) for name, file in files.items() if file is not None}
-        record_lineage(folder, parents={"start": config.model.start}, data=data)
+        record_lineage(folder, parents=_starts(config), data=data)
     try:
         members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
     except BaseException:  # also Ctrl-C and SIGTERM: an ensemble stops with its member
@@ -87,7 +100,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
 def _publish(config: RewardConfig, folder: RunFolder, members: Sequence[RunFolder]) -> None:
     """Record what the members share, log the means of their results, and write the card."""
     first = members[0].record()
-    shared = {key: first[key] for key in ("parents", "data", "base", "opened", "chat_template", "pairs")}
+    shared = {key: first[key] for key in ("data", "base", "opened", "chat_template", "pairs")}
     folder.update_record(**shared, seed=config.run.seed, members=len(members))
     last = [member.read_metrics()[-1] for member in members]
     results = {name: fmean(row[name] for row in last) for name in last[0] if name.startswith("heldout/")}

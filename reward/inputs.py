@@ -19,6 +19,7 @@ from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.sources import check_one_base, locate
 
 
 def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False) -> list[str]:
@@ -26,6 +27,7 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     section = config.data
     problems.attempt(check_micro_batch, config.train)
     base = start_base(problems, config.model.start, config.model.base)
+    problems.attempt(_check_starts, config)
     found = check_base(problems, base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
@@ -45,6 +47,26 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     if split is not None and config.passport.at_end:
         few = few_labels(len(split.train), len(split.heldout), config.passport.fewest)
     return [*found, *of_pairs, *few]
+
+
+def _check_starts(config: RewardConfig) -> None:
+    """The starts of an ensemble's members are usable, on one base, and all used."""
+    starts, members = config.ensemble.starts, config.ensemble.members
+    if not starts:
+        return
+    if len(starts) > members:
+        raise WorkbenchError(
+            "ensemble.starts",
+            f"{len(starts)} runs for ensemble.members={members}",
+            expected="at most one run per member",
+            remedy=f"ensemble.members={len(starts)}",
+        )
+    problems = Problems()
+    found = [config.model.start, *starts]
+    for run in starts:
+        start_base(problems, run, config.model.base)
+    problems.raise_if_any()
+    check_one_base([locate(run) for run in found], remedy="leave it out of ensemble.starts")
 
 
 def few_labels(train: int, heldout: int, fewest: int) -> list[str]:
@@ -84,6 +106,21 @@ def read_facts(path: Path) -> dict[str, str]:
                 f"{path}:{number}", f"is not a pair of statements ({error})", expected='{"right": "…", "wrong": "…"}'
             ) from None
     return facts
+
+
+def check_average(run: str, out: str, base: str | None) -> None:
+    """Check that a run is a finished ensemble and that the folder of its average is free.
+
+    Raises:
+        WorkbenchError: every problem at once.
+    """
+    problems = Problems()
+    for folder in parents(problems, [run], "reward", base):
+        if folder.members == [folder]:
+            problems.add(run, "is one reward model", expected="an ensemble (ensemble.members=3)")
+    if Path(out).exists():
+        problems.add(out, "exists already", remedy="--out ANOTHER, or delete it")
+    problems.raise_if_any()
 
 
 def check_score(run: str, file: str, out: Path, base: str | None, rules: RowRules) -> int:

@@ -15,7 +15,7 @@ from trl import RewardConfig as TrlConfig
 
 from reward.config import RewardConfig
 from reward.data import RewardData, load_data
-from reward.ensemble import member_seed, train_members
+from reward.ensemble import member_seed, started, train_members
 from reward.evaluate import check_same_scores, heldout_metrics, probe_rows, score_pairs
 from reward.head import ScoreHead, first_head
 from reward.inputs import check_inputs, few_labels
@@ -72,7 +72,7 @@ def train(config: RewardConfig, *, resume: bool) -> RunFolder:
     if config.ensemble.members > 1 and not member:
         folder = train_members(config, resume=resume, fit=train_one)
     else:
-        folder = train_one(config, resume=resume)
+        folder = train_one(started(config, config.ensemble.member) if member else config, resume=resume)
     processes = Processes()
     if processes.first and config.passport.at_end and not member and not (folder.path / PASSPORT).is_file():
         gc.collect()
@@ -216,7 +216,8 @@ def finish(
     metrics = heldout_metrics(chosen, rejected, float(roles.heads["reward"].gain), data.heldout_groups)
     metrics |= {"normalise/raw_mean": float(raw.mean()), "normalise/raw_std": float(raw.std())}
     require_finite(folder, "at its end", metrics)
-    session.tracker.log(metrics, int(folder.read_metrics()[-1]["step"]))
+    rows = folder.read_metrics()  # none if nothing was trained: an average
+    session.tracker.log(metrics, int(rows[-1]["step"]) if rows else 0)
     return metrics
 
 

@@ -4,12 +4,21 @@ import argparse
 from pathlib import Path
 
 from reward.config import PassportSection, RewardConfig
-from reward.inputs import check_acquire, check_explain, check_inputs, check_passport, check_score, check_spans
+from reward.inputs import (
+    check_acquire,
+    check_average,
+    check_explain,
+    check_inputs,
+    check_passport,
+    check_score,
+    check_spans,
+)
 from workbench.data.inputs import usable_run
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.command_line import add_config_arguments, read_command
 from workbench.run.config import describe, load_config
 from workbench.run.errors import WorkbenchError, check_all
+from workbench.run.folder import RunFolder
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -21,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog)
     _add_train(verbs)
     _add_passport(verbs)
+    _add_average(verbs)
     _add_score(verbs)
     _add_explain(verbs)
     _add_acquire(verbs)
@@ -42,6 +52,14 @@ def _add_passport(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     passport.add_argument("--dry-run", action="store_true", help="print the limits and stop")
     passport.set_defaults(run=_passport)
+
+
+def _add_average(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    average = verbs.add_parser("average", help="one model from an ensemble: the average of its members' weights")
+    average.add_argument("reward_run", metavar="ENSEMBLE", help="a finished ensemble")
+    average.add_argument("--out", required=True, help="folder of the new reward run")
+    average.add_argument("--base", help="where the base is now, if not where the run says")
+    average.set_defaults(run=_average)
 
 
 def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -117,7 +135,7 @@ def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     curve.set_defaults(run=_curve)
 
 
-VERBS = ("train", "passport", "score", "explain", "acquire", "curve")
+VERBS = ("train", "passport", "average", "score", "explain", "acquire", "curve")
 
 
 def _positive(text: str) -> int:
@@ -169,6 +187,14 @@ def _passport(arguments: argparse.Namespace) -> int:
     print(summary(passport))
     print(folder.path / "passport.html")
     return 0 if passport.outcome == "pass" else 1
+
+
+def _average(arguments: argparse.Namespace) -> None:
+    check_average(arguments.reward_run, arguments.out, arguments.base)
+    from reward.average import average_members  # torch takes seconds to import
+
+    ensemble, out = RunFolder.open(arguments.reward_run), Path(arguments.out)
+    print(average_members(ensemble, out, base=arguments.base).path)
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Ensembles: what members share, how they differ, and who uses their mean."""
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from ppo.train import train as run_ppo
 from reward.__main__ import main
 from reward.config import RewardConfig
 from reward.ensemble import member_config, member_seed, resampled, train_members
+from reward.inputs import check_inputs
 from tests.conftest import load_phase, reward_values, user, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import sound_pairs
@@ -22,6 +24,7 @@ from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.evaluate.run_models import evaluate_reward_run
 from workbench.model.open import open_runs
+from workbench.run.errors import WorkbenchError, check_all
 from workbench.run.folder import RunFolder
 
 
@@ -201,3 +204,74 @@ def test_an_ensemble_stops_with_its_member(tmp_path, sft_run, preference_file):
     assert record["status"] == "stopped"
     assert record["parents"] == {"start": str(sft_run)}
     assert record["data"]["train"]["path"] == str(preference_file)
+
+
+@pytest.fixture(scope="module")
+def averaged(ensemble, tmp_path_factory):
+    out = tmp_path_factory.mktemp("average") / "one"
+    assert main(["average", str(ensemble.path), "--out", str(out)]) == 0
+    return RunFolder.open(out, phase="reward").require_finished()
+
+
+def test_the_average_is_of_the_products_of_the_members(ensemble, averaged):
+    names = ["reward_1", "reward_2"]
+    roles = open_runs({**reward_roles(ensemble.path), "average": averaged.path})
+    moved = 0
+    for module in roles.model.modules():
+        if hasattr(module, "lora_A") and "average" in module.lora_A:
+            first, second = (module.get_delta_weight(name) for name in names)
+            torch.testing.assert_close(module.get_delta_weight("average"), (first + second) / 2, atol=1e-6, rtol=1e-4)
+            moved += not torch.allclose(first, second)
+    assert moved
+    heads = [roles.heads[name].weight for name in names]
+    torch.testing.assert_close(roles.heads["average"].weight, (heads[0] + heads[1]) / 2)
+
+
+def test_the_average_is_a_reward_run_like_any_other(ensemble, averaged):
+    record = averaged.record()
+    assert record["parents"]["average"] == str(ensemble.path)
+    assert (averaged.path / "passport.json").is_file()
+    assert own_heldout_pairs(averaged) == own_heldout_pairs(ensemble)
+    assert 0 <= evaluate_reward_run(averaged.path).reward_model.accuracy.mean <= 1
+
+
+def test_what_cannot_be_averaged_is_refused(ensemble, averaged, tmp_path):
+    with pytest.raises(WorkbenchError, match="is one reward model"):
+        main(["average", str(averaged.path), "--out", str(tmp_path / "out")])
+    with pytest.raises(WorkbenchError, match="exists already"):
+        main(["average", str(ensemble.path), "--out", str(averaged.path)])
+
+
+def test_members_start_from_runs_of_their_own(tmp_path, sft_run, preference_file):
+    other = shutil.copytree(sft_run, tmp_path / "sft-2")
+    values = reward_values(tmp_path / "reward", sft_run, preference_file)
+    starts = f"ensemble.starts=[{sft_run},{other}]"
+    config = load_phase(RewardConfig, tmp_path / "reward.yaml", values, "ensemble.members=3", starts)
+    check_all(check_inputs, config)
+    assert [member_config(config, n).model.start for n in (1, 2, 3)] == [str(sft_run), str(other), str(sft_run)]
+    seen = []
+
+    def fit(given, *, resume):
+        seen.append(given.model.start)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_members(config, resume=False, fit=fit)
+    assert RunFolder.open(tmp_path / "reward").record()["parents"] == {"start": str(sft_run), "start_2": str(other)}
+    assert seen == [str(sft_run)]
+
+
+def test_starts_that_do_not_fit_are_refused(tmp_path, sft_run, preference_file):
+    other = shutil.copytree(sft_run, tmp_path / "sft-2")
+    record = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    record["base"]["fingerprint"] = "of another base"
+    (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    values = reward_values(tmp_path / "reward", sft_run, preference_file)
+
+    def checked(*words):
+        check_all(check_inputs, load_phase(RewardConfig, tmp_path / "reward.yaml", values, *words))
+
+    with pytest.raises(WorkbenchError, match=r"2 runs for ensemble\.members=1"):
+        checked(f"ensemble.starts=[{sft_run},{other}]")
+    with pytest.raises(WorkbenchError, match="base"):
+        checked("ensemble.members=2", f"ensemble.starts=[{sft_run},{other}]")

@@ -11,7 +11,7 @@ peft. Shapes: B = batch, T = tokens, D = hidden, n = selected tokens.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,13 @@ class Roles:
         with torch.no_grad():
             for mine, theirs in zip(self._adapter_weights(target), self._adapter_weights(source), strict=True):
                 mine.copy_(theirs)
+        self._finish_adding(target)
+
+    def average(self, sources: Sequence[str], target: str) -> None:
+        """A new role whose adapter is the average of others', each a product B·A; its rank is the sum of theirs."""
+        model: Any = self.model
+        # Their factors side by side are the exact average of the products; the product of averaged factors is not.
+        model.add_weighted_adapter(list(sources), [1 / len(sources)] * len(sources), target, combination_type="cat")
         self._finish_adding(target)
 
     def remove(self, role: str) -> None:
