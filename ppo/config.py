@@ -200,6 +200,21 @@ class PpoGuardSection(GuardSection):
     """Iterations between two observations."""
 
 
+class SpotCheckSection(Section):
+    """Blind comparisons of policy and start policy by people while PPO trains (docs/people-in-ppo.md)."""
+
+    annotate: str | None = None
+    """YAML of `python -m annotate`, which names the label store and how its page asks. None: no spot checks."""
+    every: PositiveInt = 10
+    """Iterations between two checks."""
+    pairs: PositiveInt = 12
+    """Prompts of a rollout whose answers people compare at each check."""
+    pause: bool = True
+    """Pause the run when people prefer the start policy while the reward rises; otherwise only warn."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Probability, over the whole run, of ever pausing a policy that people prefer at least half the time."""
+
+
 class PpoTrackingSection(TrackingSection):
     """Where metrics go. An iteration is long, so each one is logged by default."""
 
@@ -221,6 +236,7 @@ class PpoConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: PpoCheckpointSection = PpoCheckpointSection()
     guard: PpoGuardSection = PpoGuardSection()
+    spot_checks: SpotCheckSection = SpotCheckSection()
     tracking: PpoTrackingSection = PpoTrackingSection()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.guard.sources import check_guard, labels_of, sha_of_labels
 from ppo.ladder.config import PairsConfig
+from ppo.people.inputs import check_spot_checks
 from workbench.data.inputs import (
     check_answers,
     check_base,
@@ -50,6 +51,7 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
     for reward in rewards:
         problems.attempt(check_passports, [reward], force=config.model.force)
     check_guard(problems, config.guard, [sha_of_labels(reward) for reward in rewards], config.model.base)
+    check_spot_checks(problems, config)
     if config.guard.judge and rewards:
         problems.attempt(labels_of, rewards[0])
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)

@@ -11,6 +11,7 @@ from ppo.config import PpoConfig, PromptSection
 from ppo.guard.rollouts import RolloutGuard
 from ppo.guard.sources import judge_runs
 from ppo.inputs import read_sides
+from ppo.people.spot_checks import SpotChecks
 from ppo.rollout import Demonstrations, PromptSet
 from ppo.sampler import Engine, open_engine
 from ppo.state import Optimizers, State, resume
@@ -52,6 +53,7 @@ class Run:
     tracker: Tracker | NoTracker
     processes: Processes
     guard: RolloutGuard | None = None
+    people: SpotChecks | None = None
 
 
 def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[RunFolder], data: Data) -> Run:
@@ -94,6 +96,7 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
         session.processes,
     )
     run.guard = RolloutGuard(run, tuple(judges), rewards[0]) if judges else None
+    run.people = SpotChecks(run) if config.spot_checks.annotate is not None else None
     return run
 
 

@@ -34,7 +34,11 @@ from workbench.run.progress import progress
 
 
 def train(config: PpoConfig, *, resume: bool) -> RunFolder:
-    """Run the phase: load the roles, check them, iterate, save."""
+    """Run the phase: load the roles, check them, iterate, save.
+
+    Raises:
+        WorkbenchError: bad input; the run diverged, or paused because people prefer the start policy.
+    """
     check_all(check_inputs, config, resume=resume)
     setup = prepare(config)
     named = [RunFolder.open(path, phase="reward").require_finished() for path in config.model.reward]
@@ -57,6 +61,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
         last_row=lambda iteration: iteration - 1,  # iteration N logs its row after checkpoint N
         method=config.method,
     )
+    paused = None
     if not session.finished:
         if forced and session.processes.first:
             session.folder.update_record(forced=forced)
@@ -65,10 +70,14 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
             run = open_run(config, setup, session, rewards, data)
             with run.roles.one_thread_per_op():
                 iterate(run)
-                results = _evaluate(run, run.state.iteration)
-                if session.processes.first:
-                    _finish(run, results)
+                paused = run.people.paused if run.people is not None else None
+                if paused is None:
+                    _end(run)
+                elif session.processes.first:
+                    _save(run)
     setup.processes.close()
+    if paused is not None:
+        raise paused
     return session.folder
 
 
@@ -87,6 +96,8 @@ def iterate(run: Run) -> None:
             rollout = _collect(run, iteration)  # responses with log-probabilities, values (B, R) and scores (B,)
         clock.mark("rollout", rollout.tokens)
         if run.guard is not None and run.guard.stops(rollout, iteration):
+            break
+        if run.people is not None and run.people.pauses(rollout, iteration):
             break
         if iteration == 0:
             _check_start(run, rollout)
@@ -220,14 +231,21 @@ def _saved_if_interrupted(run: Run) -> Iterator[None]:
         raise
 
 
-def _finish(run: Run, results: dict[str, float]) -> None:
-    """Write the policy, the value head and the model card."""
+def _end(run: Run) -> None:
+    """Evaluate the policy, and write it with the value head and the model card."""
+    if run.people is not None:
+        run.people.end()
+    results = _evaluate(run, run.state.iteration)
+    if not run.processes.first:
+        return
     run.roles.save_adapter("policy", run.folder.adapter)
     if "value" in run.roles.heads:
         save_head(run.folder.head_path, run.roles.heads["value"])
     about = "PPO against a reward model, from a supervised adapter."
     if "forced" in run.folder.record():
         about += f" Forced, against the advice of its passport: {forced_text(run.folder.record()['forced'])}."
+    if "people" in run.folder.record():
+        about += f" People's spot checks paused it in iteration {run.folder.record()['people']['paused_at']}."
     write_card(run.folder, about=about + rollback_text(run.folder), results=results)
 
 

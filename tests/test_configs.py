@@ -50,7 +50,7 @@ READERS = {
     RewardConfig: ("reward",),
     PpoConfig: (
         *("ppo/config.py", "ppo/start.py", "ppo/train.py", "ppo/state.py", "ppo/update.py"),
-        *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py", "ppo/guard"),
+        *("ppo/rollout.py", "ppo/rewards.py", "ppo/advantages.py", "ppo/guard", "ppo/people"),
     ),
     ContrastiveConfig: ("ppo/contrastive", "ppo/config.py", "ppo/guard"),
     PairsConfig: ("ppo/ladder", "ppo/inputs.py"),

@@ -34,7 +34,21 @@ class Evidence:
 
 
 def evidence(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> Evidence:
-    """E-value against "at every check the policy is preferred at least half the time".
+    """Evidence against "at every check the policy is preferred at least half the time".
+
+    Args:
+        checks, outcomes, planned: as in `e_values`.
+    """
+    if not outcomes:
+        return Evidence(1.0, 0)
+    totals, parts = e_values(checks, outcomes, planned)
+    best = int(np.argmax(totals))
+    value = math.exp(min(max(float(totals[best]), 0.0), _LARGEST))
+    return Evidence(value, int(np.argmax(parts[best])) + 1)
+
+
+def e_values(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> tuple[Floats, Floats]:
+    """Logarithm of the e-value after each judgement.
 
         E_n = Σ_j w_j  mean_f Π_{i ≤ n, check_i ≥ j} (1 + 2f (½ − x_i)),   w_j = (1/j) / Σ_{k ≤ planned} 1/k
 
@@ -50,9 +64,10 @@ def evidence(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> 
         checks: (N,) number of each judged pair's check, 1 … planned; in the order in which the judgements were made.
         outcomes: (N,) in [0, 1], one for each pair.
         planned: checks of the whole run, fixed before its first judgement.
+    Returns:
+        totals: (N,) log E_n.
+        parts: (N, J) its terms by start j, J the newest check with a judgement.
     """
-    if not outcomes:
-        return Evidence(1.0, 0)
     number, x = np.asarray(checks), np.asarray(outcomes, dtype=np.float64)
     starts = np.arange(1, int(number.max()) + 1)  # (J,) later ones have their first capital, 1
     factors = np.log1p(2 * np.array(FRACTIONS) * (0.5 - x)[:, None])  # (N, F)
@@ -64,9 +79,7 @@ def evidence(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> 
     unused = float(weights[len(starts) :].sum())
     parts = per_start + np.log(weights[: len(starts)])  # (N, J)
     every = np.concatenate([parts, np.full((len(x), 1), math.log(unused) if unused > 0 else -np.inf)], axis=1)
-    totals = logsumexp(every, axis=1)  # (N,)
-    best = int(np.argmax(totals))
-    return Evidence(math.exp(min(max(float(totals[best]), 0.0), _LARGEST)), int(starts[np.argmax(parts[best])]))
+    return logsumexp(every, axis=1), parts
 
 
 def interval(outcomes: Sequence[float], alpha: float) -> tuple[float, float]:

@@ -68,8 +68,8 @@ class Series:
     y: Sequence[float]
     colour: int
     """1 … SERIES, index of a colour of the page."""
-    error: Sequence[float] | None = None
-    """Half-width of an error bar around each y, if known."""
+    interval: tuple[Sequence[float], Sequence[float]] | None = None
+    """Low and high ends of an interval around each y, if known."""
 
 
 def line_chart(
@@ -171,6 +171,23 @@ def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, 
             _legend(rows[0])
         described = "; ".join(f"{label}: {_describe(line)}" for label, series in panels for line in series)
         return _svg(figure, name, f"Against {x_label}. {described}")
+
+
+def share_chart(name: str, line: Series, share: Series, *, x_label: str, y_label: str) -> str:
+    """A line, and on a right axis from 0 to 1 a share with its intervals and a dashed line at ½."""
+    with _figure(3.0) as figure:
+        axes = figure.add_subplot()
+        right = axes.twinx()
+        axes.plot(line.x, line.y, color=_colour(line.colour), label=_short(line.label))
+        axes.plot([], [], color=_colour(share.colour), marker="o", markersize=4, label=_short(share.label, 40))
+        right.plot(share.x, share.y, color=_colour(share.colour), marker="o", markersize=4)
+        _draw_band(right, share)
+        right.axhline(0.5, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
+        right.set_ylim(-0.02, 1.02)
+        right.grid(visible=False)
+        _label(axes, x_label, y_label)
+        _legend(axes)
+        return _svg(figure, name, f"Against {x_label}. {_describe(line)}; {_describe(share)}")
 
 
 def interval_chart(
@@ -295,9 +312,8 @@ def _figure(height: float) -> Iterator[Figure]:
 
 
 def _draw_band(axes: Axes, line: Series) -> None:
-    if line.error is not None:
-        low, high = (np.asarray(line.y) + sign * np.asarray(line.error) for sign in (-1, 1))
-        axes.vlines(line.x, low, high, color=_colour(line.colour), alpha=0.35)
+    if line.interval is not None:
+        axes.vlines(line.x, *line.interval, color=_colour(line.colour), alpha=0.35)
 
 
 def _draw_line(axes: Axes, line: Series, *, smooth: bool) -> None:

@@ -236,7 +236,10 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
         root = [math.sqrt(max(0.0, p.kl or 0.0)) for p in known]
         panels = [
             ("score of the reward model", [Series(view.name, root, [p.score or 0.0 for p in known], view.colour)]),
-            ("gold reward", [Series(view.name, root, [p.gold or 0.0 for p in known], view.colour, _errors(known))]),
+            (
+                "gold reward",
+                [Series(view.name, root, [p.gold or 0.0 for p in known], view.colour, _gold_interval(known))],
+            ),
         ]
         count = min(p.count for p in known)
         caption = (
@@ -257,8 +260,9 @@ def _over_optimisation(views: Sequence[RunView]) -> list[Figure]:
     return [Figure(title, "", missing=reason)]
 
 
-def _errors(points: Sequence[TrajectoryPoint]) -> list[float]:
-    return [2 * (point.gold_error or 0.0) for point in points]
+def _gold_interval(points: Sequence[TrajectoryPoint]) -> tuple[list[float], list[float]]:
+    low, high = ([(p.gold or 0.0) + sign * 2 * (p.gold_error or 0.0) for p in points] for sign in (-1, 1))
+    return low, high
 
 
 def _remedies(views: Iterable[RunView]) -> str:

@@ -22,6 +22,7 @@ from workbench.evaluate.figures import (
 from workbench.evaluate.guard_figures import guard_blocks
 from workbench.evaluate.overlap import overlap
 from workbench.evaluate.pages import TEMPLATES, render_page
+from workbench.evaluate.people_figures import people_figures
 from workbench.evaluate.summary import parts_moved
 from workbench.evaluate.tables import number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
@@ -189,6 +190,8 @@ def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure
     training = ("training", "Training", "As logged in metrics.jsonl.", training_figures(views))
     if classifiers(views) and all(view.phase == "classify" for view in views):
         return [training]
+    people = people_figures(views)
+    spot_checks = [("people", "Spot checks", "What people say of the policy while it trains, blind.", people)]
     return [
         ("quality", "Answer quality", overlaps(views), quality_figures(views)),
         (
@@ -204,6 +207,7 @@ def _sections(views: Sequence[RunView]) -> list[tuple[str, str, str, list[Figure
             cost_figures(views),
         ),
         training,
+        *(spot_checks if people else []),
     ]
 
 

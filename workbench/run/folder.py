@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "guard.jsonl"
 
     @property
+    def people_path(self) -> Path:
+        """What people's spot checks of a training policy say, one JSON row for each change."""
+        return self.path / "people.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of `step-N` folders."""
         return self.path / "checkpoints"
@@ -255,9 +260,13 @@ class RunFolder:
         """The rows of guard.jsonl; none if the run has no guard."""
         return _read_rows(self.guard_path)
 
+    def read_people(self) -> list[dict[str, Any]]:
+        """The rows of people.jsonl; none if the run has no spot checks."""
+        return _read_rows(self.people_path)
+
     def rewind_rows(self, step: int) -> None:
-        """Delete the rows of metrics, samples and guard after `step`: a resumed run writes them again."""
-        for path in (self.metrics_path, self.samples_path, self.guard_path):
+        """Delete the rows of metrics, samples, guard and people after `step`: a resumed run writes them again."""
+        for path in (self.metrics_path, self.samples_path, self.guard_path, self.people_path):
             if path.is_file():
                 kept = [row for row in _read_rows(path) if row.get("step", 0) <= step]
                 write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -13,7 +13,7 @@ from workbench.run.config import Section, dotted
 from workbench.run.errors import WorkbenchError
 from workbench.run.lineage import base_fingerprint, data_fingerprint, run_fingerprint
 
-MAY_CHANGE = ("tracking.", "checkpoint.", "run.", "passport.facts")
+MAY_CHANGE = ("tracking.", "checkpoint.", "run.", "passport.facts", "spot_checks.annotate", "spot_checks.pause")
 """Keys, or beginnings of keys, that do not change what is trained; of `run.`, the seed does."""
 
 

@@ -14,6 +14,7 @@ from workbench.evaluate.charts import (
     named_paths_chart,
     path_chart,
     reliability_chart,
+    share_chart,
     stacked_chart,
 )
 from workbench.evaluate.metrics import reliability_bins
@@ -29,6 +30,9 @@ CHARTS = {
     "path": lambda name: path_chart(name, [RISING, OTHER], x_label="KL", y_label="score"),
     "named": lambda name: named_paths_chart(name, [RISING, OTHER], x_label="KL", y_label="gold"),
     "stacked": lambda name: stacked_chart(name, [("score", [RISING]), (HOSTILE, [OTHER])], x_label="√KL"),
+    "share": lambda name: share_chart(
+        name, RISING, Series(HOSTILE, [1, 2], [0.2, 0.4], 3, ([0.1, 0.2], [0.6, 0.9])), x_label="step", y_label="score"
+    ),
     "interval": lambda name: interval_chart(
         name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5
     ),

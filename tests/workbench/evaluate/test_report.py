@@ -269,6 +269,24 @@ def test_decisions_of_the_guard_are_explained(tmp_path):
     assert "is not finished" not in text, "a run that went back is complete"
 
 
+def test_people_and_reward_are_on_one_plot(tmp_path):
+    check = {"iteration": 2, "score": 0.5, "asked": 6, "judged": 4, "won": 1.0, "low": 0.03, "high": 0.7}
+    why = "from iteration 2 on, people preferred <b>the start</b>"
+    paused = {"status": "paused", "people": {"paused_at": 4, "why": why}}
+    runs = [write_run(tmp_path / "run", phase="ppo", **paused), write_run(tmp_path / "waiting", phase="ppo")]
+    for run, judged in zip(runs, (4, 0), strict=True):
+        write_rows(run / "people.jsonl", [{"step": 4, "why": "", "checks": [check | {"judged": judged}]}])
+        write_rows(run / "metrics.jsonl", [{"step": n, "objective/score": float(n)} for n in range(5)])
+    page = Page(build_report(runs, tmp_path / "report.html").read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert f"The run paused in iteration 4: {why}." in text
+    assert "The run is not finished (status paused)" in text
+    assert "Nobody has judged one of the 6 pairs" in text
+    assert (
+        "Spot checks" not in Page(build_report([guarded(tmp_path, "g", "go on")], tmp_path / "g.html").read_text()).text
+    )
+
+
 def test_find_runs(runs, tmp_path):
     assert find_runs(runs[0].parent) == sorted(runs)
     assert find_runs(runs[0]) == [runs[0]]
