@@ -170,8 +170,8 @@ class World:
     """By who learns from them."""
 
     @classmethod
-    def make(cls, folder: Path) -> "World":
-        """The world of a folder; what is there is not made again."""
+    def make(cls, folder: Path, *, judges: bool = True) -> "World":
+        """The world of a folder; what is there is not made again. Without `judges`, no run can have a guard."""
         folder.mkdir(parents=True, exist_ok=True)
         sft = folder / "sft"
         if not (sft / "run.json").is_file():
@@ -179,13 +179,16 @@ class World:
             train_sft(load_config(SftConfig, CONFIGS / "sft.yaml", values)[0], resume=False)
         prompts, items = read_prompts(resolve_data("tiny:prompts")), {}
         for name, (first, end) in ITEMS.items():
+            if name == "judge" and not judges:
+                continue
             file = folder / f"items of {name}.jsonl"
             if not file.is_file():
                 section = PairsSection(run=str(sft), max_new_tokens=64, batch_size=256, seed=1)
                 make_pairs(prompts[first:end], file, section, sampler_of_run(str(sft)))
             items[name] = [item for item in read_items(file) if all(answer.text for answer in item.responses)]
         world = cls(folder, items)
-        world.reward("judge", "sound", items["judge"], ("ensemble.members=2",))
+        if judges:
+            world.reward("judge", "sound", items["judge"], ("ensemble.members=2",))
         return world
 
     def labels(self, name: str, labeller: str, items: Sequence[Item]) -> Path:
@@ -212,17 +215,22 @@ class World:
             train_reward(load_config(RewardConfig, CONFIGS / "reward.yaml", values)[0], resume=False)
         return run
 
+    def own_items(self, spec: Spec, half: int, seed: int) -> tuple[list[Item], str]:
+        """The pairs that a run learns from, and a name for their labels and reward model.
+
+        Of each half's items, a run of another seed learns from other ones, as far as there are enough.
+        """
+        order = sorted(self.items[f"half {half}"], key=lambda item: unit_hash("draw", str(seed % 2), item.id))
+        name = f"{spec.labels} {spec.pairs} {len(spec.reward)} half {half} {seed % 2}".replace(" ", "-")
+        return order[: spec.pairs], name
+
     def trained(self, spec: Spec, half: int, seed: int) -> Path:
         """The observations of one run, with the gold reward."""
         file = self.folder / "observed" / f"{spec.name}, half {half}, seed {seed}.json"
         if file.is_file():
             return file
         began = time.monotonic()
-        # Of each half's items, a run of another seed learns from other ones, as far as there are enough.
-        own = sorted(self.items[f"half {half}"], key=lambda item: unit_hash("draw", str(seed % 2), item.id))[
-            : spec.pairs
-        ]
-        name = f"{spec.labels} {spec.pairs} {len(spec.reward)} half {half} {seed % 2}".replace(" ", "-")
+        own, name = self.own_items(spec, half, seed)
         values = [
             *COMMON,
             f"run.dir={self.folder / 'run'}",
