@@ -80,6 +80,7 @@ PURE = (
     "workbench/suite/measures.py",
     "workbench/compare/paired.py",
     "workbench/export/agreement.py",
+    "workbench/loop/forecast.py",
     "workbench/doctor/hours.py",
     "workbench/doctor/memory.py",
     "workbench/doctor/plan.py",

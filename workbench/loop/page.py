@@ -10,7 +10,10 @@ from workbench.evaluate.statistics import Estimate
 from workbench.evaluate.summary import parts_moved
 from workbench.evaluate.tables import number
 from workbench.loop.config import LoopConfig
-from workbench.loop.results import LoopResult, as_json, loop_result
+from workbench.loop.control import control_sentence
+from workbench.loop.forecast import Gain
+from workbench.loop.outlook import check_sentence, recommendation
+from workbench.loop.results import UNITS, LoopResult, as_json, loop_result
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.progress import duration
 from workbench.run.steps import Ledger
@@ -24,7 +27,13 @@ def write_results(config: LoopConfig, ledger: Ledger, last: int) -> list[str]:
     found, out = loop_result(config, ledger, last), Path(config.loop.out)
     write_text_atomically(out / "loop.json", json.dumps(as_json(found, config), indent=1) + "\n")
     write_text_atomically(out / "loop.html", page(found, config))
-    return [*lines(found), "", f"page: {out / 'loop.html'}    numbers: {out / 'loop.json'}"]
+    return [
+        *lines(found),
+        "",
+        *next_labels(found, config),
+        "",
+        f"page: {out / 'loop.html'}    numbers: {out / 'loop.json'}",
+    ]
 
 
 def page(found: LoopResult, config: LoopConfig) -> str:
@@ -35,6 +44,7 @@ def page(found: LoopResult, config: LoopConfig) -> str:
         found=found,
         config=config,
         sentence=sentence(found),
+        next_labels=next_labels(found, config),
         label=LABELS[found.judge],
         figures=[quality_figure(found), parts_figure(found)],
     )
@@ -58,6 +68,22 @@ def sentence(found: LoopResult) -> str:
     return f"{text} Parts of gold: {moved}." if moved else text
 
 
+def next_labels(found: LoopResult, config: LoopConfig) -> list[str]:
+    """Whether to label on, whether the last forecast held, and whether choosing pairs helps: a sentence each."""
+    if found.outlook is None:
+        return ["No forecast yet." if found.judge != "none" else "No forecast: rounds cannot be compared."]
+    said = [recommendation(found.outlook, UNITS[found.judge]), check_sentence(found.outlook)]
+    strategy = config.loop.strategy
+    if found.control is not None:
+        said.append(control_sentence(found.control, strategy))
+    if strategy != "random":
+        said.append(
+            f"Whether {strategy} makes better policies than random pairs takes a second loop: "
+            f"loop.strategy=random loop.out={config.loop.out}-random."
+        )
+    return [each for each in said if each]
+
+
 def quality_figure(found: LoopResult) -> Figure:
     """Quality of the policy after each round."""
     title = f"{LABELS[found.judge].capitalize()} after each round"
@@ -69,6 +95,11 @@ def quality_figure(found: LoopResult) -> Figure:
     if not rows:
         return Figure(title, "", missing="Each round is scored by another reward model. Set measure.judge to one run.")
     caption = "Mean over held-out prompts with its 95 % interval. All rounds answer the same prompts."
+    last = found.rounds[-1]
+    if found.outlook and last.quality:
+        next_round, start = found.outlook.forecast.measured, last.quality.mean
+        expected = Estimate(start + next_round.mean, start + next_round.low, start + next_round.high, 0, 0)
+        rows.append((f"forecast, {last.labels + found.outlook.forecast.more:,} labels", [("", expected, 2)]))
     return Figure(title, caption, interval_chart("quality", rows, x_label=LABELS[found.judge]))
 
 
@@ -113,11 +144,11 @@ def _half(estimate: Estimate) -> float:
     return (estimate.high - estimate.low) / 2
 
 
-def signed(estimate: Estimate | None) -> str:
+def signed(estimate: Estimate | Gain | None) -> str:
     """A mean with its sign."""
     return "–" if estimate is None else f"{estimate.mean:+.3f}".replace("-", "−")
 
 
-def span(estimate: Estimate, digits: int = 2) -> str:
+def span(estimate: Estimate | Gain, digits: int = 2) -> str:
     """An interval."""
     return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"

@@ -2,16 +2,24 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workbench.data.readers import read_preferences
 from workbench.evaluate.evaluation import PolicyEvaluation, load_evaluation
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
 from workbench.loop.config import LoopConfig
+from workbench.loop.control import Control, control
+from workbench.loop.outlook import Outlook, outlook, recommendation
 from workbench.loop.plan import Round
 from workbench.run.steps import Ledger
+
+UNITS = {"gold": "gold reward", "judge": "points by the judge"}
+"""Of a gain."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class LoopResult:
     rounds: list[RoundResult]
     judge: str
     """`gold`, `judge`, or `none`."""
+    outlook: Outlook | None
+    """What further labels buy; None before the first round, or if rounds cannot be compared."""
+    control: Control | None
+    """The strategy's labels against random ones; None if the strategy asks no reward model, or before round 2."""
 
 
 def loop_result(config: LoopConfig, ledger: Ledger, last: int) -> LoopResult:
@@ -75,7 +87,21 @@ def loop_result(config: LoopConfig, ledger: Ledger, last: int) -> LoopResult:
     judge = (
         "gold" if all(policy.gold is not None for policy in policies) else "judge" if config.measure.judge else "none"
     )
-    return LoopResult([_result(this, policies, judge, ledger) for this in rounds], judge)
+    results = [_result(this, policies, judge, ledger) for this in rounds]
+    return LoopResult(
+        results,
+        judge,
+        _outlook([each.labels for each in results[1:]], policies, judge, config.loop.labels),
+        control(rounds[1:]),
+    )
+
+
+def _outlook(labels: Sequence[int], policies: Sequence[PolicyEvaluation], judge: str, more: int) -> Outlook | None:
+    if judge == "none":
+        return None
+    start = _by_prompt(policies[0], judge)
+    after = [_by_prompt(policy, judge) for policy in policies[1:]]
+    return outlook(labels, np.array([[each[name] - start[name] for name in start] for each in after]), more)
 
 
 def _policy(this: Round) -> PolicyEvaluation:
@@ -110,12 +136,13 @@ def _result(this: Round, policies: list[PolicyEvaluation], judge: str, ledger: L
 
 def _gain(policy: PolicyEvaluation, other: PolicyEvaluation, judge: str) -> Estimate:
     """Mean difference of two policies' values per prompt, with a bootstrap interval over prompts."""
-    name = "gold" if judge == "gold" else "score"
-    means = [_by_prompt(each, name) for each in (policy, other)]
+    means = [_by_prompt(each, judge) for each in (policy, other)]
     return bootstrap_interval([means[0][prompt] - means[1][prompt] for prompt in means[0]], seed=0)
 
 
-def _by_prompt(policy: PolicyEvaluation, name: str) -> dict[str, float]:
+def _by_prompt(policy: PolicyEvaluation, judge: str) -> dict[str, float]:
+    """Mean value of the answers to each prompt."""
+    name = "gold" if judge == "gold" else "score"
     values: dict[str, list[float]] = {}
     for answer in policy.answers:
         values.setdefault(answer.prompt_id, []).append(float(getattr(answer, name)))
@@ -142,4 +169,8 @@ def as_json(found: LoopResult, config: LoopConfig) -> dict[str, Any]:
         "labels_per_round": section.labels,
         "seed": section.seed,
         "rounds": [asdict(each) for each in found.rounds],
+        "outlook": asdict(found.outlook) | {"recommendation": recommendation(found.outlook, UNITS[found.judge])}
+        if found.outlook
+        else None,
+        "control": asdict(found.control) | {"difference": found.control.difference} if found.control else None,
     }

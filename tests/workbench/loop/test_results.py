@@ -3,18 +3,22 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import load_phase
+from tests.conftest import load_phase, user, write_jsonl
 from tests.workbench.compare.test_results import evaluation
 from tests.workbench.evaluate.test_report import Page
 from workbench.data.readers import write_records
 from workbench.data.records import Message, Preference
 from workbench.evaluate.evaluation import Evaluation
-from workbench.evaluate.statistics import Estimate
+from workbench.evaluate.statistics import Estimate, wilson_interval
 from workbench.evaluate.summary import parts_moved
 from workbench.loop.config import LoopConfig
+from workbench.loop.control import compared, control_sentence
+from workbench.loop.forecast import Forecast, Gain
+from workbench.loop.outlook import Check, Outlook, check_sentence, outlook, recommendation
 from workbench.loop.page import sentence, signed, write_results
 from workbench.loop.plan import Round, plan
 from workbench.loop.results import loop_result
@@ -25,7 +29,7 @@ GAINS = (0, 1, 3)
 
 
 def labelled(number, of_round):
-    """A labelled pair."""
+    """A labelled pair, whose first answer is the better one."""
     return Preference(
         id=f"p{number}",
         group=f"g{number}",
@@ -34,6 +38,22 @@ def labelled(number, of_round):
         rejected=(Message(role="assistant", content="b"),),
         round=of_round,
     )
+
+
+def write_choice(this, numbers, *, wrong):
+    """The chosen pairs of a round, every fifth at random; the model before is wrong about the pairs in `wrong`."""
+    responses = [{"id": text, "text": text} for text in "ab"]
+    write_jsonl(
+        this.items,
+        [{"id": f"p{n}", "group": f"g{n}", "prompt": user("?", n), "responses": responses} for n in numbers],
+    )
+    asked = this.number > 1
+    rows = [
+        {"id": f"p{n}", "priority": 1.0, "strategy": "random" if not asked or n % 5 == 0 else "disagreement"}
+        | ({"gap": -1.0 if n in wrong else 1.0} if asked else {})
+        for n in numbers
+    ]
+    write_jsonl(this.priorities, rows)
 
 
 def loop(folder, *, judged=True, judge=None):
@@ -52,6 +72,7 @@ def loop(folder, *, judged=True, judge=None):
         Evaluation("run", "ppo", 0, {}, policy=evaluation(more, 0, judged=judged)).save(this.evaluation)
         if number:
             write_records(this.labels, [labelled(n, 1 + n % number) for n in range(10 * number)])
+            write_choice(this, range(10 * (number - 1), 10 * number), wrong={11, 12, 13, 14})
             this.reward.mkdir()
             accuracy = asdict(Estimate(0.7, 0.6, 0.8, 20, 20))
             passport = {"outcome": "fail", "failed": ["ece"], "findings": {"accuracy": accuracy}}
@@ -89,6 +110,72 @@ def test_files_and_lines(tmp_path):
     assert "<script" not in text
 
 
+def test_the_forecast_of_the_first_round_is_checked_after_the_second(tmp_path):
+    config, ledger = loop(tmp_path)
+    first, second = loop_result(config, ledger, 1).outlook, loop_result(config, ledger, 2).outlook
+    assert first.checks == []
+    (check,) = second.checks
+    assert check.round == 2
+    assert check.gain == pytest.approx(loop_result(config, ledger, 2).rounds[2].step_gain.mean)
+    assert check.inside == (check.forecast.low <= check.gain <= check.forecast.high)
+    assert first.forecast.measured.mean > 0
+    assert (second.forecast.labels, second.forecast.more) == (20, config.loop.labels)
+    assert loop_result(config, ledger, 0).outlook is None
+    numbers = json.loads((tmp_path / "loop.json").read_text("utf-8")) if write_results(config, ledger, 2) else None
+    assert numbers["outlook"]["recommendation"] == recommendation(second, "gold reward")
+    assert numbers["outlook"]["forecast"]["per_100"]["low"] == second.forecast.per_100.low
+    text = (tmp_path / "loop.html").read_text(encoding="utf-8")
+    assert "When to stop labelling" in text
+    assert check_sentence(second) in text
+
+
+def test_what_is_recommended_by_hand():
+    def found(low, high, *, checks=()):
+        return Outlook(Forecast(300, 300, Gain(0, 0, 0), Gain(0.04, low, high)), list(checks), low > 0)
+
+    check = Check(2, Gain(0.03, -0.01, 0.05), 0.06, inside=False)
+    assert recommendation(found(0.02, 0.06), "gold reward") == "100 more labels: +0.020 to +0.060 gold reward."
+    assert recommendation(found(-0.01, 0.06), "gold reward") == (
+        "One round shows no trend yet (100 more labels: −0.010 to +0.060 gold reward): run another round."
+    )
+    assert recommendation(found(-0.01, 0.06, checks=[check]), "gold reward") == (
+        "No further gain shown (100 more labels: −0.010 to +0.060 gold reward): stop here, or change what is sampled."
+    )
+    assert check_sentence(found(0.02, 0.06)) == ""
+    held = Check(3, Gain(0.03, -0.01, 0.05), 0.05, inside=True)
+    assert check_sentence(found(0.02, 0.06, checks=[check, held])) == (
+        "Round 3 was forecast to add −0.010 to +0.050 and added +0.050: inside the interval "
+        "(1 of 2 forecasts held so far)."
+    )
+
+
+def test_a_round_without_new_labels_ends_the_forecasts():
+    assert outlook([100, 100], np.zeros((2, 5)), 100) is None
+
+
+def test_the_strategy_against_its_control(tmp_path):
+    config, ledger = loop(tmp_path)
+    # Pairs 10 and 15 of round 2 are random, the model is right about both; it is wrong about 11, 12, 13 and 14 of 8.
+    found = loop_result(config, ledger, 2).control
+    assert (found.chosen.mean, found.chosen.count) == (0.5, 8)
+    assert (found.random.mean, found.random.count) == (0.0, 2)
+    assert found.low < 0 < found.difference < found.high, "two pairs are few"
+    assert loop_result(config, ledger, 1).control is None, "the first round has no reward model"
+    said = control_sentence(found, "d-optimal")
+    assert said.startswith(
+        "Random is as good here, as far as this shows: the reward model of the round before was wrong"
+    )
+    assert "about 50% of the labels that d-optimal chose and 0% of the random ones (difference +50 points, −" in said
+
+
+def test_the_difference_of_shares_as_published():
+    # Newcombe 1998, table II, example (a): 56/70 − 48/80, method 10: .0524 to .3339.
+    shares = (Estimate(k / n, *wilson_interval(k, n), n, n) for k, n in ((56, 70), (48, 80)))
+    found = compared(*shares)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert control_sentence(found, "bald").startswith("Choosing finds pairs that the model gets wrong")
+
+
 def test_without_gold_the_judge_counts_and_without_a_judge_nothing_is_compared(tmp_path):
     (tmp_path / "judge").mkdir()
     (tmp_path / "none").mkdir()
@@ -97,6 +184,7 @@ def test_without_gold_the_judge_counts_and_without_a_judge_nothing_is_compared(t
     assert found.rounds[2].gain is not None
     found = loop_result(*loop(tmp_path / "none", judged=False), 2)
     assert found.judge == "none"
+    assert found.outlook is None
     assert [each.quality for each in found.rounds] == [None] * 3
     assert "cannot be compared" in sentence(found) or "Set measure.judge" in sentence(found)
 
