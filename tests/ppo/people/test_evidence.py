@@ -61,13 +61,13 @@ def alarms(win_rates, *, per_check, runs, seed, ties=0.1):
 
 def test_false_alarms_of_a_whole_run_stay_below_alpha():
     # The worst case of the null: no better and no worse than the start, at all of 12 checks.
-    assert alarms([0.5] * 12, per_check=8, runs=1000, seed=0) <= ALPHA
-    assert alarms([0.6] * 12, per_check=8, runs=300, seed=1) == 0.0
+    assert alarms([0.5] * 12, per_check=8, runs=400, seed=0) <= ALPHA
+    assert alarms([0.6] * 12, per_check=8, runs=100, seed=1) == 0.0
 
 
 def test_a_policy_that_was_better_first_is_found():
     better_then_worse = [0.7] * 6 + [0.15] * 6
-    assert alarms(better_then_worse, per_check=10, runs=200, seed=2) >= 0.9
+    assert alarms(better_then_worse, per_check=10, runs=100, seed=2) >= 0.9
 
 
 def test_an_interval_by_hand():
@@ -89,7 +89,7 @@ def test_an_interval_is_symmetric_and_narrows():
 
 
 def test_the_interval_holds_the_win_rate_at_every_look():
-    generator, missed, runs = np.random.default_rng(3), 0, 60
+    generator, missed, runs = np.random.default_rng(3), 0, 40
     for _ in range(runs):
         outcomes = (generator.random(40) < 0.3).astype(float).tolist()
         looks = [interval(outcomes[:n], ALPHA) for n in range(1, 41, 3)]
