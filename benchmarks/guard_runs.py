@@ -6,7 +6,7 @@ faults. Halves learn from other pairs, with other seeds.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,8 @@ class Pair:
     prompt: str
     texts: tuple[str, str]
     golds: tuple[Gold, Gold]
-    draws: tuple[float, float]
-    """Uniform in (0, 1), from hashes of the pair."""
+    draws: tuple[float, ...]
+    """Uniform in (0, 1), from hashes of the pair: for noise, for a turned label, and for whose label it is."""
 
 
 Labeller = Callable[[Pair], float]
@@ -170,37 +170,43 @@ class World:
     """By who learns from them."""
 
     @classmethod
-    def make(cls, folder: Path, *, judges: bool = True) -> "World":
-        """The world of a folder; what is there is not made again. Without `judges`, no run can have a guard."""
+    def make(cls, folder: Path, spans: Mapping[str, tuple[int, int]] = ITEMS) -> "World":
+        """The world of a folder; what is there is not made again.
+
+        Args:
+            folder: where everything is kept.
+            spans: who learns from the labels → first and last + 1 in the file of prompts. Without `judge`, no run can
+                have a guard.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         sft = folder / "sft"
         if not (sft / "run.json").is_file():
             values = (f"run.dir={sft}", *COMMON)
             train_sft(load_config(SftConfig, CONFIGS / "sft.yaml", values)[0], resume=False)
         prompts, items = read_prompts(resolve_data("tiny:prompts")), {}
-        for name, (first, end) in ITEMS.items():
-            if name == "judge" and not judges:
-                continue
+        for name, (first, end) in spans.items():
             file = folder / f"items of {name}.jsonl"
             if not file.is_file():
                 section = PairsSection(run=str(sft), max_new_tokens=64, batch_size=256, seed=1)
                 make_pairs(prompts[first:end], file, section, sampler_of_run(str(sft)))
             items[name] = [item for item in read_items(file) if all(answer.text for answer in item.responses)]
         world = cls(folder, items)
-        if judges:
-            world.reward("judge", "sound", items["judge"], ("ensemble.members=2",))
+        if "judge" in spans:
+            world.reward("judge", sound, items["judge"], ("ensemble.members=2",))
         return world
 
-    def labels(self, name: str, labeller: str, items: Sequence[Item]) -> Path:
+    def labels(self, name: str, labeller: Labeller, items: Sequence[Item], salt: str = "") -> Path:
         """A file of preferences."""
         file = self.folder / f"{name}.jsonl"
         if not file.is_file():
-            write_records(file, [record for item in items if (record := preference(item, labeller)) is not None])
+            write_records(file, [record for item in items if (record := preference(item, labeller, salt)) is not None])
         return file
 
-    def reward(self, name: str, labeller: str, items: Sequence[Item], changes: Sequence[str]) -> Path:
+    def reward(
+        self, name: str, labeller: Labeller, items: Sequence[Item], changes: Sequence[str], salt: str = ""
+    ) -> Path:
         """A finished reward run."""
-        run, labels = self.folder / "rewards" / name, self.labels(name, labeller, items)
+        run, labels = self.folder / "rewards" / name, self.labels(name, labeller, items, salt)
         if not (run / "run.json").is_file() or json.loads((run / "run.json").read_text())["status"] != "finished":
             values = (
                 *COMMON,
@@ -242,13 +248,15 @@ class World:
         golds: dict[int, list[float]] = {}
         with gold_noted(golds):
             if spec.method == "ppo":
-                reward = self.reward(name, spec.labels, own, (f"run.seed={half + 2 * (seed % 2)}", *spec.reward))
+                reward = self.reward(
+                    name, LABELLERS[spec.labels], own, (f"run.seed={half + 2 * (seed % 2)}", *spec.reward)
+                )
                 config, _ = load_config(
                     PpoConfig, CONFIGS / "ppo.yaml", [*values, f"model.reward={reward}", *PPO, *spec.set]
                 )
                 run = train_ppo(config, resume=False)
             else:
-                labels = self.labels(name, spec.labels, own)
+                labels = self.labels(name, LABELLERS[spec.labels], own)
                 more = (f"method={spec.method}", f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16")
                 dpo, _ = load_config(ContrastiveConfig, CONFIGS / "dpo.yaml", [*values, *DPO, *more, *spec.set])
                 run = train_contrastive(dpo, resume=False)
@@ -260,13 +268,14 @@ class World:
         return file
 
 
-def preference(item: Item, labeller: str) -> Preference | None:
-    """The item as labelled; None if the labeller sees no difference."""
+def preference(item: Item, labeller: Labeller, salt: str = "") -> Preference | None:
+    """The item as labelled; None if the labeller sees no difference. Each salt has draws of its own."""
     first, second = item.responses
     golds = tuple(gold_of(item.prompt, answer.text, answer.ended) for answer in item.responses)
-    draws = tuple(min(max(unit_hash(name, item.id), 1e-9), 1 - 1e-9) for name in ("noise", "flip"))
+    names = (f"noise{salt}", f"flip{salt}", f"whose{salt}")
+    draws = tuple(min(max(unit_hash(name, item.id), 1e-9), 1 - 1e-9) for name in names)
     pair = Pair(item.prompt[-1].content, (first.text, second.text), golds, draws)  # type: ignore[arg-type]
-    advantage = LABELLERS[labeller](pair)
+    advantage = labeller(pair)
     if abs(advantage) < 1e-9:
         return None
     chosen, rejected = (first, second) if advantage > 0 else (second, first)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ppo.train as phase
-from benchmarks.guard_runs import COMMON, CONFIGS, PPO, SPECS, World, gold_of
+from benchmarks.guard_runs import COMMON, CONFIGS, ITEMS, LABELLERS, PPO, SPECS, World, gold_of
 from benchmarks.record import RESULTS, write_result
 from ppo.config import PpoConfig, SpotCheckSection
 from ppo.people.evidence import e_values
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "spot_checks.json")
     arguments = parser.parse_args(argv)
     end = time.monotonic() + 60 * arguments.minutes
-    world = World.make(arguments.runs, judges=False)
+    world = World.make(arguments.runs, {name: span for name, span in ITEMS.items() if name != "judge"})
     for name, half in RUNS:
         if time.monotonic() < end:
             train(world, name, half)
@@ -91,7 +91,7 @@ def train(world: World, name: str, half: int) -> None:
         return
     began, spec = time.monotonic(), next(spec for spec in SPECS if spec.name == name)
     own, reward_name = world.own_items(spec, half, 0)
-    reward = world.reward(reward_name, spec.labels, own, (f"run.seed={half}", *spec.reward))
+    reward = world.reward(reward_name, LABELLERS[spec.labels], own, (f"run.seed={half}", *spec.reward))
     values = [*COMMON, f"run.dir={world.folder / 'run'}", f"run.seed={half}", f"model.start={world.folder / 'sft'}"]
     values += [f"model.reward={reward}", *PPO, f"train.iterations={ITERATIONS}", *spec.set]
     noted: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo.config import ContrastiveConfig, PpoConfig
-from ppo.guard.sources import check_guard, labels_of, sha_of_labels
+from ppo.guard.sources import check_guard, labels_of
 from ppo.ladder.config import PairsConfig
 from ppo.people.inputs import check_spot_checks
 from workbench.data.inputs import (
@@ -20,6 +20,7 @@ from workbench.data.inputs import (
     data_files,
     left_out_line,
     parents,
+    sha_of_labels,
     start_base,
     usable_run,
 )

@@ -91,6 +91,10 @@ class PassportSection(Section):
     """What the labels ask for; `harmless` sets aside the probes that remove or refuse content (docs/passport.md)."""
     not_applicable: tuple[str, ...] = ()
     """Further probes that do not apply to these pairs, such as [capitals]."""
+    samples: NonNegativeInt = 32
+    """Held-out prompts, at most, that the start run answers 16 times each, for `teaches` and `best_of`; 0: none."""
+    judge: str | None = None
+    """Reward run on other labels that judges these answers; None: `best_of` shows the model's own score alone."""
     fewest: PositiveInt = 20
     """A check on fewer pairs or answers than this is undefined."""
     accuracy: Share = 0.5
@@ -123,7 +127,7 @@ class PassportSection(Section):
     @property
     def limits(self) -> dict[str, Any]:
         """The limits of the checks: all keys except those that say how to examine."""
-        return self.model_dump(exclude={"at_end", "answers", "facts"})
+        return self.model_dump(exclude={"at_end", "answers", "facts", "samples", "judge"})
 
     def applies(self, probe: str) -> bool:
         """Whether the labels say anything about this probe."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reward.config import RewardConfig
+from reward.config import PassportSection, RewardConfig
 from workbench.data.files.rows import existing
 from workbench.data.inputs import (
     check_base,
@@ -13,12 +13,14 @@ from workbench.data.inputs import (
     check_pairs,
     check_run_folder,
     parents,
+    sha_of_labels,
     start_base,
 )
 from workbench.data.readers import count_answers, read_items, read_preferences
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint
 from workbench.run.sources import check_one_base, locate
 
 
@@ -32,6 +34,9 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
         problems.attempt(read_facts, Path(config.passport.facts))
+    if config.passport.judge and Path(section.train).is_file():
+        own = str(data_fingerprint(Path(section.train))["sha256"])
+        check_judge(problems, config.passport.judge, own, config.model.base)
     split, of_pairs = check_pairs(
         problems,
         base,
@@ -67,6 +72,25 @@ def _check_starts(config: RewardConfig) -> None:
         start_base(problems, run, config.model.base)
     problems.raise_if_any()
     check_one_base([locate(run) for run in found], remedy="leave it out of ensemble.starts")
+
+
+def check_judge(problems: Problems, judge: str, labels: str | None, base: str | None) -> None:
+    """Collect the problems of the passport's judge: it is a usable reward run on other labels.
+
+    Args:
+        problems: where they go.
+        judge: a reward run.
+        labels: SHA-256 of the preferences that the examined model is fitted on, if known.
+        base: `model.base`.
+    """
+    for run in parents(problems, [judge], "reward", base):
+        if labels is not None and sha_of_labels(run) == labels:
+            problems.add(
+                "passport.judge",
+                f"{run.path} was fitted on the same labels and would share their mistakes",
+                expected="a reward run on other labels",
+                remedy="split the labels, fit one reward run on each part, and give the second one",
+            )
 
 
 def few_labels(train: int, heldout: int, fewest: int) -> list[str]:
@@ -188,7 +212,7 @@ def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str
     problems.raise_if_any()
 
 
-def check_passport(run: str, base: str | None, facts: str | None) -> RunFolder:
+def check_passport(run: str, base: str | None, section: PassportSection) -> RunFolder:
     """Check a reward run and all that its examination reads; returns the run.
 
     Raises:
@@ -199,7 +223,9 @@ def check_passport(run: str, base: str | None, facts: str | None) -> RunFolder:
     for folder in folders:
         for file in folder.record().get("data", {}).values():
             problems.attempt(existing, Path(file["path"]))
-    if facts:
-        problems.attempt(read_facts, Path(facts))
+        if section.judge:
+            check_judge(problems, section.judge, sha_of_labels(folder), base)
+    if section.facts:
+        problems.attempt(read_facts, Path(section.facts))
     problems.raise_if_any()
     return folders[0]

@@ -42,7 +42,12 @@ def compared():
 def reward(tmp_path_factory, start, preference_file, compared):
     folder = tmp_path_factory.mktemp("bfloat16")
     values = reward_values(folder / "reward", start, preference_file)
-    overrides = ("model.activation_checkpointing=true", "passport.at_end=true", "passport.answers=8")
+    overrides = (
+        "model.activation_checkpointing=true",
+        "passport.at_end=true",
+        "passport.answers=8",
+        "passport.samples=2",
+    )
     config = load_phase(RewardConfig, folder / "reward.yaml", values, *overrides)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reward.train.check_same_scores", lambda trained, loaded, **_: compared.append((trained, loaded)))

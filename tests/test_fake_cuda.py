@@ -50,7 +50,13 @@ def start(tmp_path_factory, tiny_base, demonstration_file):
 @pytest.fixture(scope="module")
 def reward(tmp_path_factory, start, preference_file):
     values = reward_values(tmp_path_factory.mktemp("gpu") / "reward", start, preference_file)
-    small = ("normalise.answers=16", "normalise.max_new_tokens=2", "passport.at_end=true", "passport.answers=2")
+    small = (
+        "normalise.answers=16",
+        "normalise.max_new_tokens=2",
+        "passport.at_end=true",
+        "passport.answers=2",
+        "passport.samples=2",
+    )
     return started(RewardConfig, values, *STEPS, *small)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from ppo.config import GuardSection
-from workbench.data.inputs import parents
+from workbench.data.inputs import parents, sha_of_labels
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
@@ -54,9 +54,3 @@ def judge_runs(section: GuardSection) -> dict[str, RunFolder]:
     runs = [RunFolder.open(path, phase="reward").require_finished() for path in section.judge]
     members = [member for run in runs for member in run.members]
     return {f"judge_{number}": member for number, member in enumerate(members, start=1)}
-
-
-def sha_of_labels(reward: RunFolder) -> str | None:
-    """SHA-256 of the file of preferences that a reward run was fitted on; None if it did not record one."""
-    found = reward.record().get("data", {}).get("train", {}).get("sha256")
-    return None if found is None else str(found)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from reward.passport.measures import Slice
+from reward.passport.samples import SampleFinding
 from workbench.evaluate.metrics import Bin
 from workbench.evaluate.statistics import Estimate
 
@@ -109,3 +110,5 @@ class Findings:
     unfamiliar: UnfamiliarFinding | None
     """None without an ensemble."""
     mistakes: list[Mistake]
+    samples: SampleFinding | None = None
+    """None if the start run was not sampled."""

@@ -1,6 +1,7 @@
 """Opens a finished reward run, examines it, and writes passport.json and passport.html into its folder."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from reward.passport.document import PAGE, Passport, render
 from reward.passport.examination import MemberScores, Subject, examine
 from reward.passport.integrity import head_check, integrity, reload_check
 from reward.passport.judge import failed_names, judge, verdict
+from reward.passport.sampling import sample_runs, sample_scores
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
@@ -43,8 +45,9 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
     facts = read_facts(Path(limits.facts)) if limits.facts is not None else {}
     pairs, records = own_heldout_pairs(folder), _all_records(folder)
     # The stored probe batches are a check of the passport here, not a reason to refuse the run.
+    others = sample_runs(config, folder)
     roles = open_runs(
-        {role: member.path for role, member in members.items()}, base=config.model.base, check_probes=False
+        {role: run.path for role, run in (members | others).items()}, base=config.model.base, check_probes=False
     )
     chosen = [_row(roles, pair, pair.chosen_text) for pair in pairs]
     rejected = [_row(roles, pair, pair.rejected_text) for pair in pairs]
@@ -55,6 +58,7 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
     findings = examine(
         subject, [pairs[index] for index in kept], records, answers=limits.answers, facts=facts, seed=seed
     )
+    findings = replace(findings, samples=sample_scores(config, roles, pairs, list(members), list(others)))
     sides = ([rows[index] for index in kept] for rows in (chosen, rejected))
     checks = [
         *judge(findings, limits),

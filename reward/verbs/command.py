@@ -180,7 +180,7 @@ def _passport(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(describe(config.passport, config.passport.origins(given)))
         return 0
-    check_passport(arguments.reward_run, config.model.base, config.passport.facts)
+    check_passport(arguments.reward_run, config.model.base, config.passport)
     from reward.passport.issue import issue_passport, summary  # torch takes seconds to import
 
     passport = issue_passport(config, folder, given=given)

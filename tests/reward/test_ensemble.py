@@ -56,7 +56,7 @@ def ensemble(tmp_path_factory, sft_run, preference_file):
     """Two members, examined together."""
     folder = tmp_path_factory.mktemp("ensemble")
     values = reward_values(folder / "reward", sft_run, preference_file)
-    values["passport"] = {"answers": 8, "fewest": 4}
+    values["passport"] = {"answers": 8, "fewest": 4, "samples": 4}
     config = load_phase(RewardConfig, folder / "reward.yaml", values, "ensemble.members=2")
     return phase.train(config, resume=False)
 
@@ -84,6 +84,7 @@ def test_its_passport_is_of_all_members(ensemble):
     assert passport["facts"]["members"] == 2
     assert passport["findings"]["unfamiliar"]["spread"] > 0
     assert passport["findings"]["unfamiliar"]["flagged"]["count"] == 8
+    assert passport["findings"]["samples"]["teaches"]["count"] == 4 * 16
     assert not (ensemble.members[0].path / "passport.json").exists()
 
 
@@ -140,7 +141,10 @@ def test_the_score_of_a_file_is_the_mean_of_the_members(ensemble, tmp_path):
 
 
 def test_the_passport_is_issued_anew_by_the_command(ensemble):
-    assert main(["passport", str(ensemble.path), "passport.fewest=4", "passport.answers=8"]) in (0, 1)
+    assert main(["passport", str(ensemble.path), "passport.fewest=4", "passport.answers=8", "passport.samples=0"]) in (
+        0,
+        1,
+    )
     passport = json.loads((ensemble.path / "passport.json").read_text(encoding="utf-8"))
     assert (passport["facts"]["members"], len(passport["files"])) == (2, 4)
 

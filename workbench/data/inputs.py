@@ -190,6 +190,12 @@ def parents(
     return found
 
 
+def sha_of_labels(reward: RunFolder) -> str | None:
+    """SHA-256 of the file of preferences that a reward run was fitted on; None if it did not record one."""
+    found = reward.record().get("data", {}).get("train", {}).get("sha256")
+    return None if found is None else str(found)
+
+
 def start_base(problems: Problems, run: str, base: str | None, *, any_adapter: bool = False) -> BaseFiles | None:
     """The base of the run that a phase starts from; errors of either are collected.
 

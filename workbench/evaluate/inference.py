@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import gammaln
 
 from workbench.data.records import Demonstration, Message, Prompt
+from workbench.evaluate.best_of import best_of_kl, best_of_values
 from workbench.evaluate.evaluation import Answer, TrajectoryPoint
 from workbench.evaluate.policy import Policy, Sampling
 from workbench.evaluate.statistics import Floats
@@ -112,34 +112,6 @@ class BestOf:
         return self.policy.negative_log_likelihood(prompts, responses)
 
 
-def best_of_kl(n: int) -> float:
-    """KL of best-of-n to the policy that it samples, in nats; an upper bound if answers tie.
-
-        log n − (n − 1)/n
-
-    Source: Stiennon et al. 2020, arXiv:2009.01325, appendix G.3; the bound: Beirami et al. 2024, arXiv:2401.01879.
-    """
-    return math.log(n) - (n - 1) / n
-
-
-def best_of_weights(pool: int, n: int) -> Floats:
-    """(pool,) chance that the i-th worst of a pool is the best of n of them, drawn without replacement.
-
-        C(i − 1, n − 1) / C(pool, n),   i = 1 … pool
-
-    Source: Nakano et al. 2021, arXiv:2112.09332, appendix I.
-    """
-    rank = np.arange(n, pool + 1)
-    weights = np.zeros(pool)
-    weights[n - 1 :] = np.exp(_log_binomial(rank - 1, n - 1) - _log_binomial(np.array(pool), n))
-    return weights
-
-
-def _log_binomial(total: np.ndarray, chosen: int) -> Floats:
-    found: Floats = gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1)
-    return found
-
-
 def best_of_curve(pool: Sequence[Answer], prompts: int) -> list[TrajectoryPoint]:
     """Score, gold reward and KL of best-of-n for n = 1, 2, 4, … up to the answers per prompt. `step` is n.
 
@@ -151,15 +123,13 @@ def best_of_curve(pool: Sequence[Answer], prompts: int) -> list[TrajectoryPoint]
     scores = np.array([answer.score for answer in pool], dtype=np.float64).reshape(prompts, size)
     known = all(answer.gold is not None for answer in pool)
     gold = np.array([answer.gold or 0.0 for answer in pool]).reshape(prompts, size)
-    order = scores.argsort(axis=1, kind="stable")
     points = []
     for n in (2**power for power in range(size.bit_length())):
-        weights = best_of_weights(size, n)
-        by_prompt = np.take_along_axis(gold, order, 1) @ weights
+        by_prompt = best_of_values(scores, gold, n)
         points.append(
             TrajectoryPoint(
                 step=n,
-                score=float((np.take_along_axis(scores, order, 1) @ weights).mean()),
+                score=float(best_of_values(scores, scores, n).mean()),
                 gold=float(by_prompt.mean()) if known else None,
                 gold_error=float(by_prompt.std(ddof=1)) / math.sqrt(prompts) if known and prompts > 1 else None,
                 kl=best_of_kl(n),

@@ -87,7 +87,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory, sft_run: Path) -> Fit:
             "train": {"lr": 0.01, "epochs": 2.0, "batch_size": 16, "micro_batch_size": 16},
             "normalise": {"answers": 64, "max_new_tokens": 24, "batch_size": 64},
             # These labels ask for kindness only; whether an answer fits its prompt does not matter to them.
-            "passport": {"answers": 24, "other_answer": 0.75},
+            "passport": {"answers": 24, "other_answer": 0.75, "samples": 6},
             "tracking": {"wandb": "disabled", "log_every": 50},
         }
         return train(load_phase(RewardConfig, folder / f"{name}.yaml", values, *overrides), resume=False)

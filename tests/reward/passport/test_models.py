@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from ppo.config import PpoConfig
 from ppo.train import train as run_ppo
 from reward.__main__ import main
+from reward.config import PassportSection
+from reward.inputs import check_passport
 from tests.conftest import load_phase, write_jsonl
 from tests.ppo.conftest import ppo_values
 from tests.reward.passport.conftest import Fit, leaked_pairs, longer_pairs, sound_pairs
@@ -105,8 +107,25 @@ def test_a_missing_file_of_facts_is_found_before_the_fit(fit):
 
 def test_limits_from_the_command_line_are_on_the_record(sound, tmp_path):
     copy = RunFolder(shutil.copytree(sound.path, tmp_path / "strict"))
-    assert main(["passport", str(copy.path), "passport.accuracy=0.999"]) == 1
+    assert main(["passport", str(copy.path), "passport.accuracy=0.999", "passport.samples=0"]) == 1
     passport = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))
     assert passport["failed"] == ["accuracy"]
     assert (passport["limits"]["accuracy"], passport["origins"]["accuracy"]) == (0.999, "command line")
     assert passport["origins"]["brier"] == "default"
+    assert passport["findings"]["samples"] is None
+
+
+def test_the_start_run_is_sampled_and_judged(sound, fit, tmp_path):
+    first = json.loads((sound.path / "passport.json").read_text(encoding="utf-8"))["findings"]["samples"]
+    assert (first["prompts"], first["answers"], first["judge_slope"]) == (6, 16, None)
+    assert 0 < first["teaches"]["mean"] <= 1
+    assert first["own_slope"]["low"] > 0
+    judge = fit("judge", sound_pairs(60, seed=9), "train.epochs=1.0", "passport.at_end=false")
+    copy = RunFolder(shutil.copytree(sound.path, tmp_path / "judged"))
+    main(["passport", str(copy.path), f"passport.judge={judge.path}"])
+    second = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))["findings"]["samples"]
+    assert second["teaches"] == first["teaches"], "the same samples"
+    assert second["judge_slope"]["count"] == 6
+    assert "best of 16, judge" in (copy.path / "passport.html").read_text(encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="was fitted on the same labels"):
+        check_passport(str(copy.path), None, PassportSection(judge=str(sound.path)))

@@ -8,7 +8,8 @@ import pytest
 
 from tests.workbench.evaluate.fakes import FakePolicy, gold, make_demonstrations, make_prompts, score
 from workbench.data.records import Message, Prompt
-from workbench.evaluate.inference import BestOf, FewShot, best_of_curve, best_of_kl, best_of_weights, widened
+from workbench.evaluate.best_of import best_of_kl, best_of_weights
+from workbench.evaluate.inference import BestOf, FewShot, best_of_curve, widened
 from workbench.evaluate.policy import evaluate_policy, judge_answers, sampled_answers
 
 
