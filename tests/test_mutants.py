@@ -19,6 +19,7 @@ GROUPS = {
     "model": [file for file in MUTATED if file.startswith(("workbench/model/", "workbench/doctor/"))],
     "evaluate": [file for file in MUTATED if file.startswith(("workbench/evaluate/", "workbench/compare/"))],
     "data": [file for file in MUTATED if file.startswith(("workbench/data/", "workbench/suite/", "workbench/export/"))],
+    "loop": [file for file in MUTATED if file.startswith("workbench/loop/")],
     "annotate": [file for file in MUTATED if file.startswith("annotate/")],
 }
 KILLED = 0.6

@@ -1,35 +1,13 @@
-"""Best-of-n and few-shot: their formulas, and the policies that they make of another one."""
-
-import itertools
-import math
+"""Best-of-n and few-shot: the policies that they make of another one."""
 
 import numpy as np
 import pytest
 
 from tests.workbench.evaluate.fakes import FakePolicy, gold, make_demonstrations, make_prompts, score
 from workbench.data.records import Message, Prompt
-from workbench.evaluate.best_of import best_of_kl, best_of_weights
+from workbench.evaluate.best_of import best_of_kl
 from workbench.evaluate.inference import BestOf, FewShot, best_of_curve, widened
 from workbench.evaluate.policy import evaluate_policy, judge_answers, sampled_answers
-
-
-def test_weights_by_hand():
-    # The 2nd worst of 4 is the best of 2 in one of 6 draws, the 3rd in two, the best in three.
-    np.testing.assert_allclose(best_of_weights(4, 2), [0, 1 / 6, 2 / 6, 3 / 6])
-    np.testing.assert_allclose(best_of_weights(3, 1), [1 / 3] * 3)
-    np.testing.assert_allclose(best_of_weights(3, 3), [0, 0, 1], atol=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
-def test_weights_are_the_mean_over_all_subsets(n):
-    scores = np.random.default_rng(0).normal(size=8)
-    expected = np.mean([max(drawn) for drawn in itertools.combinations(scores, n)])
-    assert np.sort(scores) @ best_of_weights(8, n) == pytest.approx(expected)
-
-
-def test_kl():
-    assert best_of_kl(1) == 0
-    assert best_of_kl(4) == pytest.approx(math.log(4) - 0.75)
 
 
 def pool_of(policy, prompts, best_of):
