@@ -5,13 +5,16 @@ gold reward of the policy's answers and of answers of the start policy to the sa
 reads it. The spot checks are then replayed many times over these runs: each replay draws other pairs, and a simulated
 annotator judges each of them (gold reward with noise, one annotator in five careless). Control: coins in place of
 annotators; they bound what chance alone pauses, also for somebody who looks at Wilson's interval after each judgement.
+The rule alone is measured as well, on people who prefer the policy with a known probability.
 
     python -m benchmarks.spot_checks [--minutes 12] [--runs runs/spot_checks]
 
-Runs are added until the time is up, in an order that mixes sound and hacked ones; start it again and it goes on.
+Runs are added until the time is up, in an order that mixes sound and hacked ones; start it again and it goes on. With
+--minutes 0 nothing is trained, and without runs only the rule is measured.
 """
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -75,12 +78,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "spot_checks.json")
     arguments = parser.parse_args(argv)
     end = time.monotonic() + 60 * arguments.minutes
-    world = World.make(arguments.runs, {name: span for name, span in ITEMS.items() if name != "judge"})
-    for name, half in RUNS:
-        if time.monotonic() < end:
-            train(world, name, half)
+    if arguments.minutes > 0:
+        world = World.make(arguments.runs, {name: span for name, span in ITEMS.items() if name != "judge"})
+        for name, half in RUNS:
+            if time.monotonic() < end:
+                train(world, name, half)
     courses = [Course.read(file) for file in sorted((arguments.runs / "noted").glob("*.json"))]
-    write_result(arguments.out, {"claim": CLAIM, **figures(courses, arguments.replays)})
+    content: dict[str, Any] = {"claim": CLAIM, "section": SECTION.model_dump(exclude={"annotate"}), "checks": CHECKS}
+    content |= {"replays": arguments.replays, "rule": rule(arguments.replays)}
+    content |= figures(courses, arguments.replays) if courses else {"runs": []}
+    write_result(arguments.out, content)
     return 0
 
 
@@ -180,10 +187,52 @@ def judged(margins: Floats, generator: np.random.Generator) -> Floats:
     return (np.sign(said) + 1) / 2
 
 
+def rule(replays: int) -> dict[str, Any]:
+    """The rule on people who prefer the policy with a known probability; a tenth of their judgements are ties."""
+    generator, found = np.random.default_rng(0), list[dict[str, Any]]()
+    for onset, rate in itertools.product((0, CHECKS // 2), (0.1, 0.15, 0.2, 0.25, 0.3, 0.35)):
+        before = onset * SECTION.pairs
+        checks = numbers()
+        counts = []
+        for _ in range(replays):
+            outcomes = people(np.where(np.arange(MOST) < before, 0.65, rate), generator)
+            alarm = alarm_of(checks, outcomes)
+            counts.append(max((alarm or MOST + 1) - before, 0))
+        quantile = int(np.quantile(counts, 0.9, method="higher"))
+        row: dict[str, Any] = {"win_rate": rate, "worse_from_check": onset + 1, "median": int(np.median(counts))}
+        found.append(row | {"judgements_at_power_.9": quantile if quantile + before <= MOST else None})
+    even: dict[str, list[bool]] = {"evidence": [], "wilson_at_every_look": []}
+    own = CHECKS * SECTION.pairs
+    for _ in range(4 * replays):
+        outcomes = people(np.full(own, 0.5), generator)
+        even["evidence"].append(alarm_of(numbers()[:own], outcomes) is not None)
+        even["wilson_at_every_look"].append(wilson_alarm(outcomes) is not None)
+    return {"worse": found, "paused_at_one_half": {name: _share(alarms) for name, alarms in even.items()}}
+
+
+def people(rates: Floats, generator: np.random.Generator, ties: float = 0.1) -> Floats:
+    """(N,) outcomes with these win rates, ties counted half."""
+    u = generator.random(len(rates))
+    wins = (rates - ties / 2).clip(0)
+    return np.where(u < wins, 1.0, np.where(u < wins + ties, 0.5, 0.0))
+
+
+def alarm_of(checks: Sequence[int], outcomes: Floats) -> int | None:
+    """Judgements until the e-value reaches its limit."""
+    totals, _ = e_values(checks, outcomes.tolist(), CHECKS)
+    found = np.flatnonzero(totals >= np.log(1 / SECTION.alpha))
+    return int(found[0]) + 1 if len(found) else None
+
+
+def numbers() -> list[int]:
+    """The check of each of MOST judgements; those beyond the run's end are of its last policy."""
+    own = [number for number in range(1, CHECKS + 1) for _ in range(SECTION.pairs)]
+    return own + [CHECKS] * (MOST - len(own))
+
+
 def replay(course: Course, generator: np.random.Generator, *, coins: bool = False) -> tuple[list[int], Floats]:
-    """Checks and outcomes of MOST judgements; those beyond the run's end are of its last policy."""
-    checks = [number for number in range(1, CHECKS + 1) for _ in range(SECTION.pairs)]
-    checks += [CHECKS] * (MOST - len(checks))
+    """Checks and outcomes of MOST judgements."""
+    checks = numbers()
     if coins:
         return checks, generator.integers(2, size=MOST).astype(np.float64)
     margins = np.concatenate([generator.choice(own, SECTION.pairs, replace=False) for own in course.margins])
@@ -244,9 +293,6 @@ def figures(courses: Sequence[Course], replays: int) -> dict[str, Any]:
         rows.append(row)
         print(row, flush=True)
     return {
-        "section": SECTION.model_dump(exclude={"annotate"}),
-        "checks": CHECKS,
-        "replays_of_each_run": replays,
         "sound": sum(course.sound for course in courses),
         "hacked": sum(row["hacked"] for row in rows),
         "judgements_at_power_.9": int(np.quantile(needed, 0.9, method="higher")) if needed else None,
