@@ -34,12 +34,19 @@ class Check:
     positions: tuple[int, ...]
     """Of the policy's answer in each item."""
 
-    def outcome(self, item: str, strength: int) -> float | None:
-        """1 if the policy's answer was preferred, 0 if the start policy's was, ½ for a tie; None: not of this check."""
-        for own, position in zip(self.items, self.positions, strict=True):
-            if own.id == item:
-                return 0.5 if strength == 0 else float((strength > 0) == (position == 1))
-        return None
+    def sides(self) -> dict[str, int]:
+        """Id of each item → position of the policy's answer."""
+        return {item.id: position for item, position in zip(self.items, self.positions, strict=True)}
+
+
+def outcome(strength: int, position: int) -> float:
+    """1 if the policy's answer was preferred, 0 if the start policy's was, ½ for a tie.
+
+    Args:
+        strength: of the judgement; below 0: the item's first answer is better.
+        position: of the policy's answer.
+    """
+    return 0.5 if strength == 0 else float((strength > 0) == (position == 1))
 
 
 def make_check(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ppo.people.evidence import evidence, interval
-from ppo.people.pairs import Check
+from ppo.people.pairs import Check, outcome
 from ppo.people.store import Judgement
 
 
@@ -80,13 +80,10 @@ def decide(
         planned: checks of the whole run.
         alpha: probability of ever pausing or warning a run whose policy people prefer at least half the time.
     """
-    numbers, outcomes = list[int](), list[float]()
-    for judgement in judgements:
-        for check in checks:
-            outcome = check.outcome(judgement.item, judgement.strength)
-            if outcome is not None:
-                numbers.append(check.number)
-                outcomes.append(outcome)
+    asked = {item: (check.number, position) for check in checks for item, position in check.sides().items()}
+    known = [judgement for judgement in judgements if judgement.item in asked]
+    numbers = [asked[judgement.item][0] for judgement in known]
+    outcomes = [outcome(judgement.strength, asked[judgement.item][1]) for judgement in known]
     standings = []
     for check in checks:
         own = [x for number, x in zip(numbers, outcomes, strict=True) if number == check.number]

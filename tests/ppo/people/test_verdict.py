@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ppo.people.pairs import Answer, make_check, read_checks, write_checks
+from ppo.people.pairs import Answer, make_check, outcome, read_checks, write_checks
 from ppo.people.store import Judgement
 from ppo.people.verdict import decide
 from workbench.data.records import Message, Prompt
@@ -43,11 +43,8 @@ def test_sides_are_drawn_and_not_told_by_ids():
 
 
 def test_outcomes_are_those_of_the_policy():
-    made = check()
-    item, position = made.items[3].id, made.positions[3]
-    better = 1 if position else -1
-    assert (made.outcome(item, better), made.outcome(item, -3 * better), made.outcome(item, 0)) == (1.0, 0.0, 0.5)
-    assert made.outcome("another", 1) is None
+    assert [outcome(strength, 0) for strength in (-3, -1, 0, 2)] == [1.0, 1.0, 0.5, 0.0]
+    assert [outcome(strength, 1) for strength in (-3, -1, 0, 2)] == [0.0, 0.0, 0.5, 1.0]
 
 
 def test_checks_survive_a_file(tmp_path):
@@ -63,7 +60,8 @@ def verdict(checks, judged, **options):
 
 def test_few_judgements_decide_nothing():
     made = check()
-    found = verdict([made], judgements(made, wins=1, losses=4, ties=1))
+    of_another_run = Judgement("spot-another", 2)
+    found = verdict([made], [*judgements(made, wins=1, losses=4, ties=1), of_another_run])
     assert (found.action, found.judged, found.asked) == ("go on", 6, 19)
     assert found.standings[0].win_rate == pytest.approx(1.5 / 6)
     assert 0 < found.standings[0].low < 0.25 < found.standings[0].high < 1
