@@ -57,6 +57,8 @@ def recommendation(found: Outlook, unit: str) -> str:
     gain = f"100 more labels: {_span(found.forecast.per_100)} {unit}"
     if found.gain_shown:
         return f"{gain}."
+    if found.forecast.per_100.high < 0:
+        return f"The last round lost ({gain}): stop here, or train less far on these labels."
     if not found.checks:
         return f"One round shows no trend yet ({gain}): run another round."
     return f"No further gain shown ({gain}): stop here, or change what is sampled."

@@ -141,6 +141,10 @@ def test_what_is_recommended_by_hand():
     assert recommendation(found(-0.01, 0.06, checks=[check]), "gold reward") == (
         "No further gain shown (100 more labels: −0.010 to +0.060 gold reward): stop here, or change what is sampled."
     )
+    assert recommendation(found(-0.07, -0.001), "gold reward") == (
+        "The last round lost (100 more labels: −0.070 to −0.001 gold reward): "
+        "stop here, or train less far on these labels."
+    )
     assert check_sentence(found(0.02, 0.06)) == ""
     held = Check(3, Gain(0.03, -0.01, 0.05), 0.05, inside=True)
     assert check_sentence(found(0.02, 0.06, checks=[check, held])) == (
