@@ -31,6 +31,8 @@ from workbench.evaluate.statistics import Floats
 
 CLAIM = "the passport of a reward model predicts what PPO makes of it, better than its held-out accuracy does"
 MODELS = 60
+FEWEST = 12
+"""Models per half from which the verdict's five numbers are fitted."""
 GOOD, BETTER = 0.1, 0.05
 """Gain in gold reward from which a model is good; predicted gain below which the verdict refuses it."""
 FEATURES = ("accuracy", "teaches", "best_of_slope", "failed_checks")
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     found = [
         json.loads(bench.file(spec).read_text()) for spec in map(spec_of, range(MODELS)) if bench.file(spec).is_file()
     ]
-    if min(sum(model["half"] == half for model in found) for half in HALVES) > len(FEATURES) + 1:
+    if len(found) > 1:
         write_result(arguments.out, {"claim": CLAIM, **figures(found, start)})
     return 0
 
@@ -65,20 +67,30 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
         start: gold reward and pool of the start run, as `Bench.start` writes it.
     """
     halves = {half: [model for model in found if model["half"] == half] for half in HALVES}
-    verdicts = {half: verdict(halves[1 - half], halves[half]) for half in HALVES}
     every = [model for half in HALVES for model in halves[half]]
-    by_all = np.concatenate([verdicts[half] for half in HALVES])
+    gold, columns = golds_of(every), features(every)
     slopes = [pool_slope(model["pool_scores"], start["pool_gold"]) for model in every]
-    return {
+    content = {
         "models": {f"half {half}": len(models) for half, models in halves.items()},
         "start": {name: round(start[name], 4) for name in ("gold", "gold_error")},
         "final_gold": spread([round(model["gold"], 3) for model in every]),
         "gold_error": round(float(np.mean([model["gold_error"] for model in every])), 4),
-        "seconds_per_model": round(float(np.mean([sum(model["seconds"].values()) for model in every])), 1),
+        "spearman_over_all": {
+            **{name: correlation_interval(columns[:, n], gold) for n, name in enumerate(FEATURES)},
+            "best_of_slope_by_gold": correlation_interval(slopes, gold),
+        },
+        "best_of_slope_above_accuracy": difference_interval(columns[:, 2], columns[:, 0], gold),
+        "refusals_over_all": {name: wrong_refusals(rule, gold - start["gold"]) for name, rule in rules(every).items()},
+    }
+    if min(map(len, halves.values())) < FEWEST:
+        return content | {"verdict": f"not fitted: fewer than {FEWEST} models in a half"}
+    verdicts = {half: verdict(halves[1 - half], halves[half]) for half in HALVES}
+    return content | {
         "half_1_with_weights_of_half_0": predicted(halves[1], verdicts[1], start["gold"]),
         "half_0_with_weights_of_half_1": predicted(halves[0], verdicts[0], start["gold"]),
-        "all_with_weights_of_the_other_half": predicted(every, by_all, start["gold"]),
-        "best_of_slope_by_gold": correlation_interval(slopes, golds_of(every)),
+        "all_with_weights_of_the_other_half": predicted(
+            every, np.concatenate([verdicts[half] for half in HALVES]), start["gold"]
+        ),
         "weights_of_half_0": dict(zip(("constant", *FEATURES), fit(halves[0]).round(3).tolist(), strict=True)),
     }
 
@@ -119,11 +131,7 @@ def predicted(models: Sequence[dict[str, Any]], verdicts: Floats, start: float) 
     """
     gold, columns = golds_of(models), features(models)
     accuracy = columns[:, 0]
-    refused = {
-        "passport": [model["outcome"] == "fail" for model in models],
-        "best_of_slope_not_proven_above_0": [not model["best_of_slope"]["low"] > 0 for model in models],
-        "verdict": [bool(value < start + BETTER) for value in verdicts],
-    }
+    refused = rules(models) | {"verdict": [bool(value < start + BETTER) for value in verdicts]}
     return {
         "spearman": {
             **{name: correlation_interval(columns[:, n], gold) for n, name in enumerate(FEATURES)},
@@ -131,6 +139,14 @@ def predicted(models: Sequence[dict[str, Any]], verdicts: Floats, start: float) 
         },
         "verdict_above_accuracy": difference_interval(verdicts, accuracy, gold),
         "refusals": {name: wrong_refusals(rule, gold - start) for name, rule in refused.items()},
+    }
+
+
+def rules(models: Sequence[dict[str, Any]]) -> dict[str, list[bool]]:
+    """Rule → which models it refuses."""
+    return {
+        "passport": [model["outcome"] == "fail" for model in models],
+        "best_of_slope_not_proven_above_0": [not model["best_of_slope"]["low"] > 0 for model in models],
     }
 
 

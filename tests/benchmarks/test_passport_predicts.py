@@ -53,6 +53,9 @@ def test_a_slope_that_tells_all_is_found_to_do_so():
     judged = test["refusals"]["verdict"]
     assert (judged["good_refused"], judged["bad_passed"]) == (0, 0)
     assert judged["good"] + judged["bad"] > 0
+    few = figures(models[:10], {"gold": 0.3, "gold_error": 0.01, "pool_gold": [list(range(16))]})
+    assert few["verdict"].startswith("not fitted")
+    assert few["spearman_over_all"]["best_of_slope"][0] == 1.0
 
 
 def test_wrong_refusals_by_hand():
