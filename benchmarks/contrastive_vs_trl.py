@@ -1,9 +1,10 @@
 """Claim: contrastive training here is at least 1.2 times as fast as TRL's DPOTrainer, in less memory, at the same loss.
 
 Both train DPO on one random tiny NF4 Llama, from the same adapter, on the same pairs in the same order, in turns, each
-in a process of its own. Ours is timed with its pass of the reference over the data.
+in a process of its own, for three epochs, which is TRL's default. Ours is timed with its one pass of the reference over
+the data; TRL by default runs the reference in each step.
 
-    python -m benchmarks.contrastive_vs_trl [--repeats 3] [--steps 24]
+    python -m benchmarks.contrastive_vs_trl [--repeats 3] [--pairs 80] [--epochs 3]
 """
 
 import argparse
@@ -45,18 +46,22 @@ def main(argv: list[str]) -> None:
         return {"ours": train_ours, "trl": train_trl}[argv[0]](json.loads(Path(argv[1]).read_text(encoding="utf-8")))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="processes of each (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=24, help="of each process; the first is not counted")
+    parser.add_argument("--pairs", type=int, default=80, help="a few of them are held out (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="the first step is not counted (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each process (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="contrastive-vs-trl-") as name:
         material = Material.prepare(Path(name), arguments.threads)
+        few = Path(name) / "few.jsonl"
+        lines = material.records.preferences.read_text(encoding="utf-8").splitlines(keepends=True)
+        few.write_text("".join(lines[: arguments.pairs]), encoding="utf-8")
         rounds = [
-            {side: timed(material, side, arguments.steps, repeat) for side in (*KERNELS, "trl")}
+            {side: timed(material, side, few, arguments.epochs, repeat) for side in (*KERNELS, "trl")}
             for repeat in range(arguments.repeats)
         ]
     sizes = {**SHAPE, "prompt_tokens": PROMPT, "response_tokens": RESPONSE, "pairs_per_step": PAIRS}
-    content: dict[str, Any] = {"sizes": {**sizes, "steps": arguments.steps, "threads": arguments.threads}}
+    content: dict[str, Any] = {"sizes": {**sizes, "pairs": arguments.pairs, "epochs": arguments.epochs}}
     for kernels in KERNELS:
         mine, theirs = [one[kernels] for one in rounds], [one["trl"] for one in rounds]
         pairs = list(zip(mine, theirs, strict=True))
@@ -74,18 +79,18 @@ def main(argv: list[str]) -> None:
     return None
 
 
-def timed(material: Material, side: str, steps: int, repeat: int) -> dict[str, Any]:
+def timed(material: Material, side: str, pairs: Path, epochs: int, repeat: int) -> dict[str, Any]:
     """One process: seconds of its steps after the first, its losses, its peak memory."""
     name = f"{side}-{repeat}"
     out, peak, path = (material.folder / f"{name}-{what}.json" for what in ("out", "peak", "job"))
     job = {
         "run": str(material.folder / name),
         "kernels": side,
-        "steps": steps,
+        "epochs": epochs,
         "base": str(material.base),
         "start": str(material.sft.path),
         "adapter": str(material.sft.adapter),
-        "pairs": str(material.records.preferences),
+        "pairs": str(pairs),
         "threads": material.threads,
         "out": str(out),
     }
@@ -97,7 +102,7 @@ def timed(material: Material, side: str, steps: int, repeat: int) -> dict[str, A
 
 
 def train_ours(job: dict[str, Any]) -> None:
-    """Our DPO; its reference's pass counts for the share of the pairs that the counted steps train on."""
+    """Our DPO; its reference's pass counts for the share of the steps that are counted."""
     values = {
         "method": "dpo",
         "run": {"dir": job["run"], "seed": 0, "threads": job["threads"]},
@@ -105,20 +110,20 @@ def train_ours(job: dict[str, Any]) -> None:
         "data": {"train": job["pairs"], "heldout_share": HELDOUT, "max_length": PROMPT + RESPONSE},
         "loss": {"beta": BETA},
         "train": {"lr": LR, "schedule": "constant", "warmup_share": 0.0, "batch_size": PAIRS, "micro_batch_size": PAIRS}
-        | {"max_steps": job["steps"], "max_grad_norm": 1e9, "weight_decay": 0.0, "adam_eps": 1e-8, **ADAM},
+        | {"epochs": job["epochs"], "max_grad_norm": 1e9, "weight_decay": 0.0, "adam_eps": 1e-8, **ADAM},
         "checkpoint": {"every": 0},
         "tracking": {"wandb": "disabled", "log_every": 1},
     }
     config = Path(job["run"] + ".yaml")
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
-    clock, reference, log = Clock(), [0.0, 0.0, 0.0], Tracker.log
+    clock, reference, log = Clock(), [0.0, 0.0], Tracker.log
     with_reference = ours.with_reference
 
     def timed_reference(session: Any, roles: Any, rows: Any, name: str, **options: Any) -> Any:
         before = now()
         found = with_reference(session, roles, rows, name, **options)
         wall, cpu = (b - a for a, b in zip(before, now(), strict=True))
-        reference[:] = [reference[0] + wall, reference[1] + cpu, reference[2] + len(rows)]
+        reference[:] = [reference[0] + wall, reference[1] + cpu]
         return found
 
     def timed_log(self: Tracker, metrics: dict[str, float], step: int) -> None:
@@ -129,7 +134,7 @@ def train_ours(job: dict[str, Any]) -> None:
     ours.with_reference = timed_reference
     Tracker.log = timed_log  # type: ignore[method-assign, assignment]
     ours.train(load_config(ContrastiveConfig, config)[0], resume=False)
-    share = PAIRS * (job["steps"] - 1) / reference[2]
+    share = 1 - 1 / len(clock.losses)
     clock.write(job["out"], wall=share * reference[0], cpu=share * reference[1])
 
 
@@ -149,7 +154,7 @@ def train_trl(job: dict[str, Any]) -> None:
         learning_rate=LR,
         lr_scheduler_type="constant",
         per_device_train_batch_size=PAIRS,
-        max_steps=job["steps"],
+        num_train_epochs=job["epochs"],
         max_grad_norm=1e9,
         seed=0,
         data_seed=0,
