@@ -5,7 +5,7 @@ Every seed tunes, samples and trains anew. The arms:
 
 * `sft`, and `sft_longer`: the same demonstrations for three epochs, after which more of it adds little, and for four.
 * `ladder_linear`, `ladder_mixed`, `ladder_reversed`, `ladder_hard`: DPO with the likelihood of the chosen answers, on
-  the pairs of a ladder whose order is taken on trust (the supervised model at temperature 1.3, and at .5), with each
+  the pairs of a ladder whose order is taken on trust (the supervised model at temperatures 1.3, .8 and .5), with each
   curriculum, over equally many draws.
 * `ladder_sft`: the likelihood of the chosen answers of the same ladder alone.
 
@@ -48,8 +48,8 @@ CONTRASTS = (
     *(("ladder_linear", f"ladder_{other}") for other in SCHEDULES[1:]),
     ("ladder_linear", "ladder_sft"),
 )
-RUNGS = "[{name: hot, temperature: 1.3}, {name: cold, temperature: 0.5}]"
-LEARNING = ("loss.label_smoothing=0", "loss.sft_coef=1", "train.lr=1.4e-3", "train.epochs=4")
+RUNGS = "[{name: hot, temperature: 1.3}, {name: warm, temperature: 0.8}, {name: cold, temperature: 0.5}]"
+LEARNING = ("loss.label_smoothing=0", "loss.sft_coef=1", "train.lr=1.4e-3", "train.epochs=2")
 CONFIGS = Path("configs/tiny")
 Main = Callable[[list[str]], int]
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure one seed, or put the measured ones together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, help="measure this seed; without it: put the measured ones together")
-    parser.add_argument("--prompts", type=int, default=2500, help="of the ladder (default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=1500, help="of the ladder (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs/pairs_ladder"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
