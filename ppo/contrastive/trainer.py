@@ -19,6 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ppo.config import ContrastiveConfig
 from ppo.contrastive.data import Row, column, in_order
 from ppo.contrastive.losses import METHODS, WITHOUT_REFERENCE, PairLogprobs, chosen_nll, pair_losses
+from ppo.contrastive.shared import CHOSEN, REJECTED, shared_rows, shares_prompts
 from workbench.model.masks import pad_rows
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.roles import PeftModel
@@ -54,12 +55,20 @@ def padded(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]],
 
 @dataclass(frozen=True)
 class PairCollator:
-    """Pads pairs: the B chosen rows first, then the B rejected ones."""
+    """Makes a batch of pairs: one row each, or the B chosen rows first, then the B rejected ones."""
 
     pad_token_id: int
+    shared: bool = False
+    """Whether the model takes rows that share a prompt."""
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask`, `labels` (2B, T), and `LABELS` (B,) each."""
+        """What `shared_rows` gives, or `input_ids`, `attention_mask`, `labels` (2B, T); and `LABELS` (B,) each."""
+        if self.shared:
+            prompts, chosen, rejected = (
+                [row[f"{name}_ids"] for row in rows] for name in ("prompt", "chosen", "rejected")
+            )
+            texts = shared_rows(prompts, chosen, rejected, self.pad_token_id)
+            return {**texts, **{name: column(rows, name) for name in LABELS}}
         responses = [row[f"{side}_ids"] for side in ("chosen", "rejected") for row in rows]
         texts = padded([row["prompt_ids"] for row in rows] * 2, responses, self.pad_token_id)
         return {**texts, **{name: column(rows, name) for name in LABELS}}
@@ -160,9 +169,17 @@ class PairTrainer(LossTrainer):
 
     def logprobs(self, model: nn.Module, inputs: Any) -> PairLogprobs:
         """One forward pass over both responses of each pair."""
+        reference = (inputs["reference_chosen"], inputs["reference_rejected"])
+        if "sides" in inputs:
+            read = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids", "shift_labels")}
+            of_tokens = model(**read, fused_lm_head=True).log_probs.float()  # (B, T), 0 outside the responses
+            counted = inputs["shift_labels"] != -100
+            both = [inputs["sides"] == side for side in (CHOSEN, REJECTED)]
+            chosen, rejected = ((of_tokens * side).sum(dim=1) for side in both)
+            chosen_tokens, rejected_tokens = ((counted & side).sum(dim=1).float() for side in both)
+            return PairLogprobs(chosen, rejected, *reference, chosen_tokens, rejected_tokens)
         chosen, rejected = self.response_logprobs(model, inputs).chunk(2)
         chosen_tokens, rejected_tokens = (inputs["labels"] != -100).sum(dim=1).float().chunk(2)
-        reference = (inputs["reference_chosen"], inputs["reference_rejected"])
         return PairLogprobs(chosen, rejected, *reference, chosen_tokens, rejected_tokens)
 
     def losses(self, model: nn.Module, inputs: Any) -> Tensor:
@@ -207,10 +224,10 @@ def make_trainer(
     ordered = config.curriculum.schedule != "mixed"
     rows = in_order(list(rows), config) if ordered else rows
     options = trainer_options(config, session, model, tokenizer, rows, draws=ordered)
+    shared = shares_prompts(model.get_base_model(), recomputes=config.model.activation_checkpointing)
+    collator = PairCollator(tokenizer.pad_token_id, shared)
     with keep_adapters_float32(model):
-        trainer = PairTrainer(
-            config, model, ordered=ordered, data_collator=PairCollator(tokenizer.pad_token_id), **options
-        )
+        trainer = PairTrainer(config, model, ordered=ordered, data_collator=collator, **options)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +41,7 @@ def trainer_of(configure, sft_run, preference_file):
     def make(method, *overrides):
         config = configure(method, *overrides)
         start = RunFolder(sft_run)
-        spec = base_of(start)
+        spec = replace(base_of(start), kernels=config.model.kernels)
         tokenizer = load_tokenizer(spec.name)
         pairs = load_pairs(preference_file, None, heldout_share=0.0, seed=0).train
         rows = encode_pairs(tokenizer, pairs, max_length=128, source="pairs", prompt_apart=True).rows
@@ -218,6 +219,28 @@ def test_its_logprobs_are_those_of_every_phase(trainer_of, sft_run, tmp_path):
         expected = torch.tensor([getattr(one, role) for one in ours], dtype=torch.float64)
         torch.testing.assert_close(theirs.double(), expected, **SHAPES)
     assert found.chosen_tokens.tolist() == [one.tokens for one in chosen]
+
+
+def test_pairs_that_share_a_row_have_the_same_logprobs_and_gradient(trainer_of):
+    trainer, _ = trainer_of("dpo", "model.kernels=modules")
+    assert trainer.data_collator.shared
+    moved_away(trainer)
+    rows = list(trainer.train_dataset)[:8]
+    assert len({len(row["prompt_ids"]) for row in rows}) > 1, "no row is padded"
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    found = {}
+    for shared in (True, False):
+        batch = trainer._prepare_inputs(replace(trainer.data_collator, shared=shared)(rows))
+        trainer.model.zero_grad()
+        pairs = trainer.logprobs(trainer.model, batch)
+        (pairs.chosen.sum() - 0.3 * pairs.rejected.sum()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in trained])
+        found[shared] = (pairs.chosen, pairs.rejected, pairs.chosen_tokens, pairs.rejected_tokens, gradient)
+        tokens = batch["input_ids"].numel()
+        found[shared] += (tokens,)
+    for ours, theirs in zip(found[True][:5], found[False][:5], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert found[True][-1] < found[False][-1]
 
 
 def test_micro_batches_add_up_to_the_batch_with_weights(trainer_of):
