@@ -26,7 +26,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import workbench.model  # noqa: F401  before trl imports peft
-from benchmarks.guard_runs import COMMON, CONFIGS, DPO, PPO, World, gold_noted
+from benchmarks.guard_runs import COMMON, CONFIGS, DPO, LABELLERS, PPO, World, gold_noted, gold_of
 from benchmarks.record import RESULTS, write_result
 from ppo.config import ContrastiveConfig, PpoConfig
 from ppo.contrastive.train import train as train_contrastive
@@ -38,8 +38,7 @@ from sft.train import train as train_sft
 from workbench.data.embedded import resolve_data
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_prompts
-from workbench.evaluate.evaluation import Answer
-from workbench.evaluate.inference import best_of_curve
+from workbench.evaluate.best_of import best_of_kl, best_of_values
 from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.evaluate.statistics import Floats
 from workbench.model.generate import sample
@@ -47,7 +46,6 @@ from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.folder import RunFolder
-from workbench.tiny.gold import gold_reward
 
 FIGURE = Path("docs/images/atlas.png")
 FREE = (*PPO, "reward.kl_coef=0.0", "reward.score_clip=0.0", "train.lr=0.005", "train.iterations=24")
@@ -139,7 +137,7 @@ def observed(world: World, arm: Arm, seed: int) -> Path:
             words = [*values, *FREE, f"model.reward={reward}", *arm.set]
             run = train_ppo(load_config(PpoConfig, CONFIGS / "ppo.yaml", words)[0], resume=False)
         else:
-            labels = world.labels(name, arm.labels, own)
+            labels = world.labels(name, LABELLERS[arm.labels], own)
             words = [*values, *WEAK, f"method={arm.method}", f"data.train={labels}", *arm.set]
             run = train_contrastive(load_config(ContrastiveConfig, CONFIGS / "dpo.yaml", words)[0], resume=False)
     rows = [
@@ -159,7 +157,9 @@ def rewarded(world: World, arm: Arm, name: str, own: Sequence[Any], seed: int) -
     if arm.starts:
         runs = [str(supervised(world, number)) for number in (0, 1, 2)]
         changes.append(f"ensemble.starts=[{','.join(runs)}]")
-    fitted = world.reward(f"{name}{'-members' * bool(arm.reward)}{'-starts' * arm.starts}", arm.labels, own, changes)
+    fitted = world.reward(
+        f"{name}{'-members' * bool(arm.reward)}{'-starts' * arm.starts}", LABELLERS[arm.labels], own, changes
+    )
     if not arm.average:
         return fitted
     out = fitted.with_name(f"{fitted.name}-average")
@@ -191,15 +191,16 @@ def best_of(world: World, reward: Path, seed: int) -> list[dict[str, Any]]:
     )
     flat = [(prompt.prompt, answer) for prompt, answers in answered for answer in answers]
     score = RoleScore(roles, tuple(reward_roles(reward)), 256)
-    scores = score([p for p, _ in flat], [a.text for _, a in flat], [a.ended for _, a in flat])
-    pool = []
-    for (messages, answer), value in zip(flat, scores, strict=True):
-        gold = gold_reward(messages, answer.text, answer.ended)
-        assert gold is not None
-        pool.append(Answer(prompt=[], response=answer.text, ended=answer.ended, score=float(value), gold=gold.total))
+    scores = score([p for p, _ in flat], [a.text for _, a in flat], [a.ended for _, a in flat]).reshape(-1, POOL)
+    gold = np.array([gold_of(p, a.text, a.ended).total for p, a in flat]).reshape(-1, POOL)
     return [
-        {"n": point.step, "kl": point.kl, "score": point.score, "gold": point.gold}
-        for point in best_of_curve(pool, len(prompts))
+        {
+            "n": n,
+            "kl": best_of_kl(n),
+            "score": float(best_of_values(scores, scores, n).mean()),
+            "gold": float(best_of_values(scores, gold, n).mean()),
+        }
+        for n in (2**power for power in range(POOL.bit_length()))
     ]
 
 
