@@ -20,8 +20,9 @@ class Notice(NamedTuple):
 
 def put_notice(transaction: Transaction, run: str, text: str) -> None:
     """Replace the notice of a run; an empty text takes it back."""
-    kept = [notice for notice in notices(transaction) if notice.run != run]
-    if text or len(kept) < len(notices(transaction)):
+    known = notices(transaction)
+    kept = [notice for notice in known if notice.run != run]
+    if text or len(kept) < len(known):
         now = time.time()
         new = [Notice(run, now, text)] if text else []
         transaction.put_setting(_NOTICES, json.dumps([*kept, *new], ensure_ascii=False))

@@ -1,12 +1,13 @@
 """Samples the start run of a reward run for the passport, and scores the answers."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from reward.config import RewardConfig
 from reward.passport.samples import ANSWERS, SampleFinding, sample_finding
+from workbench.data.batching import prompts_that_fit
 from workbench.data.records import Preference, Prompt
-from workbench.data.tokenise import encode_prompt
 from workbench.evaluate.policy import Sampling
 from workbench.evaluate.role_models import RolePolicy, RoleScore, reward_roles
 from workbench.model.roles import Roles
@@ -52,12 +53,13 @@ def sample_scores(
     Returns:
         None without a start run, or if no prompt leaves room for an answer.
     """
-    section, tokenizer = config.normalise, roles.tokenizer
-    room = tokenizer.model_max_length - section.max_new_tokens
+    if START not in others:
+        return None
+    section = config.normalise
     distinct = {pair.group: Prompt(id=pair.group, prompt=pair.prompt) for pair in reversed(pairs)}
-    fitting = [p for p in reversed(distinct.values()) if len(encode_prompt(tokenizer, p.prompt)) <= room]
-    prompts = fitting[: config.passport.samples]
-    if START not in others or not prompts:
+    fitting = prompts_that_fit(roles.tokenizer, reversed(distinct.values()), max_new_tokens=section.max_new_tokens)
+    prompts = list(islice(fitting, config.passport.samples))
+    if not prompts:
         return None
     sampling = Sampling(ANSWERS, 1.0, section.max_new_tokens, section.batch_size, config.run.seed)
     answers = [answer for each in RolePolicy(roles, START, None, sampling).sample(prompts) for answer in each]

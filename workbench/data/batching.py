@@ -7,7 +7,7 @@ dropped, counted and reported. Characters that become `<unk>` are counted and re
 import logging
 import math
 from array import array
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
@@ -224,14 +224,19 @@ def encode_prompts(
 PromptT = TypeVar("PromptT", Prompt, Demonstration)
 
 
+def prompts_that_fit(tokenizer: Any, prompts: Iterable[PromptT], *, max_new_tokens: int) -> Iterator[PromptT]:
+    """The prompts whose answer fits into the base's positions, each encoded when it is asked for."""
+    room = tokenizer.model_max_length - max_new_tokens
+    return (prompt for prompt in prompts if len(encode_prompt(tokenizer, prompt.prompt)) <= room)
+
+
 def prompts_with_room(tokenizer: Any, prompts: Sequence[PromptT], *, max_new_tokens: int, key: str) -> list[PromptT]:
-    """The prompts whose answer fits into the base's positions.
+    """The prompts that fit, at least one.
 
     Raises:
         WorkbenchError: there are none; see `check_prompts`.
     """
-    room = tokenizer.model_max_length - max_new_tokens
-    kept = [prompt for prompt in prompts if len(encode_prompt(tokenizer, prompt.prompt)) <= room]
+    kept = list(prompts_that_fit(tokenizer, prompts, max_new_tokens=max_new_tokens))
     if not kept:
         check_prompts(tokenizer, prompts, max_new_tokens=max_new_tokens, key=key)
     return kept
