@@ -2,7 +2,8 @@
 
 1. Two people label pairs of the embedded default; a reward run is trained on the export. One of them is forgotten, and
    the plan is run. The control is trained on the export of a store in which that person never labelled. On a CPU.
-2. The runs that have learned from one of 50 annotators are searched for in a run's file of a million preferences.
+2. The runs that have learned from one of 50 annotators, and from one record, are looked for; a run read a file of a
+   million preferences. Also the time that noting the annotators adds to the start of that run.
 
 Run it with `python -m benchmarks.forget`.
 """
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from annotate.__main__ import main as annotate
 from annotate.config import QueueSection
@@ -31,10 +33,11 @@ from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_demonstrations, write_records
 from workbench.data.records import Item, Response
 from workbench.lineage.refit import touched_runs
-from workbench.lineage.trace import Sought
+from workbench.lineage.trace import Sought, annotators_by_file
 from workbench.run.config import load_config
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import data_fingerprint, run_fingerprint
+from workbench.run.lineage import run_fingerprint
+from workbench.run.parents import record_lineage
 
 PEOPLE = 50
 REPEATS = 5
@@ -52,15 +55,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         hashes = refit(Path(folder) / "refit", arguments.pairs)
-        seconds, found, size = search(Path(folder) / "search", arguments.records)
+        found = search(Path(folder) / "search", arguments.records)
     content = {
         "hash_equal": hashes["refit"] == hashes["control"],
         "changed": hashes["refit"] != hashes["before"],
-        "records": arguments.records,
-        "seconds": statistics.median(seconds),
-        "repeats": seconds,
-        "records_found": found,
-        "file_mib": round(size / 2**20, 1),
+        **found,
         "adapters": hashes,
     }
     write_result(arguments.out, content)
@@ -137,8 +136,8 @@ def label(folder: Path, people: Sequence[str], pairs: int) -> None:
     store.close()
 
 
-def search(folder: Path, records: int) -> tuple[list[float], int, int]:
-    """Seconds per search, the records found, and the size of the file."""
+def search(folder: Path, records: int) -> dict[str, Any]:
+    """Seconds per search, for a person and for one record, and of noting the annotators when the run begins."""
     file = folder / "preferences.jsonl"
     folder.mkdir(parents=True)
     message = "a typical sentence of an answer, with a few words more than that " * 2
@@ -157,14 +156,34 @@ def search(folder: Path, records: int) -> tuple[list[float], int, int]:
     run = RunFolder(folder / "runs" / "reward")
     run.path.mkdir(parents=True)
     run.config_path.write_text("run: {}\n", encoding="utf-8")
-    data = {"train": data_fingerprint(file)}
-    run.write_record({"name": "reward", "phase": "reward", "status": "finished", "parents": {}, "data": data})
+    run.write_record({"name": "reward", "phase": "reward", "status": "finished"})
+    start = time.perf_counter()
+    names = annotators_by_file({"train": file})
+    noted = time.perf_counter() - start
+    record_lineage(run, parents={}, data={"train": file}, annotators=names)
+    person = timed_search(
+        folder / "runs", Sought(frozenset({"person-07", "annotator-0123456789ab"})), records // PEOPLE
+    )
+    record = timed_search(folder / "runs", Sought(record=f"pair-{records - 7:07}"), 1)
+    return {
+        "records": records,
+        "file_mib": round(file.stat().st_size / 2**20, 1),
+        "seconds": statistics.median(person),
+        "repeats": person,
+        "one_record": {"seconds": statistics.median(record), "repeats": record},
+        "seconds_at_the_start_of_the_run": noted,
+    }
+
+
+def timed_search(runs: Path, sought: Sought, records: int) -> list[float]:
+    """Seconds per search for touched runs, which must find this many records."""
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        (touched,) = touched_runs(folder / "runs", Sought(frozenset({"person-07", "annotator-0123456789ab"})))
+        (touched,) = touched_runs(runs, sought)
         seconds.append(time.perf_counter() - start)
-    return seconds, touched.records["train"], file.stat().st_size
+        assert touched.records["train"] == records
+    return seconds
 
 
 if __name__ == "__main__":

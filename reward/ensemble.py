@@ -12,6 +12,7 @@ import numpy as np
 from reward.config import RewardConfig
 from workbench.data.embedded import resolve_data
 from workbench.data.records import Preference
+from workbench.lineage.trace import annotators_by_file
 from workbench.model.processes import Processes
 from workbench.run.card import write_card
 from workbench.run.folder import RunFolder
@@ -84,7 +85,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
     if processes.first:
         files = {"train": config.data.train, "heldout": config.data.heldout}
         data = {name: resolve_data(file) for name, file in files.items() if file is not None}
-        record_lineage(folder, parents=_starts(config), data=data)
+        record_lineage(folder, parents=_starts(config), data=data, annotators=annotators_by_file(data))
     try:
         members = [fit(member_config(config, n), resume=True) for n in range(1, config.ensemble.members + 1)]
     except BaseException:  # also Ctrl-C and SIGTERM: an ensemble stops with its member

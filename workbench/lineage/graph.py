@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.data.files.rows import stream_rows
 from workbench.lineage.trace import annotators_of
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
@@ -54,7 +55,7 @@ def _file_node(name: str, file: dict[str, Any]) -> Node:
         return Node(f"{path} (not here)", role)
     if data_fingerprint(path)["sha256"] != file["sha256"]:
         return Node(f"{path} (changed since)", role)
-    records, names = annotators_of(path)
+    records, names = sum(1 for _ in stream_rows(path)), annotators_of(path)
     shown = [Node(f"{who}: {count:,} records", "annotator") for who, count in names.most_common(MOST_ANNOTATORS)]
     if len(names) > MOST_ANNOTATORS:
         shown.append(Node(f"{len(names) - MOST_ANNOTATORS:,} more", "annotator"))

@@ -1,6 +1,7 @@
 """Which runs were trained on sought records, and the commands that train them again without these.
 
-A run is touched if one of its data files holds a sought record, or if one of its parent runs is touched.
+A run is touched if one of its data files held a sought record, or if one of its parent runs is touched. Whose records a
+file held is in run.json; a record's id, and files of older runs, are searched for in the file.
 """
 
 import json
@@ -27,15 +28,16 @@ class Touched:
     folder: RunFolder
     records: Mapping[str, int]
     """Data file by its name in run.json → sought records in it."""
-    unknown: tuple[str, ...]
-    """Data files that are gone or have changed since: the run may have learned from sought records."""
+    gone: tuple[str, ...]
+    """Data files that are gone or have changed since, so that it cannot be trained again. Unless run.json says whose
+    records they held, they may have held sought ones."""
     parents: Mapping[str, Path]
     """Role → touched parent run."""
 
     def __str__(self) -> str:
         data = self.folder.record()["data"]
         why = [f"{count:,} records in {data[name]['path']}" for name, count in self.records.items()]
-        why += [f"{data[name]['path']} is gone or has changed since" for name in self.unknown]
+        why += [f"{data[name]['path']} is gone or has changed since" for name in self.gone]
         why += [f"{role} is {path}" for role, path in self.parents.items()]
         return f"{self.folder.path}: {'; '.join(why)}"
 
@@ -96,18 +98,26 @@ def _parents(folder: RunFolder) -> dict[str, Path]:
 def _touched(
     folder: RunFolder, sought: Sought, counts: dict[Path, int], visit: Callable[[Path], Touched | None]
 ) -> Touched | None:
+    record = folder.record()
+    files, known = record.get("data", {}), record.get("annotators", {})
+    lost = {name for name, file in files.items() if not Path(file["path"]).exists()}
     records, unknown = {}, []
-    for name, file in folder.record().get("data", {}).items():
+    for name, file in files.items():
         path = Path(file["path"])
-        if not path.exists() or _changed(folder, path, file):
+        if sought.record is None and name in known:  # noted when the run began: the file is not read
+            records[name] = sum(known[name].get(who, 0) for who in sought.annotators)
+        elif name in lost or _changed(folder, path, file):
             unknown.append(name)
-            continue
-        if path not in counts:
-            counts[path] = count_records(path, sought)
-        if counts[path]:
+        else:
+            if path not in counts:
+                counts[path] = count_records(path, sought)
             records[name] = counts[path]
+    records = {name: count for name, count in records.items() if count}
     parents = {role: path for role, path in _parents(folder).items() if visit(path) is not None}
-    return Touched(folder, records, tuple(unknown), parents) if records or unknown or parents else None
+    if not (records or unknown or parents):
+        return None
+    gone = [name for name, file in files.items() if name in lost or _changed(folder, Path(file["path"]), file)]
+    return Touched(folder, records, tuple(gone), parents)
 
 
 def _changed(folder: RunFolder, path: Path, file: Mapping[str, object]) -> bool:
@@ -142,7 +152,7 @@ def plan(touched: Sequence[Touched]) -> Plan:
     for one in touched:
         record = one.folder.record()
         place, target = one.folder.path.resolve(), one.folder.path.with_name(one.folder.path.name + SUFFIX)
-        lost = [record["data"][name]["path"] for name in one.unknown]
+        lost = [record["data"][name]["path"] for name in one.gone]
         lost += [str(path) for path in one.parents.values() if path not in again]
         if lost:
             blocked.append(f"{one.folder.path} needs {', '.join(lost)} as it was")

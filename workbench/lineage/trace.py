@@ -1,19 +1,21 @@
 """Who and what is in a data file: the records of an annotator or with an id, and the annotators of all records.
 
-A plain JSONL file is searched as bytes, and only lines that hold the sought text are parsed. Other formats go through
+Plain JSON lines are searched as bytes, and only lines that hold the sought text are parsed. Other formats go through
 their readers. Knows files, no runs.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench.data.files.rows import stream_rows
 from workbench.data.readers import write_records
 
+T = TypeVar("T")
+ANNOTATORS = b'"annotators"'
 BLOCK = 16 << 20
 """Bytes that are searched at one time."""
 
@@ -52,30 +54,72 @@ def count_records(path: Path, sought: Sought) -> int:
     Raises:
         WorkbenchError: it cannot be read.
     """
-    if path.is_file() and path.suffix == ".jsonl":
-        return sum(_sought_lines(path, sought))
-    return sum(map(sought.matches, _records(path)))
+    return _over_records(path, sought.needles, lambda records: sum(map(sought.matches, records)))
+
+
+def annotators_of(path: Path) -> Counter[str]:
+    """Number of records per annotator.
+
+    Raises:
+        WorkbenchError: the file cannot be read.
+    """
+    return _over_records(path, [ANNOTATORS], _names)
+
+
+def annotators_by_file(files: Mapping[str, Path]) -> dict[str, dict[str, int]]:
+    """Name of a data file → annotator → number of their records; for run.json."""
+    return {name: dict(annotators_of(path)) for name, path in files.items()}
+
+
+def _names(records: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    names = Counter[str]()
+    for fields in records:
+        names.update(set(map(str, fields.get("annotators") or ())))
+    return names
+
+
+def _over_records(path: Path, needles: Sequence[bytes], count: Callable[[Iterable[Mapping[str, Any]]], T]) -> T:
+    """`count` of the records that hold a needle, and perhaps of others."""
+    try:
+        if _is_plain(path):
+            return count(_lines_with(path, needles))
+    except (ValueError, RecursionError):
+        pass  # a bad line, or another encoding than UTF-8: the readers know how to go on
+    return count(_records(path))
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file begins with a line of JSON. The suffix says less: the file may be compressed, or hold a list."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return bool(_parsed(file.readline()))
+
+
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    """The object of a line; ValueError if it holds something else."""
+    if not isinstance(fields := json.loads(line), dict):
+        raise ValueError(line)
+    return fields
 
 
 def _records(path: Path) -> Iterator[Mapping[str, Any]]:
-    for row in stream_rows(path):
-        if row.error is not None:
-            raise row.error
-        yield row.fields
+    """All records. Rows that cannot be read are left out: no run learns from them."""
+    return (row.fields for row in stream_rows(path) if row.error is None)
 
 
-def _sought_lines(path: Path, sought: Sought) -> Iterator[bool]:
-    """For every line that holds a needle, whether its record is sought."""
-    needles = sought.needles
+def _lines_with(path: Path, needles: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
     with path.open("rb") as file:
         rest = b""
         while block := file.read(BLOCK):
             whole, newline, rest = (rest + block).rpartition(b"\n")
-            yield from _in_block(whole + newline, needles, sought)
-        yield from _in_block(rest, needles, sought)
+            if not all(needle.isascii() for needle in needles):
+                whole.decode()  # in another encoding the needle has other bytes
+            yield from _in_block(whole + newline, needles)
+        yield from _in_block(rest, needles)
 
 
-def _in_block(block: bytes, needles: list[bytes], sought: Sought) -> Iterator[bool]:
+def _in_block(block: bytes, needles: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
     starts: set[int] = set()
     for needle in needles:
         at = block.find(needle)
@@ -83,7 +127,7 @@ def _in_block(block: bytes, needles: list[bytes], sought: Sought) -> Iterator[bo
             start, end = block.rfind(b"\n", 0, at) + 1, block.find(b"\n", at)
             if start not in starts:
                 starts.add(start)
-                yield sought.matches(json.loads(block[start : end if end >= 0 else len(block)]))
+                yield _parsed(block[start : end if end >= 0 else len(block)])
             at = block.find(needle, end) if end >= 0 else -1
 
 
@@ -96,12 +140,3 @@ def without(path: Path, out: Path, sought: Sought) -> int:
     kept = [fields for fields in _records(path) if not sought.matches(fields)]
     write_records(out, kept, private=True)
     return len(kept)
-
-
-def annotators_of(path: Path) -> tuple[int, Counter[str]]:
-    """Number of records, and of the records per annotator."""
-    records, names = 0, Counter[str]()
-    for fields in _records(path):
-        records += 1
-        names.update(set(map(str, fields.get("annotators") or ())))
-    return records, names

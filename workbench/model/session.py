@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.data.embedded import resolve_data
 from workbench.data.rules import RowRules
 from workbench.data.template import template_hash
+from workbench.lineage.trace import annotators_by_file
 from workbench.model.base import BaseSpec, load_tokenizer
 from workbench.model.open import base_of
 from workbench.model.processes import Processes
@@ -231,6 +232,7 @@ def open_session(
         folder,
         parents=parents,
         data=files,
+        annotators=annotators_by_file(files),
         base=spec.as_record(),
         opened=spec.opened(),
         chat_template=template_hash(setup.tokenizer),

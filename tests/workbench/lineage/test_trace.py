@@ -1,5 +1,6 @@
 """Records of a person or with an id, found in files; runs made from them; the plan to train these again."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from tests.conftest import write_jsonl
 from workbench.__main__ import main
 from workbench.lineage.graph import as_dot, as_svg, as_text, lineage
 from workbench.lineage.refit import plan, touched_runs
-from workbench.lineage.trace import BLOCK, Sought, annotators_of, count_records, without
+from workbench.lineage.trace import BLOCK, Sought, annotators_by_file, annotators_of, count_records, without
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
@@ -52,6 +53,25 @@ def test_a_line_across_two_blocks_is_found(tmp_path: Path) -> None:
     filler = {"id": "x" * (BLOCK - 30), "annotators": []}
     path = write_jsonl(tmp_path / "rows.jsonl", [filler, *ROWS])
     assert count_records(path, Sought(frozenset({"ann"}))) == 2
+
+
+@pytest.mark.parametrize("kind", ["gzip", "list", "latin-1", "bad line", "indented", "no object"])
+def test_records_are_found_in_files_that_are_not_plain_lines(tmp_path: Path, kind: str) -> None:
+    """Their name says JSON lines; the content decides how they are read."""
+    path = tmp_path / "rows.jsonl"
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[:4])
+    content = {
+        "gzip": gzip.compress(lines.encode()),
+        "list": json.dumps(ROWS[:4]).encode(),
+        "latin-1": (lines * 20).encode("latin-1"),  # enough text to be sure of the encoding
+        "bad line": lines.encode() + b'{"annotators": ["ann"], "id":',
+        "indented": json.dumps(ROWS[0], indent=1).encode() + b"\n" + lines.encode(),
+        "no object": lines.encode() + b'["annotators"]\n',
+    }
+    path.write_bytes(content[kind])
+    times, more = (20 if kind == "latin-1" else 1), kind == "indented"
+    assert annotators_of(path) == {"ann": 2 * times + more, "bea": times, "Ünal": times}
+    assert count_records(path, Sought(frozenset({"Ünal"}))) == times
 
 
 def make_run(path: Path, phase: str, data: dict[str, Path], parents: dict[str, Path] | None = None) -> Path:
@@ -100,11 +120,26 @@ def test_runs_are_touched_by_their_files_and_by_their_parents(runs: Path) -> Non
 def test_a_file_that_has_changed_is_not_taken_for_the_one_that_was_read(runs: Path) -> None:
     write_jsonl(runs.parent / "l.jsonl", ROWS[4:])
     touched = touched_runs(runs, Sought(frozenset({"ann"})))
-    assert [one.unknown for one in touched] == [("train",), ()]
+    assert [one.gone for one in touched] == [("train",), ()]
     todo = plan(touched)
     assert todo.commands == []
     assert len(todo.blocked) == 2
     assert "changed since" in as_text(lineage(runs / "a-ppo"))
+
+
+def test_whose_records_a_run_has_read_is_known_when_its_file_is_gone(runs: Path) -> None:
+    for name in ("reward", "other"):
+        folder = RunFolder(runs / name)
+        files = {key: Path(file["path"]) for key, file in folder.record()["data"].items()}
+        folder.update_record(annotators=annotators_by_file(files))
+    (runs.parent / "l.jsonl").unlink()
+    (runs.parent / "o.jsonl").unlink()
+    touched = touched_runs(runs, Sought(frozenset({"ann", "annotator-1"})))
+    assert [one.folder.path.name for one in touched] == ["reward", "a-ppo"]
+    assert touched[0].records == {"train": 2}
+    assert plan(touched).commands == []  # the labels of the others are gone, too
+    by_record = touched_runs(runs, Sought(record="a"))
+    assert {one.folder.path.name for one in by_record} == {"other", "reward", "a-ppo"}  # an id is sought in the file
 
 
 def test_the_graph_leads_down_to_annotators(runs: Path) -> None:
@@ -122,4 +157,4 @@ def test_the_graph_leads_down_to_annotators(runs: Path) -> None:
     assert ((runs / "graph.dot").read_text(), (runs / "graph.svg").read_text()) == (dot, svg)
     with pytest.raises(WorkbenchError, match="unknown kind of graph"):
         main(["lineage", str(runs / "a-ppo"), "--out", "graph.png"])
-    assert annotators_of(runs.parent / "l.jsonl")[0] == 5
+    assert annotators_of(runs.parent / "l.jsonl") == {"ann": 2, "bea": 1, "Ünal": 1, "bea2": 1}
