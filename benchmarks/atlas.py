@@ -26,15 +26,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import workbench.model  # noqa: F401  before trl imports peft
-from benchmarks.guard_runs import COMMON, CONFIGS, DPO, LABELLERS, PPO, World, gold_noted, gold_of
+from benchmarks.guard_runs import DPO, LABELLERS, PPO, World, gold_of
 from benchmarks.record import RESULTS, write_result
-from ppo.config import ContrastiveConfig, PpoConfig
-from ppo.contrastive.train import train as train_contrastive
 from ppo.guard.signals import fit_law
-from ppo.train import train as train_ppo
 from reward.average import average_members
-from sft.config import SftConfig
-from sft.train import train as train_sft
 from workbench.data.embedded import resolve_data
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_prompts
@@ -44,7 +39,6 @@ from workbench.evaluate.statistics import Floats
 from workbench.model.generate import sample
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
-from workbench.run.config import load_config
 from workbench.run.folder import RunFolder
 
 FIGURE = Path("docs/images/atlas.png")
@@ -99,9 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--only", nargs="*", default=[], help="names of arms, for a trial")
     arguments = parser.parse_args(argv)
-    end, arms = time.monotonic() + 60 * arguments.minutes, ARMS
-    if arguments.only:
-        arms = tuple(arm for arm in ARMS if arm.name in arguments.only)
+    end = time.monotonic() + 60 * arguments.minutes
+    arms = [arm for arm in ARMS if not arguments.only or arm.name in arguments.only]
     world = World.make(arguments.runs)
     for seed, arm in itertools.product(arguments.seeds, arms):
         if time.monotonic() < end:
@@ -120,30 +113,14 @@ def observed(world: World, arm: Arm, seed: int) -> Path:
     began, half = time.monotonic(), f"half {seed % 2}"
     own = sorted(world.items[half], key=lambda item: unit_hash("atlas", str(seed), item.id))[: arm.pairs]
     name = f"atlas {arm.labels} {arm.pairs} seed {seed}".replace(" ", "-")
-    values = [
-        *COMMON,
-        f"run.dir={world.folder / 'run'}",
-        f"run.seed={100 + seed}",
-        f"model.start={world.folder / 'sft'}",
-        f"guard.judge={world.folder / 'rewards' / 'judge'}",
-        "guard.act=say",
-    ]
-    golds: dict[int, list[float]] = {}
     curve: list[dict[str, Any]] = []
-    with gold_noted(golds):
-        if arm.method == "ppo":
-            reward = rewarded(world, arm, name, own, seed)
-            curve = best_of(world, reward, seed)
-            words = [*values, *FREE, f"model.reward={reward}", *arm.set]
-            run = train_ppo(load_config(PpoConfig, CONFIGS / "ppo.yaml", words)[0], resume=False)
-        else:
-            labels = world.labels(name, LABELLERS[arm.labels], own)
-            words = [*values, *WEAK, f"method={arm.method}", f"data.train={labels}", *arm.set]
-            run = train_contrastive(load_config(ContrastiveConfig, CONFIGS / "dpo.yaml", words)[0], resume=False)
-    rows = [
-        {"step": row["step"], "kl": row["kl"], "score": row["score"], "gold": float(np.mean(golds[row["step"]]))}
-        for row in run.read_guard()
-    ]
+    if arm.method == "ppo":
+        reward = rewarded(world, arm, name, own, seed)
+        curve = best_of(world, reward, seed)
+        values = (*FREE, f"model.reward={reward}", *arm.set)
+    else:
+        values = (*WEAK, f"data.train={world.labels(name, LABELLERS[arm.labels], own)}", *arm.set)
+    rows = world.observed(arm.method, 100 + seed, values)
     seconds = round(time.monotonic() - began, 1)
     found = {"arm": arm.name, "seed": seed, "seconds": seconds, "rows": rows, "best_of": curve}
     write_text_atomically(file, json.dumps(found))
@@ -155,7 +132,7 @@ def rewarded(world: World, arm: Arm, name: str, own: Sequence[Any], seed: int) -
     """The reward run of an arm."""
     changes = [f"run.seed={seed}", *arm.reward]
     if arm.starts:
-        runs = [str(supervised(world, number)) for number in (0, 1, 2)]
+        runs = [str(world.supervised(number)) for number in (0, 1, 2)]
         changes.append(f"ensemble.starts=[{','.join(runs)}]")
     fitted = world.reward(
         f"{name}{'-members' * bool(arm.reward)}{'-starts' * arm.starts}", LABELLERS[arm.labels], own, changes
@@ -164,15 +141,6 @@ def rewarded(world: World, arm: Arm, name: str, own: Sequence[Any], seed: int) -
         return fitted
     out = fitted.with_name(f"{fitted.name}-average")
     return out if out.is_dir() else average_members(RunFolder.open(fitted), out).path
-
-
-def supervised(world: World, seed: int) -> Path:
-    """A supervised run with a seed of its own; 0 is the start of all policies."""
-    run = world.folder / ("sft" if seed == 0 else f"sft-{seed}")
-    if not run.is_dir():
-        values = (f"run.dir={run}", f"run.seed={seed}", *COMMON)
-        train_sft(load_config(SftConfig, CONFIGS / "sft.yaml", values)[0], resume=False)
-    return run
 
 
 def best_of(world: World, reward: Path, seed: int) -> list[dict[str, Any]]:

@@ -179,21 +179,26 @@ class World:
                 have a guard.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        sft = folder / "sft"
-        if not (sft / "run.json").is_file():
-            values = (f"run.dir={sft}", *COMMON)
-            train_sft(load_config(SftConfig, CONFIGS / "sft.yaml", values)[0], resume=False)
-        prompts, items = read_prompts(resolve_data("tiny:prompts")), {}
+        items: dict[str, list[Item]] = {}
+        world = cls(folder, items)
+        sft, prompts = world.supervised(), read_prompts(resolve_data("tiny:prompts"))
         for name, (first, end) in spans.items():
             file = folder / f"items of {name}.jsonl"
             if not file.is_file():
                 section = PairsSection(run=str(sft), max_new_tokens=64, batch_size=256, seed=1)
                 make_pairs(prompts[first:end], file, section, sampler_of_run(str(sft)))
             items[name] = [item for item in read_items(file) if all(answer.text for answer in item.responses)]
-        world = cls(folder, items)
         if "judge" in spans:
             world.reward("judge", sound, items["judge"], ("ensemble.members=2",))
         return world
+
+    def supervised(self, seed: int = 0) -> Path:
+        """A supervised run with a seed of its own; 0 is the start of all policies."""
+        run = self.folder / ("sft" if seed == 0 else f"sft-{seed}")
+        if not (run / "run.json").is_file():
+            values = (f"run.dir={run}", f"run.seed={seed}", *COMMON)
+            train_sft(load_config(SftConfig, CONFIGS / "sft.yaml", values)[0], resume=False)
+        return run
 
     def labels(self, name: str, labeller: Labeller, items: Sequence[Item], salt: str = "") -> Path:
         """A file of preferences."""
@@ -237,35 +242,39 @@ class World:
             return file
         began = time.monotonic()
         own, name = self.own_items(spec, half, seed)
-        values = [
-            *COMMON,
-            f"run.dir={self.folder / 'run'}",
-            f"run.seed={2 * seed + half}",
-            f"model.start={self.folder / 'sft'}",
-            f"guard.judge={self.folder / 'rewards' / 'judge'}",
-            "guard.act=say",
-        ]
-        golds: dict[int, list[float]] = {}
-        with gold_noted(golds):
-            if spec.method == "ppo":
-                reward = self.reward(
-                    name, LABELLERS[spec.labels], own, (f"run.seed={half + 2 * (seed % 2)}", *spec.reward)
-                )
-                config, _ = load_config(
-                    PpoConfig, CONFIGS / "ppo.yaml", [*values, f"model.reward={reward}", *PPO, *spec.set]
-                )
-                run = train_ppo(config, resume=False)
-            else:
-                labels = self.labels(name, LABELLERS[spec.labels], own)
-                more = (f"method={spec.method}", f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16")
-                dpo, _ = load_config(ContrastiveConfig, CONFIGS / "dpo.yaml", [*values, *DPO, *more, *spec.set])
-                run = train_contrastive(dpo, resume=False)
-        rows = [{**row, "gold": float(np.mean(golds[row["step"]]))} for row in run.read_guard()]
+        if spec.method == "ppo":
+            changes = (f"run.seed={half + 2 * (seed % 2)}", *spec.reward)
+            reward = self.reward(name, LABELLERS[spec.labels], own, changes)
+            values = (*PPO, f"model.reward={reward}", *spec.set)
+        else:
+            labels = self.labels(name, LABELLERS[spec.labels], own)
+            values = (*DPO, f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16", *spec.set)
+        rows = self.observed(spec.method, 2 * seed + half, values)
         found = {"spec": spec.name, "half": half, "seed": seed, "hacked": spec.hacked, "rows": rows}
         found |= {"cause": spec.labels, "method": spec.method, "seconds": round(time.monotonic() - began, 1)}
         write_text_atomically(file, json.dumps(found))
         print(f"{file.name}: {found['seconds']} s, gold {rows[0]['gold']:.2f} → {rows[-1]['gold']:.2f}", flush=True)
         return file
+
+    def observed(self, method: str, seed: int, values: Sequence[str]) -> list[dict[str, Any]]:
+        """Train from the supervised run; returns what a guard that only speaks observes, with the gold reward."""
+        values = [
+            *COMMON,
+            f"run.dir={self.folder / 'run'}",
+            f"run.seed={seed}",
+            f"model.start={self.supervised()}",
+            f"guard.judge={self.folder / 'rewards' / 'judge'}",
+            "guard.act=say",
+            *values,
+        ]
+        golds: dict[int, list[float]] = {}
+        with gold_noted(golds):
+            if method == "ppo":
+                run = train_ppo(load_config(PpoConfig, CONFIGS / "ppo.yaml", values)[0], resume=False)
+            else:
+                dpo, _ = load_config(ContrastiveConfig, CONFIGS / "dpo.yaml", [*values, f"method={method}"])
+                run = train_contrastive(dpo, resume=False)
+        return [{**row, "gold": float(np.mean(golds[row["step"]]))} for row in run.read_guard()]
 
 
 def preference(item: Item, labeller: Labeller, salt: str = "") -> Preference | None:
