@@ -1,11 +1,11 @@
 """Claim: people's spot checks pause a hacked PPO run within 60 judgements, and hardly ever a sound one.
 
 Real PPO runs of the tiny world: sound ones, and runs whose reward model learnt from faulty labels. At each check the
-gold reward of the policy's answers and of answers of the start policy to the same prompts is noted; training never
-reads it. The spot checks are then replayed many times over these runs: each replay draws other pairs, and a simulated
-annotator judges each of them (gold reward with noise, one annotator in five careless). Control: coins in place of
-annotators; they bound what chance alone pauses, also for somebody who looks at Wilson's interval after each judgement.
-The rule alone is measured as well, on people who prefer the policy with a known probability.
+gold reward of the policy's answers and of answers of the start policy to the same prompts is noted, with their scores;
+training never reads it. The spot checks are then replayed many times over these runs: each replay draws other pairs,
+and a simulated annotator judges each of them (gold reward with noise, one annotator in five careless). Control: as many
+pairs, all of them random. The rule alone is measured as well, on people who prefer the policy with a known probability;
+its control is a policy that people prefer exactly as often as they should, at least.
 
     python -m benchmarks.spot_checks [--minutes 12] [--runs runs/spot_checks]
 
@@ -30,10 +30,13 @@ import ppo.train as phase
 from benchmarks.guard_runs import COMMON, CONFIGS, ITEMS, LABELLERS, PPO, SPECS, World, gold_of
 from benchmarks.record import RESULTS, write_result
 from ppo.config import PpoConfig, SpotCheckSection
-from ppo.people.evidence import e_values
+from ppo.people.evidence import AT_RANDOM, SUREST, e_values
 from ppo.people.inputs import planned
+from ppo.people.pairs import CANDIDATES, RANDOM_SHARE
 from ppo.people.spot_checks import is_due
+from ppo.rollout import reward_models
 from workbench.data.tokenise import decode_response
+from workbench.evaluate.role_models import RoleScore
 from workbench.model.generate import generate
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.config import load_config
@@ -119,7 +122,7 @@ def pairs_noted(noted: list[dict[str, Any]]) -> Iterator[None]:
     def collect(run: Any, iteration: int) -> Any:
         rollout = original(run, iteration)
         if is_due(iteration, SECTION.every):
-            noted.append({"iteration": iteration, **golds(run, rollout, iteration)})
+            noted.append({"iteration": iteration, **noted_of(run, rollout, iteration)})
         return rollout
 
     phase._collect = collect
@@ -129,9 +132,9 @@ def pairs_noted(noted: list[dict[str, Any]]) -> Iterator[None]:
         phase._collect = original
 
 
-def golds(run: Any, rollout: Any, iteration: int) -> dict[str, list[float]]:
-    """Gold rewards of the rollout's answers, and of one answer of the start policy to each of its prompts."""
-    section, roles, records = run.config.rollout, run.roles, rollout.prompts.records
+def noted_of(run: Any, rollout: Any, iteration: int) -> dict[str, dict[str, list[float]]]:
+    """Gold rewards and scores of the rollout's answers and of an answer of the start policy to each prompt."""
+    section, roles = run.config.rollout, run.roles
     sampled = generate(
         roles,
         "reference",
@@ -140,15 +143,23 @@ def golds(run: Any, rollout: Any, iteration: int) -> dict[str, list[float]]:
         temperature=section.temperature,
         seed=1_000_000 + iteration,
     )
-    start = [decode_response(roles.tokenizer, ids) for ids in sampled.lists()]
-    answers = {
-        "policy": zip(rollout.texts(roles), rollout.ended.tolist(), strict=True),
-        "start": zip(start, sampled.ended.tolist(), strict=True),
-    }
+    prompts = [record.prompt for record in rollout.prompts.records]
+    texts = [decode_response(roles.tokenizer, ids) for ids in sampled.lists()]
+    score = RoleScore(roles, reward_models(roles), section.micro_batch_size)
+    scores = score(prompts, texts, sampled.ended.tolist(), sampled.lists())
     return {
-        side: [gold_of(record.prompt, text, ended).total for record, (text, ended) in zip(records, given, strict=True)]
-        for side, given in answers.items()
+        "policy": {
+            "gold": golds(prompts, rollout.texts(roles), rollout.ended.tolist()),
+            "score": rollout.scores.tolist(),
+        },
+        "start": {"gold": golds(prompts, texts, sampled.ended.tolist()), "score": scores.tolist()},
     }
+
+
+def golds(prompts: Sequence[Any], texts: Sequence[str], ended: Sequence[bool]) -> list[float]:
+    """(B,) gold rewards."""
+    answers = zip(prompts, texts, ended, strict=True)
+    return [gold_of(prompt, text, done).total for prompt, text, done in answers]
 
 
 @dataclass(frozen=True)
@@ -165,19 +176,39 @@ class Course:
     """Those of the checks."""
     margins: Floats
     """(CHECKS, B) gold reward of the policy's answer less that of the start policy's."""
+    gaps: Floats
+    """(CHECKS, B) the same of the score by the reward model."""
 
     @classmethod
     def read(cls, file: Path) -> "Course":
         """From a file of `train`."""
         found = json.loads(file.read_text(encoding="utf-8"))
-        margins = [np.subtract(check["policy"], check["start"]) for check in found["checks"]]
-        iterations = [check["iteration"] for check in found["checks"]]
-        return cls(found["spec"], found["half"], found["sound"], found["scores"], iterations, np.array(margins))
+        checks = found["checks"]
+        margins, gaps = (
+            np.array([np.subtract(check["policy"][key], check["start"][key]) for check in checks])
+            for key in ("gold", "score")
+        )
+        iterations = [check["iteration"] for check in checks]
+        return cls(found["spec"], found["half"], found["sound"], found["scores"], iterations, margins, gaps)
 
-    def win_rates(self) -> Floats:
-        """(CHECKS,) win rate by the simulated annotators, over all pairs."""
-        generator = np.random.default_rng(0)
-        return np.array([judged(np.repeat(margins, 40), generator).mean() for margins in self.margins])
+    def win_rates(self, *, surest: bool = False) -> Floats:
+        """(CHECKS,) win rate by the simulated annotators, over all pairs or the surest that a check asks about."""
+        generator, found = np.random.default_rng(0), []
+        for margins, gaps in zip(self.margins, self.gaps, strict=True):
+            shown = np.argsort(-gaps)[: SECTION.pairs] if surest else slice(None)
+            found.append(judged(np.repeat(margins[shown], 40), generator).mean())
+        return np.array(found)
+
+    def draw(self, check: int, generator: np.random.Generator, random_share: float) -> tuple[Floats, Floats]:
+        """(pairs,) gold margins of a check's pairs in the order of their judgements, and the expected win rates."""
+        candidates = generator.permutation(self.margins.shape[1])[: CANDIDATES * SECTION.pairs]
+        number = round(random_share * SECTION.pairs)
+        rest = candidates[number:]
+        surest = rest[np.argsort(-self.gaps[check][rest])][: SECTION.pairs - number]
+        order = generator.permutation(SECTION.pairs)
+        shown = np.concatenate([candidates[:number], surest])[order]
+        expected = np.where(order < number, AT_RANDOM, SUREST)
+        return self.margins[check][shown], expected
 
 
 def judged(margins: Floats, generator: np.random.Generator) -> Floats:
@@ -190,24 +221,26 @@ def judged(margins: Floats, generator: np.random.Generator) -> Floats:
 def rule(replays: int) -> dict[str, Any]:
     """The rule on people who prefer the policy with a known probability; a tenth of their judgements are ties."""
     generator, found = np.random.default_rng(0), list[dict[str, Any]]()
+    expected = np.where(np.arange(MOST) % SECTION.pairs < round(RANDOM_SHARE * SECTION.pairs), AT_RANDOM, SUREST)
     for onset, rate in itertools.product((0, CHECKS // 2), (0.1, 0.15, 0.2, 0.25, 0.3, 0.35)):
         before = onset * SECTION.pairs
         checks = numbers()
         counts = []
         for _ in range(replays):
-            outcomes = people(np.where(np.arange(MOST) < before, 0.65, rate), generator)
-            alarm = alarm_of(checks, outcomes)
+            outcomes = people(np.where(np.arange(MOST) < before, 0.75, rate), generator)
+            alarm = alarm_of(checks, outcomes, expected)
             counts.append(max((alarm or MOST + 1) - before, 0))
         quantile = int(np.quantile(counts, 0.9, method="higher"))
         row: dict[str, Any] = {"win_rate": rate, "worse_from_check": onset + 1, "median": int(np.median(counts))}
         found.append(row | {"judgements_at_power_.9": quantile if quantile + before <= MOST else None})
-    even: dict[str, list[bool]] = {"evidence": [], "wilson_at_every_look": []}
+    worst: dict[str, list[bool]] = {"evidence": [], "wilson_at_every_look_at_one_half": []}
     own = CHECKS * SECTION.pairs
     for _ in range(4 * replays):
-        outcomes = people(np.full(own, 0.5), generator)
-        even["evidence"].append(alarm_of(numbers()[:own], outcomes) is not None)
-        even["wilson_at_every_look"].append(wilson_alarm(outcomes) is not None)
-    return {"worse": found, "paused_at_one_half": {name: _share(alarms) for name, alarms in even.items()}}
+        worst["evidence"].append(
+            alarm_of(numbers()[:own], people(expected[:own], generator), expected[:own]) is not None
+        )
+        worst["wilson_at_every_look_at_one_half"].append(wilson_alarm(people(np.full(own, 0.5), generator)) is not None)
+    return {"worse": found, "paused_at_the_least_win_rates": {name: _share(alarms) for name, alarms in worst.items()}}
 
 
 def people(rates: Floats, generator: np.random.Generator, ties: float = 0.1) -> Floats:
@@ -217,9 +250,9 @@ def people(rates: Floats, generator: np.random.Generator, ties: float = 0.1) -> 
     return np.where(u < wins, 1.0, np.where(u < wins + ties, 0.5, 0.0))
 
 
-def alarm_of(checks: Sequence[int], outcomes: Floats) -> int | None:
+def alarm_of(checks: Sequence[int], outcomes: Floats, expected: Floats) -> int | None:
     """Judgements until the e-value reaches its limit."""
-    totals, _ = e_values(checks, outcomes.tolist(), CHECKS)
+    totals, _ = e_values(checks, outcomes.tolist(), expected.tolist(), CHECKS)
     found = np.flatnonzero(totals >= np.log(1 / SECTION.alpha))
     return int(found[0]) + 1 if len(found) else None
 
@@ -230,22 +263,22 @@ def numbers() -> list[int]:
     return own + [CHECKS] * (MOST - len(own))
 
 
-def replay(course: Course, generator: np.random.Generator, *, coins: bool = False) -> tuple[list[int], Floats]:
-    """Checks and outcomes of MOST judgements."""
+def replay(
+    course: Course, generator: np.random.Generator, random_share: float = RANDOM_SHARE
+) -> tuple[list[int], Floats, Floats]:
+    """Checks, outcomes and expected win rates of MOST judgements."""
     checks = numbers()
-    if coins:
-        return checks, generator.integers(2, size=MOST).astype(np.float64)
-    margins = np.concatenate([generator.choice(own, SECTION.pairs, replace=False) for own in course.margins])
-    later = generator.choice(course.margins[-1], MOST - len(margins))
-    return checks, judged(np.concatenate([margins, later]), generator)
+    drawn = [course.draw(number - 1, generator, random_share) for number in checks[:: SECTION.pairs]]
+    margins, expected = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    return checks, judged(margins, generator), expected
 
 
-def first_alarm(course: Course, checks: Sequence[int], outcomes: Floats) -> int | None:
+def first_alarm(course: Course, checks: Sequence[int], outcomes: Floats, expected: Floats) -> int | None:
     """Judgements until the run pauses: the e-value is reached, and the reward has not fallen by then."""
-    totals, parts = e_values(checks, outcomes.tolist(), CHECKS)
+    totals, parts = e_values(checks, outcomes.tolist(), expected.tolist(), CHECKS)
     for index in np.flatnonzero(totals >= np.log(1 / SECTION.alpha)):
         since = int(np.argmax(parts[index])) + 1
-        late = [course.scores[course.iterations[number - 1]] for number in range(since, checks[index] + 1)]
+        late = [course.scores[course.iterations[number - 1]] for number in range(since, checks[int(index)] + 1)]
         if float(np.mean(late)) >= course.scores[0]:
             return int(index) + 1
     return None
@@ -263,45 +296,47 @@ def wilson_alarm(outcomes: Floats) -> int | None:
 
 
 def figures(courses: Sequence[Course], replays: int) -> dict[str, Any]:
-    """What the spot checks do on these runs."""
+    """What the spot checks do on these runs, beside checks of random pairs alone."""
     generator, own = np.random.default_rng(0), CHECKS * SECTION.pairs
-    rows, needed = [], list[int]()
-    sound, coins, wilson = list[bool](), list[bool](), list[bool]()
+    rows = []
+    needed: dict[str, list[int]] = {"shipped": [], "random": []}
+    sound: dict[str, list[bool]] = {"shipped": [], "random": []}
     for course in courses:
         rates = course.win_rates()
-        alarms = [first_alarm(course, *replay(course, generator)) or MOST + 1 for _ in range(replays)]
-        row: dict[str, Any] = {"run": course.spec, "half": course.half, "sound_labels": course.sound}
+        hacked = not course.sound and float(rates[-3:].mean()) < WORSE
+        row: dict[str, Any] = {"run": course.spec, "half": course.half, "sound_labels": course.sound, "hacked": hacked}
         row |= {
             "win_rates": rates.round(3).tolist(),
+            "win_rates_of_the_surest": course.win_rates(surest=True).round(3).tolist(),
             "score_rise": round(float(course.scores[-1] - course.scores[0]), 2),
         }
-        row["paused_in_the_run"] = round(float(np.mean(np.array(alarms) <= own)), 4)
-        hacked = not course.sound and float(rates[-3:].mean()) < WORSE
-        row["hacked"] = hacked
-        if hacked:
-            onset = int(np.flatnonzero(rates >= 0.5)[-1]) + 1 if (rates >= 0.5).any() else 0
-            counts = [max(alarm - onset * SECTION.pairs, 0) for alarm in alarms]
-            row |= {"worse_from_check": onset + 1, "median": int(np.median(counts))}
-            row["judgements_at_power_.9"] = int(np.quantile(counts, 0.9, method="higher"))
-            needed += counts
-        if course.sound:
-            sound += [alarm <= own for alarm in alarms]
-            for _ in range(replays):
-                checks, outcomes = replay(course, generator, coins=True)
-                coins.append((first_alarm(course, checks[:own], outcomes[:own]) or MOST) <= own)
-                wilson.append((wilson_alarm(outcomes[:own]) or MOST) <= own)
+        onset = int(np.flatnonzero(rates >= 0.5)[-1]) + 1 if (rates >= 0.5).any() else 0
+        for name, share in (("shipped", RANDOM_SHARE), ("random", 1.0)):
+            alarms = [first_alarm(course, *replay(course, generator, share)) or MOST + 1 for _ in range(replays)]
+            row[name] = {"paused_in_the_run": round(float(np.mean(np.array(alarms) <= own)), 4)}
+            if course.sound:
+                sound[name] += [alarm <= own for alarm in alarms]
+            elif hacked:
+                counts = [max(alarm - onset * SECTION.pairs, 0) for alarm in alarms]
+                row["worse_from_check"] = onset + 1
+                row[name] |= quantiles(counts)
+                needed[name] += counts
         rows.append(row)
         print(row, flush=True)
     return {
         "sound": sum(course.sound for course in courses),
         "hacked": sum(row["hacked"] for row in rows),
-        "judgements_at_power_.9": int(np.quantile(needed, 0.9, method="higher")) if needed else None,
-        "median_judgements": int(np.median(needed)) if needed else None,
-        "paused_sound": _share(sound),
-        "paused_with_coins": _share(coins),
-        "wilson_at_every_look_with_coins": _share(wilson),
+        **{name: {"paused_sound": _share(sound[name])} | quantiles(counts) for name, counts in needed.items()},
         "runs": rows,
     }
+
+
+def quantiles(counts: Sequence[int]) -> dict[str, int]:
+    """Judgements from the first check on at which people prefer the start, until a pause; 0 for a pause before it."""
+    if not counts:
+        return {}
+    power = int(np.quantile(counts, 0.9, method="higher"))
+    return {"median": int(np.median(counts)), "judgements_at_power_.9": power}
 
 
 def _share(found: Sequence[bool]) -> float | None:

@@ -208,11 +208,11 @@ class SpotCheckSection(Section):
     every: PositiveInt = 10
     """Iterations between two checks."""
     pairs: PositiveInt = 12
-    """Prompts of a rollout whose answers people compare at each check."""
+    """Pairs that people compare at each check: a quarter is random, of the others the reward model is surest."""
     pause: bool = True
     """Pause the run when people prefer the start policy while the reward rises; otherwise only warn."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Probability, over the whole run, of ever pausing a policy that people prefer at least half the time."""
+    """Probability, over the whole run, of ever pausing a policy that people prefer as often as they should."""
 
 
 class PpoTrackingSection(TrackingSection):

@@ -1,7 +1,8 @@
 """What people's judgements of a training policy prove, valid at every look. Pure.
 
 An outcome is 1 if a person preferred the policy's answer, 0 if they preferred the start policy's, and ½ for a tie.
-Null hypothesis: at every check the policy is preferred at least half the time.
+Null hypothesis: at every check the policy is preferred at least half the time in random pairs, and at least two thirds
+of the time in the pairs in which the reward model prefers it most.
 """
 
 import math
@@ -14,6 +15,10 @@ from scipy.special import logsumexp
 
 Floats = NDArray[np.float64]
 
+AT_RANDOM, SUREST = 1 / 2, 2 / 3
+"""Least win rates of a sound policy, in random pairs and in those of which the reward model is surest. A reward model
+that is wrong about a third of the answers that it rewards most is no guide; sound ones of the tiny world are wrong
+about one in ten (docs/experiments.md)."""
 FRACTIONS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 """Shares of the capital that are bet, mixed in equal parts: no single one suits every win rate."""
 _CELLS = 400
@@ -33,24 +38,26 @@ class Evidence:
     """Number of the check from which on the evidence is strongest; 0 before the first judgement."""
 
 
-def evidence(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> Evidence:
-    """Evidence against "at every check the policy is preferred at least half the time".
+def evidence(checks: Sequence[int], outcomes: Sequence[float], expected: Sequence[float], planned: int) -> Evidence:
+    """Evidence against "at every check the policy is preferred as often as expected, or more often".
 
     Args:
-        checks, outcomes, planned: as in `e_values`.
+        checks, outcomes, expected, planned: as in `e_values`.
     """
     if not outcomes:
         return Evidence(1.0, 0)
-    totals, parts = e_values(checks, outcomes, planned)
+    totals, parts = e_values(checks, outcomes, expected, planned)
     best = int(np.argmax(totals))
     value = math.exp(min(max(float(totals[best]), 0.0), _LARGEST))
     return Evidence(value, int(np.argmax(parts[best])) + 1)
 
 
-def e_values(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> tuple[Floats, Floats]:
+def e_values(
+    checks: Sequence[int], outcomes: Sequence[float], expected: Sequence[float], planned: int
+) -> tuple[Floats, Floats]:
     """Logarithm of the e-value after each judgement.
 
-        E_n = Σ_j w_j  mean_f Π_{i ≤ n, check_i ≥ j} (1 + 2f (½ − x_i)),   w_j = (1/j) / Σ_{k ≤ planned} 1/k
+        E_n = Σ_j w_j  mean_f Π_{i ≤ n, check_i ≥ j} (1 + f (m_i − x_i) / (1 − m_i)),  w_j = (1/j) / Σ_{k ≤ planned} 1/k
 
     Each product is a capital that starts at check j and bets the share f against the policy. Under the null no factor
     has a conditional mean above 1, whatever the order of the judgements, so E is a nonnegative supermartingale with
@@ -62,15 +69,16 @@ def e_values(checks: Sequence[int], outcomes: Sequence[float], planned: int) -> 
 
     Args:
         checks: (N,) number of each judged pair's check, 1 … planned; in the order in which the judgements were made.
-        outcomes: (N,) in [0, 1], one for each pair.
+        outcomes: (N,) x in [0, 1], one for each pair.
+        expected: (N,) m, the least win rate of its kind of pair under the null: AT_RANDOM or SUREST.
         planned: checks of the whole run, fixed before its first judgement.
     Returns:
         totals: (N,) log E_n.
         parts: (N, J) its terms by start j, J the newest check with a judgement.
     """
-    number, x = np.asarray(checks), np.asarray(outcomes, dtype=np.float64)
+    number, x, m = np.asarray(checks), np.asarray(outcomes, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     starts = np.arange(1, int(number.max()) + 1)  # (J,) later ones have their first capital, 1
-    factors = np.log1p(2 * np.array(FRACTIONS) * (0.5 - x)[:, None])  # (N, F)
+    factors = np.log1p(np.array(FRACTIONS) * ((m - x) / (1 - m))[:, None])  # (N, F)
     counted = number[:, None] >= starts  # (N, J)
     wealth = np.cumsum(factors[:, None, :] * counted[:, :, None], axis=0)  # (N, J, F)
     per_start = logsumexp(wealth, axis=2) - math.log(len(FRACTIONS))  # (N, J)

@@ -1,4 +1,8 @@
-"""The blind pairs of one check: an answer of the policy and one of the start policy, in an order drawn by a hash."""
+"""The blind pairs of one check: an answer of the policy and one of the start policy, in an order drawn by a hash.
+
+A quarter of the pairs is random and tells the win rate. The others are those in which the reward model prefers the
+policy most: where a policy exploits the reward model, people disagree there first.
+"""
 
 import json
 from collections.abc import Sequence
@@ -9,6 +13,11 @@ from workbench.data.hashing import text_digest, unit_hash
 from workbench.data.records import Item, Prompt, Response
 from workbench.run.checkpoints import write_text_atomically
 
+RANDOM_SHARE = 0.25
+"""Of the pairs of a check."""
+CANDIDATES = 4
+"""Prompts per pair that the surest ones are chosen from."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -16,6 +25,8 @@ class Answer:
 
     text: str
     ended: bool
+    score: float
+    """By the reward models: what training maximises."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +38,16 @@ class Check:
     iteration: int
     score: float
     """Mean score of the rollout by the reward models."""
-    same: int
-    """Pairs that were left out because both answers are the same text; for people they would be ties, which are no
-    evidence either way."""
     items: tuple[Item, ...]
     positions: tuple[int, ...]
     """Of the policy's answer in each item."""
+    surest: tuple[bool, ...]
+    """Whether an item was chosen because the reward model prefers the policy's answer so much."""
 
-    def sides(self) -> dict[str, int]:
-        """Id of each item → position of the policy's answer."""
-        return {item.id: position for item, position in zip(self.items, self.positions, strict=True)}
+    def asked(self) -> dict[str, tuple[int, bool]]:
+        """Id of each item → position of the policy's answer, and whether it is one of the surest."""
+        rows = zip(self.items, self.positions, self.surest, strict=True)
+        return {item.id: (position, sure) for item, position, sure in rows}
 
 
 def outcome(strength: int, position: int) -> float:
@@ -57,31 +68,54 @@ def make_check(
     policy: Sequence[Answer],
     start: Sequence[Answer],
     *,
+    pairs: int,
     run: str,
     temperature: float,
 ) -> Check:
-    """Items for different answers; newer checks are handed out first. Ids and order do not tell the sides apart."""
-    items, positions = list[Item](), list[int]()
-    for prompt, own, other in zip(prompts, policy, start, strict=True):
-        if own.text.strip() == other.text.strip():
-            continue
-        messages = [(message.role, message.content) for message in prompt.prompt]
+    """Items for different answers; newer checks are handed out first. Ids and order do not tell sides or kinds apart.
+
+    Args:
+        number, iteration, score: see `Check`.
+        prompts, policy, start: (N,) candidates in a random order, and one answer of each policy.
+        pairs: that are asked at most. The same text twice would be a tie, which is no evidence either way: left out.
+        run: name of the training run.
+        temperature: of both answers.
+    """
+    chosen: dict[str, tuple[Item, int, bool]] = {}
+    for index, sure in _chosen(policy, start, pairs):
+        messages = [(message.role, message.content) for message in prompts[index].prompt]
+        own, other = policy[index], start[index]
         position = int(unit_hash("spot check", "side", messages, own.text, other.text) < 0.5)
         answers = [(own, f"{run}, iteration {iteration}"), (other, f"start of {run}")]
         ordered = answers if position == 0 else answers[::-1]
         name = text_digest("spot check", messages, *(answer.text for answer, _ in ordered)).hex()[:24]
-        if any(item.id == f"spot-{name}" for item in items):
-            continue
-        responses = tuple(
-            Response(id=str(n), text=answer.text, run=source, temperature=temperature, ended=answer.ended)
-            for n, (answer, source) in enumerate(ordered)
+        item = Item(
+            id=f"spot-{name}",
+            group=prompts[index].id,
+            prompt=prompts[index].prompt,
+            responses=tuple(
+                Response(id=str(n), text=answer.text, run=source, temperature=temperature, ended=answer.ended)
+                for n, (answer, source) in enumerate(ordered)
+            ),
+            priority=float(number),
         )
-        items.append(
-            Item(id=f"spot-{name}", group=prompt.id, prompt=prompt.prompt, responses=responses, priority=float(number))
-        )
-        positions.append(position)
-    same = len(prompts) - len(items)
-    return Check(number, iteration, score, same, tuple(items), tuple(positions))
+        chosen.setdefault(item.id, (item, position, sure))
+    rows = [chosen[name] for name in sorted(chosen)]
+    items, positions, surest = zip(*rows, strict=True) if rows else ((), (), ())
+    return Check(number, iteration, score, items, positions, surest)
+
+
+def _chosen(policy: Sequence[Answer], start: Sequence[Answer], pairs: int) -> list[tuple[int, bool]]:
+    """Indices of the candidates that are asked, and whether they are the surest ones: random ones first."""
+    gaps = {
+        index: own.score - other.score
+        for index, (own, other) in enumerate(zip(policy, start, strict=True))
+        if own.text.strip() != other.text.strip()
+    }
+    number = max(1, round(pairs * RANDOM_SHARE))
+    random, rest = list(gaps)[:number], list(gaps)[number:]
+    surest = sorted((index for index in rest if gaps[index] > 0), key=lambda index: -gaps[index])[: pairs - number]
+    return [(index, False) for index in random] + [(index, True) for index in surest]
 
 
 def write_checks(path: Path, checks: Sequence[Check]) -> None:
@@ -101,6 +135,7 @@ def read_checks(path: Path) -> list[Check]:
             | {
                 "items": tuple(Item.model_validate_json(json.dumps(item)) for item in row["items"]),
                 "positions": tuple(row["positions"]),
+                "surest": tuple(row["surest"]),
             }
         )
         for row in rows

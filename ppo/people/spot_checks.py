@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ppo.people.inputs import planned
-from ppo.people.pairs import Answer, Check, make_check, read_checks, write_checks
+from ppo.people.pairs import CANDIDATES, Answer, Check, make_check, read_checks, write_checks
 from ppo.people.store import LabelStore
 from ppo.people.verdict import Verdict, decide
+from ppo.rollout import reward_models
 from workbench.data.hashing import text_digest
 from workbench.data.records import Item
 from workbench.data.tokenise import decode_response
+from workbench.evaluate.role_models import RoleScore
 from workbench.model.generate import generate
 from workbench.run.checkpoints import make_folder
 from workbench.run.errors import WorkbenchError
 from workbench.run.tracking import run_name
 
 if TYPE_CHECKING:
-    from ppo.rollout import Rollout
+    from ppo.rollout import PromptSet, Rollout
     from ppo.start import Run
 
 SHARE = 0.05
@@ -79,37 +81,51 @@ class SpotChecks:
         """Write the pairs of this iteration, unless the run wrote them before it was interrupted."""
         if any(check.iteration == iteration for check in self.checks):
             return
-        section, roles = self.run.config.rollout, self.run.roles
+        section = self.run.config.rollout
         # Each prompt once, in the order of the rollout, which is a random one.
         first = range(0, len(rollout.rows), section.responses_per_prompt)
-        chosen = list(first)[: self.section.pairs]
-        prompts, texts, ended = rollout.prompts.take(chosen), rollout.texts(roles), rollout.ended.tolist()
-        start = list[Answer]()
-        for at in range(0, len(chosen), section.sampled_at_once):
-            # A seed of its own: a run with spot checks samples the same answers as one without.
-            digest = text_digest("spot check", self.run.config.run.seed, iteration, at)
-            sampled = generate(
-                roles,
-                "reference",
-                prompts.ids[at : at + section.sampled_at_once],
-                max_new_tokens=section.max_new_tokens,
-                temperature=section.temperature,
-                seed=int.from_bytes(digest[:4], "big") >> 1,
-            )
-            answers = zip(sampled.lists(), sampled.ended.tolist(), strict=True)
-            start += [Answer(decode_response(roles.tokenizer, ids), bool(done)) for ids, done in answers]
+        chosen = list(first)[: CANDIDATES * self.section.pairs]
+        prompts = rollout.prompts.take(chosen)
         check = make_check(
             iteration // self.section.every,
             iteration,
             float(rollout.scores.mean()),
             prompts.records,
-            [Answer(texts[i], bool(ended[i])) for i in chosen],
-            start,
+            self._of_policy(rollout, chosen),
+            self._of_start(prompts, iteration),
+            pairs=self.section.pairs,
             run=self.name,
             temperature=section.temperature,
         )
         self.checks = [*self.checks, check]
         write_checks(self.folder / "checks.jsonl", self.checks)
+
+    def _of_policy(self, rollout: "Rollout", chosen: Sequence[int]) -> list[Answer]:
+        sign, texts = self.run.config.reward.sign, rollout.texts(self.run.roles)
+        return [Answer(texts[i], bool(rollout.ended[i]), sign * float(rollout.scores[i])) for i in chosen]
+
+    def _of_start(self, prompts: "PromptSet", iteration: int) -> list[Answer]:
+        """An answer of the start policy to each prompt."""
+        section, roles = self.run.config.rollout, self.run.roles
+        found = list[Answer]()
+        for at in range(0, len(prompts), section.sampled_at_once):
+            part = prompts.take(list(range(len(prompts)))[at : at + section.sampled_at_once])
+            # A seed of its own: a run with spot checks samples the same answers as one without.
+            digest = text_digest("spot check", self.run.config.run.seed, iteration, at)
+            sampled = generate(
+                roles,
+                "reference",
+                part.ids,
+                max_new_tokens=section.max_new_tokens,
+                temperature=section.temperature,
+                seed=int.from_bytes(digest[:4], "big") >> 1,
+            )
+            ids, ended = sampled.lists(), [bool(done) for done in sampled.ended]
+            texts = [decode_response(roles.tokenizer, answer) for answer in ids]
+            score = RoleScore(roles, reward_models(roles), section.micro_batch_size)
+            scores = self.run.config.reward.sign * score([r.prompt for r in part.records], texts, ended, ids)
+            found += [Answer(*answer) for answer in zip(texts, ended, scores.tolist(), strict=True)]
+        return found
 
     def _look(self, iteration: int) -> None:
         """Load what the store lacks, read the judgements, and record what they say."""

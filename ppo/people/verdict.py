@@ -4,9 +4,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ppo.people.evidence import evidence, interval
+from ppo.people.evidence import AT_RANDOM, SUREST, evidence, interval
 from ppo.people.pairs import Check, outcome
 from ppo.people.store import Judgement
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often people preferred the policy's answer in pairs of one kind."""
+
+    judged: int
+    won: float
+    """A tie counts ½."""
+    low: float
+    high: float
+    """Confidence interval of the win rate, valid at every look."""
+
+    @property
+    def rate(self) -> float:
+        """Only with at least one judgement."""
+        return self.won / self.judged
 
 
 @dataclass(frozen=True)
@@ -16,17 +33,9 @@ class Standing:
     iteration: int
     score: float
     asked: int
-    judged: int
-    won: float
-    """Judgements for the policy; a tie counts ½."""
-    low: float
-    high: float
-    """Confidence interval of the win rate, valid at every look."""
-
-    @property
-    def win_rate(self) -> float:
-        """Share of the judgements; only with at least one."""
-        return self.won / self.judged
+    """Pairs of both kinds."""
+    random: Share
+    surest: Share
 
 
 @dataclass(frozen=True)
@@ -35,14 +44,14 @@ class Verdict:
 
     standings: tuple[Standing, ...]
     evidence: float
-    """E-value against "at every check the policy is preferred at least half the time"."""
+    """E-value against "at every check people prefer the policy as often as they should" (`evidence.py`)."""
     action: Literal["go on", "warn", "pause"]
     why: str
 
     @property
     def judged(self) -> int:
         """Judged pairs of all checks."""
-        return sum(standing.judged for standing in self.standings)
+        return sum(standing.random.judged + standing.surest.judged for standing in self.standings)
 
     @property
     def asked(self) -> int:
@@ -59,12 +68,13 @@ class Verdict:
         }
 
     def metrics(self) -> dict[str, float]:
-        """`people/…`: the newest check that has a judgement, and the whole run."""
+        """`people/…`: the newest check that has a judgement of a kind, and the whole run."""
         found = {"people/judgements": float(self.judged), "people/evidence": self.evidence}
-        judged = [standing for standing in self.standings if standing.judged]
-        if judged:
-            newest = judged[-1]
-            found |= {"people/win_rate": newest.win_rate, "people/low": newest.low, "people/high": newest.high}
+        if random := [standing.random for standing in self.standings if standing.random.judged]:
+            newest = random[-1]
+            found |= {"people/win_rate": newest.rate, "people/low": newest.low, "people/high": newest.high}
+        if surest := [standing.surest for standing in self.standings if standing.surest.judged]:
+            found |= {"people/agreement": surest[-1].rate}
         return found
 
 
@@ -78,26 +88,33 @@ def decide(
         judgements: in the order in which they were made; those of other items are ignored.
         first_score: mean score of the first rollout, which is the start policy's.
         planned: checks of the whole run.
-        alpha: probability of ever pausing or warning a run whose policy people prefer at least half the time.
+        alpha: probability of ever pausing or warning a run whose policy people prefer as often as they should.
     """
-    asked = {item: (check.number, position) for check in checks for item, position in check.sides().items()}
-    known = [judgement for judgement in judgements if judgement.item in asked]
-    numbers = [asked[judgement.item][0] for judgement in known]
-    outcomes = [outcome(judgement.strength, asked[judgement.item][1]) for judgement in known]
+    asked = {item: (check.number, *how) for check in checks for item, how in check.asked().items()}
+    known = [(*asked[judgement.item], judgement.strength) for judgement in judgements if judgement.item in asked]
+    judged = [(number, sure, outcome(strength, position)) for number, position, sure, strength in known]
     standings = []
     for check in checks:
-        own = [x for number, x in zip(numbers, outcomes, strict=True) if number == check.number]
-        standing = Standing(check.iteration, check.score, len(check.items), len(own), sum(own), *interval(own, alpha))
-        standings.append(standing)
-    found = evidence(numbers, outcomes, planned)
+        kinds = ([x for n, sure, x in judged if n == check.number and sure == kind] for kind in (False, True))
+        random, surest = (Share(len(own), sum(own), *interval(own, alpha)) for own in kinds)
+        standings.append(Standing(check.iteration, check.score, len(check.items), random, surest))
+    found = evidence(
+        [number for number, _, _ in judged],
+        [x for _, _, x in judged],
+        [SUREST if sure else AT_RANDOM for _, sure, _ in judged],
+        planned,
+    )
     if found.value < 1 / alpha:
         return Verdict(tuple(standings), found.value, "go on", "")
     late = [standing for standing, check in zip(standings, checks, strict=True) if check.number >= found.since]
-    judged, won = sum(standing.judged for standing in late), sum(standing.won for standing in late)
     rise = sum(standing.score for standing in late) / len(late) - first_score
+    of_random, of_surest = (
+        _counted(shares) for shares in zip(*((one.random, one.surest) for one in late), strict=True)
+    )
     said = (
-        f"from iteration {late[0].iteration} on, people preferred the policy to the start policy in {won:g} of "
-        f"{judged} judgements (ties count half; evidence {found.value:.0f}, limit {1 / alpha:.0f})"
+        f"from iteration {late[0].iteration} on, people preferred the policy to the start policy in {of_random} random "
+        f"pairs (expected: half) and in {of_surest} pairs of which the reward model was surest (two thirds); ties "
+        f"count half, evidence {found.value:.0f}, limit {1 / alpha:.0f}"
     )
     if rise < 0:
         why = (
@@ -109,3 +126,7 @@ def decide(
         "the policy exploits the reward model"
     )
     return Verdict(tuple(standings), found.value, "pause", why)
+
+
+def _counted(shares: Sequence[Share]) -> str:
+    return f"{sum(share.won for share in shares):g} of {sum(share.judged for share in shares)}"

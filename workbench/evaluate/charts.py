@@ -173,21 +173,22 @@ def stacked_chart(name: str, panels: Sequence[tuple[str, Sequence[Series]]], *, 
         return _svg(figure, name, f"Against {x_label}. {described}")
 
 
-def share_chart(name: str, line: Series, share: Series, *, x_label: str, y_label: str) -> str:
-    """A line, and on a right axis from 0 to 1 a share with its intervals and a dashed line at ½."""
+def share_chart(name: str, line: Series, shares: Sequence[Series], *, x_label: str, y_label: str) -> str:
+    """A line, and on a right axis from 0 to 1 shares with their intervals and a dashed line at ½."""
     with _figure(3.0) as figure:
         axes = figure.add_subplot()
         right = axes.twinx()
         axes.plot(line.x, line.y, color=_colour(line.colour), label=_short(line.label))
-        axes.plot([], [], color=_colour(share.colour), marker="o", markersize=4, label=_short(share.label, 40))
-        right.plot(share.x, share.y, color=_colour(share.colour), marker="o", markersize=4)
-        _draw_band(right, share)
+        for share in shares:
+            axes.plot([], [], color=_colour(share.colour), marker="o", markersize=4, label=_short(share.label, 44))
+            right.plot(share.x, share.y, color=_colour(share.colour), marker="o", markersize=4)
+            _draw_band(right, share)
         right.axhline(0.5, color=_MUTED, linewidth=1.1, linestyle=(0, (4, 4)))
         right.set_ylim(-0.02, 1.02)
         right.grid(visible=False)
         _label(axes, x_label, y_label)
         _legend(axes)
-        return _svg(figure, name, f"Against {x_label}. {_describe(line)}; {_describe(share)}")
+        return _svg(figure, name, f"Against {x_label}. {'; '.join(map(_describe, (line, *shares)))}")
 
 
 def interval_chart(

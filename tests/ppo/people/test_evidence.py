@@ -5,9 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from ppo.people.evidence import FRACTIONS, evidence, interval
+from ppo.people.evidence import AT_RANDOM, FRACTIONS, SUREST, interval
+from ppo.people.evidence import evidence as evidence_of
 
 ALPHA = 0.05
+
+
+def evidence(checks, outcomes, planned, expected=AT_RANDOM):
+    """Of pairs that are all of one kind."""
+    return evidence_of(checks, outcomes, [expected] * len(outcomes), planned)
 
 
 def test_no_judgement_proves_nothing():
@@ -20,6 +26,15 @@ def test_one_judgement_by_hand():
     assert evidence([1], [0.0], 1).value == pytest.approx(1 + np.mean(FRACTIONS))
     assert evidence([1], [1.0], 1).value == 1.0
     assert evidence([1], [0.5], 1).value == 1.0
+
+
+def test_a_pair_of_which_the_reward_model_is_surest_by_hand():
+    # Lost: a fair bet at 2 : 1 wins twice the share. Won: the share is lost. Both kinds are one capital.
+    twice = np.mean([1 + 2 * f for f in FRACTIONS])
+    assert evidence([1], [0.0], 1, SUREST).value == pytest.approx(twice)
+    both = np.mean([(1 + 2 * f) * (1 - f) * (1 + f) for f in FRACTIONS])
+    found = evidence_of([1, 1, 1], [1.0, 0.0, 0.0], [AT_RANDOM, AT_RANDOM, SUREST], 1)
+    assert found.value == pytest.approx(max(both, 1.0))
 
 
 def test_two_checks_by_hand():
@@ -46,16 +61,16 @@ def test_it_never_falls_and_stays_finite():
     assert math.isfinite(evidence([1] * 5000, [0.0] * 5000, 1).value)
 
 
-def alarms(win_rates, *, per_check, runs, seed, ties=0.1):
+def alarms(win_rates, *, per_check, runs, seed, ties=0.1, expected=AT_RANDOM):
     """Share of simulated runs that are paused, with one win rate for each check."""
     generator = np.random.default_rng(seed)
     checks = np.repeat(np.arange(1, len(win_rates) + 1), per_check)
-    rates = np.repeat(win_rates, per_check) * (1 - ties)
+    rates = np.repeat(win_rates, per_check) - ties / 2
     found = 0
     for _ in range(runs):
         u = generator.random(len(checks))
         outcomes = np.where(u < rates, 1.0, np.where(u < rates + ties, 0.5, 0.0))
-        found += evidence(checks.tolist(), outcomes.tolist(), len(win_rates)).value >= 1 / ALPHA
+        found += evidence(checks.tolist(), outcomes.tolist(), len(win_rates), expected).value >= 1 / ALPHA
     return found / runs
 
 
@@ -63,6 +78,8 @@ def test_false_alarms_of_a_whole_run_stay_below_alpha():
     # The worst case of the null: no better and no worse than the start, at all of 12 checks.
     assert alarms([0.5] * 12, per_check=8, runs=400, seed=0) <= ALPHA
     assert alarms([0.6] * 12, per_check=8, runs=100, seed=1) == 0.0
+    assert alarms([SUREST] * 12, per_check=8, runs=400, seed=4, expected=SUREST) <= ALPHA
+    assert alarms([0.5] * 12, per_check=8, runs=100, seed=5, expected=SUREST) > 0.5
 
 
 def test_a_policy_that_was_better_first_is_found():

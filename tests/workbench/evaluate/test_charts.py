@@ -31,7 +31,11 @@ CHARTS = {
     "named": lambda name: named_paths_chart(name, [RISING, OTHER], x_label="KL", y_label="gold"),
     "stacked": lambda name: stacked_chart(name, [("score", [RISING]), (HOSTILE, [OTHER])], x_label="√KL"),
     "share": lambda name: share_chart(
-        name, RISING, Series(HOSTILE, [1, 2], [0.2, 0.4], 3, ([0.1, 0.2], [0.6, 0.9])), x_label="step", y_label="score"
+        name,
+        RISING,
+        [OTHER, Series(HOSTILE, [1, 2], [0.2, 0.4], 3, ([0.1, 0.2], [0.6, 0.9]))],
+        x_label="step",
+        y_label="score",
     ),
     "interval": lambda name: interval_chart(
         name, [("facts", [("a", ESTIMATE, 1), (HOSTILE, ESTIMATE, 2)])], x_label="gold", reference=0.5

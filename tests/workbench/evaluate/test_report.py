@@ -270,12 +270,14 @@ def test_decisions_of_the_guard_are_explained(tmp_path):
 
 
 def test_people_and_reward_are_on_one_plot(tmp_path):
-    check = {"iteration": 2, "score": 0.5, "asked": 6, "judged": 4, "won": 1.0, "low": 0.03, "high": 0.7}
+    share = {"won": 1.0, "low": 0.03, "high": 0.7}
+    check = {"iteration": 2, "score": 0.5, "asked": 6}
     why = "from iteration 2 on, people preferred <b>the start</b>"
     paused = {"status": "paused", "people": {"paused_at": 4, "why": why}}
     runs = [write_run(tmp_path / "run", phase="ppo", **paused), write_run(tmp_path / "waiting", phase="ppo")]
     for run, judged in zip(runs, (4, 0), strict=True):
-        write_rows(run / "people.jsonl", [{"step": 4, "why": "", "checks": [check | {"judged": judged}]}])
+        kinds = {kind: share | {"judged": judged} for kind in ("random", "surest")}
+        write_rows(run / "people.jsonl", [{"step": 4, "why": "", "checks": [check | kinds]}])
         write_rows(run / "metrics.jsonl", [{"step": n, "objective/score": float(n)} for n in range(5)])
     page = Page(build_report(runs, tmp_path / "report.html").read_text())
     text = " ".join(" ".join(page.text).split())

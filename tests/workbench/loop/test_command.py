@@ -1,4 +1,4 @@
-"""A very small loop: killed in several steps, it ends with the files of a loop that was left alone."""
+"""A very small loop: killed at a random moment of every step, it ends with the files of a loop that was left alone."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from workbench.data.embedded import resolve_data
 
 pytestmark = pytest.mark.slow
 
-KILLED = ("sample", "label", "reward", "policy")
-"""Steps that are killed: those that write while they run. Each start takes a minute of a core, so not every step is."""
+STEPS = ("sample", "choose", "label", "export", "reward", "policy", "measure")
+"""All steps of a round."""
 LOOP = {
     "rounds": 1,
     "labels": 24,
@@ -67,7 +67,7 @@ def contents(out):
     return found | {"rounds": [{name: row[name] for name in row if name != "seconds"} for row in rounds]}
 
 
-def test_killed_in_several_steps_it_ends_as_if_left_alone(tmp_path):
+def test_killed_in_every_step_it_ends_as_if_left_alone(tmp_path):
     config, out = tmp_path / "loop.yaml", tmp_path / "loop"
     measure = {"max_new_tokens": 16}
     for name in ("prompts", "demonstrations"):
@@ -81,7 +81,7 @@ def test_killed_in_several_steps_it_ends_as_if_left_alone(tmp_path):
     assert calm["preferences"].count(b"\n") == 24
 
     rng = random.Random(0)
-    for log in (out / f"logs/round-1-{part}.txt" for part in KILLED):
+    for log in (out / f"logs/round-1-{part}.txt" for part in STEPS):
         process = start(config, tmp_path)
         while not log.exists():
             assert process.poll() is None, (tmp_path / "output.txt").read_text()
