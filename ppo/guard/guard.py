@@ -78,6 +78,8 @@ class Guard:
         row = self.rows[-1]
         names = ("judge", "spread", "outliers", "agreement", "entropy", "risk")
         found = {f"guard/{name}": float(row[name]) for name in names}
+        if row["reward_agreement"] is not None:
+            found["guard/reward_agreement"] = row["reward_agreement"]
         if (row["law"] or {}).get("peak") is not None:
             found["guard/law_peak"] = row["law"]["peak"]
         return found

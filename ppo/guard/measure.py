@@ -61,6 +61,8 @@ class Observation:
     kl: float
     score: float | None = None
     """Mean score of the reward models that training optimises, σ; None in contrastive training."""
+    reward_agreement: float | None = None
+    """Correlation over answers of that score with the judges'; None in contrastive training."""
 
     def row(self) -> dict[str, Any]:
         """For guard.jsonl."""
@@ -84,7 +86,7 @@ def observe(
     judged = np.stack([score_rows(roles, name, answers.rows, batch_size=batch_size).numpy() for name in judges])
     judged = judged.astype(np.float64)  # (K, N)
     states = feature_rows(roles, place, answers.rows, batch_size=batch_size).double().numpy()
-    mean = judged.mean(axis=0)
+    mean, optimised = judged.mean(axis=0), len(answers.scores) > 0
     return Observation(
         step=step,
         judge=float(mean.mean()),
@@ -95,7 +97,8 @@ def observe(
         length=answers.length,
         entropy=answers.entropy,
         kl=answers.kl,
-        score=float(answers.scores.mean()) if len(answers.scores) else None,
+        score=float(answers.scores.mean()) if optimised else None,
+        reward_agreement=(correlation(answers.scores.mean(axis=0), mean) or 0.0) if optimised else None,
     )
 
 

@@ -3,15 +3,19 @@ between changes nothing."""
 
 import json
 
+import numpy as np
 import pytest
 
 import ppo.train as phase
 from ppo.config import PpoConfig
 from ppo.guard.decide import best_of
+from ppo.guard.measure import Answers, labelled_cloud, observe
 from ppo.train import train
 from tests.conftest import load_phase
 from tests.ppo.conftest import ppo_values
 from tests.ppo.guard.conftest import rows_of, same_adapters
+from workbench.model.open import open_runs
+from workbench.model.score import score_rows
 from workbench.run.errors import WorkbenchError
 
 
@@ -103,3 +107,21 @@ def test_rows_are_json(configure):
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text)["action"] == "go on"
+
+
+@pytest.mark.slow
+def test_agreement_with_the_judges_is_that_of_their_scores(reward_run, judge_run):
+    roles = open_runs({"reward_1": reward_run, "judge_1": judge_run})
+    rows = [list(range(5, 5 + length)) for length in range(3, 15)]
+    judged = score_rows(roles, "judge_1", rows, batch_size=4).double().numpy()
+    cloud = labelled_cloud(roles, "reward_1", rows, batch_size=4)
+
+    def agreement(*scores):
+        numbers = {"logratios": judged, "length": 5.0, "entropy": 1.0, "kl": 0.0}
+        answers = Answers(rows, np.array(scores).reshape(-1, len(rows)), **numbers)
+        return observe(roles, ["judge_1"], "reward_1", cloud, answers, step=0, batch_size=4).reward_agreement
+
+    assert agreement(2 * judged + 1) == pytest.approx(1.0)
+    assert agreement(-judged) == pytest.approx(-1.0)
+    assert agreement(judged, -3 * judged) == pytest.approx(-1.0), "that of the mean of the reward models"
+    assert agreement() is None
