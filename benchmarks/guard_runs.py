@@ -5,6 +5,7 @@ faults. Halves learn from other pairs, with other seeds.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,6 +193,11 @@ class World:
             world.reward("judge", sound, items["judge"], ("ensemble.members=2",))
         return world
 
+    @property
+    def scratch(self) -> Path:
+        """A run folder that is used again and again; each process has its own, so two can add runs to one world."""
+        return self.folder / f"run-{os.getpid()}"
+
     def supervised(self, seed: int = 0) -> Path:
         """A supervised run with a seed of its own; 0 is the start of all policies."""
         run = self.folder / ("sft" if seed == 0 else f"sft-{seed}")
@@ -260,7 +266,7 @@ class World:
         """Train from the supervised run; returns what a guard that only speaks observes, with the gold reward."""
         values = [
             *COMMON,
-            f"run.dir={self.folder / 'run'}",
+            f"run.dir={self.scratch}",
             f"run.seed={seed}",
             f"model.start={self.supervised()}",
             f"guard.judge={self.folder / 'rewards' / 'judge'}",

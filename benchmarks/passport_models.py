@@ -187,7 +187,7 @@ class Bench:
             *COMMON,
             *TRAINING,
             *self.changes,
-            f"run.dir={self.folder / 'run'}",
+            f"run.dir={self.world.scratch}",
             f"run.seed={spec.number}",
             f"model.start={self.folder / 'sft'}",
             f"model.reward={reward}",

@@ -102,7 +102,7 @@ def train(world: World, name: str, half: int) -> None:
     began, spec = time.monotonic(), next(spec for spec in SPECS if spec.name == name)
     own, reward_name = world.own_items(spec, half, 0)
     reward = world.reward(reward_name, LABELLERS[spec.labels], own, (f"run.seed={half}", *spec.reward))
-    values = [*COMMON, f"run.dir={world.folder / 'run'}", f"run.seed={half}", f"model.start={world.folder / 'sft'}"]
+    values = [*COMMON, f"run.dir={world.scratch}", f"run.seed={half}", f"model.start={world.folder / 'sft'}"]
     values += [f"model.reward={reward}", *PPO, f"train.iterations={ITERATIONS}", *spec.set]
     noted: list[dict[str, Any]] = []
     with pairs_noted(noted):
