@@ -2,13 +2,12 @@
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.data.files.rows import stream_rows
-from workbench.lineage.trace import annotators_of
+from workbench.lineage.trace import annotators_of, number_of_records
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -44,22 +43,29 @@ def lineage(run: Path, role: str = "run") -> Node:
         except WorkbenchError:
             parent = None
         parents.append(lineage(parent.path, name) if parent else Node(f"{written} (not here)", name))
-    files = [_file_node(name, file) for name, file in record.get("data", {}).items()]
+    noted = record.get("annotators", {})
+    files = [_file_node(name, file, noted.get(name)) for name, file in record.get("data", {}).items()]
     label = f"{folder.path} ({record['phase']}, seed {record.get('seed')}, {record['status']})"
     return Node(label, role, (*parents, *files))
 
 
-def _file_node(name: str, file: dict[str, Any]) -> Node:
+def _file_node(name: str, file: dict[str, Any], noted: dict[str, int] | None) -> Node:
+    """A data file with its annotators: as the run noted them, otherwise as they are in the file, if it is the same."""
     path, role = Path(file["path"]), f"data.{name}"
     if not path.exists():
-        return Node(f"{path} (not here)", role)
+        return Node(f"{path} (not here)", role, _people(noted or {}))
     if data_fingerprint(path)["sha256"] != file["sha256"]:
-        return Node(f"{path} (changed since)", role)
-    records, names = sum(1 for _ in stream_rows(path)), annotators_of(path)
-    shown = [Node(f"{who}: {count:,} records", "annotator") for who, count in names.most_common(MOST_ANNOTATORS)]
+        return Node(f"{path} (changed since)", role, _people(noted or {}))
+    names = annotators_of(path) if noted is None else noted
+    return Node(f"{path}: {number_of_records(path):,} records, SHA-256 {file['sha256'][:12]}", role, _people(names))
+
+
+def _people(names: Mapping[str, int]) -> tuple[Node, ...]:
+    most = sorted(names.items(), key=lambda one: -one[1])
+    shown = [Node(f"{who}: {count:,} records", "annotator") for who, count in most[:MOST_ANNOTATORS]]
     if len(names) > MOST_ANNOTATORS:
         shown.append(Node(f"{len(names) - MOST_ANNOTATORS:,} more", "annotator"))
-    return Node(f"{path}: {records:,} records, SHA-256 {file['sha256'][:12]}", role, tuple(shown))
+    return tuple(shown)
 
 
 def draw(node: Node, out: Path) -> None:

@@ -16,6 +16,8 @@ from workbench.data.readers import write_records
 
 T = TypeVar("T")
 ANNOTATORS = b'"annotators"'
+CONFIGURATION = (".yaml", ".yml")
+"""A run's data file of this kind says how records are made (`data.refresh`), and holds none."""
 BLOCK = 16 << 20
 """Bytes that are searched at one time."""
 
@@ -57,6 +59,15 @@ def count_records(path: Path, sought: Sought) -> int:
     return _over_records(path, sought.needles, lambda records: sum(map(sought.matches, records)))
 
 
+def number_of_records(path: Path) -> int:
+    """Number of records in a file or folder, with those that cannot be read.
+
+    Raises:
+        WorkbenchError: the file cannot be read.
+    """
+    return 0 if path.suffix in CONFIGURATION else sum(1 for _ in stream_rows(path))
+
+
 def annotators_of(path: Path) -> Counter[str]:
     """Number of records per annotator.
 
@@ -80,6 +91,8 @@ def _names(records: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 def _over_records(path: Path, needles: Sequence[bytes], count: Callable[[Iterable[Mapping[str, Any]]], T]) -> T:
     """`count` of the records that hold a needle, and perhaps of others."""
+    if path.suffix in CONFIGURATION:
+        return count(())
     try:
         if _is_plain(path):
             return count(_lines_with(path, needles))

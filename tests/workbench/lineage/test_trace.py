@@ -11,7 +11,15 @@ from tests.conftest import write_jsonl
 from workbench.__main__ import main
 from workbench.lineage.graph import as_dot, as_svg, as_text, lineage
 from workbench.lineage.refit import plan, touched_runs
-from workbench.lineage.trace import BLOCK, Sought, annotators_by_file, annotators_of, count_records, without
+from workbench.lineage.trace import (
+    BLOCK,
+    Sought,
+    annotators_by_file,
+    annotators_of,
+    count_records,
+    number_of_records,
+    without,
+)
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
@@ -47,6 +55,13 @@ def test_records_are_found_by_annotator_and_id(tmp_path: Path, sought: Sought, c
     assert count_records(other, sought) == count
     assert without(path, tmp_path / "out.jsonl", sought) == len(ROWS) - count
     assert count_records(tmp_path / "out.jsonl", sought) == 0
+
+
+def test_a_configuration_among_the_data_files_holds_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.yaml"
+    path.write_text("pairs: {run: ann}\n")
+    assert annotators_by_file({"refresh": path}) == {"refresh": {}}
+    assert count_records(path, Sought(record="ann")) == number_of_records(path) == 0
 
 
 def test_a_line_across_two_blocks_is_found(tmp_path: Path) -> None:
@@ -137,6 +152,9 @@ def test_whose_records_a_run_has_read_is_known_when_its_file_is_gone(runs: Path)
     touched = touched_runs(runs, Sought(frozenset({"ann", "annotator-1"})))
     assert [one.folder.path.name for one in touched] == ["reward", "a-ppo"]
     assert touched[0].records == {"train": 2}
+    text = as_text(lineage(runs / "reward"))
+    assert "l.jsonl (not here)" in text
+    assert "annotator: ann: 2 records" in text
     assert plan(touched).commands == []  # the labels of the others are gone, too
     by_record = touched_runs(runs, Sought(record="a"))
     assert {one.folder.path.name for one in by_record} == {"other", "reward", "a-ppo"}  # an id is sought in the file
