@@ -123,7 +123,7 @@ def decide(
         return Verdict(tuple(standings), found.value, "warn", why)
     why = (
         f"{said}, while the mean score of the reward model is {rise:.2f} higher than at the start: "
-        "the policy exploits the reward model"
+        "the policy exploits the reward model, or the reward model was wrong from the start"
     )
     return Verdict(tuple(standings), found.value, "pause", why)
 
