@@ -81,7 +81,7 @@ def _load(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     rules = replace(config.row_rules, rename=tuple(map(_renaming, arguments.map)))
     origin = Origin(arguments.labels_by, arguments.as_people) if arguments.labels_by else None
     if arguments.as_people and origin is None:
-        raise WorkbenchError("--as-people", "says how imported judgements count", expected="--labels-by NAME beside it")
+        raise WorkbenchError("--as-people", "applies to imported judgements only", remedy="add --labels-by NAME")
     loaded = load_file(
         store, file, config.queue, rules, gold=arguments.gold, relabel=arguments.relabel, labels_from=origin
     )
@@ -235,10 +235,10 @@ VERBS: dict[str, tuple[Verb, str, str]] = {
     "serve": (_serve, "", "open the page on which people label the pairs"),
     "arena": (_arena, _RUNS, "chat with two runs side by side, blind, and vote; with one run, chat with it"),
     "simulate": (_simulate, "", "let the simulated annotators of the embedded default label the pairs"),
-    "wait": (_wait, "", "wait until people have labelled the pairs of a round (pairs.round), which the page shows"),
+    "wait": (_wait, "", "wait until people have labelled the pairs of a round (pairs.round)"),
     "judge": (_judge, "", "let a language model judge the items, and measure its agreement with people"),
     "load": (_load, "FILE", "add items to label from a file"),
-    "prioritise": (_prioritise, "FILE", "set the order in which items are handed out, and ask about some again"),
+    "prioritise": (_prioritise, "FILE", "set the order in which items are handed out, and request more judgements"),
     "export": (_export, "", "write the judgements as preference records"),
     "campaign": (
         _campaign,
@@ -248,14 +248,14 @@ VERBS: dict[str, tuple[Verb, str, str]] = {
     "spot-check": (
         _spot_check,
         "FILE",
-        "ask people for blind comparisons of a run that trains, and write their answers",
+        "give pairs of answers of a running training run to people, and write their judgements",
     ),
     "status": (_status, "", "print progress and agreement; with --json, for programs"),
-    "upgrade": (_upgrade, "", "bring an older label store to this version; serve, load and annotator do so too"),
+    "upgrade": (_upgrade, "", "upgrade an older label store; commands that can create one, such as serve, do so too"),
     "backup": (_backup, "OUT.sqlite", "copy the label store, also while people label"),
     "restore": (_restore, "BACKUP", "replace the label store with a backup; the previous store is kept next to it"),
     "copy": (_copy, "TARGET", "copy the store into an empty database or a new file, SQLite or PostgreSQL"),
-    "forget": (_forget, "", "delete an annotator or an item for good, and name the runs that have learned from it"),
+    "forget": (_forget, "", "delete an annotator or an item permanently, and list the runs that have learned from it"),
     "annotator": (_annotator, "ACTION [NAME …]", "manage the accounts and tokens of the page and the API"),
 }
 """By verb: its function, the form of its own words (one without a space: exactly one word), and a summary."""
@@ -278,10 +278,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="add pairs of this run's newest weights while people label",
     )
     own["pairs"].add_argument(
-        "--passes", type=int, default=0, metavar="N", help="with --follow: sample so many times; 0: until stopped"
+        "--passes", type=int, default=0, metavar="N", help="with --follow: sampling passes; 0: until stopped (default)"
     )
     own["wait"].add_argument("--labels", type=int, required=True, metavar="N", help="pairs to label in the round")
-    own["wait"].add_argument("--rounds", type=int, required=True, metavar="N", help="rounds in all, for the page")
+    own["wait"].add_argument("--rounds", type=int, required=True, metavar="N", help="total rounds, shown on the page")
     known = own["load"].add_mutually_exclusive_group()
     known.add_argument("--gold", action="store_true", help="FILE holds preferences: use them as tests of annotators")
     known.add_argument("--relabel", action="store_true", help="FILE holds preferences: have them judged again")
@@ -291,7 +291,7 @@ def make_parser() -> argparse.ArgumentParser:
     own["load"].add_argument(
         "--as-people",
         action="store_true",
-        help="imported judgements count like those of people here; by default they are kept apart",
+        help="count imported judgements like those of your own annotators (default: keep them separate)",
     )
     own["load"].add_argument(
         "--map",
@@ -301,10 +301,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="read this column of FILE under another name, such as question=prompt (repeatable)",
     )
     spots = own["spot-check"]
-    spots.add_argument("--run", required=True, metavar="NAME", help="the training run that the pairs of FILE are from")
-    spots.add_argument("--out", required=True, metavar="OUT.jsonl", help="the judgements that the pairs have so far")
-    spots.add_argument("--notice", metavar="TEXT", help="shown to the lead; an empty one takes it back")
-    own["export"].add_argument("--raw", metavar="OUT.jsonl", help="write every judgement as it was made instead")
+    spots.add_argument("--run", required=True, metavar="NAME", help="the training run that the pairs in FILE are from")
+    spots.add_argument("--out", required=True, metavar="OUT.jsonl", help="file for the judgements made so far")
+    spots.add_argument("--notice", metavar="TEXT", help="message on the lead's page; an empty one removes it")
+    own["export"].add_argument("--raw", metavar="OUT.jsonl", help="instead, write every judgement as it was made")
     own["forget"].add_argument("--annotator", metavar="NAME", help="forget this person and all their judgements")
     own["forget"].add_argument("--record", metavar="ID", help="forget this item, or the item of this preference")
     own["forget"].add_argument(
@@ -316,9 +316,13 @@ def make_parser() -> argparse.ArgumentParser:
         "actions: list | add NAME | password NAME | pause NAME | resume NAME | remove NAME | role NAME ROLE | "
         "tokens [NAME] | token NAME [PURPOSE] | token revoke NUMBER"
     )
-    accounts.add_argument("--role", default="annotator", help="of a new account: annotator, reviewer or admin")
-    accounts.add_argument("--scope", default="admin", help="of a new token: label, read or admin")
-    accounts.add_argument("--days", type=int, help="days for which a new token is valid; default: until it is revoked")
+    accounts.add_argument(
+        "--role", default="annotator", help="role of a new account: annotator, reviewer or admin (default: %(default)s)"
+    )
+    accounts.add_argument(
+        "--scope", default="admin", help="scope of a new token: label, read or admin (default: %(default)s)"
+    )
+    accounts.add_argument("--days", type=int, help="days until a new token expires (default: never)")
     return parser
 
 

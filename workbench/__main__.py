@@ -25,11 +25,13 @@ def main(argv: list[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The verbs and their options."""
-    parser = argparse.ArgumentParser(prog="python -m workbench", description="The demo, and tools for finished runs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench", description="The demo, and tools for data files, finished runs, and series of runs."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     demo = verbs.add_parser(
-        "demo", help="the whole loop on the embedded default: sft, labels, reward, ppo, dpo, report"
+        "demo", help="run the whole loop on the embedded default: sft, labels, reward, ppo, dpo, report"
     )
     demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
@@ -68,22 +70,22 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="file to write (default: report.html next to the first run)")
     report.set_defaults(run=_report)
 
-    origin = verbs.add_parser("lineage", help="show the runs, files and annotators that a run is made from")
+    origin = verbs.add_parser("lineage", help="show the parent runs, data files and annotators of a run")
     origin.add_argument("run_folder", metavar="RUN", help="a run folder")
     origin.add_argument("--out", metavar="FILE", help="also draw the graph: FILE.dot (Graphviz) or FILE.svg")
     origin.set_defaults(run=_lineage)
 
     compare = verbs.add_parser(
-        "compare", help="train and measure several methods on the same labels, and say which to take"
+        "compare", help="train and measure several methods on the same labels, and recommend one"
     )
     add_config_arguments(compare, resume=False)
     compare.set_defaults(run=_compare)
 
     loop = verbs.add_parser(
-        "loop", help="rounds: sample, choose pairs, label, refit the reward model, train on, measure"
+        "loop", help="run rounds: sample, choose pairs, label, refit the reward model, train, measure"
     )
     add_config_arguments(loop, resume=False)
-    loop.add_argument("--rounds", type=int, metavar="N", help="rounds in all (loop.rounds)")
+    loop.add_argument("--rounds", type=int, metavar="N", help="total number of rounds (loop.rounds)")
     loop.set_defaults(run=_loop)
 
     add_doctor(verbs)

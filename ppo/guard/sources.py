@@ -45,7 +45,7 @@ def check_guard(problems: Problems, section: GuardSection, learnt: Sequence[str 
                 "guard.judge",
                 f"{judge.path} was fitted on the labels that this run learns from, and would share its mistakes",
                 expected="a reward run on other labels",
-                remedy="split the labels, fit one reward run on each part, and give the second one (docs/guard.md)",
+                remedy="split the labels, fit a reward run on each part, and use the second as judge (docs/guard.md)",
             )
 
 

@@ -55,10 +55,10 @@ def _add_passport(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_average(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    average = verbs.add_parser("average", help="one model from an ensemble: the average of its members' weights")
+    average = verbs.add_parser("average", help="make one model of an ensemble by averaging its members' weights")
     average.add_argument("reward_run", metavar="ENSEMBLE", help="a finished ensemble")
     average.add_argument("--out", required=True, help="folder of the new reward run")
-    average.add_argument("--base", help="where the base is now, if not where the run says")
+    average.add_argument("--base", help="where the base is now, if it was moved")
     average.set_defaults(run=_average)
 
 
@@ -69,26 +69,28 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     score.add_argument("--out", help="JSONL to write (default: FILE.scores.jsonl)")
     score.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
     score.add_argument("--batch-tokens", type=_positive, help="tokens per pass (default: by device)")
-    score.add_argument("--base", help="where the base is now, if not where the run says")
+    score.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(score)
     score.set_defaults(run=_score)
 
 
 def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    explain = verbs.add_parser("explain", help="a page about why an answer gets its score")
+    explain = verbs.add_parser("explain", help="write a page that explains the score of an answer")
     explain.add_argument("reward_run", metavar="RUN", help="a finished reward run")
-    explain.add_argument("--prompt", help="what the user says")
+    explain.add_argument("--prompt", help="the user's message")
     explain.add_argument("--response", help="the answer")
     explain.add_argument(
         "--spans", metavar="FILE", help="explain the answers of these pairs in which people marked passages"
     )
-    explain.add_argument("--answers", type=_positive, default=100, help="with --spans: at most (default: %(default)s)")
+    explain.add_argument(
+        "--answers", type=_positive, default=100, help="with --spans: most answers to explain (default: %(default)s)"
+    )
     explain.add_argument("--out", default="explain.html", help="page to write (default: %(default)s)")
     explain.add_argument("--preferences", help="labelled pairs (default: those that the run was trained on)")
     explain.add_argument("--nearest", type=_positive, default=8, help="labelled pairs to show (default: %(default)s)")
     explain.add_argument("--relabel", metavar="FILE", help="write priorities that send these pairs back to be labelled")
     explain.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
-    explain.add_argument("--base", help="where the base is now, if not where the run says")
+    explain.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(explain)
     explain.set_defaults(run=_explain)
 
@@ -114,24 +116,28 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         type=_share,
         default=0.0,
         metavar="SHARE",
-        help="of the chosen pairs, drawn at random instead: a control (default: %(default)s)",
+        help="share of the chosen pairs that is drawn at random, as a control (default: %(default)s)",
     )
-    acquire.add_argument("--without", help="preferences: pairs that are labelled already")
-    acquire.add_argument("--seed", type=int, default=0, help="of the random order and of ties (default: %(default)s)")
+    acquire.add_argument("--without", help="preferences whose pairs are left out: they are labelled already")
+    acquire.add_argument(
+        "--seed", type=int, default=0, help="seed of the random order and of tie-breaking (default: %(default)s)"
+    )
     acquire.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
-    acquire.add_argument("--base", help="where the base is now, if not where the runs say")
+    acquire.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(acquire)
     acquire.set_defaults(run=_acquire)
 
 
 def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    curve = verbs.add_parser("curve", help="learning curve: what more labels would bring")
+    curve = verbs.add_parser("curve", help="fit a learning curve: how much more labels would help")
     curve.add_argument("config", metavar="CONFIG.yaml", help="configuration of the fit")
     curve.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     curve.add_argument("--out", required=True, help="folder for the fits, curve.json and curve.html")
     curve.add_argument("--sizes", help="numbers of pairs, such as 250,500,1000 (default: all, and four halvings)")
-    curve.add_argument("--seeds", default="0,1,2", help="of subset and fit, at least three (default: %(default)s)")
-    curve.add_argument("--more", type=int, default=0, help="pairs to forecast (default: as many again)")
+    curve.add_argument(
+        "--seeds", default="0,1,2", help="seeds of subsets and fits, at least three (default: %(default)s)"
+    )
+    curve.add_argument("--more", type=int, default=0, help="additional pairs to forecast (default: as many again)")
     curve.set_defaults(run=_curve)
 
 

@@ -32,8 +32,8 @@ class CompareSection(Section):
     out: str
     """Folder for all runs, the table `compare.json` and the page `compare.html`."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
-    """Each seed has its own supervised run, labels, reward model and run of each method. One seed says nothing about
-    the luck of training."""
+    """Each seed has its own supervised run, labels, reward model and run of each method. One seed shows nothing about
+    the variance of training."""
     sft: SourceSection
     """The supervised model that every method starts from: YAML of `python -m sft`, or a run."""
     labels: SourceSection

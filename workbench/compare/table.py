@@ -141,11 +141,11 @@ def recommendation(found: Comparison) -> str:
         f"correction), the highest in {best.standing.first_share:.0%} of resamples."
     )
     if len(found.seeds) == 1:
-        text += " One seed says nothing about the luck of training."
+        text += " One seed shows nothing about the variance of training."
     if best.family == "sampling":
         text += " It trains nothing, but every answer costs several."
     if not equal:
-        return f"{text} Its lead over each other method is shown."
+        return f"{text} A difference from every other method is shown."
     text += f" No difference shown from {_listed([method.name for method in equal])}."
     cheapest = min([best, *equal], key=lambda method: method.seconds if method.family != "sampling" else float("inf"))
     if cheapest is not best:

@@ -87,7 +87,7 @@ def breaches(found: Agreement, limits: Limits) -> list[str]:
     if not found.kl <= limits.kl:
         said.append(f"KL {found.kl:.2e} nats per token, at most {limits.kl:g}")
     if not found.top1 >= limits.top1:
-        said.append(f"the same first choice for {found.top1:.2%} of the tokens, at least {limits.top1:.1%}")
+        said.append(f"the same top-1 token for {found.top1:.2%} of the tokens, at least {limits.top1:.1%}")
     if found.survival is not None and not abs(found.survival - 1) <= limits.survival:
         said.append(
             f"{found.survival:.1%} of the adapter's effect, {1 - limits.survival:.0%} to {1 + limits.survival:.0%}"

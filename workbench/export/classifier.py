@@ -41,7 +41,7 @@ def with_head(state: State, config: Any, head: Head) -> tuple[State, Any]:
     if config.model_type != "llama":
         raise WorkbenchError(
             f"architecture {config.model_type}",
-            "has no place for the bias of a head",
+            "cannot hold the bias of a head",
             expected="a Llama",
             remedy="load adapter and head.safetensors as the run's README.md shows",
         )

@@ -8,19 +8,21 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb and its options."""
     parser = verbs.add_parser("export", help="write a finished run for other programs, and verify what was written")
     parser.add_argument("run_folder", metavar="RUN", help="a finished run")
-    parser.add_argument("--to", required=True, choices=("adapter", "merged", "gguf", "classifier"))
+    parser.add_argument(
+        "--to", required=True, choices=("adapter", "merged", "gguf", "classifier"), help="form of the export"
+    )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of merged and classifier (default: float32)",
+        help="weights of merged and classifier (default: %(default)s)",
     )
-    parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of gguf (default: %(default)s)")
+    parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="weights of gguf (default: %(default)s)")
     parser.add_argument(
         "--base-weights",
         choices=("trained", "original"),
         default="trained",
-        help="fold into the base as it was in training (NF4 dequantised), or into its own files (default: %(default)s)",
+        help="fold into the base as in training (NF4 dequantised), or into its original weights (default: %(default)s)",
     )
     parser.add_argument(
         "--heldout", metavar="FILE", help="prompts, pairs or texts to verify on (default: the run's own)"

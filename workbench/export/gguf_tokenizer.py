@@ -74,7 +74,7 @@ def _byte_level(backend: Fields) -> Fields:
     if known is None or backend["normalizer"] or any(one.get("add_prefix_space") for one in splitters):
         raise WorkbenchError(
             "tokenizer",
-            f"splits text in a way that GGUF has no name for here: {json.dumps(backend['pre_tokenizer'])[:200]}",
+            f"splits text in a way that cannot be written to GGUF: {json.dumps(backend['pre_tokenizer'])[:200]}",
             expected="byte-level BPE as in GPT-2 or Llama 3, or SentencePiece as in Llama 2",
             remedy="--to merged",
         )

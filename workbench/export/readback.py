@@ -103,7 +103,7 @@ def same_weights(folder: Path, model: Any, expected: Mapping[str, tuple[Tensor, 
             raise refusal(folder, f"{name} has shape {tuple(found[name].shape)}", str(tuple(weight.shape)))
         difference = (found[name].float().cpu() - weight).abs()
         if not bool((difference <= tolerance * weight.abs().amax(dim=-1, keepdim=True)).all()):
-            raise refusal(folder, f"{name} is another weight, by up to {float(difference.max()):.2g}")
+            raise refusal(folder, f"{name} differs by up to {float(difference.max()):.2g}")
 
 
 def check_config(folder: Path, config: Any) -> None:
@@ -158,21 +158,21 @@ def check_tokenizer(
     except Exception as error:  # damaged files and templates
         raise refusal(folder, f"its tokenizer cannot be loaded: {str(error)[:200]}") from error
     if rendered != ours.apply_chat_template(CHAT, tokenize=False):
-        raise refusal(folder, "its chat template is missing or another one", "the template of training")
+        raise refusal(folder, "its chat template is missing or different", "the template of training")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         if getattr(theirs, name) != getattr(ours, name):
             raise refusal(folder, f"{name} is {getattr(theirs, name)}", str(getattr(ours, name)))
     vocabulary = theirs.get_vocab()
     moved = [token for token, number in ours.get_vocab().items() if vocabulary.get(token, number) != number]
     if moved:
-        raise refusal(folder, f"{len(moved)} tokens have other ids, among them {moved[0]!r}")
+        raise refusal(folder, f"{len(moved)} tokens have different ids, among them {moved[0]!r}")
     for token in filter(None, {ours.bos_token, ours.eos_token}):
         if theirs(token, add_special_tokens=False)["input_ids"] != [ours.convert_tokens_to_ids(token)]:
-            raise refusal(folder, f"its tokenizer cuts the special token {token} into pieces")
+            raise refusal(folder, f"its tokenizer splits the special token {token}")
     ends = [f"{ours.bos_token or ''}{text}{ours.eos_token}{text}" for text in texts] if with_specials else []
     for text in [*texts, *ends]:
         if theirs(text)["input_ids"] != ours(text)["input_ids"]:
-            raise refusal(folder, f"its tokenizer gives other ids for {text[:40]!r}", "the ids of training")
+            raise refusal(folder, f"its tokenizer gives different ids for {text[:40]!r}", "the ids of training")
 
 
 def check_ends(folder: Path, config: Any, tokenizer: Any) -> None:

@@ -107,7 +107,7 @@ def check_request(request: Request) -> None:
     if request.folder.has_head and request.to != "classifier":
         raise WorkbenchError(
             request.folder.path,
-            f"is a {request.folder.record()['phase']} run: its head is no part of a language model",
+            f"is a {request.folder.record()['phase']} run: its head is not part of a language model",
             remedy="--to classifier",
         )
     if request.to == "adapter" and request.weights == "original":

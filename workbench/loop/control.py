@@ -81,7 +81,7 @@ def compared(chosen: Estimate, random: Estimate) -> Control:
 def control_sentence(found: Control, strategy: str) -> str:
     """What the control shows, in one or two sentences."""
     shares = (
-        f"the reward model of the round before was wrong about {found.chosen.mean:.0%} of the labels that {strategy} "
+        f"the reward model of the previous round was wrong about {found.chosen.mean:.0%} of the labels that {strategy} "
         f"chose and {found.random.mean:.0%} of the random ones (difference {_points(found.difference)} points, "
         f"{_points(found.low)} to {_points(found.high)})"
     )

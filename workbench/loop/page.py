@@ -78,7 +78,7 @@ def next_labels(found: LoopResult, config: LoopConfig) -> list[str]:
         said.append(control_sentence(found.control, strategy))
     if strategy != "random":
         said.append(
-            f"Whether {strategy} makes better policies than random pairs takes a second loop: "
+            f"To see whether {strategy} makes better policies than random pairs, run a second loop with "
             f"loop.strategy=random loop.out={config.loop.out}-random."
         )
     return [each for each in said if each]
@@ -113,7 +113,7 @@ def parts_figure(found: LoopResult) -> Figure:
         Series(name, labels, [each.parts[name].mean for each in found.rounds], colour)
         for colour, name in enumerate(names, start=1)
     ]
-    caption = "Means. Rising courtesy with flat facts is a gain in manner, not in knowledge."
+    caption = "Means. If courtesy rises and facts do not, the manner of the answers improves, not their knowledge."
     chart = line_chart("parts", series, x_label="labels", y_label="points")
     return Figure("Parts of the gold reward", caption, chart)
 

@@ -44,7 +44,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, resume: bool = True
     parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file; configs/ holds complete ones")
     parser.add_argument("overrides", nargs="*", metavar="a.b=value", help="values that replace the file's")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration as YAML and stop")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs; phases need --dry-run with it")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs; in a phase, only with --dry-run")
     if resume:
         parser.add_argument("--resume", action="store_true", help="continue from the last complete checkpoint")
 

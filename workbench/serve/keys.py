@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, str]:
         if not _NAME.fullmatch(name) or len(key.strip()) < SHORTEST or name in keys:  # the key itself is never printed
             raise WorkbenchError(
                 f"{path}, line {number}",
-                "is not the name and the key of somebody new",
+                "is not a new name with its key",
                 expected=f"NAME KEY: letters, digits, '.', '_' and '-', then at least {SHORTEST} characters",
                 remedy=_MADE,
             )

@@ -57,12 +57,12 @@ def serve(runs: Sequence[str], options: ServeOptions) -> None:
     sources, keys = check_runs(runs), Keys(options.keys)
     if options.host not in LOCAL_HOSTS and not keys.needed:
         raise WorkbenchError(
-            f"--host {options.host}", "is open to other machines, and nobody needs a key", remedy="--keys FILE"
+            f"--host {options.host}", "is open to other machines, but no key is required", remedy="--keys FILE"
         )
     models = models_of(sources)
     if uses_vllm(options, models):
         words = vllm_command(sources, list(models), options.host, options.port)
-        print(f"vllm serves; it has no /v1/score, feedback, or log of ours: {' '.join(words)}", flush=True)
+        print(f"vLLM serves, without /v1/score, /v1/feedback and our log: {' '.join(words)}", flush=True)
         os.execvpe(words[0], words, vllm_environment(keys))
     with ExitStack() as stack:
         listener = stack.enter_context(listen(options.host, options.port, option="--port "))
@@ -143,5 +143,5 @@ def _needs_own(options: ServeOptions) -> bool:
     """Whether something is asked for that only our engine has."""
     if options.log is None and options.feedback is None:
         return False
-    print("--log and --feedback need --engine own, which serves", file=sys.stderr)
+    print("--log and --feedback need our own engine, so vLLM is not used", file=sys.stderr)
     return True

@@ -20,17 +20,17 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--demonstrations", help="held-out demonstrations, for the perplexity")
     parser.add_argument("--preferences", help="pairs for a reward run (default: those that it held out)")
     parser.add_argument("--reward", metavar="RUN", help="reward run that scores the answers")
-    parser.add_argument("--against", metavar="RUN", help="run to win against (default: the run it started from)")
+    parser.add_argument("--against", metavar="RUN", help="opponent of the win rate (default: the run it started from)")
     parser.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
     parser.add_argument("--max-new-tokens", type=int, help="tokens per answer (default: as in training)")
-    parser.add_argument("--batch-size", type=int, default=128, help="answers at one time (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="answers sampled at a time (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
-    parser.add_argument("--best-of", type=int, default=1, metavar="N", help="answer with the best of N answers")
+    parser.add_argument("--best-of", type=int, default=1, metavar="N", help="use the best of N answers (default: 1)")
     parser.add_argument("--picked-by", metavar="RUN", help="with --best-of: the reward run that picks")
     parser.add_argument("--shots", type=int, default=0, metavar="K", help="show K examples before each prompt")
-    parser.add_argument("--examples", metavar="FILE", help="with --shots: demonstrations to show, the first K")
-    parser.add_argument("--out", metavar="FILE", help="file for the evaluation of one run, instead of its own")
+    parser.add_argument("--examples", metavar="FILE", help="with --shots: demonstrations; the first K are shown")
+    parser.add_argument("--out", metavar="FILE", help="write the evaluation of one run here, not into its folder")
     parser.add_argument("--base", help="where the base is now, if it was moved")
     parser.add_argument(
         "--suite", metavar="FILE", help="also measure bias, robustness and text metrics; exit 1 if a gate fails"
@@ -105,9 +105,9 @@ def _inference(arguments: argparse.Namespace) -> "Inference":
     for wrong, place, problem, remedy in (
         (arguments.best_of < 1, "--best-of", f"{arguments.best_of} is not a positive integer", "--best-of 8"),
         (arguments.shots < 0, "--shots", f"{arguments.shots} is negative", "--shots 2"),
-        (arguments.best_of > 1 and not arguments.picked_by, "--best-of", "nothing picks", "--picked-by RUN"),
+        (arguments.best_of > 1 and not arguments.picked_by, "--best-of", "needs a reward run", "--picked-by RUN"),
         (arguments.shots > 0 and not arguments.examples, "--shots", "has no examples", "--examples FILE"),
-        (improved and not arguments.out, "--out", "is missing: a run's own evaluation is of plain answers", "--out F"),
+        (improved and not arguments.out, "--out", "is missing: a run's own file is for plain answers", "--out FILE"),
         (arguments.out and len(arguments.runs) > 1, "--out", "takes one run", "evaluate the runs one by one"),
     ):
         if wrong:

@@ -148,7 +148,7 @@ def _task(
     if not kept:
         raise WorkbenchError(
             config.data.references,
-            "no prompt leaves room for an answer in each of its forms",
+            "no prompt leaves room for an answer in all its changed forms",
             remedy="a smaller --max-new-tokens, or fewer few_shot.shots",
         )
     if len(kept) < len(records):
@@ -185,7 +185,7 @@ def _classifier(run: Path) -> dict[str, Estimate]:
     """The main numbers of the trained classifier, which its training measured on held-out texts."""
     found = read_evaluation(run).classifier
     if found is None:
-        raise WorkbenchError(run, "its evaluation holds no classifier", remedy="train it again: python -m sft CONFIG")
+        raise WorkbenchError(run, "its evaluation has no classifier", remedy="train it again: python -m sft CONFIG")
     scores = found.methods[found.trained]
     return {
         "classifier/accuracy": scores.accuracy,

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 def add_validate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Add the verb and its options."""
     validate = verbs.add_parser(
-        "validate", help="examine data files: what a phase would do with them, and what is wrong with them"
+        "validate", help="check data files: how a phase would use them, and what is wrong with them"
     )
-    validate.add_argument("files", nargs="+", metavar="FILE", help="the first is trained on; more are other splits")
+    validate.add_argument("files", nargs="+", metavar="FILE", help="training file; further files are other splits")
     validate.add_argument(
         "--for", dest="purpose", choices=get_args(Purpose), help="the phase (default: by the columns)"
     )
     validate.add_argument("--base", help="base whose tokenizer counts (default: `tiny` for tiny:NAME, else none)")
-    validate.add_argument("--max-length", type=int, metavar="TOKENS", help="limit of a row (default: its positions)")
+    validate.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="limit of a row (default: the positions of the base)"
+    )
     validate.add_argument("--loss-on", choices=get_args(LossOn), default="last", help="data.loss_on of sft")
     validate.add_argument("--text", default="text", metavar="COLUMN", help="classify: data.text (default: %(default)s)")
     validate.add_argument("--labels", nargs="+", default=["label"], metavar="COLUMN", help="classify: data.labels")

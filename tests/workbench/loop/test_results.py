@@ -167,7 +167,7 @@ def test_the_strategy_against_its_control(tmp_path):
     assert loop_result(config, ledger, 1).control is None, "the first round has no reward model"
     said = control_sentence(found, "d-optimal")
     assert said.startswith(
-        "Random is as good here, as far as this shows: the reward model of the round before was wrong"
+        "Random is as good here, as far as this shows: the reward model of the previous round was wrong"
     )
     assert "about 50% of the labels that d-optimal chose and 0% of the random ones (difference +50 points, −" in said
 

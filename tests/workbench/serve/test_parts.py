@@ -47,7 +47,7 @@ def test_a_bad_file_of_keys_is_refused_without_its_keys(tmp_path: Path, text: st
 
 
 def test_a_server_for_others_needs_keys(sft_run: Path) -> None:
-    with pytest.raises(WorkbenchError, match="nobody needs a key"):
+    with pytest.raises(WorkbenchError, match="no key is required"):
         serve([str(sft_run)], ServeOptions(host="0.0.0.0"))
 
 
