@@ -41,7 +41,7 @@ def section(title: str) -> Calls:
 
 OPENING = section("From the command to the loop")
 LOOP = section("From the loop to the gradient")
-HELPERS = section("Called on the way")
+HELPERS = section("Helpers")
 
 
 class Reached(Exception):
