@@ -99,6 +99,7 @@ def test_worlds_run_at_a_very_small_size(tmp_path, monkeypatch):
     monkeypatch.setattr(worlds, "METHODS", worlds.METHODS[1:2] + worlds.METHODS[4:])
     monkeypatch.setattr(worlds, "ORDERINGS", ORDERINGS[1:2])
     words = ["--seeds", "0", "--prompts", "40", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "w.json")]
+    words += ["--figure", str(tmp_path / "w.png")]
     small = ["train.max_steps=3", "measure.answers=2", "measure.max_new_tokens=16"]
     assert worlds.main([*words, "--set", *small]) == 0
     content = json.loads((tmp_path / "w.json").read_text(encoding="utf-8"))
