@@ -239,7 +239,7 @@ def check_values(config: PpoConfig, problems: Problems) -> None:
     if config.reward.kl_in == "loss" and config.reward.kl_estimator == "k1":
         problems.add(
             "reward.kl_estimator",
-            "k1 has no gradient on average, so as a loss it would not hold the policy back",
+            "k1 has no gradient on average, so as a loss it would not limit the KL",
             expected="k2 or k3 with reward.kl_in=loss",
             remedy="reward.kl_estimator=k2",
         )

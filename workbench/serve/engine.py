@@ -150,7 +150,7 @@ class Engine:
                 raise WorkbenchError(self._command, _GONE)
             if len(self._waiting) >= self._most_waiting:
                 raise QueueFull(
-                    "queue", f"{self._most_waiting} requests wait for answers already", remedy="try again in a minute"
+                    "queue", f"{self._most_waiting} requests are already waiting", remedy="try again in a minute"
                 )
             self._waiting.append(request)
             self._begin()
