@@ -19,18 +19,25 @@ from workbench.run.config import yaml_value
 WIDTH = 110
 MISSING = "???"
 """How OmegaConf writes a value that must be given."""
+VERBS = {
+    "ppo.ladder.config": "ppo pairs",
+    "workbench.compare.config": "workbench compare",
+    "workbench.loop.config": "workbench loop",
+    "workbench.suite.config": "workbench evaluate --suite",
+}
+"""Module of a configuration → the command that reads it, if that is not the package alone."""
 
 HEADER = """\
-# Every key that `python -m {package}` reads, with its default.
+# Every key that `python -m {command}` reads, with its default.
 # Generated from `{source}` by `make reference`: copy the keys that you need into a file of your own.
 # `???`: the key has no default and must be given.
 """
 
 
 def reference(config_class: type[BaseModel]) -> str:
-    """The text of a reference file; the command in its header is the package of the class."""
+    """The text of a reference file."""
     module = config_class.__module__
-    header = HEADER.format(package=module.split(".")[0], source=module.replace(".", "/") + ".py")
+    header = HEADER.format(command=VERBS.get(module, module.split(".")[0]), source=module.replace(".", "/") + ".py")
     return "\n".join([header, *_section(config_class, None, depth=0), ""])
 
 
@@ -40,7 +47,7 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, depth: int) -
     for name, field in section.model_fields.items():
         value = field.default if defaults is None else getattr(defaults, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            lines += ["", *_comment(field.annotation.__doc__, indent), f"{indent}{name}:"]
+            lines += ["", *_comment(field.description or field.annotation.__doc__, indent), f"{indent}{name}:"]
             lines += _section(field.annotation, None if value is PydanticUndefined else value, depth + 1)
         else:
             lines += [*_comment(field.description, indent), f"{indent}{name}: {_shown(value)}{_choices(field)}"]
