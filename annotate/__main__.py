@@ -17,6 +17,7 @@ from annotate.store.address import refuse_password, sqlite_path
 from annotate.store.database import Store
 from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
 from workbench.run.errors import WorkbenchError, did_you_mean
+from workbench.run.options import count, positive_int
 
 Verb = Callable[[AnnotateConfig, argparse.Namespace], None]
 _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
@@ -278,10 +279,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="add pairs of this run's newest weights while people label",
     )
     own["pairs"].add_argument(
-        "--passes", type=int, default=0, metavar="N", help="with --follow: sampling passes; 0: until stopped (default)"
+        "--passes",
+        type=count,
+        default=0,
+        metavar="N",
+        help="with --follow: sampling passes; 0: until stopped (default)",
     )
-    own["wait"].add_argument("--labels", type=int, required=True, metavar="N", help="pairs to label in the round")
-    own["wait"].add_argument("--rounds", type=int, required=True, metavar="N", help="total rounds, shown on the page")
+    own["wait"].add_argument("--labels", type=count, required=True, metavar="N", help="pairs to label in the round")
+    own["wait"].add_argument(
+        "--rounds", type=positive_int, required=True, metavar="N", help="total rounds, shown on the page"
+    )
     known = own["load"].add_mutually_exclusive_group()
     known.add_argument("--gold", action="store_true", help="FILE holds preferences: use them as tests of annotators")
     known.add_argument("--relabel", action="store_true", help="FILE holds preferences: have them judged again")
@@ -322,7 +329,7 @@ def make_parser() -> argparse.ArgumentParser:
     accounts.add_argument(
         "--scope", default="admin", help="scope of a new token: label, read or admin (default: %(default)s)"
     )
-    accounts.add_argument("--days", type=int, help="days until a new token expires (default: never)")
+    accounts.add_argument("--days", type=positive_int, help="days until a new token expires (default: never)")
     return parser
 
 

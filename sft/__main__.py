@@ -12,6 +12,7 @@ from sft.classify.inputs import check_predict
 from sft.config import SftConfig
 from sft.inputs import check_inputs
 from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
+from workbench.run.options import positive_int
 
 VERBS = ("train", "predict")
 
@@ -40,7 +41,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", help="file to write, its suffix decides the format (default: FILE.predicted.jsonl next to FILE)"
     )
     predict.add_argument("--text", metavar="COLUMN", help="column with the text (default: as in training)")
-    predict.add_argument("--batch-size", type=int, default=64, help="rows per forward pass (default: %(default)s)")
+    predict.add_argument(
+        "--batch-size", type=positive_int, default=64, help="rows per forward pass (default: %(default)s)"
+    )
     predict.add_argument("--base", help="where the base is now, if it was moved")
     predict.set_defaults(run=_predict)
     return parser

@@ -12,6 +12,7 @@ from workbench.doctor.command import add_doctor
 from workbench.export.command import add_export
 from workbench.privacy.command import add_unmask
 from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
+from workbench.run.options import count, positive_int
 from workbench.serve.command import add_serve
 from workbench.suite.command import add_evaluate, evaluate
 from workbench.validate.command import add_validate, validate
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         "demo", help="run the whole loop on the embedded default: sft, labels, reward, ppo, dpo, report"
     )
     demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="seed of every step (default: %(default)s)")
+    demo.add_argument("--seed", type=count, default=0, help="seed of every step (default: %(default)s)")
     demo.add_argument(
         "--kernels",
         choices=("auto", "modules", "cpu"),
@@ -85,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         "loop", help="run rounds: sample, choose pairs, label, refit the reward model, train, measure"
     )
     add_config_arguments(loop, resume=False)
-    loop.add_argument("--rounds", type=int, metavar="N", help="total number of rounds (loop.rounds)")
+    loop.add_argument("--rounds", type=positive_int, metavar="N", help="total number of rounds (loop.rounds)")
     loop.set_defaults(run=_loop)
 
     add_doctor(verbs)

@@ -19,6 +19,7 @@ from workbench.run.command_line import add_config_arguments, read_command
 from workbench.run.config import describe, load_config
 from workbench.run.errors import WorkbenchError, check_all
 from workbench.run.folder import RunFolder
+from workbench.run.options import count, positive_int, share
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,8 +68,8 @@ def _add_score(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     score.add_argument("reward_run", metavar="RUN", help="a finished reward run")
     score.add_argument("file", metavar="FILE", help="prompts with a response, pairs, or items to label")
     score.add_argument("--out", help="JSONL to write (default: FILE.scores.jsonl)")
-    score.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
-    score.add_argument("--batch-tokens", type=_positive, help="tokens per pass (default: by device)")
+    score.add_argument("--batch-size", type=positive_int, default=64, help="answers per pass (default: %(default)s)")
+    score.add_argument("--batch-tokens", type=positive_int, help="tokens per pass (default: by device)")
     score.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(score)
     score.set_defaults(run=_score)
@@ -83,13 +84,15 @@ def _add_explain(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--spans", metavar="FILE", help="explain the answers of these pairs in which people marked passages"
     )
     explain.add_argument(
-        "--answers", type=_positive, default=100, help="with --spans: most answers to explain (default: %(default)s)"
+        "--answers", type=positive_int, default=100, help="with --spans: most answers to explain (default: %(default)s)"
     )
     explain.add_argument("--out", default="explain.html", help="page to write (default: %(default)s)")
     explain.add_argument("--preferences", help="labelled pairs (default: those that the run was trained on)")
-    explain.add_argument("--nearest", type=_positive, default=8, help="labelled pairs to show (default: %(default)s)")
+    explain.add_argument(
+        "--nearest", type=positive_int, default=8, help="labelled pairs to show (default: %(default)s)"
+    )
     explain.add_argument("--relabel", metavar="FILE", help="write priorities that send these pairs back to be labelled")
-    explain.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
+    explain.add_argument("--batch-size", type=positive_int, default=64, help="answers per pass (default: %(default)s)")
     explain.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(explain)
     explain.set_defaults(run=_explain)
@@ -99,7 +102,7 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     acquire = verbs.add_parser("acquire", help="choose the pairs of a pool that are worth a label")
     acquire.add_argument("reward_runs", nargs="*", metavar="RUN", help="finished reward runs; several form a committee")
     acquire.add_argument("--pool", required=True, help="items to label")
-    acquire.add_argument("--n", type=_positive, required=True, help="pairs to choose")
+    acquire.add_argument("--n", type=positive_int, required=True, help="pairs to choose")
     acquire.add_argument(
         "--strategy",
         choices=("uncertainty", "disagreement", "bald", "d-optimal", "wide-gaps", "random", "length-balanced"),
@@ -113,16 +116,16 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     acquire.add_argument(
         "--random-share",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="SHARE",
         help="share of the chosen pairs that is drawn at random, as a control (default: %(default)s)",
     )
     acquire.add_argument("--without", help="preferences whose pairs are left out: they are labelled already")
     acquire.add_argument(
-        "--seed", type=int, default=0, help="seed of the random order and of tie-breaking (default: %(default)s)"
+        "--seed", type=count, default=0, help="seed of the random order and of tie-breaking (default: %(default)s)"
     )
-    acquire.add_argument("--batch-size", type=_positive, default=64, help="answers per pass (default: %(default)s)")
+    acquire.add_argument("--batch-size", type=positive_int, default=64, help="answers per pass (default: %(default)s)")
     acquire.add_argument("--base", help="where the base is now, if it was moved")
     add_row_options(acquire)
     acquire.set_defaults(run=_acquire)
@@ -137,27 +140,11 @@ def _add_curve(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     curve.add_argument(
         "--seeds", default="0,1,2", help="seeds of subsets and fits, at least three (default: %(default)s)"
     )
-    curve.add_argument("--more", type=int, default=0, help="additional pairs to forecast (default: as many again)")
+    curve.add_argument("--more", type=count, default=0, help="additional pairs to forecast (default: as many again)")
     curve.set_defaults(run=_curve)
 
 
 VERBS = ("train", "passport", "average", "score", "explain", "acquire", "curve")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
-    return share
 
 
 def _train(arguments: argparse.Namespace) -> None:

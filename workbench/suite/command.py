@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.config import load_config
+from workbench.run.options import count, number_from_0, positive_int
 
 if TYPE_CHECKING:
     from workbench.evaluate.inference import Inference
@@ -21,14 +22,20 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--preferences", help="pairs for a reward run (default: those that it held out)")
     parser.add_argument("--reward", metavar="RUN", help="reward run that scores the answers")
     parser.add_argument("--against", metavar="RUN", help="opponent of the win rate (default: the run it started from)")
-    parser.add_argument("--samples", type=int, default=1, help="answers per prompt (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, help="tokens per answer (default: as in training)")
-    parser.add_argument("--batch-size", type=int, default=128, help="answers sampled at a time (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
-    parser.add_argument("--best-of", type=int, default=1, metavar="N", help="use the best of N answers (default: 1)")
+    parser.add_argument("--samples", type=positive_int, default=1, help="answers per prompt (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=number_from_0, default=1.0, help="sampling temperature (default: %(default)s)"
+    )
+    parser.add_argument("--max-new-tokens", type=positive_int, help="tokens per answer (default: as in training)")
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=128, help="answers sampled at a time (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=count, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
+    parser.add_argument(
+        "--best-of", type=positive_int, default=1, metavar="N", help="use the best of N answers (default: 1)"
+    )
     parser.add_argument("--picked-by", metavar="RUN", help="with --best-of: the reward run that picks")
-    parser.add_argument("--shots", type=int, default=0, metavar="K", help="show K examples before each prompt")
+    parser.add_argument("--shots", type=count, default=0, metavar="K", help="show K examples before each prompt")
     parser.add_argument("--examples", metavar="FILE", help="with --shots: demonstrations; the first K are shown")
     parser.add_argument("--out", metavar="FILE", help="write the evaluation of one run here, not into its folder")
     parser.add_argument("--base", help="where the base is now, if it was moved")
@@ -103,8 +110,6 @@ def _inference(arguments: argparse.Namespace) -> "Inference":
 
     improved = arguments.best_of > 1 or arguments.shots > 0
     for wrong, place, problem, remedy in (
-        (arguments.best_of < 1, "--best-of", f"{arguments.best_of} is not a positive integer", "--best-of 8"),
-        (arguments.shots < 0, "--shots", f"{arguments.shots} is negative", "--shots 2"),
         (arguments.best_of > 1 and not arguments.picked_by, "--best-of", "needs a reward run", "--picked-by RUN"),
         (arguments.shots > 0 and not arguments.examples, "--shots", "has no examples", "--examples FILE"),
         (improved and not arguments.out, "--out", "is missing: a run's own file is for plain answers", "--out FILE"),

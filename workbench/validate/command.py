@@ -9,6 +9,7 @@ from workbench.data.labelled import Columns
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.options import positive_int
 from workbench.validate.reading import Purpose
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_validate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     validate.add_argument("--base", help="base whose tokenizer counts (default: `tiny` for tiny:NAME, else none)")
     validate.add_argument(
-        "--max-length", type=int, metavar="TOKENS", help="limit of a row (default: the positions of the base)"
+        "--max-length", type=positive_int, metavar="TOKENS", help="limit of a row (default: the positions of the base)"
     )
     validate.add_argument("--loss-on", choices=get_args(LossOn), default="last", help="data.loss_on of sft")
     validate.add_argument("--text", default="text", metavar="COLUMN", help="classify: data.text (default: %(default)s)")
@@ -43,8 +44,6 @@ def validate(arguments: argparse.Namespace) -> int:
     Raises:
         WorkbenchError: a file that the phase refuses, after everything else is printed and written.
     """
-    if arguments.max_length is not None and arguments.max_length < 1:
-        raise WorkbenchError("--max-length", f"{arguments.max_length} is not a positive integer")
     from workbench.validate.examine import Question, examine
     from workbench.validate.findings import exit_code
     from workbench.validate.fix import write_fixed

@@ -95,7 +95,6 @@ def test_a_wrong_value_of_a_row_stops_before_the_first_command(config, tmp_path)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--best-of", "0"], "is not a positive integer"),
         (["--best-of", "4", "--out", "x.json"], "needs a reward run"),
         (["--shots", "2", "--out", "x.json"], "has no examples"),
         (["--shots", "2", "--examples", "x"], "is missing"),
