@@ -45,7 +45,7 @@ def load_config(
 
     def origin(key: str) -> str:
         def within(keys: set[str]) -> bool:
-            return any(key == k or key.startswith(k + ".") for k in keys)
+            return any(key == k or key.startswith(k + ".") or k.startswith(key + ".") for k in keys)
 
         return "command line" if within(command_line_keys) else str(path) if within(file_keys) else "default"
 
@@ -256,7 +256,9 @@ def _one_error(problem: Any, config_class: type[BaseModel], origin: Any) -> Work
         )
     if problem["type"] == "missing":
         return _no_value(place, key)
-    expected = problem["msg"].removeprefix("Input should be ")
+    expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        expected = "a list: [one, another], or lines that begin with `- `"
     if problem["type"] in ("model_type", "model_attributes_type"):
         expected = "a section: `key: value` lines, indented under its name"
     return WorkbenchError(place, f"value {repr(problem['input'])[:80]} is not right", expected=expected)

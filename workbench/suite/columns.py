@@ -49,12 +49,12 @@ class Measured:
 
 def columns_of(folders: Sequence[RunFolder], shots: int) -> list[Column]:
     """The columns for some runs: the base (if there is a policy), then each policy after the run it started from."""
-    policies = [folder for folder in folders if folder.record()["phase"] in POLICIES]
+    policies = [folder for folder in folders if kind_of(folder) == "policy"]
     chain: list[RunFolder] = []
     for folder in policies:
         start = find_parent(folder, "start")
         chain += [one for one in (start, folder) if one is not None and not _within(one, chain)]
-    others = [folder for folder in folders if folder.record()["phase"] not in POLICIES]
+    others = [folder for folder in folders if kind_of(folder) != "policy"]
     names = _names([*chain, *others])
     columns = []
     if chain:
@@ -67,10 +67,16 @@ def columns_of(folders: Sequence[RunFolder], shots: int) -> list[Column]:
         name, role = names[folder.path.resolve()], f"policy_{number}"
         columns.append(Column(name, "policy", (role,), folder.path, before, gated=_within(folder, policies)))
     for number, folder in enumerate(others):
-        kind = "reward" if folder.record()["phase"] == "reward" else "classifier"
+        kind = kind_of(folder)
         roles = tuple(f"{role}_of_{number}" for role in reward_roles(folder.path)) if kind == "reward" else ()
         columns.append(Column(names[folder.path.resolve()], kind, roles, folder.path, gated=True))
     return columns
+
+
+def kind_of(folder: RunFolder) -> str:
+    """`policy`, `reward` or `classifier`."""
+    phase = folder.record()["phase"]
+    return "policy" if phase in POLICIES else "reward" if phase == "reward" else "classifier"
 
 
 def _within(folder: RunFolder, folders: Sequence[RunFolder]) -> bool:
@@ -78,10 +84,18 @@ def _within(folder: RunFolder, folders: Sequence[RunFolder]) -> bool:
 
 
 def _names(folders: Sequence[RunFolder]) -> dict[Path, str]:
-    """Path → a short name; runs of the same name also get their parent folder's."""
-    paths = [folder.path.resolve() for folder in folders]
-    short = [path.name for path in paths]
-    return {path: path.name if short.count(path.name) == 1 else f"{path.parent.name}/{path.name}" for path in paths}
+    """Path → the end of it, long enough to be neither another run's name nor the base's."""
+    names: dict[Path, str] = {}
+    for path in dict.fromkeys(folder.path.resolve() for folder in folders):
+        others = {folder.path.resolve() for folder in folders} - {path}
+        ends = ("/".join(path.parts[-length:]) for length in range(1, len(path.parts)))
+        free = (end for end in ends if end not in (BASE, FEW_SHOT) and not any(_ends_in(o, end) for o in others))
+        names[path] = next(free, str(path))
+    return names
+
+
+def _ends_in(path: Path, end: str) -> bool:
+    return f"{path}".endswith(f"/{end}")
 
 
 def open_columns(columns: Sequence[Column], judge: Path | None, base: str | None) -> tuple[Roles, tuple[str, ...]]:

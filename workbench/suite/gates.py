@@ -29,10 +29,14 @@ class Verdict:
     passed: bool
 
 
+def kind_of_metric(metric: str) -> str:
+    """The kind of run that has this metric: `policy`, `reward` or `classifier`."""
+    return next((other for other in OTHER_KINDS if other in metric.split("/")), "policy")
+
+
 def applies(metric: str, kind: str) -> bool:
-    """Whether a gate on this metric is for runs of this kind: `policy`, `reward` or `classifier`."""
-    named = next((other for other in OTHER_KINDS if other in metric.split("/")), "policy")
-    return named == kind
+    """Whether a gate on this metric is for runs of this kind."""
+    return kind_of_metric(metric) == kind
 
 
 def judge(run: str, gate: "GateSection", estimate: Estimate | None) -> Verdict:

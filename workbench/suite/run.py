@@ -22,9 +22,9 @@ from workbench.run.lineage import data_fingerprint, run_fingerprint
 from workbench.run.out_of_memory import memory_hint
 from workbench.run.parents import find_parent
 from workbench.suite.answers import Answers
-from workbench.suite.columns import Column, Measured, columns_of, open_columns
+from workbench.suite.columns import Column, Measured, columns_of, kind_of, open_columns
 from workbench.suite.config import SuiteConfig
-from workbench.suite.gates import Verdict, applies, judge
+from workbench.suite.gates import Verdict, applies, judge, kind_of_metric
 from workbench.suite.policies import PLAIN, Task, measure_policies
 from workbench.suite.rewards import Choice, measure_reward, read_choices
 
@@ -68,6 +68,14 @@ def check_suite(config: SuiteConfig, runs: Sequence[str], inputs: EvaluationInpu
             problems.attempt(read_demonstrations, path, inputs.rules)
     if config.data.choices is not None:
         problems.attempt(read_choices, config.data.choices)
+    kinds = {kind_of(folder) for folder in folders}
+    for gate in config.gates if len(folders) == len(runs) else ():
+        if not any(applies(gate.metric, kind) for kind in kinds):
+            problems.add(
+                f"gates: {gate.metric}",
+                f"is for {kind_of_metric(gate.metric)} runs, and none is evaluated",
+                remedy="name such a run too, fix the metric, or move the gate to a suite of its own",
+            )
     problems.raise_if_any()
     return folders
 

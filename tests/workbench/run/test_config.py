@@ -90,6 +90,13 @@ def test_wrong_type_is_refused_and_nothing_converted(write, override, expected):
     assert value.lower() in error.problem.lower()
 
 
+def test_a_section_where_a_list_belongs_names_the_file_and_the_form(write):
+    path = write("name: a\ntrain: {temperatures: {low: 0.5}}\n")
+    error = failure(path)
+    assert error.place == f"{path}: train.temperatures"
+    assert "a list" in error.expected
+
+
 def test_value_without_default_is_asked_for(write):
     error = failure(write("train: {lr: 1.0}\n"))
     assert "name" in error.place

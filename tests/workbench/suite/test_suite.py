@@ -1,6 +1,7 @@
 """The suite on small finished runs: columns, files, exit codes, and the untuned base as a role."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -68,6 +69,25 @@ def test_the_command_writes_table_page_and_wandb_run(sft_run, reward_run, suite_
     assert "gate FAILED: sft: length ≤ 1" in capsys.readouterr().out
     with pytest.raises(WorkbenchError, match="gates: lenght: no run has this metric"):
         main(["evaluate", str(sft_run), "--suite", suite_file("- {metric: lenght, at_most: 1}\n")])
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind"),
+    [("reward/acuracy", "reward"), ("drop/typos/reward/accuracy", "reward"), ("classifier/f1", "classifier")],
+)
+def test_a_gate_that_no_run_is_judged_by_is_refused(sft_run, suite_file, metric, kind, tmp_path):
+    with pytest.raises(WorkbenchError, match=rf"gates: {metric}: is for {kind} runs, and none is evaluated"):
+        main(["evaluate", str(sft_run), "--suite", suite_file(f"- {{metric: {metric}, at_least: 0.9}}\n")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_column_has_a_name_of_its_own(sft_run, tmp_path):
+    """Also if a run is called `base`, and if the folders around two runs are called alike."""
+    places = [tmp_path / end for end in ("one/runs/sft", "two/runs/sft", "two/runs/base")]
+    for place in places:
+        shutil.copytree(sft_run, place)
+    columns = columns_of([RunFolder.open(place) for place in places], shots=0)
+    assert [column.name for column in columns] == [BASE, "one/runs/sft", "two/runs/sft", "runs/base"]
 
 
 @pytest.mark.slow
