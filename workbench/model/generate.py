@@ -18,6 +18,7 @@ from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response, encode_prompt
 from workbench.model.cpu.decode import decode
 from workbench.model.masks import ended, pad_rows, position_ids, response_mask
+from workbench.model.precision import COLDEST
 from workbench.model.roles import Roles, check_row
 
 
@@ -107,7 +108,7 @@ def generate_with(
             position_ids=position_ids(mask),
             max_new_tokens=max_new_tokens,
             do_sample=True,
-            temperature=temperature,
+            temperature=max(temperature, COLDEST),
             top_k=0,
             top_p=1.0,
             use_cache=True,

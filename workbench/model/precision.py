@@ -16,6 +16,10 @@ REPEATED_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2**-7}
 same kernels in the same shapes: on a CPU they are equal. One rounding to bfloat16 is 2⁻⁸."""
 
 
+COLDEST = 1e-6
+"""Sampling at a lower temperature is computed at this one, which is as greedy: float32 cannot hold logits / 1e-38."""
+
+
 @dataclass(frozen=True)
 class LogprobLimits:
     """How far the log-probabilities of one policy's tokens may differ between two passes, in nats.

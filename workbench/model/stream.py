@@ -18,6 +18,7 @@ from workbench.data.template import end_ids
 from workbench.data.tokenise import decode_response
 from workbench.model.cpu.decode import Slots
 from workbench.model.masks import pad_rows, position_ids
+from workbench.model.precision import COLDEST
 from workbench.model.roles import Roles, check_row
 
 _UNFINISHED = "\ufffd"
@@ -183,7 +184,8 @@ class _Cache:
 @torch.no_grad()
 def _draw(logits: Tensor, streams: Sequence[Stream]) -> list[int]:
     """The next token of each stream, from its logits (b, V); the draws of `torch.multinomial` from the same seed."""
-    temperatures = torch.tensor([stream.temperature or 1.0 for stream in streams], device=logits.device)
+    warm = [max(stream.temperature, COLDEST) if stream.temperature > 0 else 1.0 for stream in streams]
+    temperatures = torch.tensor(warm, device=logits.device)
     noise = torch.ones_like(logits)
     for row, stream in zip(noise, streams, strict=True):
         if stream.temperature > 0:  # otherwise the most likely token

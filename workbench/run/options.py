@@ -30,14 +30,6 @@ def positive_number(text: str) -> float:
     return number
 
 
-def number_from_0(text: str) -> float:
-    """A finite number from 0 on."""
-    number = _number(text)
-    if not 0 <= number < math.inf:
-        raise _wrong(text, "a number from 0 on")
-    return number
-
-
 def share(text: str) -> float:
     """A number from 0 to 1."""
     number = _number(text)

@@ -1,6 +1,7 @@
 """The requests of the API, in OpenAI's form. What is not supported is refused by name, never ignored."""
 
-from typing import Annotated, Any, Literal, TypeVar
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -53,6 +54,12 @@ Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+def _is_neutral(name: str, value: object) -> bool:
+    """Whether a value has no effect; `logprobs: 0` has one, unlike `false`: it asks for those of the chosen tokens."""
+    neutral = NEUTRAL[name]
+    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
+
+
 class _StreamOptions(_Body):
     include_usage: bool = False
 
@@ -74,10 +81,16 @@ class _Writing(_Body):
     def _without_neutral(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        for name, neutral in NEUTRAL.items():
-            if name in given and given[name] is not None and given[name] != neutral:
-                raise ValueError(f"{name} is supported only as {neutral!r}")
+        wrong = [name for name in NEUTRAL if given.get(name) is not None and not _is_neutral(name, given[name])]
+        if wrong:
+            raise ValueError("; ".join(f"{name} is supported only as {json.dumps(NEUTRAL[name])}" for name in wrong))
         return {name: value for name, value in given.items() if name not in NEUTRAL}
+
+    @model_validator(mode="after")
+    def _streamed(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
+        return self
 
     def stops(self) -> list[str]:
         """The texts that end the answer."""
@@ -92,6 +105,8 @@ class ChatBody(_Writing):
 
     @model_validator(mode="after")
     def _user_last(self) -> "ChatBody":
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens differ; expected: one of them")
         if self.messages[-1].role != "user":
             raise ValueError(f"messages end with a message of the {self.messages[-1].role}; expected: of the user")
         return self
@@ -145,12 +160,18 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
         return kind.model_validate_json(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-    first = ".".join(map(str, problems[0]["loc"])) or None
+    first = ".".join(_place(problems[0])) or None
     raise Refusal(400, "; ".join(_problem(kind, problem) for problem in problems), code="invalid_value", param=first)
 
 
+def _place(problem: Any) -> list[str]:
+    """Where a problem is; `stop` has two forms, whose names are pydantic's own."""
+    loc = [str(part) for part in problem["loc"]]
+    return [*loc[:1], *loc[2:]] if loc[:1] == ["stop"] else loc
+
+
 def _problem(kind: type[BaseModel], problem: Any) -> str:
-    place = ".".join(map(str, problem["loc"]))
+    place = ".".join(_place(problem))
     if problem["type"] == "extra_forbidden":
         known = did_you_mean(place, kind.model_fields) if len(problem["loc"]) == 1 else "remove it"
         return f"{place} is not supported here ({known})"

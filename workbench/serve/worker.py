@@ -158,13 +158,21 @@ class Worker:
         return Stream(self._roles, role_of(ask.run), prompt, **options)
 
     def _check_length(self, tokens: int, answer: int) -> None:
-        room = self._roles.positions - answer
-        if tokens > room:
+        positions = self._roles.positions
+        if tokens < positions <= answer:
+            raise _TooLong(
+                "answer",
+                f"{answer:,} tokens are asked for, and the base reads {positions:,}, the prompt included",
+                expected=f"at most {positions - tokens:,} after this prompt of {tokens:,}",
+                remedy="ask for fewer: max_tokens",
+            )
+        answer = answer if answer < positions else 0
+        if tokens + answer > positions:
             left = f", which leaves {answer:,} for the answer" if answer else ""
             raise _TooLong(
                 "conversation",
-                f"it has {tokens:,} tokens, and the base reads {self._roles.positions:,}",
-                expected=f"at most {room:,}{left}",
+                f"it has {tokens:,} tokens, and the base reads {positions:,}",
+                expected=f"at most {positions - answer:,}{left}",
                 remedy="send a shorter message, or begin a new conversation",
             )
 

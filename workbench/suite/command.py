@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.config import load_config
-from workbench.run.options import count, number_from_0, positive_int
+from workbench.run.options import count, positive_int, positive_number
 
 if TYPE_CHECKING:
     from workbench.evaluate.inference import Inference
@@ -24,7 +24,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--against", metavar="RUN", help="opponent of the win rate (default: the run it started from)")
     parser.add_argument("--samples", type=positive_int, default=1, help="answers per prompt (default: %(default)s)")
     parser.add_argument(
-        "--temperature", type=number_from_0, default=1.0, help="sampling temperature (default: %(default)s)"
+        "--temperature", type=positive_number, default=1.0, help="sampling temperature (default: %(default)s)"
     )
     parser.add_argument("--max-new-tokens", type=positive_int, help="tokens per answer (default: as in training)")
     parser.add_argument(

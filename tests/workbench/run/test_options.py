@@ -47,7 +47,6 @@ def test_no_option_takes_a_number_that_it_cannot_use(package):
         (options.count, {"0": 0, "7": 7}, ["0.5"]),
         (options.port, {"1": 1, "65535": 65535}, ["0", "65536"]),
         (options.positive_number, {"1e-3": 0.001, "24": 24.0}, ["0"]),
-        (options.number_from_0, {"0": 0.0, "1.5": 1.5}, ["-0.1"]),
         (options.share, {"0": 0.0, "1": 1.0}, ["1.01"]),
     ],
 )

@@ -66,6 +66,12 @@ def test_neutral_values_pass_and_others_are_refused_by_name() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only parts of the type 'text'"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "'system', 'user' or 'assistant'"),
         ({"seed": "1"}, "seed: Input should be a valid integer"),
+        ({"n": 2, "top_p": 0.5}, "n is supported only as 1; top_p is supported only as 1"),
+        ({"n": True}, "n is supported only as 1"),
+        ({"logprobs": 0}, "logprobs is supported only as false"),
+        ({"stop": ""}, "^stop: String should have at least 1 character"),
+        ({"stream_options": {"include_usage": True}}, "stream_options needs stream: true"),
+        ({"max_tokens": 8, "max_completion_tokens": 4}, "max_tokens and max_completion_tokens differ"),
     ):
         with pytest.raises(Refusal, match=says):
             parse(ChatBody, json.dumps({**asked, **changes}).encode())

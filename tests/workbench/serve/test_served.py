@@ -116,6 +116,11 @@ def test_an_answer_that_nobody_reads_any_more_frees_its_place(served: Served, cl
     [
         ({"messages": [{"role": "user", "content": "parcel " * 300}]}, openai.BadRequestError, "the base reads 256"),
         ({"max_tokens": 250}, openai.BadRequestError, "at most 6, which leaves 250"),
+        (
+            {"max_tokens": 1_000_000},
+            openai.BadRequestError,
+            r"1,000,000 tokens are asked for[\s\S]*expected: at most 2",
+        ),
         ({"model": "other"}, openai.NotFoundError, "'other' is not served here"),
         ({"model": "reward"}, openai.BadRequestError, "use /v1/score"),
         ({"n": 2}, openai.BadRequestError, "n is supported only as 1"),

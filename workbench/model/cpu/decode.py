@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.model.cpu.blocks import cores, on_each_core
 from workbench.model.cpu.dense import Attend, Dense, MergedLinears
 from workbench.model.masks import causal_mask, is_end, pad_rows, position_ids
+from workbench.model.precision import COLDEST
 
 COLUMNS = 64
 """Slots grow by so many tokens at a time."""
@@ -59,7 +60,7 @@ def decode(
             logits = cache.forward(ids).float() @ lm_head.float().T  # (b, V)
             # Noise for all B prompts, as transformers draws it; each core uses its own rows of the same numbers.
             noise = torch.empty(len(prompts), len(lm_head)).exponential_(generator=generator)
-            tokens = (torch.softmax(logits / temperature, dim=-1) / noise[rows]).argmax(dim=-1)
+            tokens = (torch.softmax(logits / max(temperature, COLDEST), dim=-1) / noise[rows]).argmax(dim=-1)
             responses[rows, step] = tokens
             ended = ended | is_end(tokens, eos_ids)
             if bool(ended.all()):
