@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from workbench.run.errors import WorkbenchError
+
 
 def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb and its options."""
@@ -12,12 +14,9 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--to", required=True, choices=("adapter", "merged", "gguf", "classifier"), help="form of the export"
     )
     parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="weights of merged and classifier (default: %(default)s)",
+        "--dtype", choices=("float32", "bfloat16"), help="of merged and classifier weights (default: float32)"
     )
-    parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="weights of gguf (default: %(default)s)")
+    parser.add_argument("--type", choices=("f16", "q8_0"), help="of gguf weights (default: f16)")
     parser.add_argument(
         "--base-weights",
         choices=("trained", "original"),
@@ -34,14 +33,24 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a run for other programs, verified."""
+    for option, given, readers in (
+        ("--dtype", arguments.dtype, ("merged", "classifier")),
+        ("--type", arguments.type, ("gguf",)),
+    ):
+        if given is not None and arguments.to not in readers:
+            raise WorkbenchError(
+                option,
+                f"{given} has no effect on --to {arguments.to}",
+                remedy=f"leave it out, or --to {' or '.join(readers)}",
+            )
     from workbench.export import run_export
     from workbench.run.folder import RunFolder
 
     request = run_export.Request(
         RunFolder.open(arguments.run_folder),
         arguments.to,
-        dtype=arguments.dtype,
-        storage=arguments.type,
+        dtype=arguments.dtype or "float32",
+        storage=arguments.type or "f16",
         weights=arguments.base_weights,
         heldout=arguments.heldout,
         base=arguments.base,
