@@ -11,7 +11,15 @@ from annotate.store.address import ENVIRONMENT, refuse_password
 from workbench.data.rules import RowRules
 from workbench.run.config import Section
 from workbench.run.errors import WorkbenchError
-from workbench.run.sections import NonNegativeInt, PersonalKinds, PositiveFloat, PositiveInt, RowsSection, Share
+from workbench.run.sections import (
+    NonNegativeInt,
+    PersonalKinds,
+    PositiveFloat,
+    PositiveInt,
+    RowsSection,
+    Share,
+    Temperature,
+)
 
 Compare = Literal["pairs", "ranking"]
 Who = Literal["everyone", "people", "simulated"]
@@ -40,7 +48,7 @@ class PairsSection(Section):
     """Prompts to answer, from the start of the file."""
     responses_per_prompt: Annotated[int, Field(ge=2)] = 2
     """Different answers wanted per prompt; K answers become K(K-1)/2 items of one group."""
-    temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.7, 1.0, 1.3)
+    temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (0.7, 1.0, 1.3)
     """Sampling temperatures, taken in turn."""
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per answer."""
@@ -233,7 +241,7 @@ class CampaignSection(Section):
     """Judgements wanted per comparison."""
     priority: float = 0
     """Priority of the comparisons; above that of other items, they are handed out first."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature."""
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per answer."""
@@ -248,7 +256,7 @@ class ArenaSection(Section):
 
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per answer; a conversation may have the base's positions less these."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature."""
     seed: NonNegativeInt = 0
     """Seed of the runs and sides of battles and of sampling, together with the store's secret key."""

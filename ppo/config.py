@@ -21,6 +21,7 @@ from workbench.run.sections import (
     RunSection,
     Share,
     StartSection,
+    Temperature,
     TrackingSection,
 )
 
@@ -68,7 +69,7 @@ class RolloutSection(Section):
     as for 16, so use as many as fit into memory (`python -m workbench doctor`). A vLLM server gets all at once."""
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per response."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature; log-probabilities are of the same tempered distribution."""
     responses_per_prompt: PositiveInt = 1
     """Responses to each prompt per iteration; `train.advantage` rloo and grpo need at least 2."""

@@ -18,6 +18,7 @@ from workbench.run.sections import (
     PositiveInt,
     RunSection,
     Share,
+    Temperature,
     TrackingSection,
 )
 
@@ -102,7 +103,7 @@ class SampleSection(Section):
     """Held-out prompts to answer; 0: none."""
     max_new_tokens: PositiveInt = 128
     """Largest number of tokens per answer."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature."""
 
 

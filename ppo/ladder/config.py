@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from workbench.run.config import Section
-from workbench.run.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, RowsSection, Share
+from workbench.run.sections import NonNegativeFloat, NonNegativeInt, PositiveInt, RowsSection, Share, Temperature
 
 
 class RungSection(Section):
@@ -17,7 +17,7 @@ class RungSection(Section):
     """Run folder that answers; None: `ladder.start`."""
     scale: NonNegativeFloat = 1.0
     """Factor on the adapter's update: 0 is the bare base, ½ half of what training changed."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature."""
     best_of: PositiveInt = 1
     """Answers sampled per prompt, of which the reward model takes the best."""

@@ -64,10 +64,13 @@ def heldout_rows(folder: RunFolder, roles: Roles, heldout: str | None, *, seed: 
     else:
         file = resolve_data(EvaluationInputs(prompts=heldout).prompts_of(folder))
         rows = _answered(roles, [one.prompt for one in read_prompts(file, rules)[:ROWS]], seed)
-    rows = sorted((row for row in rows if len(row) <= roles.positions), key=len)
-    if not rows:
-        raise WorkbenchError(folder.path, "no held-out row fits the base", remedy="--heldout FILE")
-    return rows
+    fitting = sorted((row for row in rows if len(row) <= roles.positions), key=len)
+    if not fitting:
+        place, expected = heldout or folder.path, f"rows of at most {roles.positions} tokens"
+        raise WorkbenchError(place, "no held-out row fits the base", expected=expected, remedy="--heldout FILE")
+    if len(fitting) < len(rows):
+        print(f"{len(rows) - len(fitting)} of {len(rows)} held-out rows are longer than the base reads: left out")
+    return fitting
 
 
 def _pairs(folder: RunFolder, roles: Roles, file: Path, rules: RowRules) -> list[list[int]]:
@@ -83,9 +86,13 @@ def _probe_rows(folder: RunFolder) -> list[list[int]]:
 def _texts(folder: RunFolder, roles: Roles, heldout: str | None) -> list[list[int]]:
     record = folder.record()
     file = heldout or (record["data"].get("heldout") or record["data"]["train"])["path"]
-    found = islice(stream_texts(Path(resolve_data(file)), record["text_column"]), ROWS)
-    texts = [row[1] for row in found if not isinstance(row, WorkbenchError)]
-    return [encode_text(roles.tokenizer, text) for text in texts]
+    rows = []
+    for row in islice(stream_texts(Path(resolve_data(file)), record["text_column"]), ROWS):
+        if not isinstance(row, WorkbenchError):
+            rows.append(encode_text(roles.tokenizer, row[1]))
+        elif heldout:  # of the run's own file, training left out such rows and listed them
+            raise row
+    return rows
 
 
 def _answered(roles: Roles, prompts: Sequence[Sequence[Message]], seed: int) -> list[list[int]]:

@@ -11,6 +11,8 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0.01)]
+"""Of sampling. Below 0.01 sampling is greedy, and the log-probabilities of the tempered distribution overflow."""
 _ONE_OR_SEVERAL = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
 Names = Annotated[tuple[str, ...], _ONE_OR_SEVERAL]
 """One name, or a list of them."""

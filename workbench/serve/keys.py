@@ -54,15 +54,17 @@ def _read(path: Path) -> dict[str, str]:
             path, f"others may read the API keys (mode {mode:o})", expected="mode 600", remedy=f"chmod 600 {path}"
         )
     keys: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # A byte that is not UTF-8 becomes U+FFFD, which is refused below.
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, key = line.strip().partition(" ")
-        if not _NAME.fullmatch(name) or len(key.strip()) < SHORTEST or name in keys:  # the key itself is never printed
+        wrong = not _NAME.fullmatch(name) or len(key.strip()) < SHORTEST or "\ufffd" in key
+        if wrong or name in keys or key.strip() in keys.values():  # the key itself is never printed
             raise WorkbenchError(
                 f"{path}, line {number}",
-                "is not a new name with its key",
-                expected=f"NAME KEY: letters, digits, '.', '_' and '-', then at least {SHORTEST} characters",
+                "is not a new name with a key of its own",
+                expected=f"NAME KEY: letters, digits, '.', '_' and '-', then at least {SHORTEST} characters of UTF-8",
                 remedy=_MADE,
             )
         keys[name] = key.strip()

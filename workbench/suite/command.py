@@ -112,6 +112,8 @@ def _inference(arguments: argparse.Namespace) -> "Inference":
     for wrong, place, problem, remedy in (
         (arguments.best_of > 1 and not arguments.picked_by, "--best-of", "needs a reward run", "--picked-by RUN"),
         (arguments.shots > 0 and not arguments.examples, "--shots", "has no examples", "--examples FILE"),
+        (arguments.picked_by and arguments.best_of == 1, "--picked-by", "picks from one answer", "--best-of N"),
+        (arguments.examples and not arguments.shots, "--examples", "are not shown", "--shots K"),
         (improved and not arguments.out, "--out", "is missing: a run's own file is for plain answers", "--out FILE"),
         (arguments.out and len(arguments.runs) > 1, "--out", "takes one run", "evaluate the runs one by one"),
     ):

@@ -97,6 +97,8 @@ def test_a_wrong_value_of_a_row_stops_before_the_first_command(config, tmp_path)
     [
         (["--best-of", "4", "--out", "x.json"], "needs a reward run"),
         (["--shots", "2", "--out", "x.json"], "has no examples"),
+        (["--examples", "x"], "are not shown"),
+        (["--picked-by", "x"], "picks from one answer"),
         (["--shots", "2", "--examples", "x"], "is missing"),
     ],
 )

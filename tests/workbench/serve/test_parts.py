@@ -17,8 +17,8 @@ from workbench.serve.writing import Answer
 KEY = "0123456789abcdef0123456789"
 
 
-def key_file(path: Path, text: str, mode: int = 0o600) -> Path:
-    path.write_text(text)
+def key_file(path: Path, text: str | bytes, mode: int = 0o600) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(mode)
     return path
 
@@ -37,10 +37,14 @@ def test_a_key_is_found_by_its_whole_text(tmp_path: Path) -> None:
         ("ann short\n", 0o600, "line 1"),
         (f"ann {KEY}\nann {KEY}x\n", 0o600, "line 2"),
         (f"../ann {KEY}\n", 0o600, "line 1"),
+        (f"ann {KEY}\nbob {KEY}\n", 0o600, "line 2"),
+        (f"ann {KEY}é\n".encode("latin-1"), 0o600, "line 1"),
         ("\n", 0o600, "holds no API key"),
     ],
 )
-def test_a_bad_file_of_keys_is_refused_without_its_keys(tmp_path: Path, text: str, mode: int, says: str) -> None:
+def test_a_bad_file_of_keys_is_refused_without_its_keys(
+    tmp_path: Path, text: str | bytes, mode: int, says: str
+) -> None:
     with pytest.raises(WorkbenchError, match=says) as refused:
         Keys(key_file(tmp_path / "keys", text, mode))
     assert KEY not in str(refused.value)
