@@ -49,7 +49,7 @@ def test_the_card_of_a_policy_gives_its_log_probabilities(sft_run):
 def test_the_card_of_a_run_on_the_embedded_base_needs_no_code_of_the_workbench(tmp_path, monkeypatch):
     spec = BaseSpec("tiny", None, "nf4", "float32")
     folder = RunFolder(tmp_path)
-    record = {"name": "run", "phase": "sft", "parents": {}, "data": {}, "versions": {}}
+    record = {"name": "run", "phase": "sft", "status": "finished", "parents": {}, "data": {}, "versions": {}}
     folder.write_record(record | {"base": spec.as_record(), "opened": spec.opened()})
     tokenizer = load_tokenizer("tiny")
     adapted = get_peft_model(load_base(spec, tokenizer), LoraConfig(r=2, target_modules=["q_proj"]))

@@ -351,7 +351,7 @@ def test_evaluation_answers_at_the_length_that_the_runs_sampled(tmp_path):
         ("dpo", "ppo", "method: dpo"),
     ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps({"phase": phase}), encoding="utf-8")
+        (tmp_path / name / "run.json").write_text(json.dumps({"phase": phase, "status": "finished"}), encoding="utf-8")
         (tmp_path / name / "config.yaml").write_text(text, encoding="utf-8")
         folders.append(RunFolder.open(tmp_path / name))
     assert answer_length(folders[:1]) == 40

@@ -2,9 +2,10 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,9 +19,12 @@ from workbench.model.generate import sample
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.checkpoints import make_folder
+from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
 from workbench.run.progress import progress
+
+T = TypeVar("T")
 
 
 class RungFile:
@@ -51,14 +55,30 @@ class RungFile:
         self.answers += answers
 
     def _read(self) -> list[Answer]:
-        """The batches that were written whole, the rest cut off; nothing if they depend on something else."""
+        """The batches that were written whole, the rest cut off; nothing if they depend on something else.
+
+        Raises:
+            WorkbenchError: a line is broken.
+        """
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
         whole = [line for line in lines if line.endswith(b"\n")]
-        same = bool(whole) and json.loads(whole[0]) == self.key
+        same = bool(whole) and self._parsed(1, whole[0], dict) == self.key
         done = len(whole) - 1 if same else 0
         kept = whole[1 : 1 + (done if done == self.wanted else done - done % self.batch)]
+        answers = [self._parsed(number, line, lambda row: Answer(**row)) for number, line in enumerate(kept, start=2)]
         self.path.write_bytes(b"".join([json.dumps(self.key).encode() + b"\n", *kept]))
-        return [Answer(**json.loads(line)) for line in kept]
+        return answers
+
+    def _parsed(self, number: int, line: bytes, make: Callable[[Any], T]) -> T:
+        try:
+            return make(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise WorkbenchError(
+                f"{self.path}:{number}",
+                f"is broken: {error}",
+                expected="the lines that this command wrote",
+                remedy="delete the file: the rung is sampled again",
+            ) from None
 
 
 @dataclass(frozen=True)

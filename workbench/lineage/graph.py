@@ -12,7 +12,7 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import find_parent
+from workbench.run.parents import check_circle, find_parent
 
 MOST_ANNOTATORS = 12
 """Annotators shown per file, those with the most records first."""
@@ -28,13 +28,20 @@ class Node:
     children: tuple["Node", ...] = ()
 
 
-def lineage(run: Path, role: str = "run") -> Node:
+def lineage(run: Path, role: str = "run", above: tuple[Path, ...] = ()) -> Node:
     """The graph below a run.
 
+    Args:
+        run: its folder.
+        role: what it is to the run above.
+        above: the runs that it is a parent of, directly or not.
+
     Raises:
-        WorkbenchError: there is no such run.
+        WorkbenchError: there is no such run, or its parents lead back to it.
     """
     folder = RunFolder.open(run)
+    above = (*above, folder.path.resolve())
+    check_circle(above)
     record = folder.record()
     parents = []
     for name, written in record.get("parents", {}).items():
@@ -42,7 +49,7 @@ def lineage(run: Path, role: str = "run") -> Node:
             parent = find_parent(folder, name)
         except WorkbenchError:
             parent = None
-        parents.append(lineage(parent.path, name) if parent else Node(f"{written} (not here)", name))
+        parents.append(lineage(parent.path, name, above) if parent else Node(f"{written} (not here)", name))
     noted = record.get("annotators", {})
     files = [_file_node(name, file, noted.get(name)) for name, file in record.get("data", {}).items()]
     label = f"{folder.path} ({record['phase']}, seed {record.get('seed')}, {record['status']})"

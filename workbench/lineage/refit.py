@@ -15,7 +15,7 @@ from workbench.lineage.trace import Sought, count_records, without
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import find_parent
+from workbench.run.parents import check_circle, find_parent
 from workbench.run.progress import progress
 
 SUFFIX = "-refit"
@@ -46,7 +46,7 @@ def touched_runs(root: Path, sought: Sought) -> list[Touched]:
     """The touched runs below a folder, parents before the runs that are made from them.
 
     Raises:
-        WorkbenchError: there is no such folder, or a data file cannot be read.
+        WorkbenchError: there is no such folder, a file cannot be read, or runs are made from each other.
     """
     if not root.is_dir():
         raise WorkbenchError(root, "no such folder", expected="the folder that holds the runs", remedy="--runs DIR")
@@ -71,8 +71,9 @@ def _parents_first(folders: Mapping[Path, RunFolder]) -> list[Path]:
     order: dict[Path, None] = {}
 
     def add(place: Path, above: tuple[Path, ...]) -> None:
+        check_circle((*above, place))
         for parent in _parents(folders[place]).values():
-            if parent in folders and parent not in (*above, place):
+            if parent in folders and parent not in order:
                 add(parent, (*above, place))
         order.setdefault(place)
 

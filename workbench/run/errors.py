@@ -119,13 +119,20 @@ def _similarity(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
+MOST_NAMES = 20
+"""Known names that a remedy lists."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The remedy for a misspelt name: the nearest candidate, or all of them; empty if there are none."""
-    names = list(candidates)
+    """The remedy for a misspelt name: the nearest candidate, or the first ones of all; empty if there are none."""
+    names = sorted(candidates)
     if not names:
         return ""
     close = nearest(name, names)
-    return f"did you mean {close!r}?" if close else f"known names: {', '.join(sorted(names))}"
+    if close:
+        return f"did you mean {close!r}?"
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return f"known names: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 class Terminated(KeyboardInterrupt):

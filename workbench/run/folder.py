@@ -16,6 +16,7 @@ from workbench.run.checkpoints import checkpoint_steps, make_folder, write_text_
 from workbench.run.config import Section, write_config
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.lineage import git_commit, package_versions
+from workbench.run.record import read_record
 from workbench.run.same_run import check_same_run
 
 FINISHED = ("finished", "rolled back")
@@ -205,12 +206,12 @@ class RunFolder:
         return record["phase"] == "reward" or record.get("method") == "head"
 
     def record(self) -> dict[str, Any]:
-        """The content of run.json."""
-        try:
-            content: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise WorkbenchError(self.record_path, f"broken JSON at line {error.lineno}: {error.msg}") from None
-        return content
+        """The content of run.json.
+
+        Raises:
+            WorkbenchError: it cannot be read, or is no record of a run.
+        """
+        return read_record(self.record_path)
 
     def write_record(self, content: Mapping[str, Any]) -> None:
         """Replace run.json, atomically."""

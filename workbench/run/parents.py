@@ -1,7 +1,7 @@
 """The runs that a run is made from: how they are recorded, and how they are found after a move."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def find_parent(run: RunFolder, role: str) -> RunFolder | None:
     written, trace = Path(record["parents"][role]), record.get("parents_at", {}).get(role, {})
     paths = [*([run.path / trace["relative"]] if trace else []), written, run.path.parent / written.name]
     candidates = list(dict.fromkeys(RunFolder(Path(os.path.normpath(path))) for path in paths))
-    found = [candidate for candidate in candidates if candidate.record_path.is_file()]
+    own = os.path.normpath(run.path)  # next to a run of the same name as its parent is the run itself
+    found = [one for one in candidates if str(one.path) != own and one.record_path.is_file()]
     for candidate in found:
         if trace.get("adapter") in (None, run_fingerprint(candidate.path)):
             return candidate
@@ -61,3 +62,19 @@ def find_parent(run: RunFolder, role: str) -> RunFolder | None:
         remedy=f"copy the whole folder of runs together; {option} (evaluate), model.start=RUN and model.reward=RUN "
         "name runs for a phase",
     )
+
+
+def check_circle(line: Sequence[Path]) -> None:
+    """Check that the last run of a line of runs, each a parent of the one before, is not in it already.
+
+    Raises:
+        WorkbenchError: it is: no run can be made from itself.
+    """
+    if line[-1] in line[:-1]:
+        circle = " is made from ".join(str(run) for run in line[line.index(line[-1]) :])
+        raise WorkbenchError(
+            line[-1] / "run.json",
+            f"the parents of this run lead back to it: {circle}",
+            expected="parents that were trained before the run",
+            remedy="copy the run folders again, or correct `parents` in their run.json",
+        )

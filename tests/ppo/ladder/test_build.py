@@ -94,6 +94,24 @@ def test_half_a_line_and_half_a_batch_are_sampled_again(configure, tmp_path):
     assert RungFile(tmp_path, section.rungs[0], section, prompts).complete
 
 
+@pytest.mark.parametrize("line", [1, 2])
+@pytest.mark.parametrize("text", [b"hello", b"\xff", b'{"text": "x"}', b"3"])
+def test_a_broken_file_of_answers_is_one_clear_error(configure, tmp_path, line, text):
+    section = configure().ladder
+    prompts = [Prompt(id=str(n), prompt=[{"role": "user", "content": f"{n}?"}]) for n in range(2)]
+    file = RungFile(tmp_path, section.rungs[0], section, prompts)
+    file.append([Answer(str(n), 2, True, None) for n in range(2)])
+    lines = file.path.read_bytes().splitlines()
+    lines[line - 1] = text
+    file.path.write_bytes(b"\n".join([*lines, b""]))
+    if (line, text) == (1, b'{"text": "x"}'):  # answers that depend on something else
+        assert RungFile(tmp_path, section.rungs[0], section, prompts).answers == []
+        return
+    with pytest.raises(WorkbenchError, match=rf"base.jsonl:{line}: is broken: (.|\n)*delete the file"):
+        RungFile(tmp_path, section.rungs[0], section, prompts)
+    assert file.path.read_bytes().splitlines() == lines, "nothing is deleted"
+
+
 def test_the_scale_of_a_rung_scales_what_training_changed(configure):
     section = configure().ladder
     roles, _ = open_ladder(section)

@@ -63,7 +63,9 @@ class Page(HTMLParser):
 
 def make_runs(root, *, word="good"):
     """sft → reward → ppo, evaluated."""
-    sft = write_run(root / "sft", phase="sft", data={"train": {"path": "x/demos.jsonl", "sha256": "abcdef0123"}})
+    sft = write_run(
+        root / "sft", phase="sft", data={"train": {"path": "x/demos.jsonl", "bytes": 1, "sha256": "abcdef0123"}}
+    )
     reward = write_run(root / "reward", phase="reward", parents={"policy": str(sft)})
     ppo = write_run(root / "ppo", phase="ppo", parents={"policy": str(sft), "reward": str(reward)}, seconds=300)
     write_rows(sft / "metrics.jsonl", [{"step": i, "sft/loss": 3 - i / 10, "validation/loss": 2.0} for i in range(20)])

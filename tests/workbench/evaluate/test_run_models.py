@@ -74,7 +74,7 @@ def world(tmp_path_factory):
         phase="reward",
         spread=0.05,
         parents={"start": str(sft)},
-        data={"train": {"path": str(pairs), "sha256": ""}},
+        data={"train": {"path": str(pairs), "bytes": 0, "sha256": ""}},
     )
     (reward / "config.yaml").write_text(yaml.safe_dump({"data": {"heldout_share": 0.3}, "run": {"seed": 0}}))
     torch.manual_seed(0)

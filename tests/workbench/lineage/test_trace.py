@@ -176,3 +176,12 @@ def test_the_graph_leads_down_to_annotators(runs: Path) -> None:
     with pytest.raises(WorkbenchError, match="unknown kind of graph"):
         main(["lineage", str(runs / "a-ppo"), "--out", "graph.png"])
     assert annotators_of(runs.parent / "l.jsonl") == {"ann": 2, "bea": 1, "Ünal": 1, "bea2": 1}
+
+
+def test_runs_that_are_made_from_each_other_are_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "runs/first", tmp_path / "runs/second"
+    make_run(first, "sft", {}, {"start": second})
+    make_run(second, "sft", {}, {"start": first})
+    for look in (lambda: lineage(first), lambda: touched_runs(tmp_path / "runs", Sought(record="a"))):
+        with pytest.raises(WorkbenchError, match=r"run.json: the parents of this run lead back to it: .*first is made"):
+            look()

@@ -93,6 +93,7 @@ def test_nearest_names():
     assert did_you_mean("rewrad", ["sft", "reward"]) == "did you mean 'reward'?"
     assert did_you_mean("zzz", ["sft", "reward"]) == "known names: reward, sft"
     assert did_you_mean("zzz", []) == ""
+    assert did_you_mean("zzz", [f"item-{n:03}" for n in range(180)]).endswith("item-018, item-019 and 160 more")
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,32 @@ def test_a_parent_that_is_gone_or_was_trained_again_is_an_error(tmp_path):
     error = failure(lambda: find_parent(folder, "start"))
     assert error.problem == f"its start run {tmp_path / 'runs' / 'sft'} is not here"
     assert "model.start=RUN" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "broken JSON at line 1"),
+        (b"\xff\xfe{", "not JSON in UTF-8"),
+        ("[]", "holds \\[\\] instead of the record of a run"),
+        ("{}", "has no phase"),
+        ('{"phase": 3}', "phase is 3"),
+        ('{"phase": "sft"}', "has no status"),
+        ('{"phase": "sft", "status": "finished", "parents": []}', "parents is \\[\\], not a mapping"),
+        ('{"phase": "sft", "status": "finished", "parents": {"start": 1}}', "parents.start is 1"),
+        ('{"phase": "sft", "status": "finished", "data": {"train": "x"}}', "data.train is 'x'"),
+        ('{"phase": "sft", "status": "finished", "data": {"train": {"path": "x"}}}', "data.train has no bytes"),
+    ],
+)
+def test_a_record_of_another_form_is_one_clear_error(tmp_path, text, said):
+    (tmp_path / "run.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(WorkbenchError, match=rf"run.json: {said}(.|\n)*repeat the run"):
+        RunFolder.open(tmp_path).record()
+
+
+def test_a_run_without_its_parent_is_not_its_own_parent(tmp_path):
+    folder = RunFolder(tmp_path / "new/ppo")
+    folder.path.mkdir(parents=True)
+    folder.write_record({"phase": "ppo", "status": "finished", "parents": {"start": str(tmp_path / "old/ppo")}})
+    with pytest.raises(WorkbenchError, match=r"its start run .* is not here"):
+        find_parent(folder, "start")
