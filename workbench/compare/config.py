@@ -9,6 +9,8 @@ from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, S
 
 BASELINE = "sft"
 """Name of the supervised model itself, with which every method is compared."""
+OTHER_FOLDERS = ("annotate", "reward", "evaluations")
+"""Folders of a seed that belong to no method."""
 
 
 class MethodSection(Section):
@@ -48,6 +50,11 @@ class CompareSection(Section):
     @field_validator("methods")
     @classmethod
     def _have_names_of_their_own(cls, methods: tuple[MethodSection, ...]) -> tuple[MethodSection, ...]:
+        for method in methods:
+            if method.name in OTHER_FOLDERS or not method.name.strip("."):
+                raise ValueError(
+                    f"a method may not be called {method.name!r}: its folder would be another one of the comparison"
+                )
         names = [BASELINE, *(method.name for method in methods)]
         if len(set(names)) < len(names):
             raise ValueError(f"two methods have the name {max(names, key=names.count)!r}")

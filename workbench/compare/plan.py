@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.compare.config import BASELINE, CompareConfig, MethodSection
+from workbench.data.inputs import check_records, check_source, parents
+from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.run.config import read_values
 from workbench.run.errors import Problems
 from workbench.run.sections import SourceSection
-from workbench.run.steps import Step
+from workbench.run.steps import Step, check_values
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,14 @@ def _measuring(config: CompareConfig, row: MethodSection, shared: Shared, seed: 
 def check_compare_inputs(config: CompareConfig, problems: Problems, resume: bool = False) -> list[str]:
     """Collect the problems of a configuration; returns lines about its size."""
     section = config.compare
-    for source in (config.compare.sft, config.compare.labels, config.compare.reward):
-        if source.is_config:
-            problems.attempt(read_values, Path(source.use), source.set)
-        elif not Path(source.use).exists():
-            problems.add(source.use, "no such file or run", expected="a YAML file of the phase, or a finished run")
+    check_source(problems, "compare.sft", section.sft, ("sft", "ppo"))
+    check_source(problems, "compare.labels", section.labels, None)
+    check_source(problems, "compare.reward", section.reward, "reward")
+    measure = config.measure
+    check_records(problems, measure.prompts, read_prompts)
+    for demonstrations in (measure.demonstrations, measure.examples):
+        check_records(problems, demonstrations, read_demonstrations)
+    parents(problems, [measure.judge] if measure.judge else [], "reward", None)
     if not section.methods:
         problems.add("compare.methods", "is empty", expected="at least one method to compare with sft")
     for row in section.methods:
@@ -151,6 +156,8 @@ def check_compare_inputs(config: CompareConfig, problems: Problems, resume: bool
             problems.add(place, "sets values without a config", remedy="give the row a config")
         if row.shots and config.measure.examples is None:
             problems.add(place, "has shots, but there are no examples", remedy="measure.examples=FILE")
+    if not problems.errors:
+        check_values(plan(config), problems)
     methods = ", ".join(row.name for row in all_methods(config))
     seeds = f"seed{'s' if len(section.seeds) > 1 else ''} {', '.join(map(str, section.seeds))}"
     return [f"{len(section.methods) + 1} methods, {seeds}: {methods}"] if section.methods else []

@@ -5,21 +5,22 @@ Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects t
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.data.embedded import resolve_data
+from workbench.data.files.rows import stream_rows
 from workbench.data.records import Prompt
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.data.splits import AnswerSplit, PairSplit, load_answers, load_pairs
-from workbench.run.config import Section
+from workbench.run.config import Section, read_values
 from workbench.run.divergence import require_finite_file
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.sections import OptimizerSection, RunSection
+from workbench.run.sections import OptimizerSection, RunSection, SourceSection
 
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
@@ -220,6 +221,39 @@ def check_sides(
     """Check that the base's own template accepts the conversations of each file; errors are collected."""
     for path, records in sides:
         problems.attempt(check_template, files, records, source=path, rules=rules)
+
+
+def check_source(
+    problems: Problems, key: str, source: SourceSection, phase: str | tuple[str, ...] | None, base: str | None = None
+) -> None:
+    """Check one part of a series of commands: a configuration to run, a finished run, or without `phase` a file."""
+    if source.is_config:
+        problems.attempt(read_values, Path(source.use), source.set)
+        return
+    if source.set:
+        problems.add(
+            f"{key}.set",
+            f"sets {', '.join(source.set)}, but {source.use} is no configuration",
+            expected="a YAML file in `use`, or no `set`",
+            remedy=f"leave {key}.set out",
+        )
+    if phase is None:
+        check_records(problems, source.use)
+    elif Path(source.use).exists():
+        parents(problems, [source.use], phase, base)
+    else:
+        problems.add(f"{key}.use", f"{source.use}: no such run", expected="a YAML file of the phase, or a finished run")
+
+
+def check_records(problems: Problems, name: str | None, read: Callable[[Path], object] | None = None) -> None:
+    """Check that a data file is there and can be read, by default its first row, unless its name is None."""
+    for path in (data_files({"": name}, problems) or {}).values():
+        problems.attempt(read or _first_row, path)
+
+
+def _first_row(path: Path) -> None:
+    if next(stream_rows(path), None) is None:
+        raise WorkbenchError(path, "it is empty", expected="at least one record")
 
 
 def data_files(names: Mapping[str, str | None], problems: Problems) -> dict[str, Path] | None:

@@ -6,11 +6,13 @@ Round 0 is the supervised model. Every later round: sample → choose → label 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.data.inputs import check_records, check_source, parents
+from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.loop.config import LoopConfig
 from workbench.run.config import read_values
 from workbench.run.errors import Problems
 from workbench.run.sections import SourceSection
-from workbench.run.steps import Step
+from workbench.run.steps import Step, check_values
 
 WITHOUT_MODEL = ("random", "length-balanced")
 """Strategies that need no reward model."""
@@ -193,10 +195,13 @@ def check_loop_inputs(config: LoopConfig, problems: Problems, resume: bool = Fal
             problems.add(f"loop.{name}.use", f"{use!r} is not a YAML file", expected="a configuration to run")
         else:
             problems.attempt(read_values, Path(use), values)
-    if section.sft.is_config:
-        problems.attempt(read_values, Path(section.sft.use), section.sft.set)
-    elif not Path(section.sft.use).exists():
-        problems.add(section.sft.use, "no such run", expected="a YAML file of sft, or a finished run")
+    check_source(problems, "loop.sft", section.sft, ("sft", "ppo"))
+    measure = config.measure
+    check_records(problems, measure.prompts, read_prompts)
+    check_records(problems, measure.demonstrations, read_demonstrations)
+    parents(problems, [measure.judge] if measure.judge else [], "reward", None)
+    if not problems.errors:
+        check_values(plan(config), problems)
     total = section.rounds * section.labels
     rounds = f"{section.rounds} round{'s' if section.rounds > 1 else ''}"
     return [f"{rounds} of {section.labels} labels, {total:,} in all; pairs chosen by {section.strategy}"]

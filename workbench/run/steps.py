@@ -6,6 +6,7 @@ checkpoint.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -16,11 +17,14 @@ from typing import Any
 
 from workbench.run import lock
 from workbench.run.checkpoints import make_folder, write_text_atomically
-from workbench.run.errors import WorkbenchError
+from workbench.run.config import dotted, read_values
+from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.process import start
 from workbench.run.progress import duration, progress
 from workbench.run.shipped import here_or_shipped
 
+_VALUE = re.compile(r"[a-z_]+(\.\w+)*=")
+"""A word that sets a value of a configuration."""
 TAIL = 25
 """Lines of a failed command that its error shows."""
 
@@ -62,9 +66,24 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
-        """The ledger of a folder, empty if no command has ended there."""
+        """The ledger of a folder, empty if no command has ended there.
+
+        Raises:
+            WorkbenchError: the file is broken.
+        """
         path = folder / "steps.json"
-        return cls(path, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+        if not path.is_file():
+            return cls(path)
+        try:
+            done = {name: {**row, "of": row["of"], "seconds": row["seconds"]} for name, row in _rows(path).items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WorkbenchError(
+                path,
+                f"is broken: {error!r}",
+                expected="the finished commands, as this command wrote them",
+                remedy=f"another output folder (….out=…), or delete {folder} to run all commands again",
+            ) from None
+        return cls(path, done)
 
     def is_done(self, step: Step) -> bool:
         """Whether a command has ended successfully.
@@ -89,10 +108,40 @@ class Ledger:
         write_text_atomically(self.path, json.dumps(self.done, indent=1) + "\n")
 
 
+def _rows(path: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return rows
+
+
 def identity(step: Step) -> str:
     """A hash of a command and of the configuration file that it reads."""
     text = here_or_shipped(Path(step.config)).read_text(encoding="utf-8") if step.config else ""
     return hashlib.sha256("\x1f".join((*step.words, text)).encode()).hexdigest()[:16]
+
+
+def check_values(steps: Sequence[Step], problems: Problems) -> None:
+    """Collect values that a command is given twice: the last one counts, and the other would be ignored silently.
+
+    Args:
+        steps: in the order of words, what a configuration sets comes before what the series of commands sets itself.
+        problems: where they go.
+    """
+    known: set[tuple[str, str]] = set()
+    for step in steps:
+        given: dict[str, str] = {}
+        for word in step.words:
+            if not _VALUE.match(word):
+                continue
+            for key in dotted(read_values(None, [word])):
+                if key in given and (step.part, given[key]) not in known:
+                    known.add((step.part, given[key]))
+                    problems.add(
+                        f"{step.part}: set",
+                        f"{given[key]!r} would have no effect: the command is also given {word!r}",
+                        expected="values that this series of commands does not set itself",
+                        remedy="leave it out of `set`",
+                    )
+                given[key] = word
 
 
 def seconds_left(steps: Sequence[Step], ledger: Ledger) -> float | None:

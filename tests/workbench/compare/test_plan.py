@@ -77,8 +77,33 @@ def test_finished_runs_and_files_are_shared_by_all_seeds(tmp_path):
     assert shared[0].evaluation("sft") != shared[1].evaluation("sft")
     assert "--out" in words(steps, "measure sft")
     check_compare_inputs(config, problems := Problems())
-    assert len(problems.errors) == 3
-    assert all("no such file or run" in str(error) for error in problems.errors)
+    assert [error.place for error in problems.errors] == [
+        "compare.sft.use",
+        str(tmp_path / "labels"),
+        "compare.reward.use",
+    ]
+    assert all("no such" in str(error) for error in problems.errors)
+
+
+def test_runs_and_files_are_checked_before_anything_runs(tmp_path):
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "labels.jsonl").write_text("\n", encoding="utf-8")
+    empty = str(tmp_path / "empty")
+    values["compare"] |= {"sft": {"use": empty}, "reward": {"use": empty, "set": ["train.lr=1.0"]}}
+    values["compare"] |= {"labels": {"use": str(tmp_path / "labels.jsonl")}}
+    values["measure"] |= {"prompts": "none.jsonl", "examples": "few.jsonl", "judge": "runs/none"}
+    check_compare_inputs(load_phase(CompareConfig, tmp_path / "compare.yaml", values), problems := Problems())
+    said = "\n".join(map(str, problems.errors))
+    assert said.count(f"{empty}: no run here") == 1
+    for words in (
+        "compare.reward.set: sets train.lr=1.0, but",
+        "labels.jsonl: it is empty",
+        "none.jsonl: no such file",
+        "few.jsonl: no such file",
+        "runs/none: no run here",
+    ):
+        assert words in said
 
 
 @pytest.mark.parametrize(
@@ -89,6 +114,14 @@ def test_finished_runs_and_files_are_shared_by_all_seeds(tmp_path):
         ([{"name": "x", "config": "configs/tiny/none.yaml"}], "no such configuration file"),
         ([{"name": "x", "best_of": 2, "set": ["train.lr=1"]}], "sets values without a config"),
         ([{"name": "x", "config": "configs/tiny/dpo.yaml", "set": ["beta"]}], "not an override"),
+        (
+            [{"name": "x", "config": "configs/tiny/dpo.yaml", "set": ["run.seed=5"]}],
+            "train x: set: 'run.seed=5' would have no effect: the command is also given 'run.seed=0'",
+        ),
+        (
+            [{"name": "x", "config": "configs/tiny/dpo.yaml", "set": ["run={seed: 5, overwrite: true}"]}],
+            "the command is also given 'run.seed=0'",
+        ),
     ],
 )
 def test_problems_of_rows_are_said_before_anything_runs(tmp_path, rows, said):
@@ -102,6 +135,8 @@ def test_problems_of_rows_are_said_before_anything_runs(tmp_path, rows, said):
     ("change", "said"),
     [
         ({"methods": [{"name": "sft", "shots": 1}]}, "two methods have the name 'sft'"),
+        ({"methods": [{"name": "reward", "shots": 1}]}, "may not be called 'reward'"),
+        ({"methods": [{"name": "..", "shots": 1}]}, r"may not be called '\.\.'"),
         ({"seeds": [1, 1]}, "a seed occurs twice"),
         ({"methods": [{"name": "a b"}]}, "compare.methods.name"),
     ],

@@ -1,5 +1,6 @@
 """The commands of a loop: each is one that a user could type, and each round builds on the round before."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from tests.conftest import load_phase
 from workbench.loop.config import LoopConfig
 from workbench.loop.plan import check_loop_inputs, page_command, plan
+from workbench.loop.run import run_loop
 from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.steps import Ledger
@@ -104,3 +106,23 @@ def test_wrong_sources_are_said_together(tmp_path):
     check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems)
     with pytest.raises(WorkbenchError, match=r"'runs/none' is not a YAML file(.|\n)*none.yaml(.|\n)*no such run"):
         problems.raise_if_any()
+
+
+def test_values_without_effect_and_missing_files_are_said_before_the_first_round(tmp_path):
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values["loop"]["annotate"]["set"] = ["pairs.seed=7"]
+    check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems := Problems())
+    assert "sample: set: 'pairs.seed=7' would have no effect" in str(problems.errors[0])
+    values["measure"] |= {"prompts": "none.jsonl", "demonstrations": "few.jsonl", "judge": "runs/none"}
+    check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems := Problems())
+    said = "\n".join(map(str, problems.errors))
+    for words in ("none.jsonl: no such file", "few.jsonl: no such file", "runs/none: no run here"):
+        assert words in said
+
+
+def test_fewer_rounds_than_are_finished_are_refused(tmp_path):
+    done = {f"round {number} measure": {"of": "", "seconds": 1.0} for number in range(4)}
+    (tmp_path / "steps.json").write_text(json.dumps(done), encoding="utf-8")
+    config, _ = load_config(LoopConfig, TINY, [f"loop.out={tmp_path}", "loop.rounds=2"])
+    with pytest.raises(WorkbenchError, match=r"is 2, but .* holds 3 finished rounds(.|\n)*--rounds 3"):
+        run_loop(config)

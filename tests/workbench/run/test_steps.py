@@ -132,3 +132,10 @@ def test_logs_hold_what_a_command_printed(module, tmp_path):
     run_steps([step(module, "a", tmp_path / "a.txt")], tmp_path / "compare")
     assert (tmp_path / "compare/logs/seed-0-a.txt").is_file()
     assert json.loads((tmp_path / "compare/steps.json").read_text())["seed 0 a"]["of"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"seed 0 sft": 3}', '{"seed 0 sft": {"seconds": 1.0}}', '"\\u0000"'])
+def test_a_broken_list_of_finished_commands_is_one_clear_error(tmp_path, text):
+    (tmp_path / "steps.json").write_text(text, encoding="utf-8")
+    with pytest.raises(WorkbenchError, match=r"steps.json: is broken: (.|\n)*delete"):
+        Ledger.open(tmp_path)
