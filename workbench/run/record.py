@@ -6,10 +6,10 @@ from typing import Any
 
 from workbench.run.errors import WorkbenchError
 
-REQUIRED = {"phase": str, "status": str}
-SECTIONS = {"parents": str, "parents_at": dict, "data": dict, "annotators": dict}
+REQUIRED: dict[str, type] = {"phase": str, "status": str}
+SECTIONS: dict[str, type] = {"parents": str, "parents_at": dict, "data": dict, "annotators": dict}
 """Mappings by role or by name of a data file → the type of their values. A run may lack them."""
-FINGERPRINT = {"path": str, "bytes": int, "sha256": str}
+FINGERPRINT: dict[str, type] = {"path": str, "bytes": int, "sha256": str}
 """What `data` says about each file."""
 
 
