@@ -129,17 +129,23 @@ def loop_of(arm: Arm, folder: Path, name: str, seed: int, common: Sequence[str])
         "strategy": arm.strategy,
         "seed": seed,
         "sft": {"use": folder / "sft"},
-        "annotate": {"use": section.annotate.use, "set": [*section.annotate.set, *pool]},
-        "reward": {"use": section.reward.use, "set": [*section.reward.set, *common]},
+        "annotate": {"use": section.annotate.use, "set": replaced(section.annotate.set, pool)},
+        "reward": {"use": section.reward.use, "set": replaced(section.reward.set, common)},
         "policy": {
             "use": section.policy.use,
-            "set": [*section.policy.set, *common, f"train.iterations={arm.iterations}"],
+            "set": replaced(section.policy.set, (*common, f"train.iterations={arm.iterations}")),
         },
     }
     values = config.model_dump(mode="json")
     values["loop"] |= changed
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))  # paths as text
     return plain
+
+
+def replaced(values: Sequence[str], by: Sequence[str]) -> list[str]:
+    """Values `a.b=value` with others in place of those with the same key."""
+    keys = {value.partition("=")[0] for value in by}
+    return [*(value for value in values if value.partition("=")[0] not in keys), *by]
 
 
 def together(runs: Path, every: Mapping[str, Arm]) -> dict[str, Any]:

@@ -8,8 +8,13 @@ import pytest
 from benchmarks.rounds import ARMS, OFFLINE, Curve, against_offline, contrast, labels_needed, loop_of, make_arms
 from tests.conftest import load_phase
 from workbench.loop.config import LoopConfig
-from workbench.loop.plan import plan
+from workbench.loop.plan import check_loop_inputs, plan
 from workbench.run.config import read_values
+from workbench.run.errors import Problems
+from workbench.run.sections import SourceSection
+
+SFT = SourceSection(use="configs/tiny/sft.yaml")
+"""In place of the run that a measurement trains first."""
 
 
 def curve(*gold, labels=(0, 300, 600), prompts=40):
@@ -51,6 +56,9 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
         values = loop_of(arm, tmp_path, name, 7, ("run.threads=1",))
         config = load_phase(LoopConfig, tmp_path / f"{name}.yaml", values)
         assert (config.loop.labels, config.loop.strategy, config.loop.seed) == (arm.labels, arm.strategy, 7)
+        problems = Problems()
+        check_loop_inputs(config.model_copy(update={"loop": config.loop.model_copy(update={"sft": SFT})}), problems)
+        assert not problems.errors
         trains = [step for step in plan(config) if step.part == "policy"]
         training = read_values(None, [word for word in trains[0].words if "=" in word])
         assert training["train"]["iterations"] == arm.iterations

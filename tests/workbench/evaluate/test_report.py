@@ -179,7 +179,7 @@ def test_hostile_text_stays_text(tmp_path):
     path.write_text(json.dumps(content))
     record = json.loads((tmp_path / "ppo" / "run.json").read_text())
     record |= {"name": HOSTILE, "status": HOSTILE, "base": HOSTILE, "seed": HOSTILE, "versions": {HOSTILE: HOSTILE}}
-    record["data"] = {HOSTILE: {"path": HOSTILE, "sha256": HOSTILE}}
+    record["data"] = {HOSTILE: {"path": HOSTILE, "bytes": 1, "sha256": HOSTILE}}
     record["parents"][HOSTILE] = HOSTILE
     (tmp_path / "ppo" / "run.json").write_text(json.dumps(record))
     (tmp_path / "ppo" / "config.yaml").write_text(HOSTILE)
