@@ -22,6 +22,7 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
+from scipy import stats
 
 from benchmarks.command import command
 from benchmarks.record import RESULTS, write_result
@@ -74,6 +75,10 @@ ORDERINGS = (
     Ordering("Tajwar 2024: on-policy sampling helps more if the optimum is unlikely", "ppo", "dpo", True),
     Ordering("Tajwar 2024: a negative gradient helps more if the optimum is unlikely", "dpo", "chosen-sft", True),
 )
+CONTRASTIVE = ("dpo", "ipo", "slic")
+OVER_OPTIMISED = (
+    "Rafailov 2024, arXiv:2406.02900: contrastive methods over-optimise within an epoch: gold falls to its end"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args(argv)
     cells: dict[str, Any] = {}
+    falls: dict[str, Any] = {}
     values: dict[tuple[str, float], dict[str, Floats]] = {}
     for world in WORLDS:
         folder = arguments.runs / world
@@ -96,7 +102,10 @@ def main(argv: list[str] | None = None) -> int:
             command("workbench", "compare", str(config))
             cells[f"{world}, {noise:.0%} noise"] = cell_table(config)
             values[world, noise] = values_of(config)
+            for name, golds in courses_of(config).items():
+                falls[f"{name}, {world}, {noise:.0%} noise"] = fall(golds)
     orderings = [check(ordering, values) for ordering in ORDERINGS]
+    orderings.append({"source": OVER_OPTIMISED, "cells": falls})
     content = {"claim": CLAIM, "seeds": arguments.seeds, "cells": cells, "orderings": orderings}
     write_result(arguments.out, content)
     draw(cells, arguments.figure)
@@ -217,6 +226,31 @@ def check(ordering: Ordering, values: dict[tuple[str, float], dict[str, Floats]]
             numbers = {"difference": float(found.mean), "ci": [float(found.low), float(found.high)], "verdict": held}
             verdicts[f"{name}, {noise:.0%} noise"] = numbers
     return {"source": ordering.source, "cells": verdicts}
+
+
+def courses_of(path: Path) -> dict[str, Floats]:
+    """(S, T) gold of the answers sampled within training, of each contrastive method of a cell."""
+    config, _ = load_config(CompareConfig, path)
+    found = {}
+    for name in (row.name for row in config.compare.methods if row.name in CONTRASTIVE):
+        files = [Shared.of(config, seed).evaluation(name) for seed in config.compare.seeds]
+        policies = [load_evaluation(file, remedy="delete its cell").policy for file in files]
+        found[name] = np.array([[point.gold for point in policy.trajectory] for policy in policies if policy], float)
+    return found
+
+
+def fall(golds: Floats) -> dict[str, Any]:
+    """How far gold falls from the first checkpoint within training to the last, with Student's interval over seeds.
+
+    Args:
+        golds: (S, T) of the start and T − 1 checkpoints, on the same prompts.
+    """
+    falls = golds[:, 1] - golds[:, -1]  # (S,)
+    mean, seeds = float(falls.mean()), len(falls)
+    half = float(stats.t.ppf(0.975, seeds - 1) * falls.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else np.inf
+    held = "holds" if mean - half > 0 else "the opposite holds" if mean + half < 0 else "no difference shown"
+    ci = [mean - half, mean + half] if seeds > 1 else None
+    return {"gold": golds.mean(axis=0).tolist(), "difference": mean, "ci": ci, "verdict": held}
 
 
 def draw(cells: dict[str, Any], path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import worlds
-from benchmarks.worlds import ORDERINGS, check, gold_of, half_of_demonstrations, labels
+from benchmarks.worlds import ORDERINGS, check, fall, gold_of, half_of_demonstrations, labels
 from workbench.compare.config import CompareConfig
 from workbench.compare.plan import check_compare_inputs, plan
 from workbench.data.records import Item, Message, Response
@@ -71,8 +71,18 @@ def test_orderings():
     assert negative_more["unlikely − likely, 0% noise"]["verdict"] == "no difference shown"
 
 
-def test_a_cell_is_a_comparison_of_its_own(items, tmp_path):
-    (tmp_path / "sft").mkdir()
+def test_over_optimisation_is_a_fall_from_the_first_checkpoint_to_the_last():
+    found = fall(np.array([[0.0, 0.7, 0.6, 0.5], [0.0, 0.72, 0.6, 0.5], [0.0, 0.7, 0.7, 0.52]]))
+    assert found["difference"] == pytest.approx(0.2)
+    half = 4.303 * 0.02 / 3**0.5
+    assert found["ci"] == pytest.approx([0.2 - half, 0.2 + half], abs=1e-3)
+    assert found["verdict"] == "holds"
+    assert fall(np.array([[0.0, 0.5, 0.7], [0.0, 0.5, 0.71]]))["verdict"] == "the opposite holds"
+    assert fall(np.array([[0.0, 0.5, 0.7]]))["verdict"] == "no difference shown"
+
+
+def test_a_cell_is_a_comparison_of_its_own(items, tmp_path, sft_run):
+    (tmp_path / "sft").symlink_to(sft_run)
     changes = ["train.max_steps=3", "train.iterations=1"]
     path = worlds.write_cell(tmp_path, 0.2, items, [0, 1], changes)
     config, _ = load_config(CompareConfig, path)
