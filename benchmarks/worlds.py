@@ -258,7 +258,7 @@ def draw(cells: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, world in zip(figure.subplots(1, len(WORLDS), sharey=True, squeeze=False)[0], WORLDS, strict=True):
         found = [cells[f"{world}, {noise:.0%} noise"] for noise in NOISES]
-        for name in found[0]["methods"]:
+        for name in sorted(found[0]["methods"]):  # each cell has its own order, and a colour is one method
             gold = [cell["methods"][name]["gold"] for cell in found]
             low, high = zip(*(cell["methods"][name]["gold_ci"] for cell in found), strict=True)
             errors = [np.subtract(gold, low), np.subtract(high, gold)]
