@@ -29,7 +29,7 @@ def commands() -> list[tuple[str, str]]:
                     found.append((page.relative_to(ROOT).as_posix(), words))
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            match = re.match(r"#.*?(python -m (?:sft|reward|ppo|annotate) .*?)(?:\s{2,}\(.*)?$", line)
+            match = re.match(r"#[^`]*?(python -m (?:sft|reward|ppo|annotate) .*?)(?:\s{2,}\(.*)?$", line)
             if match:
                 found.append((path.relative_to(ROOT).as_posix(), match.group(1)))
     return found
