@@ -259,6 +259,9 @@ def _one_error(problem: Any, config_class: type[BaseModel], origin: Any) -> Work
     expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if problem["type"] == "tuple_type":
         expected = "a list: [one, another], or lines that begin with `- `"
+    if problem["type"] == "too_short":
+        least = problem["ctx"]["min_length"]
+        expected = f"at least {least} {'entry' if least == 1 else 'entries'}, not {problem['ctx']['actual_length']}"
     if problem["type"] in ("model_type", "model_attributes_type"):
         expected = "a section: `key: value` lines, indented under its name"
     return WorkbenchError(place, f"value {repr(problem['input'])[:80]} is not right", expected=expected)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from annotate.config import AnnotateConfig
 from workbench.run.command_line import parse_command_line
 from workbench.run.config import Section, describe, known_keys, load_config, write_config
 from workbench.run.errors import SeveralErrors, WorkbenchError
@@ -274,3 +275,9 @@ def test_any_text_survives_writing_and_reading(tmp_path: Path):
         config = Outer(name=text)
         write_config(config, tmp_path / "resolved.yaml")
         assert load_config(Outer, tmp_path / "resolved.yaml")[0].name == text
+
+
+def test_a_list_that_is_too_short_says_how_many_entries_it_needs():
+    with pytest.raises(WorkbenchError) as caught:
+        load_config(AnnotateConfig, Path("configs/tiny/annotate.yaml"), ["pairs.temperatures=[]"])
+    assert caught.value.expected == "at least 1 entry, not 0"
