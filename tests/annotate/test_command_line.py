@@ -312,7 +312,7 @@ def test_load_imports_judgements_and_renames_columns(
     load = ["load", *arguments, str(path), "--map", "q=prompt"]
     assert main([*load, "--labels-by", "old"]) == 0
     assert "1 new, 0 known; 1 judgements imported" in capsys.readouterr().out
-    with pytest.raises(WorkbenchError, match="--labels-by NAME beside it"):
+    with pytest.raises(WorkbenchError, match="add --labels-by NAME"):
         main([*load, "--as-people"])
     with pytest.raises(WorkbenchError, match="--map q: cannot be read"):
         main([*load, "--map", "q"])

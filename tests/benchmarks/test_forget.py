@@ -14,4 +14,6 @@ def test_a_refitted_adapter_equals_that_of_a_run_that_never_saw_the_person(tmp_p
     result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert result["hash_equal"]
     assert result["changed"]  # the person's labels had an effect
-    assert (result["records"], result["records_found"]) == (2000, 40)
+    # Each search asserts the number of records that it finds.
+    assert result["records"] == 2000
+    assert {"seconds", "one_record", "seconds_at_the_start_of_the_run"} <= result.keys()

@@ -136,9 +136,9 @@ def _measuring(config: CompareConfig, row: MethodSection, shared: Shared, seed: 
 def check_compare_inputs(config: CompareConfig, problems: Problems, resume: bool = False) -> list[str]:
     """Collect the problems of a configuration; returns lines about its size."""
     section = config.compare
-    check_source(problems, "compare.sft", section.sft, ("sft", "ppo"))
-    check_source(problems, "compare.labels", section.labels, None)
-    check_source(problems, "compare.reward", section.reward, "reward")
+    check_source(problems, "compare.sft", config.compare.sft, ("sft", "ppo"))
+    check_source(problems, "compare.labels", config.compare.labels, None)
+    check_source(problems, "compare.reward", config.compare.reward, "reward")
     measure = config.measure
     check_records(problems, measure.prompts, read_prompts)
     for demonstrations in (measure.demonstrations, measure.examples):

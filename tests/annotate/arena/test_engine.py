@@ -62,7 +62,7 @@ def test_who_has_the_fewest_answers_at_work_comes_first(engine: Engine) -> None:
 def test_too_many_requests_are_refused(engine: Engine) -> None:
     for _ in range(MOST_AT_ONCE + MOST_WAITING):
         engine.ask(request(1, "wait")[0])
-    with pytest.raises(WorkbenchError, match="requests wait"):
+    with pytest.raises(WorkbenchError, match="requests are already waiting"):
         engine.ask(request(2, "say 1")[0])
 
 

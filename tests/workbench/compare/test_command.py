@@ -60,7 +60,7 @@ def test_the_command(config, tmp_path, capsys):
     assert main(["compare", config]) == 0
     printed = capsys.readouterr().out
     assert "5 methods, seed 0: sft, ppo" in printed
-    assert "One seed says nothing" in printed
+    assert "One seed shows nothing" in printed
     out = tmp_path / "compare"
     found = json.loads((out / "compare.json").read_text(encoding="utf-8"))
     assert set(found["methods"]) == {"sft", "ppo", "dpo", "best-of-2", "few-shot"}

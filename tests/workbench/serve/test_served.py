@@ -201,7 +201,7 @@ def test_a_full_queue_is_429_and_sigterm_lets_answers_end(sft_run: Path, tmp_pat
     waits.start()
     while b"workbench_requests_waiting 1.0" not in urllib.request.urlopen(f"{url}/metrics").read():
         time.sleep(0.02)
-    with pytest.raises(openai.RateLimitError, match="requests wait"):
+    with pytest.raises(openai.RateLimitError, match="requests are already waiting"):
         client.chat.completions.create(**options, seed=2)
     process.send_signal(signal.SIGTERM)
     worker.resume()
