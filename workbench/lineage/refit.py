@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from workbench.lineage.trace import Sought, count_records, without
@@ -101,13 +102,18 @@ def _touched(
 ) -> Touched | None:
     record = folder.record()
     files, known = record.get("data", {}), record.get("annotators", {})
-    lost = {name for name, file in files.items() if not Path(file["path"]).exists()}
+
+    @cache  # finding out may read the whole file
+    def gone(name: str) -> bool:
+        path = Path(files[name]["path"])
+        return not path.exists() or _changed(folder, path, files[name])
+
     records, unknown = {}, []
     for name, file in files.items():
         path = Path(file["path"])
         if sought.record is None and name in known:  # noted when the run began: the file is not read
             records[name] = sum(known[name].get(who, 0) for who in sought.annotators)
-        elif name in lost or _changed(folder, path, file):
+        elif gone(name):
             unknown.append(name)
         else:
             if path not in counts:
@@ -117,8 +123,7 @@ def _touched(
     parents = {role: path for role, path in _parents(folder).items() if visit(path) is not None}
     if not (records or unknown or parents):
         return None
-    gone = [name for name, file in files.items() if name in lost or _changed(folder, Path(file["path"]), file)]
-    return Touched(folder, records, tuple(gone), parents)
+    return Touched(folder, records, tuple(filter(gone, files)), parents)
 
 
 def _changed(folder: RunFolder, path: Path, file: Mapping[str, object]) -> bool:

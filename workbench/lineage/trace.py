@@ -126,13 +126,13 @@ def _lines_with(path: Path, needles: Sequence[bytes]) -> Iterator[Mapping[str, A
         rest = b""
         while block := file.read(BLOCK):
             whole, newline, rest = (rest + block).rpartition(b"\n")
-            if not all(needle.isascii() for needle in needles):
-                whole.decode()  # in another encoding the needle has other bytes
             yield from _in_block(whole + newline, needles)
         yield from _in_block(rest, needles)
 
 
 def _in_block(block: bytes, needles: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
+    if not all(needle.isascii() for needle in needles):
+        block.decode()  # in another encoding the needle has other bytes
     starts: set[int] = set()
     for needle in needles:
         at = block.find(needle)

@@ -57,6 +57,15 @@ def test_records_are_found_by_annotator_and_id(tmp_path: Path, sought: Sought, c
     assert count_records(tmp_path / "out.jsonl", sought) == 0
 
 
+def test_a_last_line_in_another_encoding_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    last = json.dumps(
+        {"id": "z", "annotators": ["Ünal"], "chosen": "für die schöne Größe, natürlich"}, ensure_ascii=False
+    )
+    path.write_bytes(b'{"id": "a", "annotators": []}\n' * 20 + last.encode("latin-1"))  # without a line's end
+    assert count_records(path, Sought(frozenset({"Ünal"}))) == 1
+
+
 def test_a_configuration_among_the_data_files_holds_no_records(tmp_path: Path) -> None:
     path = tmp_path / "pairs.yaml"
     path.write_text("pairs: {run: ann}\n")
