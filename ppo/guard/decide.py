@@ -1,6 +1,6 @@
 """How the guard decides: from the observations so far to a risk with its reasons. Pure.
 
-Each signal is 0 while all is as at first, and grows as it looks worse. The risk is the Euclidean norm of the signals in
+Each signal is 0 while all is well, and grows as it looks worse. The risk is the Euclidean norm of the signals in
 units of their limits: one signal at its limit is an alarm, two at 0.71 of theirs are, and many small ones are not. How
 the limits were found: docs/guard.md.
 """
@@ -22,8 +22,14 @@ Row = Mapping[str, Any]
 """An observation's row in guard.jsonl."""
 
 WINDOW = 3
-"""Neighbouring observations that are averaged, the fewest before an alarm, and those between two raised penalties."""
+"""Neighbouring observations that are averaged, and those between two raised penalties. An alarm by a signal that
+compares with earlier observations needs more than this many."""
+FEWEST = 2
+"""Fewest observations before an alarm by one of LEVELS; the first one is of the start policy, which has learnt nothing."""
+LEVELS = ("disagreement", "agreement")
+"""Signals that mean the same whatever was observed before."""
 LIMITS: Mapping[str, float] = {
+    "disagreement": 0.6,
     "gap": 0.18,
     "judge": 0.31,
     "law": 1.8,
@@ -73,7 +79,7 @@ def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
     named = sorted((name for name in parts if parts[name] >= WORTH_SAYING), key=lambda name: -parts[name])
     reasons = [f"{_in_words(name, found[name], law, best)} ({parts[name]:.2f})" for name in named]
     why = f"risk {risk:.2f} of {section.threshold:g}: {'; '.join(reasons) or 'nothing of note'}"
-    if risk < section.threshold or len(rows) <= WINDOW:
+    if risk < section.threshold or len(rows) < FEWEST:
         return Decision("go on", risk, found, law, why)
     if section.act == "stop":
         return Decision("stop", risk, found, law, f"{why}. Back to step {best}, the judges' best", best)
@@ -82,20 +88,21 @@ def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
 
 
 def signals(rows: Sequence[Row]) -> dict[str, float]:
-    """Each signal of the newest observation, by name.
+    """Each signal of the newest observation, by name. Only LEVELS while there are at most WINDOW observations.
 
-        judge      fall of the judges' score from its best, σ
-        gap        the same fall plus the reward model's rise since then, σ; not in contrastive training
-        law        −slope of Gao's law at the newest √KL, standard errors
-        agreement  −correlation of log π − log ρ with the judges' score
-        spread     rise of the disagreement of all reward models, share of its first value
-        outliers   share of answers unlike the labelled ones
-        length     |log ratio| of the mean length to its first value
-        entropy    fall of the entropy, share of its first value
-        kl         KL to the reference in units of its usual limit
+        disagreement  1 − correlation over answers of the reward model's score with the judges'; not in contrastive training
+        judge         fall of the judges' score from its best, σ
+        gap           the same fall plus the reward model's rise since then, σ; not in contrastive training
+        law           −slope of Gao's law at the newest √KL, standard errors
+        agreement     −correlation over answers of log π − log ρ with the judges' score
+        spread        rise of the deviation over all reward models, share of its first value
+        outliers      share of answers unlike the labelled ones
+        length        |log ratio| of the mean length to its first value
+        entropy       fall of the entropy, share of its first value
+        kl            KL to the reference in units of its usual limit
 
     Args:
-        rows: observations, oldest first; each signal but `law` compares the mean of the last WINDOW with the first.
+        rows: observations, oldest first; each signal but `law` is of the mean of the last WINDOW.
     """
     first, last = rows[0], rows[-WINDOW:]
 
@@ -120,7 +127,8 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
     }
     if first.get("score") is not None:
         found["gap"] = since_best("score") - since_best("judge")
-    return found
+        found["disagreement"] = 1 - now("reward_agreement")
+    return found if len(rows) > WINDOW else {name: found[name] for name in LEVELS if name in found}
 
 
 def best_of(rows: Sequence[Row]) -> int:
@@ -145,6 +153,7 @@ def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
         peak = f"; its fitted peak is at √KL {law.peak:.2f} ({law.low:.2f} to {law.high:.2f})"
         return f"the judges' score falls with KL, by {value:.1f} standard errors of the slope{peak}"
     return {
+        "disagreement": f"the reward model and the judges score the answers differently (correlation {1 - value:.2f})",
         "gap": f"the reward model's score rose {value:.2f} σ more than the judges' since their best, at step {best}",
         "judge": f"the judges' score fell {value:.2f} σ from its best, at step {best}",
         "agreement": f"the policy prefers answers that the judges score lower (correlation {-value:.2f})",

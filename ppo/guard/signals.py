@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FEWEST = 5
-"""A law with two coefficients is fitted to at least this many observations."""
+FEWEST = 8
+"""A law with two coefficients is fitted to at least this many observations: with five, chance alone often falls."""
 Z = 1.96
 """Half-width of a 95 % interval, in standard errors."""
 

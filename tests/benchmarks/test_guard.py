@@ -48,6 +48,7 @@ def test_there_are_eight_causes_and_both_methods():
 def course(spec, golds, judges):
     """A run with a gold reward and a judges' score per observation; the policy's own reward model sees only gains."""
     same = {"judge_error": 0.1, "spread": 0.5, "outliers": 0.0, "agreement": 0.0, "length": 20.0, "entropy": 1.0}
+    same |= {"reward_agreement": 0.8}
     rows = [{"step": n, "judge": judge, "score": abs(judge), "kl": 0.01 * n, **same} for n, judge in enumerate(judges)]
     return Course(spec, 1, rows, np.array(golds), golds[0])
 

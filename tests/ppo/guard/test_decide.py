@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ppo.config import GuardSection
-from ppo.guard.decide import LIMITS, WINDOW, best_of, decide, signals
+from ppo.guard.decide import FEWEST, LEVELS, LIMITS, WINDOW, best_of, decide, signals
 
 START = {
     "judge": 0.0,
@@ -14,12 +14,14 @@ START = {
     "spread": 0.5,
     "outliers": 0.0,
     "agreement": 0.0,
+    "reward_agreement": 1.0,
     "length": 20.0,
     "entropy": 1.0,
     "kl": 0.0,
 }
 STOP, SAY, BETA = (GuardSection(judge=("run",), act=act) for act in ("stop", "say", "beta"))
 BAD = {
+    "disagreement": ({"reward_agreement": 0.2}, 0.8, "differently (correlation 0.20)"),
     "gap": ({"score": 2.0}, 2.0, "2.00 σ more than the judges'"),
     "agreement": ({"agreement": -0.9}, 0.9, "correlation -0.90"),
     "spread": ({"spread": 2.0}, 3.0, "disagree 300% more"),
@@ -48,12 +50,12 @@ def test_nothing_changed_is_no_risk():
 @pytest.mark.parametrize("name", BAD)
 def test_each_signal_by_hand_and_in_words(name):
     change, value, words = BAD[name]
-    rows = rows_of({}, {}, *[change] * WINDOW)
+    rows = rows_of({}, {}, {}, *[change] * WINDOW)
     found = signals(rows)
     assert found[name] == pytest.approx(value)
     assert {other for other, size in found.items() if size != 0} <= {name, "law"}
     assert words in decide(rows, STOP).why
-    one_of_three = signals(rows[:3])[name]
+    one_of_three = signals(rows[:4])[name]
     assert 0 < one_of_three < value, "the last three observations are averaged"
 
 
@@ -89,8 +91,22 @@ def test_a_judge_s_score_that_falls_with_kl_is_the_law():
 
 
 def test_contrastive_training_has_no_gap():
-    rows = rows_of(*[{"score": None}] * 5)
-    assert "gap" not in signals(rows)
+    rows = rows_of(*[{"score": None, "reward_agreement": None}] * 5)
+    assert not {"gap", "disagreement"} & set(signals(rows))
+
+
+def test_a_wrong_reward_model_stops_the_run_at_its_second_observation():
+    rows = rows_of(*[{"reward_agreement": 0.1}] * 2)
+    assert decide(rows[:1], STOP).action == "go on", "the start policy has learnt nothing"
+    found = decide(rows, STOP)
+    assert (FEWEST, found.action, found.back_to) == (2, "stop", 0)
+
+
+def test_few_observations_show_levels_only():
+    rows = rows_of({}, *[{"judge": -9.0, "kl": 99.0, "length": 90.0}] * WINDOW)
+    assert set(signals(rows[:WINDOW])) == set(LEVELS)
+    assert decide(rows[:WINDOW], STOP).risk == 0
+    assert decide(rows, STOP).action == "stop"
 
 
 def test_the_risk_is_the_norm_in_units_of_the_limits():
@@ -108,7 +124,6 @@ def test_a_stop_goes_back_to_the_judges_best():
     assert "Back to step 20" in found.why
     assert (decide(rows, SAY).action, decide(rows, SAY).back_to) == ("say", None)
     assert decide(rows, STOP.model_copy(update={"threshold": 99.0})).action == "go on"
-    assert decide(rows[:WINDOW], STOP).action == "go on", "too few observations"
 
 
 def test_a_raised_penalty_has_time_to_work():
