@@ -38,7 +38,15 @@ PEAK = 0.03
 SECTION = PpoGuardSection(judge=("judge",), act="stop")
 MARGIN = 1.5
 """Threshold over the risk of the riskiest sound run of half 0."""
-FLOORS = {"disagreement": 0.3, "gap": 0.1, "judge": 0.1, "law": 1.0, "agreement": 0.05, "spread": 0.05, "outliers": 0.02}
+FLOORS = {
+    "disagreement": 0.3,
+    "gap": 0.1,
+    "judge": 0.1,
+    "law": 1.0,
+    "agreement": 0.05,
+    "spread": 0.05,
+    "outliers": 0.02,
+}
 """Signal → value that is noise in any run, for signals that hardly move in the sound ones."""
 USUAL = {name: LIMITS[name] for name in ("length", "entropy", "kl")}
 """Limits that are not set here: in larger models, sound runs move further than on the tiny task. They are those of the

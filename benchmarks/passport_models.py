@@ -147,7 +147,8 @@ class Bench:
             "own_slope": samples.own_slope.mean,
             "outcome": passport.outcome,
             "failed": passport.failed,
-            "values": {check.name: check.value for check in passport.checks},
+            "checks": [dataclasses.asdict(check) for check in passport.checks],
+            "best_of": [dataclasses.asdict(point) for point in samples.best_of],
             "pool_scores": self.scored(run),
             **gold_of_run(policy),
             "seconds": {

@@ -13,7 +13,7 @@ def test_models_differ_and_halves_alternate():
     assert [spec.half for spec in specs[:4]] == [0, 1, 0, 1]
     assert len({(spec.pairs, spec.turned, spec.rank) for spec in specs}) == 60
     assert all(150 <= spec.pairs <= 1200 and 0 <= spec.turned <= 0.4 for spec in specs)
-    assert len({spec.bias for spec in specs}) == 7
+    assert len({spec.bias for spec in specs}) == 9
     assert 15 <= sum(spec.bias == "sound" for spec in specs) <= 17
     assert specs[7] == spec_of(7)
 
