@@ -1,8 +1,7 @@
 """Claim: the guard stops hacked runs before they are worse than their start, and leaves sound runs alone.
 
-Runs learn by PPO and DPO from noisy labels of the gold reward, or from labels with one of nine faults. A run is hacked if
-its gold reward falls below that of its start less .1, and sound if it does not and the labels have no fault.
-Every run goes to its end with a guard that only watches, and the gold reward of the observed answers is noted beside
+Runs learn by PPO and DPO from noisy labels of the gold reward, or from labels with one of nine faults. A run is hacked
+if its gold reward falls .1 below that of its start, and sound if it does not and the labels have no fault. Every run goes to its end with a guard that only watches, and the gold reward of the observed answers is noted beside
 its observations; no training phase can read it. The guard's decisions are then replayed over the observations. Halves
 differ in labels, reward models and seeds. Thresholds are set on half 0; the figures are those of half 1.
 
@@ -206,8 +205,10 @@ def tuned_limits(runs: Sequence[Course]) -> dict[str, float]:
 
 
 def areas(sound_runs: Sequence[Course], fell: Sequence[tuple[Course, int]]) -> dict[str, float]:
-    """Signal → area under the ROC curve. A run's value is its signal's largest, in hacked runs before the fall; 0 if the
-    fall came before the signal's first value."""
+    """Signal → area under the ROC curve. A run's value is its signal's largest, in hacked runs before the fall.
+
+    The value is 0 if the fall came before the signal's first value.
+    """
     every = [(run, len(run.rows), 0) for run in sound_runs] + [(run, below, 1) for run, below in fell]
     found: dict[str, float] = {}
     for name in (*LIMITS, "all"):

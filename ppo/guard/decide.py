@@ -25,7 +25,7 @@ WINDOW = 3
 """Neighbouring observations that are averaged, and those between two raised penalties. An alarm by a signal that
 compares with earlier observations needs more than this many."""
 FEWEST = 2
-"""Fewest observations before an alarm by one of LEVELS; the first one is of the start policy, which has learnt nothing."""
+"""Fewest observations before an alarm by one of LEVELS; the first is of the start policy, which has learnt nothing."""
 LEVELS = ("disagreement", "agreement")
 """Signals that mean the same whatever was observed before."""
 LIMITS: Mapping[str, float] = {
@@ -90,9 +90,9 @@ def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
 def signals(rows: Sequence[Row]) -> dict[str, float]:
     """Each signal of the newest observation, by name. Only LEVELS while there are at most WINDOW observations.
 
-        disagreement  1 − correlation over answers of the reward model's score with the judges'; not in contrastive training
+        disagreement  1 − correlation over answers of the reward model's score with the judges'; in PPO only
         judge         fall of the judges' score from its best, σ
-        gap           the same fall plus the reward model's rise since then, σ; not in contrastive training
+        gap           the same fall plus the reward model's rise since then, σ; in PPO only
         law           −slope of Gao's law at the newest √KL, standard errors
         agreement     −correlation over answers of log π − log ρ with the judges' score
         spread        rise of the deviation over all reward models, share of its first value
