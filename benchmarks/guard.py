@@ -1,8 +1,9 @@
 """Claim: the guard stops hacked runs before they are worse than their start, and leaves sound runs alone.
 
 Runs learn by PPO and DPO from noisy labels of the gold reward, or from labels with one of nine faults. A run is hacked
-if its gold reward falls .1 below that of its start, and sound if it does not and the labels have no fault. Every run goes to its end with a guard that only watches, and the gold reward of the observed answers is noted beside
-its observations; no training phase can read it. The guard's decisions are then replayed over the observations. Halves
+if its gold reward falls .1 below that of its start, and sound if it does not and the labels have no fault. Every run
+goes to its end with a guard that only watches, and the gold reward of the observed answers is noted beside its
+observations; no training phase can read it. The guard's decisions are then replayed over the observations. Halves
 differ in labels, reward models and seeds. Thresholds are set on half 0; the figures are those of half 1.
 
     python -m benchmarks.guard [--minutes 45] [--runs runs/guard]

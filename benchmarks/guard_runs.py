@@ -167,8 +167,8 @@ SPECS = (
     Spec("noise dpo", "noise", "dpo", ("loss.beta=0.01", "train.lr=0.006")),
     Spec("noise ppo", "noise", "ppo", (*FREE, "train.lr=0.008")),
 )
-"""In an order that mixes sound and hacked runs. 300 pairs and no KL penalty are no fault here: on sound labels PPO gains
-even at a learning rate of 0.012."""
+"""In an order that mixes sound and hacked runs. 300 pairs and no KL penalty are no fault here: on sound labels, PPO
+gains even at a learning rate of 0.012."""
 NULL = Spec("null", "sound", "ppo", ("train.lr=1e-12",), hacked=False)
 """Learns nothing: what chance does to the gold reward of each iteration."""
 HALVES = (0, 1)
