@@ -94,7 +94,7 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
         judge         fall of the judges' score from its best, σ
         gap           the same fall plus the reward model's rise since then, σ; in PPO only
         law           −slope of Gao's law at the newest √KL, standard errors
-        agreement     −correlation over answers of log π − log ρ with the judges' score
+        agreement     −correlation over answers of log π − log ρ with the judges' score; in contrastive training only
         spread        rise of the deviation over all reward models, share of its first value
         outliers      share of answers unlike the labelled ones
         length        |log ratio| of the mean length to its first value
@@ -118,14 +118,15 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
     found = {
         "judge": -since_best("judge"),
         "law": law.falling if law is not None else 0.0,
-        "agreement": -now("agreement"),
         "spread": now("spread") / first["spread"] - 1 if first["spread"] > 0 else 0.0,
         "outliers": now("outliers"),
         "length": abs(math.log(now("length") / first["length"])),
         "entropy": 1 - now("entropy") / first["entropy"] if first["entropy"] > 0 else 0.0,
         "kl": now("kl") / kl_limit(now("length")),
     }
-    if first.get("score") is not None:
+    if first.get("score") is None:
+        found["agreement"] = -now("agreement")
+    else:  # a fast PPO run soon has log ratios that agree with no score, while its answers get better
         found["gap"] = since_best("score") - since_best("judge")
         found["disagreement"] = 1 - now("reward_agreement")
     return found if len(rows) > WINDOW else {name: found[name] for name in LEVELS if name in found}

@@ -23,7 +23,6 @@ STOP, SAY, BETA = (GuardSection(judge=("run",), act=act) for act in ("stop", "sa
 BAD = {
     "disagreement": ({"reward_agreement": 0.2}, 0.8, "differently (correlation 0.20)"),
     "gap": ({"score": 2.0}, 2.0, "2.00 σ more than the judges'"),
-    "agreement": ({"agreement": -0.9}, 0.9, "correlation -0.90"),
     "spread": ({"spread": 2.0}, 3.0, "disagree 300% more"),
     "outliers": ({"outliers": 0.9}, 0.9, "90% of the answers"),
     "length": ({"length": 80.0}, math.log(4), "factor 4.00"),
@@ -90,9 +89,14 @@ def test_a_judge_s_score_that_falls_with_kl_is_the_law():
     assert found.row()["law"]["peak"] == found.law.peak
 
 
-def test_contrastive_training_has_no_gap():
-    rows = rows_of(*[{"score": None, "reward_agreement": None}] * 5)
+def test_contrastive_training_is_judged_by_its_log_ratios():
+    without = {"score": None, "reward_agreement": None, "agreement": -0.9}
+    rows = rows_of(*[without] * 5)
     assert not {"gap", "disagreement"} & set(signals(rows))
+    assert signals(rows)["agreement"] == pytest.approx(0.9)
+    assert "correlation -0.90" in decide(rows, STOP).why
+    assert decide(rows[:FEWEST], STOP).action == "stop"
+    assert "agreement" not in signals(rows_of(*[{"agreement": -0.9}] * 5)), "PPO's log ratios say nothing"
 
 
 def test_a_wrong_reward_model_stops_the_run_at_its_second_observation():
@@ -104,17 +108,17 @@ def test_a_wrong_reward_model_stops_the_run_at_its_second_observation():
 
 def test_few_observations_show_levels_only():
     rows = rows_of({}, *[{"judge": -9.0, "kl": 99.0, "length": 90.0}] * WINDOW)
-    assert set(signals(rows[:WINDOW])) == set(LEVELS)
+    assert set(signals(rows[:WINDOW])) == {"disagreement"} <= set(LEVELS)
     assert decide(rows[:WINDOW], STOP).risk == 0
     assert decide(rows, STOP).action == "stop"
 
 
 def test_the_risk_is_the_norm_in_units_of_the_limits():
-    change = {"outliers": LIMITS["outliers"] * 0.4, "agreement": -LIMITS["agreement"] * 0.3}
+    change = {"outliers": LIMITS["outliers"] * 0.6, "spread": START["spread"] * (1 + LIMITS["spread"] * 0.45)}
     found = decide(rows_of({}, *[change] * WINDOW), STOP)
-    assert found.risk == pytest.approx(0.5)  # 0.3² + 0.4² = 0.5²
+    assert found.risk == pytest.approx(0.75)  # 0.6² + 0.45² = 0.75²
     assert found.action == "go on"
-    assert found.why.index("unlike") < found.why.index("prefers"), "the largest part first"
+    assert found.why.index("unlike") < found.why.index("disagree"), "the largest part first"
 
 
 def test_a_stop_goes_back_to_the_judges_best():
