@@ -50,9 +50,11 @@ FLOORS = {
     "entropy": 0.7,
     "kl": 1.0,
 }
-"""Signal → value that says nothing, even if the sound runs of half 0 have less. Two models that each order 75 % of pairs as
-the gold reward does correlate by about .5; of gap, judge, law, spread and outliers, sound runs of an earlier version had
-as much; the last three are the limits of the warnings in ppo/watch.py."""
+"""Signal → value that says nothing, even if the sound runs of half 0 have less.
+
+Two models that each order 75 % of pairs as the gold reward does correlate by about .5. Of gap, judge, law, spread and
+outliers, sound runs of an earlier version had as much. The last three are the limits of the warnings in ppo/watch.py.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
