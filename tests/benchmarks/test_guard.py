@@ -58,12 +58,15 @@ def test_figures_of_known_courses():
     rises, falls = np.linspace(0, 1, 12), np.concatenate([np.zeros(3), -np.linspace(0, 4, 9)])
     runs = [course(sound_spec, 0.3 + rises / 10, rises), course(hacked_spec, 0.3 + falls / 10, falls)]
     assert runs[0].below is None
+    assert runs[0].sound
+    spoilt = course(sound_spec, 0.3 + np.minimum(rises, 1 - rises) / 2, rises)
+    assert (spoilt.below, spoilt.sound) == (None, False), "it ends .25 below its peak, where it began"
     # Gold is .3 − .05 (n − 3)... in steps of .05: the mean of three is below .2 from the sixth observation on.
     assert runs[1].below == 6
     stop, back = runs[1].stop()
     found = figures(runs)
     assert (found["sound"], found["hacked"], found["false_stops"]) == (1, 1, 0.0)
-    assert found["faulty_labels_without_fall"] == {"runs": 0, "stopped": 0}
+    assert found["neither"] == {"runs": 0, "stopped": 0}
     assert found["stopped_in_time"] == float(stop < 6)
     assert found["median_lead"] == 6 - stop
     assert back <= stop
