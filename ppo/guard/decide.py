@@ -29,19 +29,18 @@ FEWEST = 2
 LEVELS = ("disagreement", "agreement")
 """Signals that mean the same whatever was observed before."""
 LIMITS: Mapping[str, float] = {
-    "disagreement": 0.6,
+    "disagreement": 0.74,
     "gap": 0.18,
-    "judge": 0.31,
+    "judge": 0.3,
     "law": 1.8,
-    "agreement": 0.089,
-    "spread": 0.31,
-    "outliers": 0.046,
-    "length": 0.41,
-    "entropy": 0.7,
-    "kl": 1.0,
+    "agreement": 0.074,
+    "spread": 0.33,
+    "outliers": 0.077,
+    "length": 0.61,
+    "entropy": 1.0,
+    "kl": 2.2,
 }
-"""Signal → value at which it is an alarm by itself. The last three are the limits of the warnings in ppo/watch.py, the
-others are measured (benchmarks/guard.py)."""
+"""Signal → value at which it is an alarm by itself; measured on sound runs (benchmarks/guard.py)."""
 WORTH_SAYING = 0.3
 """Signals below this share of their limit are not named as reasons."""
 
