@@ -4,7 +4,7 @@ on pairs of the supervised model, and do 200 labels give .10?
 Every seed tunes a supervised model; then each arm is a loop of `configs/tiny/loop.yaml` on it:
 
 * `offline`: one round of 4 000 random pairs, PPO with as many iterations as all rounds of `rounds` together.
-* `rounds`: four rounds of 375 labels with the shipped strategy.
+* `rounds`: three rounds of 500 labels with the shipped strategy.
 * `random`: the same with random pairs of the newest policy.
 * `offline_few`: `offline` with as many labels as `rounds` has in all.
 * `first_200`: one round of 200 labels with one round's iterations.
@@ -83,8 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, help="measure this seed; without it: put the measured ones together")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="default: all")
-    parser.add_argument("--rounds", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--labels", type=int, default=375, help="per round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--labels", type=int, default=500, help="per round (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs/rounds"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT, help="result (default: %(default)s)")
