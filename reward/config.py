@@ -94,7 +94,7 @@ class PassportSection(Section):
     samples: NonNegativeInt = 32
     """Held-out prompts, at most, that the start run answers 16 times each, for `teaches` and `best_of`; 0: none."""
     judge: str | None = None
-    """Reward run on other labels that judges these answers; None: `best_of` shows the model's own score alone."""
+    """Reward run on other labels that judges these answers; its `best_of` then decides in place of the other checks."""
     fewest: PositiveInt = 20
     """A check on fewer pairs or answers than this is undefined."""
     accuracy: Share = 0.5
@@ -123,6 +123,8 @@ class PassportSection(Section):
     """Mean difference of score between two askers, in standard deviations of the scores, at most."""
     let_through: Share = 0.05
     """Ensembles: share of nonsense texts that score above the median and that the spread does not flag, at most."""
+    best_of: NonNegativeFloat = 0.0
+    """With a judge: rise of its score per √nat if the model picks the best of n answers; proven above this, in σ."""
 
     @property
     def limits(self) -> dict[str, Any]:

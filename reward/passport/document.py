@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Passport:
     """SHA-256 of the adapters and heads examined, by path within the run."""
     facts: dict[str, Any]
     """Pairs, members, seed, data, commit, versions."""
+    warnings: list[str] = field(default_factory=list)
+    """Failed checks that the judge makes warnings."""
     version: int = VERSION
 
     def save(self, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from reward.inputs import read_facts
 from reward.passport.document import PAGE, Passport, render
 from reward.passport.examination import MemberScores, Subject, examine
 from reward.passport.integrity import head_check, integrity, reload_check
-from reward.passport.judge import failed_names, judge, verdict
+from reward.passport.judge import failed_names, judge, verdict, warnings
 from reward.passport.sampling import sample_runs, sample_scores
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
@@ -76,6 +76,7 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
         origins={name: origin for name, origin in limits.origins(given).items() if name in limits.limits},
         files=examined_files(folder),
         facts=_facts(folder, len(kept), len(pairs) - len(kept), len(members), seed),
+        warnings=warnings(checks),
     )
     write_text_atomically(folder.path / PAGE, render(passport))
     passport.save(folder.path)
@@ -95,6 +96,8 @@ def summary(passport: Passport) -> str:
             reasons.append(check.name + lacking)
     tally = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("passed", "failed"))
     failed = f": {', '.join(reasons)}" if reasons else ""
+    if passport.warnings:
+        failed += f"; warnings, since a judge decides: {', '.join(passport.warnings)}"
     return (
         f"passport of {passport.run}: {passport.outcome}{failed} ({tally}; held-out accuracy {accuracy.mean:.3f}, "
         f"95 % {accuracy.low:.3f} to {accuracy.high:.3f})"

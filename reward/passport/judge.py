@@ -1,7 +1,10 @@
 """Holds findings against limits: pass, fail or undefined. Pure; knows estimates, no model and no files.
 
 A finding fails only if its whole interval lies beyond the limit, so a model exactly at the limit fails once in forty
-times. Accuracy alone has the burden of proof reversed: its whole interval must lie above the limit.
+times. Accuracy and `best_of` have the burden of proof reversed: their whole interval must lie above the limit.
+
+With a judge, `best_of` measures what the checks of labels and probes stand in for: whether answers that the model picks
+are better. It then decides, and those checks are warnings.
 """
 
 import math
@@ -16,8 +19,12 @@ if TYPE_CHECKING:
     from reward.passport.findings import Findings, ProbeFinding
 
 Outcome = Literal["pass", "fail", "undefined", "not applicable"]
-REQUIRED = ("accuracy", "reload", "padding", "batch", "position")
-"""Checks that a passport needs: undefined is as bad as failed."""
+STORED = ("reload", "padding", "batch", "position")
+"""Checks of the stored model that a passport needs: undefined is as bad as failed."""
+REQUIRED = ("accuracy", *STORED)
+"""The same without a judge."""
+JUDGED = "best_of"
+"""The check that decides in place of `accuracy` and the probes; only with a judge."""
 
 ACCURACY = "share of held-out pairs ordered as labelled; fails unless proven above the limit"
 BELOW = "noise ceiling − accuracy; fails if the model learnt much less than the labels hold"
@@ -28,6 +35,9 @@ LENGTH = "correlation of score and length within prompts"
 SHORTER = "accuracy on pairs whose better answer is the shorter one"
 ONE_WORD = "share of pairs whose order flips when one telling word is moved to the other answer"
 SWAP = "mean difference of score between two askers, in standard deviations"
+BEST_OF = (
+    "rise of the judge's score per √nat if the model picks the best of n answers; fails unless proven above the limit"
+)
 UNFAMILIAR = "share of nonsense texts that score above the median and that the members' spread does not flag"
 
 
@@ -55,6 +65,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
     excess = max(0.0, calibration.ece - calibration.ece_by_chance)
     worst_word = max((word.turned for word in findings.words), key=lambda turned: turned.mean, default=None)
     let_through = findings.unfamiliar.let_through if findings.unfamiliar is not None else None
+    slope = findings.samples.judge_slope if findings.samples is not None else None
     return [
         proven_above("accuracy", findings.accuracy, limits.accuracy, ACCURACY, fewest=few),
         *_against_ceiling(findings, limits),
@@ -66,6 +77,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
         *(_damage(probe, limits) for probe in findings.probes),
         *(within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few) for swap in findings.swaps),
         at_most("unfamiliar", let_through, limits.let_through, UNFAMILIAR, fewest=few),
+        *([] if slope is None else [proven_above(JUDGED, slope, limits.best_of, BEST_OF)]),
     ]
 
 
@@ -149,12 +161,23 @@ def _check(
 
 
 def verdict(checks: list[Check]) -> Literal["pass", "fail"]:
-    """Fail if a check fails, or if one of `REQUIRED` is undefined or missing."""
+    """Fail if a check that counts fails, or if a required one is undefined or missing."""
     return "fail" if failed_names(checks) else "pass"
 
 
 def failed_names(checks: list[Check]) -> list[str]:
     """The checks that make a passport fail."""
+    required = (JUDGED, *STORED) if _has_judge(checks) else REQUIRED
     passed = {check.name for check in checks if check.outcome == "pass"}
-    failed = [check.name for check in checks if check.outcome == "fail"]
-    return failed + [name for name in REQUIRED if name not in passed and name not in failed]
+    failed = [check.name for check in checks if check.outcome == "fail" and check.name not in warnings(checks)]
+    return failed + [name for name in required if name not in passed and name not in failed]
+
+
+def warnings(checks: list[Check]) -> list[str]:
+    """The failed checks that a judge makes warnings."""
+    counted = (JUDGED, *STORED, "head")
+    return [c.name for c in checks if _has_judge(checks) and c.outcome == "fail" and c.name not in counted]
+
+
+def _has_judge(checks: list[Check]) -> bool:
+    return any(check.name == JUDGED for check in checks)

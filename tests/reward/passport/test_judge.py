@@ -14,7 +14,9 @@ from reward.passport.findings import (
 )
 from reward.passport.interventions import PROBE_NAMES
 from reward.passport.judge import (
+    JUDGED,
     REQUIRED,
+    STORED,
     Check,
     at_most,
     exactly,
@@ -24,8 +26,10 @@ from reward.passport.judge import (
     point_at_most,
     proven_above,
     verdict,
+    warnings,
     within,
 )
+from reward.passport.samples import SampleFinding
 from workbench.evaluate.statistics import Estimate
 
 
@@ -102,6 +106,32 @@ def test_the_verdict():
     assert failed_names([*fine[1:], Check(REQUIRED[0], "undefined", "", 0.0)]) == [REQUIRED[0]]
     assert failed_names([Check("a", "fail", "", 0.0), *fine[1:]]) == ["a", REQUIRED[0]]
     assert failed_names([Check(REQUIRED[0], "fail", "", 0.0), *fine[1:]]) == [REQUIRED[0]]
+
+
+def test_a_judge_decides_and_the_checks_of_labels_and_probes_warn():
+    stored = [Check(name, "pass", "", 0.0) for name in STORED]
+    unsure = [Check("accuracy", "fail", "", 0.5), Check("probe/pad", "fail", "", 0.5)]
+    sees_a_gain, sees_none = Check(JUDGED, "pass", "", 0.0), Check(JUDGED, "fail", "", 0.0)
+    assert (failed_names([*stored, *unsure]), warnings([*stored, *unsure])) == (["accuracy", "probe/pad"], [])
+    judged = [*stored, *unsure, sees_a_gain]
+    assert (verdict(judged), warnings(judged)) == ("pass", ["accuracy", "probe/pad"])
+    assert failed_names([*stored, *unsure, sees_none]) == [JUDGED]
+    assert failed_names([*stored, Check("accuracy", "pass", "", 0.5), sees_none]) == [JUDGED], "however accurate"
+    assert failed_names([*judged, Check("head", "fail", "", 0.0)]) == ["head"]
+    assert failed_names(judged[1:]) == [STORED[0]], "what is stored must be checked"
+
+
+def test_best_of_is_a_check_only_with_a_judge():
+    def checks(slope):
+        share = estimate(0.5, 0.6)
+        samples = SampleFinding(32, 16, teaches=share, own_slope=share, judge_slope=slope, best_of=[])
+        found = judge(findings(samples=samples), PassportSection(best_of=0.1))
+        return {check.name: check for check in found}
+
+    assert JUDGED not in checks(None)
+    assert JUDGED not in {check.name for check in judge(findings(), PassportSection())}
+    assert checks(estimate(0.11, 0.5))[JUDGED].outcome == "pass"
+    assert checks(estimate(0.09, 0.5))[JUDGED].outcome == "fail"
 
 
 def test_a_value_without_an_interval_shows_none():
