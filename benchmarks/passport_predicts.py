@@ -2,10 +2,9 @@
 
 Reward models on the tiny task differ in pairs, label noise, bias of the labels, LoRA rank, epochs and seed. Each one is
 examined, then PPO without a KL penalty optimises against it, passed or not, and the gold reward of the policy is
-measured on held-out prompts. Halves learn from other pairs. The verdict is one number, fixed before results were read:
-the final gold reward as predicted by least squares from held-out accuracy, `teaches`, the best-of-16 slope by a judge,
-and the number of failed checks. Its weights are fitted on half 0; the figures are those of half 1. The judge is fitted
-on sound labels of other pairs.
+measured on held-out prompts. Halves learn from other pairs. The passport's number is the best-of-16 slope by a judge,
+which is fitted on sound labels of other pairs; its limit is set on half 0. Compared with held-out accuracy, `teaches`,
+the number of failed checks, and a prediction from all four by least squares, with weights from the other half.
 
     python -m benchmarks.passport_predicts [--models 60] [--runs runs/passport_predicts]
 
@@ -26,15 +25,17 @@ from scipy.stats import rankdata
 from benchmarks.guard_runs import HALVES, World
 from benchmarks.passport_models import SPANS, Bench, spec_of
 from benchmarks.record import RESULTS, spread, write_result
+from reward.config import PassportSection
+from reward.passport.judge import BEST_OF, JUDGED, Check, failed_names, proven_above
 from reward.passport.samples import best_of_rises, best_of_slopes
-from workbench.evaluate.statistics import Floats
+from workbench.evaluate.statistics import Estimate, Floats
 
 CLAIM = "the passport of a reward model predicts what PPO makes of it, better than its held-out accuracy does"
 MODELS = 60
 FEWEST = 12
 """Models per half from which the verdict's five numbers are fitted."""
 GOOD, BETTER = 0.1, 0.05
-"""Gain in gold reward from which a model is good; predicted gain below which the verdict refuses it."""
+"""Gain in gold reward from which a model is good; predicted gain below which least squares refuse it."""
 FEATURES = ("accuracy", "teaches", "best_of_slope", "failed_checks")
 
 
@@ -70,8 +71,13 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
     every = [model for half in HALVES for model in halves[half]]
     gold, columns = golds_of(every), features(every)
     slopes = [pool_slope(model["pool_scores"], start["pool_gold"]) for model in every]
+    slope = correlation_interval(columns[:, 2], gold)
     content = {
-        "models": {f"half {half}": len(models) for half, models in halves.items()},
+        "models": len(every),
+        "models_by_half": {f"half {half}": len(models) for half, models in halves.items()},
+        "rank_correlation": slope[0],
+        "accuracy_alone": correlation_interval(columns[:, 0], gold)[0],
+        "best_of_limit": {"shipped": PassportSection().best_of, "of_half_0": limit_between(halves[0], start["gold"])},
         "start": {name: round(start[name], 4) for name in ("gold", "gold_error")},
         "final_gold": spread([round(model["gold"], 3) for model in every]),
         "gold_error": round(float(np.mean([model["gold_error"] for model in every])), 4),
@@ -80,19 +86,30 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
             "best_of_slope_by_gold": correlation_interval(slopes, gold),
         },
         "best_of_slope_above_accuracy": difference_interval(columns[:, 2], columns[:, 0], gold),
-        "refusals_over_all": {name: wrong_refusals(rule, gold - start["gold"]) for name, rule in rules(every).items()},
+        "refusals": {
+            name: {rule: wrong_refusals(no, golds_of(models) - start["gold"]) for rule, no in rules(models).items()}
+            for name, models in (("all", every), ("half 0", halves[0]), ("half 1", halves[1]))
+            if models
+        },
     }
     if min(map(len, halves.values())) < FEWEST:
-        return content | {"verdict": f"not fitted: fewer than {FEWEST} models in a half"}
-    verdicts = {half: verdict(halves[1 - half], halves[half]) for half in HALVES}
+        return content | {"least_squares": f"not fitted: fewer than {FEWEST} models in a half"}
+    predictions = {half: prediction(halves[1 - half], halves[half]) for half in HALVES}
     return content | {
-        "half_1_with_weights_of_half_0": predicted(halves[1], verdicts[1], start["gold"]),
-        "half_0_with_weights_of_half_1": predicted(halves[0], verdicts[0], start["gold"]),
+        "half_1_with_weights_of_half_0": predicted(halves[1], predictions[1], start["gold"]),
+        "half_0_with_weights_of_half_1": predicted(halves[0], predictions[0], start["gold"]),
         "all_with_weights_of_the_other_half": predicted(
-            every, np.concatenate([verdicts[half] for half in HALVES]), start["gold"]
+            every, np.concatenate([predictions[half] for half in HALVES]), start["gold"]
         ),
         "weights_of_half_0": dict(zip(("constant", *FEATURES), fit(halves[0]).round(3).tolist(), strict=True)),
     }
+
+
+def limit_between(models: Sequence[dict[str, Any]], start: float) -> float | None:
+    """Half-way between the highest lower end of the slope among bad models and the lowest among good ones."""
+    gains, lows = golds_of(models) - start, np.array([model["best_of_slope"]["low"] for model in models])
+    good, bad = lows[gains >= GOOD], lows[gains < 0]
+    return round(float(bad.max() + good.min()) / 2, 3) if len(good) and len(bad) else None
 
 
 def golds_of(models: Sequence[dict[str, Any]]) -> Floats:
@@ -101,9 +118,12 @@ def golds_of(models: Sequence[dict[str, Any]]) -> Floats:
 
 
 def features(models: Sequence[dict[str, Any]]) -> Floats:
-    """(M, 4) what the verdict is made of, in the order of `FEATURES`."""
+    """(M, 4) what least squares predict from, in the order of `FEATURES`."""
     return np.array(
-        [[*(model[name]["mean"] for name in FEATURES[:3]), float(len(model["failed"]))] for model in models]
+        [
+            [*(model[name]["mean"] for name in FEATURES[:3]), float(sum(c.outcome == "fail" for c in checks_of(model)))]
+            for model in models
+        ]
     )
 
 
@@ -114,40 +134,51 @@ def fit(models: Sequence[dict[str, Any]]) -> Floats:
     return weights
 
 
-def verdict(fitted: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]) -> Floats:
+def prediction(fitted: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]) -> Floats:
     """(M,) final gold reward of models as predicted with the weights of others."""
     weights = fit(fitted)
     predictions: Floats = weights[0] + features(models) @ weights[1:]
     return predictions
 
 
-def predicted(models: Sequence[dict[str, Any]], verdicts: Floats, start: float) -> dict[str, Any]:
-    """Rank correlations with the final gold reward, and what each rule refuses.
+def predicted(models: Sequence[dict[str, Any]], predictions: Floats, start: float) -> dict[str, Any]:
+    """Rank correlations with the final gold reward, and what least squares refuse.
 
     Args:
         models: M of them.
-        verdicts: (M,) final gold reward as predicted with the weights of other models.
+        predictions: (M,) final gold reward as predicted with the weights of other models.
         start: gold reward of the start run.
     """
     gold, columns = golds_of(models), features(models)
     accuracy = columns[:, 0]
-    refused = rules(models) | {"verdict": [bool(value < start + BETTER) for value in verdicts]}
+    refused = [bool(value < start + BETTER) for value in predictions]
     return {
         "spearman": {
             **{name: correlation_interval(columns[:, n], gold) for n, name in enumerate(FEATURES)},
-            "verdict": correlation_interval(verdicts, gold),
+            "least_squares": correlation_interval(predictions, gold),
         },
-        "verdict_above_accuracy": difference_interval(verdicts, accuracy, gold),
-        "refusals": {name: wrong_refusals(rule, gold - start) for name, rule in refused.items()},
+        "best_of_slope_above_accuracy": difference_interval(columns[:, 2], accuracy, gold),
+        "least_squares_above_accuracy": difference_interval(predictions, accuracy, gold),
+        "refusals_of_least_squares": wrong_refusals(refused, gold - start),
     }
 
 
 def rules(models: Sequence[dict[str, Any]]) -> dict[str, list[bool]]:
     """Rule → which models it refuses."""
     return {
-        "passport": [model["outcome"] == "fail" for model in models],
-        "best_of_slope_not_proven_above_0": [not model["best_of_slope"]["low"] > 0 for model in models],
+        "passport without a judge": [bool(failed_names(checks_of(model))) for model in models],
+        "passport with a judge": [bool(failed_names([*checks_of(model), judged(model)])) for model in models],
     }
+
+
+def checks_of(model: dict[str, Any]) -> list[Check]:
+    """The checks of a model's passport without the one by the judge."""
+    return [Check(**check) for check in model["checks"] if check["name"] != JUDGED]
+
+
+def judged(model: dict[str, Any]) -> Check:
+    """The check by the judge, with the shipped limit."""
+    return proven_above(JUDGED, Estimate(**model["best_of_slope"]), PassportSection().best_of, BEST_OF)
 
 
 def wrong_refusals(refused: Sequence[bool], gains: Floats) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks.passport_models import labeller_of, spec_of
-from benchmarks.passport_predicts import FEATURES, figures, pool_slope, spearman, wrong_refusals
+from benchmarks.passport_predicts import FEATURES, figures, limit_between, pool_slope, spearman, wrong_refusals
+from reward.passport.judge import REQUIRED
 from tests.benchmarks.test_guard import GOOD, RUDE, pair
+from workbench.evaluate.statistics import Estimate
 
 
 def test_models_differ_and_halves_alternate():
@@ -26,6 +28,9 @@ def test_labels_are_biased_and_turned_round_as_often_as_said():
     assert label(pair(GOOD, RUDE, (0.5, 0.0, 0.999))) == -label(sound)
 
 
+STORED_CHECKS = [{"name": name, "outcome": "pass", "about": "", "limit": 0.0} for name in REQUIRED]
+
+
 def model(number, gold, accuracy, slope):
     means = {"accuracy": accuracy, "teaches": 0.5 + 0.01 * (number % 7), "best_of_slope": slope}
     return {
@@ -33,10 +38,9 @@ def model(number, gold, accuracy, slope):
         "gold": gold,
         "gold_error": 0.01,
         "seconds": {"fit": 1.0},
-        "outcome": "fail" if number % 3 else "pass",
-        "failed": ["brier"] * (number % 3),
+        "checks": [{"name": "brier", "outcome": "fail", "about": "", "limit": 0.25}] * (number % 3) + STORED_CHECKS,
         "pool_scores": [[float(number * k % 7) for k in range(16)]],
-        **{name: {"mean": value, "low": value - 0.1} for name, value in means.items()},
+        **{name: Estimate(value, value - 0.1, value + 0.1, 32, 32).__dict__ for name, value in means.items()},
     }
 
 
@@ -46,16 +50,26 @@ def test_a_slope_that_tells_all_is_found_to_do_so():
     models = [model(n, 0.3 + 0.4 * slope, rng.uniform(0.5, 0.9), slope) for n, slope in enumerate(slopes)]
     found = figures(models, {"gold": 0.3, "gold_error": 0.01, "pool_gold": [list(range(16))]})
     test = found["half_1_with_weights_of_half_0"]
-    assert test["spearman"]["best_of_slope"][0] == test["spearman"]["verdict"][0] == 1.0
-    assert test["verdict_above_accuracy"][0] == pytest.approx(1 - test["spearman"]["accuracy"][0], abs=2e-3)
+    assert test["spearman"]["best_of_slope"][0] == test["spearman"]["least_squares"][0] == 1.0
+    assert test["least_squares_above_accuracy"][0] == pytest.approx(1 - test["spearman"]["accuracy"][0], abs=2e-3)
     assert found["weights_of_half_0"]["best_of_slope"] == pytest.approx(0.4)
-    assert set(test["spearman"]) == {*FEATURES, "verdict"}
-    judged = test["refusals"]["verdict"]
+    assert set(test["spearman"]) == {*FEATURES, "least_squares"}
+    judged = test["refusals_of_least_squares"]
     assert (judged["good_refused"], judged["bad_passed"]) == (0, 0)
     assert judged["good"] + judged["bad"] > 0
+    rules = found["refusals"]["all"]
+    assert rules["passport without a judge"]["good_refused"] > 0, "two models of three fail a check"
+    assert (rules["passport with a judge"]["good_refused"], rules["passport with a judge"]["bad_passed"]) == (0, 0)
+    assert found["rank_correlation"] == 1.0 > found["accuracy_alone"]
     few = figures(models[:10], {"gold": 0.3, "gold_error": 0.01, "pool_gold": [list(range(16))]})
-    assert few["verdict"].startswith("not fitted")
+    assert few["least_squares"].startswith("not fitted")
     assert few["spearman_over_all"]["best_of_slope"][0] == 1.0
+
+
+def test_the_limit_lies_half_way_between_bad_and_good_models():
+    models = [model(0, 0.5, 0.6, 0.6), model(1, 0.5, 0.6, 0.4), model(2, 0.2, 0.6, 0.1), model(3, 0.35, 0.6, 9.0)]
+    assert limit_between(models, 0.3) == pytest.approx(0.15)  # lower ends: 0.3 of the good, 0 of the bad
+    assert limit_between(models[:2], 0.3) is None
 
 
 def test_wrong_refusals_by_hand():
