@@ -86,11 +86,12 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
 def summary(passport: Passport) -> str:
     """The outcome in one line, for the terminal."""
     accuracy, few = passport.findings.accuracy, passport.limits["fewest"]
-    counts = dict.fromkeys(("passed", "failed", "undefined", "not applicable"), 0)
+    counts = dict.fromkeys(("passed", "failed", "warnings", "undefined", "not applicable"), 0)
+    words = {"pass": "passed", "fail": "warnings"}
     reasons = []
     for check in passport.checks:
         fails = check.name in passport.failed
-        counts["failed" if fails else "passed" if check.outcome == "pass" else check.outcome] += 1
+        counts["failed" if fails else words.get(check.outcome, check.outcome)] += 1
         if fails:
             lacking = f" (undefined: on {check.count}, at least {few} are needed)" if check.outcome != "fail" else ""
             reasons.append(check.name + lacking)

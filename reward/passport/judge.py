@@ -77,7 +77,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
         *(_damage(probe, limits) for probe in findings.probes),
         *(within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few) for swap in findings.swaps),
         at_most("unfamiliar", let_through, limits.let_through, UNFAMILIAR, fewest=few),
-        *([] if slope is None else [proven_above(JUDGED, slope, limits.best_of, BEST_OF)]),
+        *([] if slope is None else [proven_above(JUDGED, slope, limits.best_of, BEST_OF, fewest=few)]),
     ]
 
 

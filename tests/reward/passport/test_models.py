@@ -123,9 +123,17 @@ def test_the_start_run_is_sampled_and_judged(sound, fit, tmp_path):
     judge = fit("judge", sound_pairs(60, seed=9), "train.epochs=1.0", "passport.at_end=false")
     copy = RunFolder(shutil.copytree(sound.path, tmp_path / "judged"))
     main(["passport", str(copy.path), f"passport.judge={judge.path}"])
-    second = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))["findings"]["samples"]
+    passport = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))
+    second = passport["findings"]["samples"]
     assert second["teaches"] == first["teaches"], "the same samples"
     assert second["judge_slope"]["count"] == 6
+    (judged,) = (check for check in passport["checks"] if check["name"] == "best_of")
+    assert (judged["value"], judged["count"]) == (second["judge_slope"]["mean"], 6)
     assert "best of 16, judge" in (copy.path / "passport.html").read_text(encoding="utf-8")
+    main(["passport", str(copy.path), f"passport.judge={judge.path}", "passport.accuracy=0.999", "passport.fewest=6"])
+    passport = json.loads((copy.path / "passport.json").read_text(encoding="utf-8"))
+    assert passport["failed"] == ["best_of"], "a judge of 48 pairs proves nothing on six prompts"
+    assert passport["warnings"] == ["accuracy"]
+    assert "(accuracy" in (copy.path / "passport.html").read_text(encoding="utf-8")
     with pytest.raises(WorkbenchError, match="was fitted on the same labels"):
         check_passport(str(copy.path), None, PassportSection(judge=str(sound.path)))
