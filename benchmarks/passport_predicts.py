@@ -26,7 +26,7 @@ from benchmarks.guard_runs import HALVES, World
 from benchmarks.passport_models import SPANS, Bench, spec_of
 from benchmarks.record import RESULTS, spread, write_result
 from reward.config import PassportSection
-from reward.passport.judge import BEST_OF, JUDGED, Check, failed_names, proven_above
+from reward.passport.judge import BEST_OF, JUDGED, Check, failed_names, mean_at_least
 from reward.passport.samples import best_of_rises, best_of_slopes
 from workbench.evaluate.statistics import Estimate, Floats
 
@@ -77,7 +77,7 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
         "models_by_half": {f"half {half}": len(models) for half, models in halves.items()},
         "rank_correlation": slope[0],
         "accuracy_alone": correlation_interval(columns[:, 0], gold)[0],
-        "best_of_limit": {"shipped": PassportSection().best_of, "of_half_0": limit_between(halves[0], start["gold"])},
+        "best_of_limit": {"shipped": PassportSection().best_of, "of_half_0": lowest_good(halves[0], start["gold"])},
         "start": {name: round(start[name], 4) for name in ("gold", "gold_error")},
         "final_gold": spread([round(model["gold"], 3) for model in every]),
         "gold_error": round(float(np.mean([model["gold_error"] for model in every])), 4),
@@ -105,11 +105,10 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
     }
 
 
-def limit_between(models: Sequence[dict[str, Any]], start: float) -> float | None:
-    """Half-way between the highest lower end of the slope among bad models and the lowest among good ones."""
-    gains, lows = golds_of(models) - start, np.array([model["best_of_slope"]["low"] for model in models])
-    good, bad = lows[gains >= GOOD], lows[gains < 0]
-    return round(float(bad.max() + good.min()) / 2, 3) if len(good) and len(bad) else None
+def lowest_good(models: Sequence[dict[str, Any]], start: float) -> float | None:
+    """The slope of the good model with the smallest one: the largest limit that refuses no good model."""
+    good = features(models)[golds_of(models) - start >= GOOD, 2]
+    return round(float(good.min()), 3) if len(good) else None
 
 
 def golds_of(models: Sequence[dict[str, Any]]) -> Floats:
@@ -178,7 +177,7 @@ def checks_of(model: dict[str, Any]) -> list[Check]:
 
 def judged(model: dict[str, Any]) -> Check:
     """The check by the judge, with the shipped limit."""
-    return proven_above(JUDGED, Estimate(**model["best_of_slope"]), PassportSection().best_of, BEST_OF)
+    return mean_at_least(JUDGED, Estimate(**model["best_of_slope"]), PassportSection().best_of, BEST_OF)
 
 
 def wrong_refusals(refused: Sequence[bool], gains: Floats) -> dict[str, Any]:

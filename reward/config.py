@@ -123,8 +123,8 @@ class PassportSection(Section):
     """Mean difference of score between two askers, in standard deviations of the scores, at most."""
     let_through: Share = 0.05
     """Ensembles: share of nonsense texts that score above the median and that the spread does not flag, at most."""
-    best_of: NonNegativeFloat = 0.0
-    """With a judge: rise of its score per √nat if the model picks the best of n answers; proven above this, in σ."""
+    best_of: NonNegativeFloat = 0.25
+    """With a judge: mean rise of its score per √nat of KL if the model picks the best of n answers, at least, in σ."""
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Holds findings against limits: pass, fail or undefined. Pure; knows estimates, no model and no files.
 
 A finding fails only if its whole interval lies beyond the limit, so a model exactly at the limit fails once in forty
-times. Accuracy and `best_of` have the burden of proof reversed: their whole interval must lie above the limit.
+times. Accuracy alone has the burden of proof reversed: its whole interval must lie above the limit.
 
 With a judge, `best_of` measures what the checks of labels and probes stand in for: whether answers that the model picks
-are better. It then decides, and those checks are warnings.
+are better. It then decides, by its mean, and those checks are warnings.
 """
 
 import math
@@ -35,9 +35,7 @@ LENGTH = "correlation of score and length within prompts"
 SHORTER = "accuracy on pairs whose better answer is the shorter one"
 ONE_WORD = "share of pairs whose order flips when one telling word is moved to the other answer"
 SWAP = "mean difference of score between two askers, in standard deviations"
-BEST_OF = (
-    "rise of the judge's score per √nat if the model picks the best of n answers; fails unless proven above the limit"
-)
+BEST_OF = "rise of the judge's score per √nat of KL if the model picks the best of n answers; its mean decides"
 UNFAMILIAR = "share of nonsense texts that score above the median and that the members' spread does not flag"
 
 
@@ -77,7 +75,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
         *(_damage(probe, limits) for probe in findings.probes),
         *(within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few) for swap in findings.swaps),
         at_most("unfamiliar", let_through, limits.let_through, UNFAMILIAR, fewest=few),
-        *([] if slope is None else [proven_above(JUDGED, slope, limits.best_of, BEST_OF, fewest=few)]),
+        *([] if slope is None else [mean_at_least(JUDGED, slope, limits.best_of, BEST_OF, fewest=few)]),
     ]
 
 
@@ -135,6 +133,11 @@ def within(name: str, estimate: Estimate | None, limit: float, about: str, *, fe
     """Fails if the whole interval lies outside ±limit; undefined for fewer than `fewest` observations."""
     failed = estimate is not None and (estimate.low > limit or estimate.high < -limit)
     return _check(name, estimate, limit, about, fewest, failed, rule="±")
+
+
+def mean_at_least(name: str, estimate: Estimate, limit: float, about: str, *, fewest: int = 1) -> Check:
+    """Fails if the mean lies below the limit; undefined for fewer than `fewest` observations."""
+    return _check(name, estimate, limit, about, fewest, estimate.mean < limit, rule="≥")
 
 
 def exactly(name: str, difference: float | None, limit: float, about: str, *, count: int) -> Check:

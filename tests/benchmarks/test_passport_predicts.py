@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.passport_models import labeller_of, spec_of
-from benchmarks.passport_predicts import FEATURES, figures, limit_between, pool_slope, spearman, wrong_refusals
+from benchmarks.passport_predicts import FEATURES, figures, lowest_good, pool_slope, spearman, wrong_refusals
 from reward.passport.judge import REQUIRED
 from tests.benchmarks.test_guard import GOOD, RUDE, pair
 from workbench.evaluate.statistics import Estimate
@@ -66,10 +66,10 @@ def test_a_slope_that_tells_all_is_found_to_do_so():
     assert few["spearman_over_all"]["best_of_slope"][0] == 1.0
 
 
-def test_the_limit_lies_half_way_between_bad_and_good_models():
-    models = [model(0, 0.5, 0.6, 0.6), model(1, 0.5, 0.6, 0.4), model(2, 0.2, 0.6, 0.1), model(3, 0.35, 0.6, 9.0)]
-    assert limit_between(models, 0.3) == pytest.approx(0.15)  # lower ends: 0.3 of the good, 0 of the bad
-    assert limit_between(models[:2], 0.3) is None
+def test_the_limit_refuses_no_good_model():
+    models = [model(0, 0.5, 0.6, 0.6), model(1, 0.5, 0.6, 0.4), model(2, 0.2, 0.6, 0.1), model(3, 0.35, 0.6, 0.2)]
+    assert lowest_good(models, 0.3) == 0.4
+    assert lowest_good(models[2:], 0.3) is None, "a gain of .05 is not a good model's"
 
 
 def test_wrong_refusals_by_hand():

@@ -125,13 +125,14 @@ def test_best_of_is_a_check_only_with_a_judge():
     def checks(slope):
         share = estimate(0.5, 0.6)
         samples = SampleFinding(32, 16, teaches=share, own_slope=share, judge_slope=slope, best_of=[])
-        found = judge(findings(samples=samples), PassportSection(best_of=0.1))
+        found = judge(findings(samples=samples), PassportSection(best_of=0.3))
         return {check.name: check for check in found}
 
     assert JUDGED not in checks(None)
     assert JUDGED not in {check.name for check in judge(findings(), PassportSection())}
-    assert checks(estimate(0.11, 0.5))[JUDGED].outcome == "pass"
-    assert checks(estimate(0.09, 0.5))[JUDGED].outcome == "fail"
+    assert checks(estimate(0.1, 0.52))[JUDGED].outcome == "pass", "the mean decides"
+    assert checks(estimate(0.1, 0.48))[JUDGED].outcome == "fail"
+    assert checks(estimate(0.2, 0.6, count=19))[JUDGED].outcome == "undefined"
 
 
 def test_a_value_without_an_interval_shows_none():
