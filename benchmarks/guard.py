@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     for turn, spec in itertools.product(range(9), SPECS):
         if arguments.only and spec.name not in arguments.only:
             continue
-        for seed, half in itertools.product([turn] if spec.hacked else [2 * turn, 2 * turn + 1], HALVES):
+        for seed, half in itertools.product([turn] if spec.faulty else [2 * turn, 2 * turn + 1], HALVES):
             if time.monotonic() < end:
                 world.trained(spec, half, seed)
     for half, seed in sorted(
@@ -114,7 +114,7 @@ class Course:
     def sound(self) -> bool:
         """Whether the labels have no fault and the gold reward never falls far below its own peak so far."""
         smooth = self.smooth(5)
-        return not self.spec.hacked and bool((np.maximum.accumulate(smooth) - smooth < FALL).all())
+        return not self.spec.faulty and bool((np.maximum.accumulate(smooth) - smooth < FALL).all())
 
     def stop(self) -> tuple[int, int] | None:
         """Indices of the observation at which the guard stops, and of the one it goes back to."""

@@ -82,7 +82,8 @@ class Spec:
     pairs: int = LABELS
     reward: tuple[str, ...] = ()
     """Values of its reward run."""
-    hacked: bool = True
+    faulty: bool = True
+    """Whether the labels have a fault."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +136,17 @@ LABELLERS: dict[str, Labeller] = {
 }
 
 SPECS = (
-    Spec("sound ppo", "sound", "ppo", ("reward.kl_coef=0.05", "train.lr=0.002"), hacked=False),
+    Spec("sound ppo", "sound", "ppo", ("reward.kl_coef=0.05", "train.lr=0.002"), faulty=False),
     Spec("length ppo", "length", "ppo", FREE),
     Spec("length dpo", "length", "dpo", ("loss.beta=0.05", "train.lr=0.002")),
-    Spec("sound dpo", "sound", "dpo", ("loss.beta=0.1", "train.lr=0.002"), hacked=False),
+    Spec("sound dpo", "sound", "dpo", ("loss.beta=0.1", "train.lr=0.002"), faulty=False),
     Spec("one word ppo", "one word", "ppo", FREE),
-    Spec("sound ppo, no KL", "sound", "ppo", (*FREE, "train.lr=0.005"), hacked=False),
+    Spec("sound ppo, no KL", "sound", "ppo", (*FREE, "train.lr=0.005"), faulty=False),
     Spec("one word dpo", "one word", "dpo", ("loss.beta=0.05", "train.lr=0.002")),
     Spec("sycophancy ppo", "sycophancy", "ppo", FREE),
-    Spec("sound ppo, more KL", "sound", "ppo", ("reward.kl_coef=0.1", "train.lr=0.0025"), hacked=False),
+    Spec("sound ppo, more KL", "sound", "ppo", ("reward.kl_coef=0.1", "train.lr=0.0025"), faulty=False),
     Spec("flipped courtesy ppo", "flipped courtesy", "ppo", FREE),
-    Spec("sound dpo, more KL", "sound", "dpo", ("loss.beta=0.3", "train.lr=0.002"), hacked=False),
+    Spec("sound dpo, more KL", "sound", "dpo", ("loss.beta=0.3", "train.lr=0.002"), faulty=False),
     Spec("flipped courtesy dpo", "flipped courtesy", "dpo", ("loss.beta=0.05", "train.lr=0.001")),
     Spec("flipped facts ppo", "flipped facts", "ppo", FREE),
     Spec(
@@ -155,21 +156,21 @@ SPECS = (
         (*FREE, "train.lr=0.008"),
         pairs=300,
         reward=("train.epochs=4.0",),
-        hacked=False,
+        faulty=False,
     ),
     Spec("brevity ppo", "brevity", "ppo", FREE),
-    Spec("sound ppo, slower", "sound", "ppo", ("reward.kl_coef=0.05", "train.lr=0.0012"), hacked=False),
+    Spec("sound ppo, slower", "sound", "ppo", ("reward.kl_coef=0.05", "train.lr=0.0012"), faulty=False),
     Spec("brevity dpo", "brevity", "dpo", ("loss.beta=0.05", "train.lr=0.002")),
     Spec("capitals ppo", "capitals", "ppo", FREE),
-    Spec("sound ipo", "sound", "ipo", ("loss.beta=0.5", "train.lr=0.002"), hacked=False),
+    Spec("sound ipo", "sound", "ipo", ("loss.beta=0.5", "train.lr=0.002"), faulty=False),
     Spec("courtesy ppo", "courtesy", "ppo", (*FREE, "train.lr=0.008")),
-    Spec("sound ppo, no KL, faster", "sound", "ppo", (*FREE, "train.lr=0.012"), hacked=False),
+    Spec("sound ppo, no KL, faster", "sound", "ppo", (*FREE, "train.lr=0.012"), faulty=False),
     Spec("noise dpo", "noise", "dpo", ("loss.beta=0.01", "train.lr=0.006")),
     Spec("noise ppo", "noise", "ppo", (*FREE, "train.lr=0.008")),
 )
-"""In an order that mixes sound and hacked runs. 300 pairs and no KL penalty are no fault here: on sound labels, PPO
-gains even at a learning rate of 0.012."""
-NULL = Spec("null", "sound", "ppo", ("train.lr=1e-12",), hacked=False)
+"""In an order that mixes runs on sound and on faulty labels. 300 pairs and no KL penalty are no fault: on sound labels,
+most such runs gain, even at a learning rate of 0.012; a few collapse."""
+NULL = Spec("null", "sound", "ppo", ("train.lr=1e-12",), faulty=False)
 """Learns nothing: what chance does to the gold reward of each iteration."""
 HALVES = (0, 1)
 
@@ -268,7 +269,7 @@ class World:
             labels = self.labels(name, LABELLERS[spec.labels], own)
             values = (*DPO, f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16", *spec.set)
         rows = self.observed(spec.method, 2 * seed + half, values)
-        found = {"spec": spec.name, "half": half, "seed": seed, "hacked": spec.hacked, "rows": rows}
+        found = {"spec": spec.name, "half": half, "seed": seed, "rows": rows}
         found |= {"cause": spec.labels, "method": spec.method, "seconds": round(time.monotonic() - began, 1)}
         write_text_atomically(file, json.dumps(found))
         print(f"{file.name}: {found['seconds']} s, gold {rows[0]['gold']:.2f} → {rows[-1]['gold']:.2f}", flush=True)

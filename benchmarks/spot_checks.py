@@ -108,7 +108,7 @@ def train(world: World, name: str, half: int) -> None:
     with pairs_noted(noted):
         run = phase.train(load_config(PpoConfig, CONFIGS / "ppo.yaml", values)[0], resume=False)
     scores = [row["objective/score"] for row in run.read_metrics() if "objective/score" in row]
-    found = {"spec": name, "half": half, "sound": not spec.hacked, "scores": scores, "checks": noted}
+    found = {"spec": name, "half": half, "sound": not spec.faulty, "scores": scores, "checks": noted}
     found["seconds"] = round(time.monotonic() - began, 1)
     write_text_atomically(file, json.dumps(found))
     print(f"{file.name}: {found['seconds']} s", flush=True)

@@ -38,9 +38,9 @@ def test_forty_labels_of_a_hundred_are_turned_round():
 
 
 def test_there_are_eight_causes_and_both_methods():
-    hacked = [spec for spec in SPECS if spec.hacked]
-    assert len({spec.name.removesuffix(f" {spec.method}") for spec in hacked}) >= 8
-    assert {spec.method for spec in hacked} == {"ppo", "dpo"}
+    faulty = [spec for spec in SPECS if spec.faulty]
+    assert len({spec.name.removesuffix(f" {spec.method}") for spec in faulty}) >= 8
+    assert {spec.method for spec in faulty} == {"ppo", "dpo"}
     assert len({spec.name for spec in SPECS}) == len(SPECS)
     assert HALVES == (0, 1)
 
@@ -54,9 +54,9 @@ def course(spec, golds, judges):
 
 
 def test_figures_of_known_courses():
-    sound_spec, hacked_spec = SPECS[0], SPECS[1]
+    sound_spec, faulty_spec = SPECS[0], SPECS[1]
     rises, falls = np.linspace(0, 1, 12), np.concatenate([np.zeros(3), -np.linspace(0, 4, 9)])
-    runs = [course(sound_spec, 0.3 + rises / 10, rises), course(hacked_spec, 0.3 + falls / 10, falls)]
+    runs = [course(sound_spec, 0.3 + rises / 10, rises), course(faulty_spec, 0.3 + falls / 10, falls)]
     assert runs[0].below is None
     assert runs[0].sound
     spoilt = course(sound_spec, 0.3 + np.minimum(rises, 1 - rises) / 2, rises)
