@@ -13,6 +13,7 @@ reward. Not in it: members on bases of other pretraining seeds, which cannot sha
 """
 
 import argparse
+import functools
 import itertools
 import json
 import time
@@ -33,19 +34,20 @@ from reward.average import average_members
 from workbench.data.embedded import resolve_data
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_prompts
+from workbench.data.records import Message
 from workbench.evaluate.best_of import best_of_kl, best_of_values
 from workbench.evaluate.role_models import RoleScore, reward_roles
 from workbench.evaluate.statistics import Floats
-from workbench.model.generate import sample
+from workbench.model.generate import Sampled, sample
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
 
 FIGURE = Path("docs/images/atlas.png")
-FREE = (*PPO, "reward.kl_coef=0.0", "reward.score_clip=0.0", "train.lr=0.008", "train.iterations=24")
+FREE = (*PPO, "reward.kl_coef=0.0", "reward.score_clip=0.0", "train.lr=0.008")
 WEAK = (*DPO, "loss.beta=0.02", "train.lr=0.003", "train.epochs=4.0", "train.batch_size=16", "train.max_steps=60")
 MEMBERS = ("ensemble.members=3",)
-POOL, PROMPTS = 64, 96
+POOL, PROMPTS = 32, 48
 """Answers per prompt and prompts of the best-of-n curve."""
 
 
@@ -145,8 +147,27 @@ def rewarded(world: World, arm: Arm, name: str, own: Sequence[Any], seed: int) -
 
 def best_of(world: World, reward: Path, seed: int) -> list[dict[str, Any]]:
     """Gold reward and KL of the best of n answers of the start policy, n = 1, 2, 4 … POOL."""
+    pool = pool_of(world.folder / "sft", seed)
+    roles = open_runs(reward_roles(reward))
+    score = RoleScore(roles, tuple(reward_roles(reward)), 256)
+    scores = score([p for p, _ in pool], [a.text for _, a in pool], [a.ended for _, a in pool]).reshape(-1, POOL)
+    gold = np.array([gold_of(p, a.text, a.ended).total for p, a in pool]).reshape(-1, POOL)
+    return [
+        {
+            "n": n,
+            "kl": best_of_kl(n),
+            "score": float(best_of_values(scores, scores, n).mean()),
+            "gold": float(best_of_values(scores, gold, n).mean()),
+        }
+        for n in (2**power for power in range(POOL.bit_length()))
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def pool_of(start: Path, seed: int) -> list[tuple[Sequence[Message], Sampled]]:
+    """POOL answers of the start policy to each of PROMPTS held-out prompts; all arms of a seed pick from them."""
     prompts = read_prompts(resolve_data("tiny:prompts_heldout"))[:PROMPTS]
-    roles = open_runs({"start": world.folder / "sft", **reward_roles(reward)})
+    roles = open_runs({"start": start})
     answered = sample(
         roles,
         "start",
@@ -157,19 +178,7 @@ def best_of(world: World, reward: Path, seed: int) -> list[dict[str, Any]]:
         batch_size=256,
         seed=seed,
     )
-    flat = [(prompt.prompt, answer) for prompt, answers in answered for answer in answers]
-    score = RoleScore(roles, tuple(reward_roles(reward)), 256)
-    scores = score([p for p, _ in flat], [a.text for _, a in flat], [a.ended for _, a in flat]).reshape(-1, POOL)
-    gold = np.array([gold_of(p, a.text, a.ended).total for p, a in flat]).reshape(-1, POOL)
-    return [
-        {
-            "n": n,
-            "kl": best_of_kl(n),
-            "score": float(best_of_values(scores, scores, n).mean()),
-            "gold": float(best_of_values(scores, gold, n).mean()),
-        }
-        for n in (2**power for power in range(POOL.bit_length()))
-    ]
+    return [(prompt.prompt, answer) for prompt, answers in answered for answer in answers]
 
 
 def summary(world: World, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, Any]:
