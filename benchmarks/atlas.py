@@ -44,7 +44,7 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
 
 FIGURE = Path("docs/images/atlas.png")
-FREE = (*PPO, "reward.kl_coef=0.0", "reward.score_clip=0.0", "train.lr=0.008")
+FREE = (*PPO, "reward.kl_coef=0.0", "reward.score_clip=0.0", "train.lr=0.008", "train.iterations=30")
 WEAK = (*DPO, "loss.beta=0.02", "train.lr=0.003", "train.epochs=4.0", "train.batch_size=16", "train.max_steps=60")
 MEMBERS = ("ensemble.members=3",)
 POOL, PROMPTS = 32, 48
