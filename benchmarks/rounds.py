@@ -1,5 +1,5 @@
-"""Question: on the world `rare`, do at most 1 500 labels in at most four rounds reach the gold reward of 4 000 labels
-on pairs of the supervised model, and do 200 labels give .10?
+"""Question: on the world `rare`, do 1 500 labels in three rounds reach the gold reward of 4 000 labels on pairs of the
+supervised model, and do 200 labels give .10?
 
 Every seed tunes a supervised model; then each arm is a loop of `configs/tiny/loop.yaml` on it:
 
