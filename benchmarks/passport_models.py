@@ -146,9 +146,7 @@ class Bench:
             "best_of_slope": dataclasses.asdict(samples.judge_slope),
             "own_slope": samples.own_slope.mean,
             "outcome": passport.outcome,
-            "failed": passport.failed,
             "checks": [dataclasses.asdict(check) for check in passport.checks],
-            "best_of": [dataclasses.asdict(point) for point in samples.best_of],
             "pool_scores": self.scored(run),
             **gold_of_run(policy),
             "seconds": {

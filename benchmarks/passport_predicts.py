@@ -71,18 +71,18 @@ def figures(found: Sequence[dict[str, Any]], start: dict[str, Any]) -> dict[str,
     every = [model for half in HALVES for model in halves[half]]
     gold, columns = golds_of(every), features(every)
     slopes = [pool_slope(model["pool_scores"], start["pool_gold"]) for model in every]
-    slope = correlation_interval(columns[:, 2], gold)
+    ranked = {name: correlation_interval(columns[:, n], gold) for n, name in enumerate(FEATURES)}
     content = {
         "models": len(every),
         "models_by_half": {f"half {half}": len(models) for half, models in halves.items()},
-        "rank_correlation": slope[0],
-        "accuracy_alone": correlation_interval(columns[:, 0], gold)[0],
+        "rank_correlation": ranked["best_of_slope"][0],
+        "accuracy_alone": ranked["accuracy"][0],
         "best_of_limit": {"shipped": PassportSection().best_of, "of_half_0": lowest_good(halves[0], start["gold"])},
         "start": {name: round(start[name], 4) for name in ("gold", "gold_error")},
         "final_gold": spread([round(model["gold"], 3) for model in every]),
         "gold_error": round(float(np.mean([model["gold_error"] for model in every])), 4),
         "spearman_over_all": {
-            **{name: correlation_interval(columns[:, n], gold) for n, name in enumerate(FEATURES)},
+            **ranked,
             "best_of_slope_by_gold": correlation_interval(slopes, gold),
         },
         "best_of_slope_above_accuracy": difference_interval(columns[:, 2], columns[:, 0], gold),

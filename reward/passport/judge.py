@@ -171,15 +171,16 @@ def verdict(checks: list[Check]) -> Literal["pass", "fail"]:
 def failed_names(checks: list[Check]) -> list[str]:
     """The checks that make a passport fail."""
     required = (JUDGED, *STORED) if _has_judge(checks) else REQUIRED
-    passed = {check.name for check in checks if check.outcome == "pass"}
-    failed = [check.name for check in checks if check.outcome == "fail" and check.name not in warnings(checks)]
+    passed, noted = {check.name for check in checks if check.outcome == "pass"}, warnings(checks)
+    failed = [check.name for check in checks if check.outcome == "fail" and check.name not in noted]
     return failed + [name for name in required if name not in passed and name not in failed]
 
 
 def warnings(checks: list[Check]) -> list[str]:
     """The failed checks that a judge makes warnings."""
-    counted = (JUDGED, *STORED, "head")
-    return [c.name for c in checks if _has_judge(checks) and c.outcome == "fail" and c.name not in counted]
+    if not _has_judge(checks):
+        return []
+    return [c.name for c in checks if c.outcome == "fail" and c.name not in (JUDGED, *STORED, "head")]
 
 
 def _has_judge(checks: list[Check]) -> bool:
