@@ -48,6 +48,8 @@ export async function lookForNews() {
 
 export async function openHistory() {
   $("history-search").value = $("history-show").value = "";
+  $("history-list").replaceChildren(); // lines of the last time would lose the focus when the reply comes
+  $("history-more").hidden = true;
   $("history").showModal();
   await Promise.all([load(), lookForNews()]);
   if (!news) return;

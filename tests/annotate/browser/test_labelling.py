@@ -91,6 +91,22 @@ def test_an_earlier_answer_is_changed(reader: Reader) -> None:
     assert len(reader.judgements()) == 4
 
 
+def test_the_history_shows_no_lines_of_the_last_time_while_it_loads(reader: Reader) -> None:
+    reader.answer("1")
+    reader.saved()
+    reader.press("h")
+    reader.see("#history-list button")
+    reader.press("Escape")
+    held: list[Any] = []
+    reader.page.route(requests_of("mine"), lambda route: held.append(route))
+    reader.press("h")
+    reader.see("#history[open]")
+    assert reader.page.locator("#history-list li").count() == 0  # a focused line would lose the focus to the new ones
+    assert reader.page.text_content("#history-intro") == "Loading …"
+    held[0].continue_()
+    reader.see("#history-list button")
+
+
 def test_the_better_answer_is_edited(reader: Reader) -> None:
     reader.press("e")
     assert reader.page.is_hidden("#edited")  # it is not known which one is better
