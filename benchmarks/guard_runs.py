@@ -262,13 +262,13 @@ class World:
         began = time.monotonic()
         own, name = self.own_items(spec, half, seed)
         if spec.method == "ppo":
-            changes = (f"run.seed={half + 2 * (seed % 2)}", *spec.reward)
+            changes = (f"run.seed={1001 * half + 2 * (seed % 2)}", *spec.reward)
             reward = self.reward(name, LABELLERS[spec.labels], own, changes)
             values = (*PPO, f"model.reward={reward}", *spec.set)
         else:
             labels = self.labels(name, LABELLERS[spec.labels], own)
             values = (*DPO, f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16", *spec.set)
-        rows = self.observed(spec.method, 2 * seed + half, values)
+        rows = self.observed(spec.method, 2 * seed + 1001 * half, values)
         found = {"spec": spec.name, "half": half, "seed": seed, "rows": rows}
         found |= {"cause": spec.labels, "method": spec.method, "seconds": round(time.monotonic() - began, 1)}
         write_text_atomically(file, json.dumps(found))

@@ -29,18 +29,20 @@ FEWEST = 2
 LEVELS = ("disagreement", "agreement")
 """Signals that mean the same whatever was observed before."""
 LIMITS: Mapping[str, float] = {
-    "disagreement": 0.74,
-    "gap": 0.18,
-    "judge": 0.3,
-    "law": 1.8,
-    "agreement": 0.074,
-    "spread": 0.33,
-    "outliers": 0.077,
-    "length": 0.61,
-    "entropy": 1.0,
-    "kl": 2.2,
+    "disagreement": 0.66,
+    "gap": 0.16,
+    "judge": 0.26,
+    "law": 1.6,
+    "agreement": 0.066,
+    "spread": 0.3,
+    "outliers": 0.068,
+    "length": 0.54,
+    "entropy": 0.92,
+    "kl": 4.8,
 }
 """Signal → value at which it is an alarm by itself; measured on sound runs (benchmarks/guard.py)."""
+LITTLE_KL = 0.1
+"""KL, in units of its usual limit, from which growth is measured: what is smaller may grow by any factor."""
 WORTH_SAYING = 0.3
 """Signals below this share of their limit are not named as reasons."""
 
@@ -98,10 +100,10 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
         outliers      share of answers unlike the labelled ones
         length        |log ratio| of the mean length to its first value
         entropy       fall of the entropy, share of its first value
-        kl            KL to the reference in units of its usual limit
+        kl            KL to the reference in units of its usual limit, if it grows by the newest factor once more
 
     Args:
-        rows: observations, oldest first; each signal but `law` is of the mean of the last WINDOW.
+        rows: observations, oldest first; each signal but `law` and `kl` is of the mean of the last WINDOW.
     """
     first, last = rows[0], rows[-WINDOW:]
 
@@ -121,7 +123,7 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
         "outliers": now("outliers"),
         "length": abs(math.log(now("length") / first["length"])),
         "entropy": 1 - now("entropy") / first["entropy"] if first["entropy"] > 0 else 0.0,
-        "kl": now("kl") / kl_limit(now("length")),
+        "kl": _next_kl(rows),
     }
     if first.get("score") is None:
         found["agreement"] = -now("agreement")
@@ -147,6 +149,12 @@ def law_of(rows: Sequence[Row]) -> Law | None:
     return fit_law(distances, np.array([row["judge"] - rows[0]["judge"] for row in rows]))
 
 
+def _next_kl(rows: Sequence[Row]) -> float:
+    """KL at the next observation, in units of its usual limit; KL multiplies from one to the next in a collapse."""
+    before, newest = (row["kl"] / kl_limit(row["length"]) for row in (rows[-2:] * 2)[-2:])
+    return float(newest * max(newest / max(before, LITTLE_KL), 1.0))
+
+
 def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
     """A signal as a clause."""
     if name == "law" and law is not None:
@@ -161,7 +169,7 @@ def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
         "outliers": f"{value:.0%} of the answers are unlike the labelled ones",
         "length": f"the length of answers changed by a factor {math.exp(value):.2f}",
         "entropy": f"entropy fell by {value:.0%}",
-        "kl": f"KL is {value:.1f} times its usual limit",
+        "kl": f"KL is on its way to {value:.1f} times its usual limit",
     }[name]
 
 

@@ -27,7 +27,6 @@ BAD = {
     "outliers": ({"outliers": 0.9}, 0.9, "90% of the answers"),
     "length": ({"length": 80.0}, math.log(4), "factor 4.00"),
     "entropy": ({"entropy": 0.25}, 0.75, "entropy fell by 75%"),
-    "kl": ({"kl": 60.0}, 6.0, "6.0 times its usual limit"),
 }
 
 
@@ -56,6 +55,29 @@ def test_each_signal_by_hand_and_in_words(name):
     assert words in decide(rows, STOP).why
     one_of_three = signals(rows[:4])[name]
     assert 0 < one_of_three < value, "the last three observations are averaged"
+
+
+@pytest.mark.parametrize(
+    ("before", "newest", "expected"),
+    [
+        (60.0, 60.0, 6.0),  # no growth
+        (60.0, 30.0, 3.0),  # a fall counts at once
+        (5.0, 20.0, 8.0),  # four times as much again
+        (0.0, 0.5, 0.05),  # both are little
+        (0.01, 3.0, 0.9),  # growth from 1, not from nothing
+    ],
+)
+def test_kl_is_that_of_the_next_observation_if_it_grows_as_it_did(before, newest, expected):
+    rows = rows_of({}, {}, {}, {"kl": before}, {"kl": newest})
+    found = signals(rows)
+    assert found["kl"] == pytest.approx(expected)
+    assert {other for other, size in found.items() if size != 0} <= {"kl", "law"}
+    if expected > LIMITS["kl"]:
+        assert f"on its way to {expected:.1f} times its usual limit" in decide(rows, STOP).why
+
+
+def test_kl_counts_in_units_of_long_answers():
+    assert signals(rows_of({}, *[{"kl": 60.0, "length": 300.0}] * 3))["kl"] == pytest.approx(2.0)
 
 
 def test_shorter_answers_are_a_change_of_length_too():
