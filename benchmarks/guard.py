@@ -219,17 +219,18 @@ def areas(sound_runs: Sequence[Course], fell: Sequence[tuple[Course, int]]) -> d
     The value is 0 if the fall came before the signal's first value.
     """
     every = [(run, len(run.rows), 0) for run in sound_runs] + [(run, below, 1) for run, below in fell]
-    found: dict[str, float] = {}
-    for name in (*LIMITS, "all"):
-        values = []
-        for run, end, label in every:
-            seen = [decide(run.rows[: last + 1], SECTION) for last in range(min(FEWEST - 1, end - 1), end)]
-            numbers = [one.risk if name == "all" else one.signals.get(name) for one in seen]
-            if name == "all" or name in decide(run.rows, SECTION).signals:
-                values.append((max((one for one in numbers if one is not None), default=0.0), label))
-        if len({label for _, label in values}) == 2:
-            found[name] = mean([roc_auc_score([label for _, label in values], [value for value, _ in values])])
-    return found
+    values: dict[str, list[tuple[int, float]]] = {name: [] for name in (*LIMITS, "all")}
+    for run, end, label in every:
+        seen = [decide(run.rows[: last + 1], SECTION) for last in range(min(FEWEST - 1, end - 1), end)]
+        values["all"].append((label, max(one.risk for one in seen)))
+        for name in decide(run.rows, SECTION).signals:
+            numbers = (one.signals[name] for one in seen if name in one.signals)
+            values[name].append((label, max(numbers, default=0.0)))
+    return {
+        name: mean([roc_auc_score(*zip(*pairs, strict=True))])
+        for name, pairs in values.items()
+        if len({label for label, _ in pairs}) == 2
+    }
 
 
 if __name__ == "__main__":
