@@ -112,8 +112,8 @@ def observed(world: World, arm: Arm, seed: int) -> Path:
     file = world.folder / "observed" / f"{arm.name}, seed {seed}.json"
     if file.is_file():
         return file
-    began, half = time.monotonic(), f"half {seed % 2}"
-    own = sorted(world.items[half], key=lambda item: unit_hash("atlas", str(seed), item.id))[: arm.pairs]
+    began, part = time.monotonic(), f"part {seed % 2}"
+    own = sorted(world.items[part], key=lambda item: unit_hash("atlas", str(seed), item.id))[: arm.pairs]
     name = f"atlas {arm.labels} {arm.pairs} seed {seed}".replace(" ", "-")
     curve: list[dict[str, Any]] = []
     if arm.method == "ppo":

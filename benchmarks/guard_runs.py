@@ -1,7 +1,7 @@
 """The runs of benchmarks.guard: their labels, reward models and training, with the gold reward of what is observed.
 
 Labels are of pairs that the supervised model sampled. A labeller is the gold reward with noise, or has one of nine
-faults. Halves learn from other pairs, with other seeds.
+faults. Each part of the runs learns from other pairs, with other seeds.
 """
 
 import json
@@ -38,7 +38,7 @@ from workbench.tiny.phrases import CLOSINGS, GREETINGS
 
 CONFIGS = Path("configs/tiny")
 COMMON = ("run.threads=1", "tracking.wandb=disabled", "run.overwrite=true")
-ITEMS = {"half 0": (0, 700), "half 1": (2400, 3100), "judge": (1200, 2400)}
+ITEMS = {"part 0": (0, 700), "part 1": (2400, 3100), "part 2": (3100, 3800), "judge": (1200, 2400)}
 """Prompts whose pairs are labelled, by who learns from them: first and last + 1 in the file of prompts."""
 LABELS = 600
 """Pairs that a reward model or DPO learns from."""
@@ -172,7 +172,8 @@ SPECS = (
 most such runs gain, even at a learning rate of 0.012; a few collapse."""
 NULL = Spec("null", "sound", "ppo", ("train.lr=1e-12",), faulty=False)
 """Learns nothing: what chance does to the gold reward of each iteration."""
-HALVES = (0, 1)
+PARTS = {0: 0, 1: 1, 2: 1001}
+"""Part of the runs → its first seed."""
 
 
 @dataclass(frozen=True)
@@ -245,31 +246,31 @@ class World:
             train_reward(load_config(RewardConfig, CONFIGS / "reward.yaml", values)[0], resume=False)
         return run
 
-    def own_items(self, spec: Spec, half: int, seed: int) -> tuple[list[Item], str]:
+    def own_items(self, spec: Spec, part: int, seed: int) -> tuple[list[Item], str]:
         """The pairs that a run learns from, and a name for their labels and reward model.
 
-        Of each half's items, a run of another seed learns from other ones, as far as there are enough.
+        Of each part's items, a run of another seed learns from other ones, as far as there are enough.
         """
-        order = sorted(self.items[f"half {half}"], key=lambda item: unit_hash("draw", str(seed % 2), item.id))
-        name = f"{spec.labels} {spec.pairs} {len(spec.reward)} half {half} {seed % 2}".replace(" ", "-")
+        order = sorted(self.items[f"part {part}"], key=lambda item: unit_hash("draw", str(seed % 2), item.id))
+        name = f"{spec.labels} {spec.pairs} {len(spec.reward)} part {part} {seed % 2}".replace(" ", "-")
         return order[: spec.pairs], name
 
-    def trained(self, spec: Spec, half: int, seed: int) -> Path:
+    def trained(self, spec: Spec, part: int, seed: int) -> Path:
         """The observations of one run, with the gold reward."""
-        file = self.folder / "observed" / f"{spec.name}, half {half}, seed {seed}.json"
+        file = self.folder / "observed" / f"{spec.name}, part {part}, seed {seed}.json"
         if file.is_file():
             return file
         began = time.monotonic()
-        own, name = self.own_items(spec, half, seed)
+        own, name = self.own_items(spec, part, seed)
         if spec.method == "ppo":
-            changes = (f"run.seed={1001 * half + 2 * (seed % 2)}", *spec.reward)
+            changes = (f"run.seed={PARTS[part] + 2 * (seed % 2)}", *spec.reward)
             reward = self.reward(name, LABELLERS[spec.labels], own, changes)
             values = (*PPO, f"model.reward={reward}", *spec.set)
         else:
             labels = self.labels(name, LABELLERS[spec.labels], own)
             values = (*DPO, f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16", *spec.set)
-        rows = self.observed(spec.method, 2 * seed + 1001 * half, values)
-        found = {"spec": spec.name, "half": half, "seed": seed, "rows": rows}
+        rows = self.observed(spec.method, 2 * seed + PARTS[part], values)
+        found = {"spec": spec.name, "part": part, "seed": seed, "rows": rows}
         found |= {"cause": spec.labels, "method": spec.method, "seconds": round(time.monotonic() - began, 1)}
         write_text_atomically(file, json.dumps(found))
         print(f"{file.name}: {found['seconds']} s, gold {rows[0]['gold']:.2f} → {rows[-1]['gold']:.2f}", flush=True)

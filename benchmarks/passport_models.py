@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.guard_runs import COMMON, CONFIGS, HALVES, LABELLERS, PPO, Labeller, Pair, World, gold_of, sound
+from benchmarks.guard_runs import COMMON, CONFIGS, LABELLERS, PPO, Labeller, Pair, World, gold_of, sound
 from ppo.config import PpoConfig
 from ppo.train import train as train_ppo
 from reward.config import RewardConfig
@@ -30,6 +30,7 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.folder import RunFolder
 
+HALVES = (0, 1)
 SPANS = {"half 0": (0, 1500), "half 1": (2400, 3900), "judge": (1500, 2400)}
 """Prompts whose pairs are labelled, by who learns from them."""
 BIASES = tuple(name for name in LABELLERS if name not in ("sound", "noise"))

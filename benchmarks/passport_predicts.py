@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from benchmarks.guard_runs import HALVES, World
-from benchmarks.passport_models import SPANS, Bench, spec_of
+from benchmarks.guard_runs import World
+from benchmarks.passport_models import HALVES, SPANS, Bench, spec_of
 from benchmarks.record import RESULTS, spread, write_result
 from reward.config import PassportSection
 from reward.passport.judge import BEST_OF, JUDGED, Check, failed_names, mean_at_least

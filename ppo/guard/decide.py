@@ -1,8 +1,8 @@
 """How the guard decides: from the observations so far to a risk with its reasons. Pure.
 
-Each signal is 0 while all is well, and grows as it looks worse. The risk is the Euclidean norm of the signals in
-units of their limits: one signal at its limit is an alarm, two at 0.71 of theirs are, and many small ones are not. How
-the limits were found: docs/guard.md.
+Each signal is 0 while all is well, and grows as it looks worse. The risk is the Euclidean norm of the signals that have
+a limit, in units of their limits: one at its limit is an alarm, two at 0.71 of theirs are. How the limits were found:
+docs/guard.md.
 """
 
 import math
@@ -28,19 +28,9 @@ FEWEST = 2
 """Fewest observations before an alarm by one of LEVELS; the first is of the start policy, which has learnt nothing."""
 LEVELS = ("disagreement", "agreement")
 """Signals that mean the same whatever was observed before."""
-LIMITS: Mapping[str, float] = {
-    "disagreement": 0.66,
-    "gap": 0.16,
-    "judge": 0.26,
-    "law": 1.6,
-    "agreement": 0.066,
-    "spread": 0.3,
-    "outliers": 0.068,
-    "length": 0.54,
-    "entropy": 0.92,
-    "kl": 4.8,
-}
-"""Signal → value at which it is an alarm by itself; measured on sound runs (benchmarks/guard.py)."""
+LIMITS: Mapping[str, float] = {"disagreement": 0.41, "agreement": 0.057, "judge": 0.28, "kl": 9.1}
+"""Signal that decides → value at which it is an alarm by itself; measured on sound runs (benchmarks/guard.py). The
+other signals are only recorded: there, they stopped more sound runs and found no more hacked ones."""
 LITTLE_KL = 0.1
 """KL, in units of its usual limit, from which growth is measured: what is smaller may grow by any factor."""
 WORTH_SAYING = 0.3
@@ -54,7 +44,7 @@ class Decision:
     action: str
     """`go on`, or at an alarm `say`, `beta` or `stop`."""
     risk: float
-    """Norm of the signals in units of their limits."""
+    """Norm of the signals that have a limit, in units of their limits."""
     signals: dict[str, float]
     law: Law | None
     why: str
@@ -67,18 +57,19 @@ class Decision:
         return {**asdict(self), "law": None if self.law is None else _finite(asdict(self.law))}
 
 
-def decide(rows: Sequence[Row], section: "GuardSection") -> Decision:
+def decide(rows: Sequence[Row], section: "GuardSection", limits: Mapping[str, float] = LIMITS) -> Decision:
     """What to do after the newest observation.
 
     Args:
         rows: observations, oldest first, with the decisions before; the first one is of the start policy.
         section: what to do, and at which risk.
+        limits: signal that decides → its limit.
     """
     found, law = signals(rows), law_of(rows)
-    parts = {name: max(value, 0.0) / LIMITS[name] for name, value in found.items()}
+    parts = {name: max(value, 0.0) / limits[name] for name, value in found.items() if name in limits}
     risk, best = math.hypot(*parts.values()), rows[best_of(rows)]["step"]
     named = sorted((name for name in parts if parts[name] >= WORTH_SAYING), key=lambda name: -parts[name])
-    reasons = [f"{_in_words(name, found[name], law, best)} ({parts[name]:.2f})" for name in named]
+    reasons = [f"{_in_words(name, found[name], best)} ({parts[name]:.2f})" for name in named]
     why = f"risk {risk:.2f} of {section.threshold:g}: {'; '.join(reasons) or 'nothing of note'}"
     if risk < section.threshold or len(rows) < FEWEST:
         return Decision("go on", risk, found, law, why)
@@ -151,24 +142,17 @@ def law_of(rows: Sequence[Row]) -> Law | None:
 
 def _next_kl(rows: Sequence[Row]) -> float:
     """KL at the next observation, in units of its usual limit; KL multiplies from one to the next in a collapse."""
-    before, newest = (row["kl"] / kl_limit(row["length"]) for row in (rows[-2:] * 2)[-2:])
+    both = (rows[max(len(rows) - 2, 0)], rows[-1])
+    before, newest = (row["kl"] / kl_limit(row["length"]) for row in both)
     return float(newest * max(newest / max(before, LITTLE_KL), 1.0))
 
 
-def _in_words(name: str, value: float, law: Law | None, best: int) -> str:
+def _in_words(name: str, value: float, best: int) -> str:
     """A signal as a clause."""
-    if name == "law" and law is not None:
-        peak = f"; its fitted peak is at √KL {law.peak:.2f} ({law.low:.2f} to {law.high:.2f})"
-        return f"the judges' score falls with KL, by {value:.1f} standard errors of the slope{peak}"
     return {
         "disagreement": f"the reward model and the judges score the answers differently (correlation {1 - value:.2f})",
-        "gap": f"the reward model's score rose {value:.2f} σ more than the judges' since their best, at step {best}",
-        "judge": f"the judges' score fell {value:.2f} σ from its best, at step {best}",
         "agreement": f"the policy prefers answers that the judges score lower (correlation {-value:.2f})",
-        "spread": f"the reward models disagree {value:.0%} more than at first",
-        "outliers": f"{value:.0%} of the answers are unlike the labelled ones",
-        "length": f"the length of answers changed by a factor {math.exp(value):.2f}",
-        "entropy": f"entropy fell by {value:.0%}",
+        "judge": f"the judges' score fell {value:.2f} σ from its best, at step {best}",
         "kl": f"KL is on its way to {value:.1f} times its usual limit",
     }[name]
 

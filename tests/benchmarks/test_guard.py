@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.guard import Course, areas, figures
-from benchmarks.guard_runs import HALVES, LABELLERS, SPECS, Pair, gold_of
+from benchmarks.guard import Course, areas, figures, judged_by_others, rounded_up, tuned_limits
+from benchmarks.guard_runs import LABELLERS, SPECS, Pair, gold_of
 from workbench.data.records import Message
 
 PROMPT = "Who do I call about jobs?"
@@ -42,15 +42,14 @@ def test_there_are_eight_causes_and_both_methods():
     assert len({spec.name.removesuffix(f" {spec.method}") for spec in faulty}) >= 8
     assert {spec.method for spec in faulty} == {"ppo", "dpo"}
     assert len({spec.name for spec in SPECS}) == len(SPECS)
-    assert HALVES == (0, 1)
 
 
-def course(spec, golds, judges):
+def course(spec, golds, judges, part=1, agreement=0.8):
     """A run with a gold reward and a judges' score per observation; the policy's own reward model sees only gains."""
     same = {"judge_error": 0.1, "spread": 0.5, "outliers": 0.0, "agreement": 0.0, "length": 20.0, "entropy": 1.0}
-    same |= {"reward_agreement": 0.8}
+    same |= {"reward_agreement": agreement}
     rows = [{"step": n, "judge": judge, "score": abs(judge), "kl": 0.01 * n, **same} for n, judge in enumerate(judges)]
-    return Course(spec, 1, rows, np.array(golds), golds[0])
+    return Course(spec, part, rows, np.array(golds), golds[0])
 
 
 def test_figures_of_known_courses():
@@ -71,3 +70,20 @@ def test_figures_of_known_courses():
     assert found["median_lead"] == 6 - stop
     assert back <= stop
     assert areas([runs[0]], [(runs[1], 6)])["all"] == 1.0
+
+
+def test_the_limits_of_a_part_are_of_the_sound_runs_of_the_others():
+    rises = np.linspace(0, 1, 12)
+    runs = [course(SPECS[0], 0.3 + rises, rises, part, agreement) for part, agreement in ((0, 0.3), (1, 0.9), (2, 0.9))]
+    runs.append(course(SPECS[1], 0.3 - rises, rises, 1, 0.0))
+    assert tuned_limits(runs[:1])["disagreement"] == 0.71
+    assert tuned_limits(runs[1:3])["disagreement"] == 0.4, "the floor"
+    limits = {part: judged_by_others(runs, part) for part in (0, 1, 2)}
+    assert [run.limits["disagreement"] for run in limits[1]] == [0.71, 0.71], "of part 0; the hacked run does not count"
+    assert [run.limits["disagreement"] for run in limits[0]] == [0.4]
+    assert [run.stop() is not None for run in (*limits[0], *limits[1])] == [True, False, True]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.4, 0.4), (0.0561, 0.057), (8.95, 9.0), (0.7000001, 0.71), (12, 12)])
+def test_limits_are_rounded_up(value, expected):
+    assert rounded_up(value) == expected

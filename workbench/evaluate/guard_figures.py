@@ -46,7 +46,7 @@ def _block(view: RunView) -> GuardBlock | None:
     caption = (
         "Above: the mean score of the answers, by the judges, which training never reads, and by the reward model that "
         "it optimises. If the reward model's score rises and the judges' does not, the policy exploits the reward "
-        "model. Below: the risk that the guard computes from all signals; at the threshold it acts."
+        "model. Below: the risk that the guard computes from its signals; at the threshold it acts."
     )
     figure = Figure(
         f"Guard · {view.name}",

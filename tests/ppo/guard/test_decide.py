@@ -21,12 +21,12 @@ START = {
 }
 STOP, SAY, BETA = (GuardSection(judge=("run",), act=act) for act in ("stop", "say", "beta"))
 BAD = {
-    "disagreement": ({"reward_agreement": 0.2}, 0.8, "differently (correlation 0.20)"),
-    "gap": ({"score": 2.0}, 2.0, "2.00 σ more than the judges'"),
-    "spread": ({"spread": 2.0}, 3.0, "disagree 300% more"),
-    "outliers": ({"outliers": 0.9}, 0.9, "90% of the answers"),
-    "length": ({"length": 80.0}, math.log(4), "factor 4.00"),
-    "entropy": ({"entropy": 0.25}, 0.75, "entropy fell by 75%"),
+    "disagreement": ({"reward_agreement": 0.2}, 0.8),
+    "gap": ({"score": 2.0}, 2.0),
+    "spread": ({"spread": 2.0}, 3.0),
+    "outliers": ({"outliers": 0.9}, 0.9),
+    "length": ({"length": 80.0}, math.log(4)),
+    "entropy": ({"entropy": 0.25}, 0.75),
 }
 
 
@@ -46,13 +46,13 @@ def test_nothing_changed_is_no_risk():
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_each_signal_by_hand_and_in_words(name):
-    change, value, words = BAD[name]
+def test_each_signal_by_hand(name):
+    change, value = BAD[name]
     rows = rows_of({}, {}, {}, *[change] * WINDOW)
     found = signals(rows)
     assert found[name] == pytest.approx(value)
     assert {other for other, size in found.items() if size != 0} <= {name, "law"}
-    assert words in decide(rows, STOP).why
+    assert (decide(rows, STOP).risk > 0) == (name in LIMITS), "signals without a limit are only recorded"
     one_of_three = signals(rows[:4])[name]
     assert 0 < one_of_three < value, "the last three observations are averaged"
 
@@ -72,7 +72,7 @@ def test_kl_is_that_of_the_next_observation_if_it_grows_as_it_did(before, newest
     found = signals(rows)
     assert found["kl"] == pytest.approx(expected)
     assert {other for other, size in found.items() if size != 0} <= {"kl", "law"}
-    if expected > LIMITS["kl"]:
+    if expected > LIMITS["kl"] / 2:
         assert f"on its way to {expected:.1f} times its usual limit" in decide(rows, STOP).why
 
 
@@ -107,7 +107,7 @@ def test_a_judge_s_score_that_falls_with_kl_is_the_law():
     rows = rows_of(*({"kl": float(n) ** 2, "judge": 5 + n * (1 - math.log(n or 1)) - 0.01 * (n % 2)} for n in range(9)))
     found = decide(rows, STOP)
     assert found.law.peak == pytest.approx(1.0, abs=0.05)
-    assert "its fitted peak is at √KL" in found.why
+    assert found.signals["law"] > 2
     assert found.row()["law"]["peak"] == found.law.peak
 
 
@@ -136,11 +136,13 @@ def test_few_observations_show_levels_only():
 
 
 def test_the_risk_is_the_norm_in_units_of_the_limits():
-    change = {"outliers": LIMITS["outliers"] * 0.6, "spread": START["spread"] * (1 + LIMITS["spread"] * 0.45)}
+    change = {"reward_agreement": 1 - LIMITS["disagreement"] * 0.6, "kl": 10 * LIMITS["kl"] * 0.45}
     found = decide(rows_of({}, *[change] * WINDOW), STOP)
     assert found.risk == pytest.approx(0.75)  # 0.6² + 0.45² = 0.75²
     assert found.action == "go on"
-    assert found.why.index("unlike") < found.why.index("disagree"), "the largest part first"
+    assert found.why.index("differently") < found.why.index("KL is"), "the largest part first"
+    halved = {name: limit / 2 for name, limit in LIMITS.items()}
+    assert decide(rows_of({}, *[change] * WINDOW), STOP, halved).risk == pytest.approx(1.5)
 
 
 def test_a_stop_goes_back_to_the_judges_best():
