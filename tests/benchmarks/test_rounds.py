@@ -51,7 +51,7 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
     arms = make_arms(4, 375)
     assert tuple(arms) == ARMS
     assert arms["rounds"].rounds * arms["rounds"].labels <= 1500
-    for name in ("offline", "rounds"):
+    for name in ("offline", "rounds", "few"):
         arm = arms[name]
         values = loop_of(arm, tmp_path, name, 7, ("run.threads=1",))
         config = load_phase(LoopConfig, tmp_path / f"{name}.yaml", values)
@@ -63,4 +63,6 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
         training = read_values(None, [word for word in trains[0].words if "=" in word])
         assert training["train"]["iterations"] == arm.iterations
         assert len(trains) == arm.rounds
-    assert arms["offline"].iterations == 4 * arms["rounds"].iterations == 4 * arms["first_200"].iterations
+    assert arms["offline"].iterations == 4 * arms["rounds"].iterations
+    few = arms["few"]
+    assert (few.rounds * few.labels, few.rounds * few.iterations) == (200, arms["rounds"].iterations)

@@ -31,7 +31,7 @@ def test_the_shipped_loop():
     assert len({step.name for step in steps}) == len(steps)
     assert plan(config, 1) == steps[: len(plan(config, 1))]
     problems = Problems()
-    assert check_loop_inputs(config, problems) == ["4 rounds of 300 labels, 1,200 in all; pairs chosen by disagreement"]
+    assert check_loop_inputs(config, problems) == ["4 rounds of 300 labels, 1,200 in all; pairs chosen by wide-gaps"]
     assert not problems.errors
 
 
@@ -43,7 +43,7 @@ def test_each_round_builds_on_the_round_before():
     assert first[2:4] == ("--pool", "runs/loop/round-1/pool.jsonl")
     assert first[first.index("--strategy") + 1] == "random", "the first round has no reward model"
     assert second[2] == "runs/loop/round-1/reward"
-    assert second[second.index("--strategy") + 1] == "disagreement"
+    assert second[second.index("--strategy") + 1] == "wide-gaps"
     assert second[-2:] == ("--without", "runs/loop/round-1/preferences.jsonl")
     assert second[second.index("--random-share") + 1] == "0.2", "the control of the strategy"
     assert "--random-share" not in first
