@@ -261,6 +261,7 @@ def see(frame: Any, selector: str) -> None:
 
 def forget_everybody(page: Any, address: str) -> None:
     """To an address with nothing kept in the browser. The page stays in the process that has compiled Gradio."""
+    page.goto("about:blank")  # without its cookie, a page goes to its login by itself, perhaps in the next goto
     page.context.clear_cookies()
     page.goto(address)
     if address != "about:blank":
