@@ -6,12 +6,12 @@ Every seed tunes a supervised model; then each arm is a loop of `configs/tiny/lo
 * `offline`: one round of 4 000 random pairs, PPO with as many iterations as all rounds of `rounds` together.
 * `rounds`: four rounds of 375 labels with the shipped strategy.
 * `random`: the same with random pairs of the newest policy.
-* `few`: two rounds of 100 labels with the shipped strategy, each with half a round's iterations.
+* `few`: two rounds of 100 labels with the shipped strategy.
 
 All answer the same held-out prompts. Start it again and it goes on with the first unfinished command. Without `--seed`
 the arms that are finished are put together; an arm is compared on the seeds that it shares with the other.
 
-    for s in 0 1 2; do python -m benchmarks.rounds --seed $s; done; python -m benchmarks.rounds
+    for s in 1 2 3; do python -m benchmarks.rounds --seed $s; done; python -m benchmarks.rounds
 """
 
 import argparse
@@ -103,14 +103,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_arms(rounds: int, labels: int) -> dict[str, Arm]:
-    """All arms; PPO has equally many iterations in each, except in `few`."""
+    """All arms; each round but that of `offline` has the shipped iterations of PPO, `offline` as many as all of
+    `rounds`."""
     shipped = load_config(LoopConfig, CONFIG)[0].loop
     iterations = int(read_values(Path(shipped.policy.use), shipped.policy.set)["train"]["iterations"])
     return {
         "offline": Arm(1, OFFLINE, rounds * iterations, "random"),
         "rounds": Arm(rounds, labels, iterations, shipped.strategy),
         "random": Arm(rounds, labels, iterations, "random"),
-        "few": Arm(2, 100, iterations // 2, shipped.strategy),
+        "few": Arm(2, 100, iterations, shipped.strategy),
     }
 
 

@@ -64,5 +64,4 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
         assert training["train"]["iterations"] == arm.iterations
         assert len(trains) == arm.rounds
     assert arms["offline"].iterations == 4 * arms["rounds"].iterations
-    few = arms["few"]
-    assert (few.rounds * few.labels, few.rounds * few.iterations) == (200, arms["rounds"].iterations)
+    assert arms["few"].rounds * arms["few"].labels == 200
