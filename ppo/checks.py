@@ -124,7 +124,7 @@ def check_reference_is_not_base(roles: Roles) -> None:
             "self-check reference ≠ base",
             "the reference adapter is empty (all its B matrices are 0), so the KL would be to the bare base",
             expected="the adapter of a finished sft run",
-            remedy="check model.start",
+            remedy="check model.start, or model.reference",
         )
 
 

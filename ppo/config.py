@@ -32,6 +32,9 @@ METHODS = ("ppo", *get_args(Contrastive))
 class PolicyStartSection(StartSection):
     """The runs that PPO starts from."""
 
+    reference: str | None = None
+    """The sft run (or policy) that the KL is to and that spot checks compare with, such as the supervised model behind
+    a policy that is trained on. None: `start`."""
     reward: Names
     """The reward run (one model or an ensemble), or several on one base: the score is the mean over all models. The
     value model starts as a copy of the first."""

@@ -48,6 +48,8 @@ def check_inputs(config: PpoConfig, problems: Problems, resume: bool = False) ->
     }
     files_of_base = start_base(problems, config.model.start, config.model.base)
     base = check_base(problems, files_of_base, lengths)
+    if config.model.reference is not None:
+        start_base(problems, config.model.reference, config.model.base)
     rewards = parents(problems, config.model.reward, "reward", config.model.base)
     for reward in rewards:
         problems.attempt(check_passports, [reward], force=config.model.force)

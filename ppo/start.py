@@ -63,6 +63,7 @@ def open_run(config: PpoConfig, setup: Setup, session: Session, rewards: list[Ru
     roles = open_roles(
         setup.start,
         rewards,
+        reference=None if config.model.reference is None else RunFolder.open(config.model.reference),
         judges=judges,
         base=config.model.base,
         kernels=config.model.kernels,
@@ -113,18 +114,20 @@ def open_roles(
     kernels: Kernels = "auto",
     value: str,
     activation_checkpointing: bool,
+    reference: RunFolder | None = None,
     judges: Mapping[str, RunFolder] | None = None,
 ) -> Roles:
     """Load a run's roles.
 
     Args:
-        start: the run whose adapter is the reference; the policy starts as its copy.
+        start: the run whose adapter the policy starts as.
         rewards: the reward runs, K ≥ 1.
         base: where the base is now; None: where `start` says.
         kernels: as in `model.kernels`.
         value: `adapter`: its own adapter and head, a copy of the first reward model's. `head`: a scalar head on the
             policy's hidden states, initialised to 0. `none`: no value model.
         activation_checkpointing: recompute activations in backward passes.
+        reference: the run that the KL is to; None: `start`.
         judges: role → reward run, of the guard.
 
     Raises:
@@ -132,10 +135,11 @@ def open_roles(
     """
     names = reward_names(len(rewards))
     scoring = {**dict(zip(names, rewards, strict=True)), **(judges or {})}
-    runs = {"reference": start.path, **{role: run.path for role, run in scoring.items()}}
-    roles = open_runs(runs, base=base, kernels=kernels)
+    own = {"reference": start.path} if reference is None else {"policy": start.path, "reference": reference.path}
+    roles = open_runs({**own, **{role: run.path for role, run in scoring.items()}}, base=base, kernels=kernels)
     check_reference_is_not_base(roles)
-    roles.copy("reference", "policy")
+    if reference is None:
+        roles.copy("reference", "policy")
     if value == "adapter":
         roles.copy(names[0], "value")
         roles.heads["value"] = new_value_head(roles.heads[names[0]])

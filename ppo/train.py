@@ -48,6 +48,7 @@ def train(config: PpoConfig, *, resume: bool) -> RunFolder:
     files, rules = setup.files(names), RowRules(config.data.ignore, config.data.bad_rows)
     data = load_data(config, setup.tokenizer, files, rules)
     parents = {"start": config.model.start}
+    parents |= {} if config.model.reference is None else {"reference": config.model.reference}
     parents |= dict(zip(reward_names(len(rewards)), (str(reward.path) for reward in rewards), strict=True))
     parents |= {role: str(judge.path) for role, judge in judge_runs(config.guard).items()}
     session = open_session(
@@ -99,7 +100,7 @@ def iterate(run: Run) -> None:
             break
         if run.people is not None and run.people.pauses(rollout, iteration):
             break
-        if iteration == 0:
+        if iteration == 0 and config.model.reference is None:
             _check_start(run, rollout)
         rewards = rewards_of(rollout, config.reward, kl_coef=state.kl_coef)  # (B, R)
         targets = targets_of(rollout, rewards, config)  # advantages and value targets, (B, R) each

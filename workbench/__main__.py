@@ -178,7 +178,9 @@ def _roles(arguments: argparse.Namespace) -> None:
     from workbench.run.parents import find_parents
 
     folder = RunFolder.open(arguments.run_folder, phase="ppo")
-    runs = {"reference" if role == "start" else role: run.path for role, run in find_parents(folder).items()}
+    runs = {role: run.path for role, run in find_parents(folder).items()}
+    if "reference" not in runs:
+        runs["reference"] = runs.pop("start")
     if folder.finished:
         runs["policy"] = folder.path
     roles = open_runs(runs, base=arguments.base)

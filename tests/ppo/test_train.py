@@ -19,6 +19,8 @@ from ppo.update import learning_rate_factor
 from tests.conftest import load_phase
 from tests.ppo.conftest import ppo_values
 from workbench.__main__ import main as workbench_verbs
+from workbench.evaluate.inputs import EvaluationInputs
+from workbench.evaluate.run_models import evaluate_policy_run
 from workbench.model.heads import load_head
 from workbench.model.open import open_runs
 from workbench.run.checkpoints import checkpoint_steps
@@ -73,6 +75,36 @@ def test_the_saved_policy_is_the_trained_one(finished, sft_run):
     assert all(not torch.equal(before[name], after[name]) for name in before)
     roles = open_runs({"policy": finished.path})
     assert roles.names == ["policy"]
+
+
+def test_a_policy_that_is_trained_on_keeps_to_the_given_reference(finished, ppo_config, sft_run, prompt_file, capsys):
+    further = (f"model.start={finished.path}", "train.iterations=2", "evaluation.every=0")
+    own = train(ppo_config(*further, dir="own"), resume=False)
+    kept = train(ppo_config(*further, f"model.reference={sft_run}", dir="kept"), resume=False)
+    first = [run.read_metrics()[0]["heldout/kl"] for run in (own, kept)]
+    assert first[0] == 0, "without one, the start run is the reference"
+    assert first[1] > 0.01, "the start run has moved away from the supervised model"
+    assert kept.record()["parents"]["reference"] == str(sft_run)
+    inputs = EvaluationInputs(prompts=str(prompt_file))
+    evaluated = [evaluate_policy_run(run.path, inputs).policy for run in (own, kept)]
+    assert evaluated[1].kl.mean > evaluated[0].kl.mean > 0, "an evaluation has the KL to the same reference"
+    capsys.readouterr()
+    workbench_verbs(["roles", str(kept.path)])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in ("reference", "start", "policy", "reward_1"))
+
+
+def test_another_reference_at_a_resume_is_another_run(finished, ppo_config, sft_run):
+    config = ppo_config("train.iterations=1", f"model.reference={sft_run}")
+    train(config, resume=False)
+    other = ppo_config("train.iterations=1", f"model.reference={finished.path}")
+    with pytest.raises(WorkbenchError, match=r"model\.reference"):
+        train(other, resume=True)
+
+
+def test_a_missing_reference_is_one_error(ppo_config, tmp_path):
+    with pytest.raises(WorkbenchError, match="nowhere"):
+        train(ppo_config(f"model.reference={tmp_path / 'nowhere'}"), resume=False)
 
 
 def test_a_finished_run_is_left_alone(finished):

@@ -72,6 +72,7 @@ def evaluate_policy_run(
     sampling, inference = sampling or Sampling(), inference or Inference()
     folder = RunFolder.open(run, phase=POLICIES).require_finished()
     start = _parent(folder, "start")
+    reference = _parent(folder, "reference") or start
     reward_run = Path(inputs.reward) if inputs.reward else _parent(folder, "reward_1")
     against = inputs.opponent_of(folder) or start
     prompts, demonstrations = resolve_data(inputs.prompts_of(folder)), inputs.demonstrations_of(folder)
@@ -79,15 +80,15 @@ def evaluate_policy_run(
     known = None if against is None else _known_answers(against, prompts, records, sampling)
     rewards = reward_roles(reward_run) if reward_run else {}
     pickers = {f"picking_{role}": path for role, path in _pickers(inference).items()}
-    opened = {"policy": folder.path, "reference": start, **rewards, **pickers}
-    if known is None and against != start:
+    opened = {"policy": folder.path, "reference": reference, **rewards, **pickers}
+    if known is None and against != reference:
         opened["opponent"] = against
     roles = open_runs({role: path for role, path in opened.items() if path is not None}, base=inputs.base)
     check_prompts(roles.tokenizer, records, max_new_tokens=sampling.max_new_tokens, key="--max-new-tokens")
     if against is not None and known is None:
         opponent_role = "opponent" if "opponent" in opened else "reference"
         known = sampled_answers(RolePolicy(roles, opponent_role, None, sampling), records)
-    policy: Policy = RolePolicy(roles, "policy", "reference" if start else None, sampling)
+    policy: Policy = RolePolicy(roles, "policy", "reference" if reference else None, sampling)
     trajectory = trace(folder.read_samples(), folder.read_metrics(), gold=gold)
     if inference.shots and inference.examples:
         examples = read_demonstrations(resolve_data(inference.examples), inputs.rules)

@@ -174,7 +174,7 @@ def plan(touched: Sequence[Touched]) -> Plan:
 
 
 def _parent_words(one: Touched, again: Mapping[Path, Path]) -> list[str]:
-    words = [f"model.start={again[one.parents['start']]}"] if "start" in one.parents else []
+    words = [f"model.{role}={again[one.parents[role]]}" for role in ("start", "reference") if role in one.parents]
     if any(role.startswith("reward") for role in one.parents):
         rewards = dict.fromkeys(path for role, path in _parents(one.folder).items() if role.startswith("reward"))
         named = [str(again.get(path, path)) for path in rewards]

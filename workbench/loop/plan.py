@@ -96,7 +96,9 @@ def _of_round(this: Round) -> list[Step]:
     section = this.config.loop
     fit = f"run.dir={this.reward}", f"model.start={this.sft}", f"data.train={this.labels}"
     is_ppo = method_of(section.policy) == "ppo"
-    reads = f"model.reward={this.reward}" if is_ppo else f"data.train={this.labels}"
+    reads = [f"model.reward={this.reward}" if is_ppo else f"data.train={this.labels}"]
+    if is_ppo and this.number > 1:  # a KL to the policy before would hold on to what its reward model was wrong about
+        reads.append(f"model.reference={this.sft}")
     return [
         _annotate(
             "sample", "pairs", this, f"pairs.run={this.before.policy}", f"pairs.out={this.folder / 'pool.jsonl'}"
@@ -106,7 +108,7 @@ def _of_round(this: Round) -> list[Step]:
         _annotate("export", "export", this, f"export.out={this.labels}"),
         _phase("reward", "reward", section.reward, this, *fit),
         _phase(
-            "policy", "ppo", section.policy, this, f"run.dir={this.policy}", f"model.start={this.before.policy}", reads
+            "policy", "ppo", section.policy, this, f"run.dir={this.policy}", f"model.start={this.before.policy}", *reads
         ),
         _step(this, "measure", _measuring(this)),
     ]

@@ -72,6 +72,7 @@ def _recorded_contents(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **files,
         "model.start": parents.get("start"),
+        "model.reference": parents.get("reference"),
         "model.reward": rewards if rewards and None not in rewards else None,
         "guard.judge": judges if judges and None not in judges else None,
         "model.base": base or None,
@@ -87,7 +88,7 @@ def _content(key: str, value: Any) -> Any:
         found = [run_fingerprint(member) for run in runs for member in _members(run)]
         return None if None in found else found
     path = Path(value)
-    if key == "model.start":
+    if key in ("model.start", "model.reference"):
         return run_fingerprint(path)
     if key == "model.base":
         return base_fingerprint(path) if path.is_dir() else None

@@ -50,6 +50,8 @@ def test_each_round_builds_on_the_round_before():
     fit, train = words(steps, 2, "reward"), words(steps, 2, "policy")
     assert {"model.start=runs/loop/sft", "data.train=runs/loop/round-2/preferences.jsonl"} <= set(fit)
     assert {"model.start=runs/loop/round-1/policy", "model.reward=runs/loop/round-2/reward"} <= set(train)
+    assert "model.reference=runs/loop/sft" in train, "the KL is to the supervised model in all rounds"
+    assert "model.start=runs/loop/sft" in words(steps, 1, "policy"), "which is its reference too"
     stores = {word for step in steps for word in step.words if word.startswith("store.url=")}
     assert stores == {"store.url=runs/loop/labels.sqlite"}, "one store for all rounds"
     seeds = {word for step in steps for word in step.words if word.startswith(("run.seed=", "pairs.seed="))}
