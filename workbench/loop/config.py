@@ -32,8 +32,8 @@ class LoopSection(Section):
     reward: SourceSection
     """YAML of `python -m reward`. Each round fits on the labels of all rounds so far, starting from `sft`."""
     policy: SourceSection
-    """YAML of `python -m ppo`, PPO or a contrastive method. Each round starts from the policy of the round before,
-    which is also the reference of its KL."""
+    """YAML of `python -m ppo`, PPO or a contrastive method. Each round starts from the policy of the round before. The
+    KL of PPO is to `sft` in all rounds; contrastive methods have the policy of the round before as their reference."""
 
 
 class MeasureSection(Section):
