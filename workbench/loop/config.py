@@ -17,7 +17,7 @@ class LoopSection(Section):
     """Rounds of sampling, labelling and training; a finished loop continues if it is raised."""
     labels: PositiveInt = 200
     """Pairs labelled per round: the budget of a round."""
-    strategy: Strategy = "disagreement"
+    strategy: Strategy = "wide-gaps"
     """How pairs are chosen from those that were sampled, by the reward model of the round before; see docs/reward.md.
     The first round has no reward model and draws at random, unless the strategy is length-balanced."""
     annotators: Literal["people", "simulated"] = "people"
