@@ -206,4 +206,4 @@ def check_loop_inputs(config: LoopConfig, problems: Problems, resume: bool = Fal
         check_values(plan(config), problems)
     total = section.rounds * section.labels
     rounds = f"{section.rounds} round{'s' if section.rounds > 1 else ''}"
-    return [f"{rounds} of {section.labels} labels, {total:,} in all; pairs chosen by {section.strategy}"]
+    return [f"{rounds} of {section.labels} labels, {total:,} in all; strategy of choice: {section.strategy}"]

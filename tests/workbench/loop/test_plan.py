@@ -31,12 +31,12 @@ def test_the_shipped_loop():
     assert len({step.name for step in steps}) == len(steps)
     assert plan(config, 1) == steps[: len(plan(config, 1))]
     problems = Problems()
-    assert check_loop_inputs(config, problems) == ["4 rounds of 300 labels, 1,200 in all; pairs chosen by wide-gaps"]
+    assert check_loop_inputs(config, problems) == ["4 rounds of 300 labels, 1,200 in all; strategy of choice: random"]
     assert not problems.errors
 
 
 def test_each_round_builds_on_the_round_before():
-    steps = plan(load_config(LoopConfig, TINY)[0])
+    steps = plan(load_config(LoopConfig, TINY, ["loop.strategy=wide-gaps"])[0])
     assert "pairs.run=runs/loop/sft" in words(steps, 1, "sample")
     assert "pairs.run=runs/loop/round-1/policy" in words(steps, 2, "sample")
     first, second = words(steps, 1, "choose"), words(steps, 2, "choose")
