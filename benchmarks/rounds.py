@@ -159,8 +159,9 @@ def together(runs: Path, every: Mapping[str, Arm]) -> dict[str, Any]:
         "seeds": {name: sorted(by_seed) for name, by_seed in curves.items()},
         "arms": {name: described(by_seed) for name, by_seed in curves.items() if by_seed},
     }
+    assert every["rounds"].strategy == "random", "the shipped strategy is no longer the control: give random an arm"
     reached = against_offline(curves["rounds"], curves["offline"])
-    found |= reached | {"random_on_policy": reached}  # the shipped strategy is random
+    found |= reached | {"random_on_policy": reached}
     found["wide_gaps"] = against_offline(curves["wide_gaps"], curves["offline"])
     found["differences"] = {
         f"{ours} - {theirs}": contrast(curves[ours], curves[theirs])

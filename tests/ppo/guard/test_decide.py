@@ -126,6 +126,7 @@ def test_a_wrong_reward_model_stops_the_run_at_its_second_observation():
     assert decide(rows[:1], STOP).action == "go on", "the start policy has learnt nothing"
     found = decide(rows, STOP)
     assert (FEWEST, found.action, found.back_to) == (2, "stop", 0)
+    assert "differently (correlation 0.10)" in found.why
 
 
 def test_few_observations_show_levels_only():
