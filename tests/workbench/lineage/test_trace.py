@@ -141,6 +141,14 @@ def test_runs_are_touched_by_their_files_and_by_their_parents(runs: Path) -> Non
     assert touched_runs(runs, Sought(frozenset({"nobody"}))) == []
 
 
+def test_a_reference_that_is_trained_again_is_named(runs: Path) -> None:
+    prompts = {"train": runs.parent / "prompts.jsonl"}
+    make_run(runs / "b-ppo", "ppo", prompts, {"start": runs / "a-ppo", "reference": runs / "a-ppo"})
+    command = plan(touched_runs(runs, Sought(frozenset({"ann"})))).commands[-1]
+    again = runs / "a-ppo-refit"
+    assert command[-2:] == [f"model.start={again}", f"model.reference={again}"]
+
+
 def test_a_file_that_has_changed_is_not_taken_for_the_one_that_was_read(runs: Path) -> None:
     write_jsonl(runs.parent / "l.jsonl", ROWS[4:])
     touched = touched_runs(runs, Sought(frozenset({"ann"})))
