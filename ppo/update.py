@@ -15,6 +15,7 @@ from torch import Tensor
 from ppo.advantages import Targets
 from ppo.checks import Gap, check_ratio, check_repeatable
 from ppo.config import PpoConfig, PpoSection
+from ppo.kl import kl_k2
 from ppo.loss import kl_loss, policy_loss, value_loss
 from ppo.rollout import Demonstrations, Rollout, scatter_rows
 from ppo.state import Optimizers
@@ -61,6 +62,8 @@ class Update:
         generator = torch.Generator().manual_seed(seed)
         totals: dict[str, float] = defaultdict(float)
         gap: dict[str, float] = {}  # of the ratio's self-check, made once per iteration
+        bounded = train_policy and section.target_kl > 0
+        start = [weight.detach().clone() for weight in self.roles.parameters("policy")] if bounded else []
         for _ in range(section.ppo_epochs):
             for index in torch.randperm(len(rows), generator=generator).split(section.minibatch_size):
                 index = rows.by_length(index.to(self.roles.device))  # (m,); micro-batches of similar rows pad less
@@ -78,9 +81,10 @@ class Update:
                 self._add_over_processes(sums)
                 for name, value in sums.items():
                     totals[name] += value
-                approx_kl = sums["policy/approx_kl"] / max(sums["policy/tokens"], 1)
-                train_policy = train_policy and not 0 < section.target_kl < approx_kl
-        return _means(totals) | gap
+                kl = sums["policy/approx_kl"] / max(sums["policy/tokens"], 1)
+                train_policy = train_policy and not 0 < section.target_kl < kl
+        moved = {"policy/move_kl": self._shorten_move(index, start)} if bounded else {}
+        return _means(totals) | gap | moved
 
     @property
     def shared_trunk(self) -> bool:
@@ -202,6 +206,45 @@ class Update:
                 passes.append(_logprobs(self.roles, rows, hidden, self.config.rollout.temperature)[0])
             return (passes[1] - passes[0])[rows.response_mask]
         return self.rollout.old_logprobs.new_zeros(0)
+
+    def _shorten_move(self, index: Tensor, start: list[Tensor]) -> float:
+        """Shorten the policy's move since the rollout until its KL is at most `train.target_kl`.
+
+        The minibatches stop at the target too, but only see the KL of the steps before theirs; the last step may go far
+        beyond it. The KL grows with the square of a small move, so one shortening is usually enough.
+        Source: the trust region of TRPO, Schulman et al. 2015, arXiv:1502.05477, appendix C. Differs: the whole
+        iteration's move is shortened, by the ratio of the KLs.
+
+        Args:
+            index: (m,) responses on which the KL is measured.
+            start: the policy's weights at the rollout.
+
+        Returns:
+            KL of the move before it is shortened (k2), nats per token.
+        """
+        target = self.config.train.target_kl
+        kl = first = self._kl_since_rollout(index)
+        for _ in range(3):  # rounding in bfloat16 adds a KL that no shortening removes
+            if not kl > target:
+                break
+            with torch.no_grad():
+                for weight, before in zip(self.roles.parameters("policy"), start, strict=True):
+                    weight.lerp_(before, 1 - 0.9 * math.sqrt(target / kl))
+            kl = self._kl_since_rollout(index)
+        return first
+
+    def _kl_since_rollout(self, index: Tensor) -> float:
+        """KL between the policy and itself at the rollout (k2), nats per token of the responses `index` (m,)."""
+        sums = {"kl": 0.0, "tokens": 0.0}
+        for part, rows in self._micro_batches(index):
+            with self.roles.use("policy") as forward, torch.no_grad():
+                hidden = forward(rows.ids, rows.mask, rows.predicting)  # (b, T) → (n, D)
+                new, _ = _logprobs(self.roles, rows, hidden, self.config.rollout.temperature)  # (b, R)
+            old = self.rollout.old_logprobs[part, : new.shape[1]]
+            sums["kl"] += float(kl_k2(new, old)[rows.response_mask].sum())
+            sums["tokens"] += int(rows.response_mask.sum())
+        sums = self.processes.all_reduce_numbers(sums)
+        return sums["kl"] / sums["tokens"]
 
     def _micro_batches(self, index: Tensor) -> Iterator[tuple[Tensor, Rows]]:
         """This process's micro-batches: indices (b,) and rows."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppo.advantages import Targets, gae
-from ppo.kl import kl_k1
+from ppo.kl import kl_k1, kl_k2
 from ppo.rewards import token_rewards, whiten
 from ppo.rollout import Demonstrations
 from ppo.state import Optimizers
@@ -160,6 +160,34 @@ def test_target_kl_stops_the_policy_and_not_the_value_model(roles, rollout):
     run_update(roles, rollout, lr=0.01, value_lr=0.01, optimizers=optimizers, ppo_epochs=3, target_kl=1e-9)
     steps = [int(next(iter(o.state.values()))["step"]) for o in (optimizers.policy, optimizers.value)]
     assert steps == [2, 6]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_target_kl_shortens_the_last_step_too(open_again, prompts, shared):
+    moves = []
+    for target in (0.0, 0.002):  # without a limit, the one step of an iteration goes far beyond it
+        roles = open_again(value="head") if shared else open_again()
+        read = read_responses(roles, prompts, random_responses(roles))
+        found = run_update(roles, read, lr=0.02, ppo_epochs=1, minibatch_size=8, micro_batch_size=2, target_kl=target)
+        after = read_responses(roles, prompts, random_responses(roles))
+        moves.append(float(kl_k2(after.old_logprobs, read.old_logprobs)[read.mask].mean()))
+    assert found["policy/move_kl"] == pytest.approx(moves[0], rel=1e-3)
+    assert moves[0] > 0.01
+    assert 0.001 < moves[1] <= 0.002
+
+
+def test_a_move_within_target_kl_is_not_changed(open_again, prompts, rollout):
+    weights = []
+    for target in (0.0, 1.0):
+        roles = open_again()
+        found = run_update(roles, rollout, target_kl=target)
+        weights.append([weight.clone() for weight in roles.parameters("policy")])
+    assert 0 < found["policy/move_kl"] < 1
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_an_iteration_for_the_value_model_alone_moves_no_policy(roles, rollout):
+    assert "policy/move_kl" not in run_update(roles, rollout, train_policy=False, target_kl=0.01)
 
 
 def test_gradient_raises_tokens_of_positive_advantage(roles, prompts, rollout):
