@@ -154,8 +154,8 @@ class PpoSection(Section):
     ptx_coef: NonNegativeFloat = 0.0
     """Weight of the auxiliary SFT loss on `data.demonstrations` (PPO-ptx); 0: none."""
     target_kl: NonNegativeFloat = 0.0
-    """Largest KL of one iteration's move, nats per token: beyond it the policy's updates stop, and the move is shortened
-    to it; 0: no limit."""
+    """Largest KL of one iteration's move, nats per token: there the policy's updates stop, and the move is shortened to
+    it. 0: no limit."""
     stop_kl: NonNegativeFloat = 200.0
     """Stop the run as diverged when the KL to the reference exceeds it, nats per response; 0: no limit."""
     max_grad_norm: PositiveFloat = 1.0

@@ -52,7 +52,12 @@ def run_with(ppo_config, tmp_path):
     return run
 
 
-RLOO = ('train.advantage="rloo"', "rollout.responses_per_prompt=2", "reward.missing_eos_score=null")
+RLOO = (
+    'train.advantage="rloo"',
+    "rollout.responses_per_prompt=2",
+    "reward.missing_eos_score=null",
+    "train.target_kl=1e-5",
+)
 
 
 @pytest.mark.parametrize("overrides", [(), RLOO], ids=["gae", "rloo"])

@@ -246,7 +246,7 @@ def test_every_option_at_once_survives_a_stop(ppo_config, demonstration_file, re
         "reward.length_penalty=0.01",
         "train.ptx_coef=0.5",
         "train.value_only_iterations=1",
-        "train.target_kl=0.5",
+        "train.target_kl=1e-4",
         f"data.demonstrations={demonstration_file}",
         "rollout.responses_per_prompt=2",
         "reward.kl_in=loss",
