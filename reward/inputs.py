@@ -34,8 +34,9 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     problems.attempt(check_run_folder, config.run, "reward", config, resume=resume)
     if config.passport.facts:
         problems.attempt(read_facts, Path(config.passport.facts))
-    if config.passport.judge and Path(section.train).is_file():
-        own = str(data_fingerprint(Path(section.train))["sha256"])
+    if config.passport.judge:
+        labels = Path(section.train)
+        own = str(data_fingerprint(labels)["sha256"]) if labels.exists() else None
         check_judge(problems, config.passport.judge, own, config.model.base)
     split, of_pairs = check_pairs(
         problems,

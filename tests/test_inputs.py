@@ -101,6 +101,10 @@ SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
             ),
         ),
         (
+            ("reward", REWARD, "model.start=stopped", "data.train=none.jsonl", "passport.judge=bare"),
+            ("stopped: this sft run", "none.jsonl: no such file", "bare: is a sft run"),
+        ),
+        (
             (
                 *("ppo", PPO, "model.start=bare", "model.reward=[bare,none]", "data.train=none.jsonl", "run.dir=base"),
                 *("rollout.batch_size=50", "train.minibatch_size=20", "train.micro_batch_size=7"),
