@@ -37,6 +37,9 @@ FALL = 0.1
 PEAK = 0.03
 """Gold reward by which the policy that a stop goes back to may lie below the run's peak."""
 SECTION = PpoGuardSection(judge=("judge",), act="stop")
+BOUND = "train.target_kl=0.01"
+"""Of every PPO run, as in configs/llama-7b/ppo.yaml. Without it, some runs collapse within one iteration, which no
+signal shows before (benchmarks/target_kl.py)."""
 FLOORS = {"disagreement": 0.4, "agreement": 0.05, "judge": 0.2, "kl": 1.0}
 """Signal that decides → value that says nothing, even if all sound runs have less.
 
@@ -52,9 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/guard"))
     parser.add_argument("--out", type=Path, default=RESULTS / "guard.json")
     parser.add_argument("--only", nargs="*", default=[], help="names of kinds of runs, for a trial")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="values of every PPO run, for a trial"
+    )
     arguments = parser.parse_args(argv)
     end = time.monotonic() + 60 * arguments.minutes
-    world = World.make(arguments.runs)
+    world = World.make(arguments.runs, changes=(BOUND, *arguments.set))
     for turn, spec in itertools.product(range(9), SPECS):
         if arguments.only and spec.name not in arguments.only:
             continue
@@ -90,6 +96,7 @@ class Course:
     """Gold reward of the start policy."""
     limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
     """With which the guard decides."""
+    seed: int = 0
 
     def smooth(self, window: int) -> Floats:
         """(M,) centred means of the gold reward."""
@@ -144,7 +151,7 @@ def courses(folder: Path) -> list[Course]:
             shared = np.exp([-max(row["kl"], 0.0) for row in run["rows"]])  # about the share of equal answers
             gold = gold - shared * (chance[run["part"], run["seed"]] - level)
         start = level if run["method"] == "ppo" else float(gold[0])
-        found.append(Course(known[run["spec"]], run["part"], run["rows"], gold, start))
+        found.append(Course(known[run["spec"]], run["part"], run["rows"], gold, start, seed=run["seed"]))
     return found
 
 

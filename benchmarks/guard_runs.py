@@ -48,7 +48,6 @@ PPO = (
     "model.force=true",
     "train.advantage=rloo",
     "train.ppo_epochs=1",
-    "train.target_kl=0.01",
     "train.value_only_iterations=0",
     "rollout.batch_size=64",
     "rollout.micro_batch_size=64",
@@ -184,19 +183,22 @@ class World:
     folder: Path
     items: dict[str, list[Item]]
     """By who learns from them."""
+    changes: tuple[str, ...] = ()
+    """Values of every PPO run, in place of `PPO` and of its kind's."""
 
     @classmethod
-    def make(cls, folder: Path, spans: Mapping[str, tuple[int, int]] = ITEMS) -> "World":
+    def make(cls, folder: Path, spans: Mapping[str, tuple[int, int]] = ITEMS, changes: Sequence[str] = ()) -> "World":
         """The world of a folder; what is there is not made again.
 
         Args:
             folder: where everything is kept.
             spans: who learns from the labels → first and last + 1 in the file of prompts. Without `judge`, no run can
                 have a guard.
+            changes: values of every PPO run.
         """
         folder.mkdir(parents=True, exist_ok=True)
         items: dict[str, list[Item]] = {}
-        world = cls(folder, items)
+        world = cls(folder, items, tuple(changes))
         sft, prompts = world.supervised(), read_prompts(resolve_data("tiny:prompts"))
         for name, (first, end) in spans.items():
             file = folder / f"items of {name}.jsonl"
@@ -266,7 +268,7 @@ class World:
         if spec.method == "ppo":
             changes = (f"run.seed={PARTS[part] + 2 * (seed % 2)}", *spec.reward)
             reward = self.reward(name, LABELLERS[spec.labels], own, changes)
-            values = (*PPO, f"model.reward={reward}", *spec.set)
+            values = (*PPO, f"model.reward={reward}", *spec.set, *self.changes)
         else:
             labels = self.labels(name, LABELLERS[spec.labels], own)
             values = (*DPO, f"data.train={labels}", "train.epochs=1.5", "train.batch_size=16", *spec.set)

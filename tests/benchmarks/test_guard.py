@@ -1,10 +1,13 @@
 """The guard's benchmark: labels with a fault, and the figures of runs whose course is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks.guard import Course, areas, figures, judged_by_others, rounded_up, tuned_limits
 from benchmarks.guard_runs import LABELLERS, SPECS, Pair, gold_of
+from benchmarks.target_kl import compared
 from workbench.data.records import Message
 
 PROMPT = "Who do I call about jobs?"
@@ -82,6 +85,21 @@ def test_the_limits_of_a_part_are_of_the_sound_runs_of_the_others():
     assert [run.limits["disagreement"] for run in limits[1]] == [0.71, 0.71], "of part 0; the hacked run does not count"
     assert [run.limits["disagreement"] for run in limits[0]] == [0.4]
     assert [run.stop() is not None for run in (*limits[0], *limits[1])] == [True, False, True]
+
+
+def test_runs_with_a_bound_are_compared_with_their_controls():
+    rises, falls = np.linspace(0, 1, 12), np.concatenate([np.zeros(3), -np.linspace(0, 4, 9)])
+    (bounded, free), judges = ((0.3 + rises, 0.3 + falls), rises)
+    ours = [replace(course(SPECS[0], bounded, judges), seed=seed) for seed in (0, 1)]
+    theirs = [replace(course(SPECS[0], free, judges), seed=seed) for seed in (1, 0, 2)]
+    found = compared([*ours, course(SPECS[1], free, judges)], theirs)
+    assert set(found) == {"sound labels", SPECS[0].name}, "a run without a control is left out"
+    figures = found["sound labels"]
+    assert (figures["runs"], figures["reward_models"]) == (2, 2)
+    assert (figures["bounded"]["fell_below_start"], figures["free"]["fell_below_start"]) == (0, 2)
+    expected = bounded[-5:].mean() - free[-5:].mean()
+    assert figures["end_difference"] == pytest.approx(expected)
+    assert figures["end_difference_95"] == pytest.approx([expected, expected])
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.4, 0.4), (0.0561, 0.057), (8.95, 9.0), (0.7000001, 0.71), (12, 12)])
