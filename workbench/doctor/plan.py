@@ -63,6 +63,8 @@ class Settings:
     reward_models: int = 1
     merged: bool = False
     """ppo: a merged copy of the policy samples."""
+    bounded: bool = False
+    """ppo: the policy before an update is kept, so that its move can be shortened."""
 
 
 @dataclass(frozen=True)
@@ -233,13 +235,16 @@ def ppo(shape: Shape, s: Settings) -> Plan:
     passes = forward_bytes(shape, rows=read, length=s.length, unit=s.unit)
     compare = chunk_bytes(shape, tokens=read * s.response, chunk=CHUNK, copies=4)
     head = chunk_bytes(shape, tokens=s.micro_batch * s.response, chunk=CHUNK)
+    before = weight_bytes(lora_parameters(shape, s.r)) if s.bounded else 0.0
     moments = {
         "rollout: sampling": _sampling(shape, s, s.sample_batch),
         "rollout: every role reads the answers": states + max(passes, compare),
-        "update of the policy": _update(shape, s, s.micro_batch, s.r, head, autocast=False),
+        "update of the policy": before + _update(shape, s, s.micro_batch, s.r, head, autocast=False),
     }
     if s.value == "adapter":
-        moments["update of the value model"] = _update(shape, s, s.micro_batch, s.reward_r, 0.0, autocast=False)
+        moments["update of the value model"] = before + _update(
+            shape, s, s.micro_batch, s.reward_r, 0.0, autocast=False
+        )
     return Plan(_ppo_roles(shape, s), moments)
 
 

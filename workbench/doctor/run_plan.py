@@ -191,6 +191,7 @@ def settings_of(
         value=str(values.get("model.value")) if values.get("train.advantage", "gae") == "gae" else "none",
         reward_models=max(1, len(rewards_of(values))) + len(rewards_of(values, "guard.judge")),
         merged=values.get("rollout.engine") == "merged",
+        bounded=bool(values.get("train.target_kl")),
     )
 
 

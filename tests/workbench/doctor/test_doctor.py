@@ -74,6 +74,14 @@ def test_roles_that_are_not_there_take_nothing_and_more_of_them_take_more():
     assert resident("rollout.engine=merged") - usual == 2 * KNOWN["llama-7b"].parameters
 
 
+def test_a_bounded_update_keeps_the_policy_before_it():
+    bounded, free = (run_plan("ppo", f"train.target_kl={target}") for target in (0.01, 0))
+    plans = [plan_of("ppo", found.shape, found.settings).moments for found in (bounded, free)]
+    larger = {name: plans[0][name] - plans[1][name] for name in plans[0]}
+    assert larger.pop("update of the policy") == larger.pop("update of the value model") == 4 * 39_976_960
+    assert set(larger.values()) == {0.0}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "key"),
