@@ -187,6 +187,7 @@ class Material:
                 "micro_batch_size": minibatch,
                 "lr": LR,
                 "value_lr": LR,
+                "target_kl": 0.0,  # TRL has no such limit
                 "max_grad_norm": 1e9,
                 "adam_eps": ADAM_EPS,
                 "adam_beta2": ADAM_BETA2,

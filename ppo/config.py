@@ -153,7 +153,7 @@ class PpoSection(Section):
     """Weight of the entropy bonus in the policy's loss; 0: none."""
     ptx_coef: NonNegativeFloat = 0.0
     """Weight of the auxiliary SFT loss on `data.demonstrations` (PPO-ptx); 0: none."""
-    target_kl: NonNegativeFloat = 0.0
+    target_kl: NonNegativeFloat = 0.01
     """Largest KL of one iteration's move, nats per token: there the policy's updates stop, and the move is shortened to
     it. 0: no limit."""
     stop_kl: NonNegativeFloat = 200.0

@@ -101,7 +101,7 @@ def test_micro_batches_hold_rows_of_similar_length(roles, rollout, monkeypatch):
         return forward(self, ids, mask, at)
 
     monkeypatch.setattr(Roles, "_forward", recorded)
-    run_update(roles, rollout, ppo_epochs=1, minibatch_size=8, micro_batch_size=2)
+    run_update(roles, rollout, ppo_epochs=1, minibatch_size=8, micro_batch_size=2, target_kl=0.0)
     lengths = sorted(rollout.rows.mask.sum(dim=1).tolist())
     assert shapes == [(2, longest) for longest in lengths[1::2]]
 
