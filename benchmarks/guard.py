@@ -40,11 +40,12 @@ SECTION = PpoGuardSection(judge=("judge",), act="stop")
 BOUND = "train.target_kl=0.01"
 """Of every PPO run, as in configs/llama-7b/ppo.yaml. Without it, some runs collapse within one iteration, which no
 signal shows before (benchmarks/target_kl.py)."""
-FLOORS = {"disagreement": 0.4, "agreement": 0.05, "judge": 0.2, "kl": 1.0}
+FLOORS = {"disagreement": 0.4, "agreement": 0.05, "judge": 0.2, "kl": 3.0}
 """Signal that decides → value that says nothing, even if all sound runs have less.
 
 Two models that each order 75 % of pairs as the gold reward does correlate by about .5, so a limit near the .13 of sound
-runs would fit this world alone. The last one is the limit of the warning in ppo/watch.py.
+runs would fit this world alone. The last one is 30 nats for answers of up to 100 tokens, the upper end of the range in
+which published runs were best (`workbench.evaluate.metrics.kl_limit`).
 """
 
 
