@@ -28,7 +28,7 @@ FEWEST = 2
 """Fewest observations before an alarm by one of LEVELS; the first is of the start policy, which has learnt nothing."""
 LEVELS = ("disagreement", "agreement")
 """Signals that mean the same whatever was observed before."""
-LIMITS: Mapping[str, float] = {"disagreement": 0.41, "agreement": 0.057, "judge": 0.28, "kl": 9.1}
+LIMITS: Mapping[str, float] = {"disagreement": 0.41, "agreement": 0.057, "judge": 0.28, "kl": 3.1}
 """Signal that decides → value at which it is an alarm by itself; measured on sound runs (benchmarks/guard.py). The
 other signals are only recorded: there, they stopped more sound runs and found no more hacked ones."""
 LITTLE_KL = 0.1
