@@ -1,4 +1,4 @@
-"""Claim: a limit on the KL of one iteration's move (`train.target_kl`) keeps PPO on sound labels from collapsing.
+"""Question: how do PPO runs differ with a limit on the KL of one iteration's move (`train.target_kl`) and without?
 
 Compares two sets of runs of benchmarks.guard, one with the limit and one without. A run and its control have the same
 labels, reward model, prompts and seeds.
@@ -17,7 +17,7 @@ from benchmarks.guard import Course, courses
 from benchmarks.record import RESULTS, write_result
 from workbench.evaluate.statistics import bootstrap_interval
 
-CLAIM = "a limit on the KL of one iteration's move keeps PPO on sound labels from collapsing"
+EXPECTED = "with the limit, fewer runs on sound labels fall below their start, and they end higher"
 LAST = 5
 """Observations whose mean is the end of a run."""
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--free", type=Path, default=Path("runs/guard-free"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS / "target_kl.json")
     arguments = parser.parse_args(argv)
-    write_result(arguments.out, {"claim": CLAIM, **compared(courses(arguments.bounded), courses(arguments.free))})
+    write_result(arguments.out, {"expected": EXPECTED, **compared(courses(arguments.bounded), courses(arguments.free))})
     return 0
 
 
