@@ -38,8 +38,8 @@ PEAK = 0.03
 """Gold reward by which the policy that a stop goes back to may lie below the run's peak."""
 SECTION = PpoGuardSection(judge=("judge",), act="stop")
 BOUND = "train.target_kl=0.01"
-"""Of every PPO run, as in configs/llama-7b/ppo.yaml. Without it, some runs collapse within one iteration, which no
-signal shows before (benchmarks/target_kl.py)."""
+"""Of every PPO run, and the default of PPO. Without it, some runs collapse within one iteration, which no signal shows
+before (benchmarks/target_kl.py)."""
 FLOORS = {"disagreement": 0.4, "agreement": 0.05, "judge": 0.2, "kl": 3.0}
 """Signal that decides → value that says nothing, even if all sound runs have less.
 
@@ -56,9 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/guard"))
     parser.add_argument("--out", type=Path, default=RESULTS / "guard.json")
     parser.add_argument("--only", nargs="*", default=[], help="names of kinds of runs, for a trial")
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="values of every PPO run, for a trial"
-    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="values of every PPO run")
     arguments = parser.parse_args(argv)
     end = time.monotonic() + 60 * arguments.minutes
     world = World.make(arguments.runs, changes=(BOUND, *arguments.set))
