@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import guard
 from benchmarks.guard import Course, courses
 from benchmarks.record import RESULTS, write_result
 from workbench.evaluate.statistics import bootstrap_interval
@@ -32,25 +33,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--free", type=Path, default=Path("runs/guard-free"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS / "target_kl.json")
     arguments = parser.parse_args(argv)
-    write_result(arguments.out, {"expected": EXPECTED, **compared(courses(arguments.bounded), courses(arguments.free))})
+    bounded, free = courses(arguments.bounded), courses(arguments.free)
+    shared = {key(course) for course in bounded} & {key(course) for course in free}
+    content = {"expected": EXPECTED, **compared(bounded, free)}
+    for name, runs in (("bounded", bounded), ("free", free)):
+        own = [course for course in runs if key(course) in shared]
+        judged = [course for part in guard.PARTS for course in guard.judged_by_others(own, part)]
+        content[f"guard, {name}"] = guard.figures(judged)
+    write_result(arguments.out, content)
     return 0
 
 
 def compared(bounded: Sequence[Course], free: Sequence[Course]) -> dict[str, Any]:
-    """The PPO runs that both sets have: all on sound labels, all on faulty labels, and each kind."""
+    """The PPO runs that both sets have: all on sound labels, all on faulty labels, and each kind.
+
+    The figures of the guard beside them are of all runs that both sets have, contrastive ones too.
+    """
     others = {key(course): course for course in free}
     pairs = [(ours, others[key(ours)]) for ours in bounded if ours.spec.method == "ppo" and key(ours) in others]
     groups = {
         "sound labels": [pair for pair in pairs if not pair[0].spec.faulty],
         "faulty labels": [pair for pair in pairs if pair[0].spec.faulty],
-        **{name: [pair for pair in pairs if pair[0].spec.name == name] for name in kinds(pairs)},
     }
+    for pair in sorted(pairs, key=lambda pair: pair[0].spec.name):
+        groups.setdefault(pair[0].spec.name, []).append(pair)
     return {name: described(group) for name, group in groups.items() if group}
-
-
-def kinds(pairs: Sequence[Pair]) -> list[str]:
-    """Names of the kinds of runs."""
-    return sorted({ours.spec.name for ours, _ in pairs})
 
 
 def key(course: Course) -> tuple[str, int, int]:
