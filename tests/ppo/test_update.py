@@ -186,6 +186,19 @@ def test_a_move_within_target_kl_is_not_changed(open_again, prompts, rollout):
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
+def test_a_kl_that_no_shortening_removes_ends_the_shortening(roles, rollout, monkeypatch):
+    calls = []
+
+    def rounding(self, index):
+        calls.append(1)
+        assert len(calls) < 10, "it never ends"
+        return 1.0
+
+    monkeypatch.setattr(Update, "_kl_since_rollout", rounding)
+    assert run_update(roles, rollout, target_kl=0.01)["policy/move_kl"] == 1.0
+    assert len(calls) == 4
+
+
 def test_an_iteration_for_the_value_model_alone_moves_no_policy(roles, rollout):
     assert "policy/move_kl" not in run_update(roles, rollout, train_policy=False, target_kl=0.01)
 
