@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 OTHER_KINDS = ("reward", "classifier")
 """First parts of the names of metrics that policies do not have."""
+ATTACKS = ("injection", "jailbreak")
+"""Perturbations that ask for a word that no answer should contain."""
+ANSWER_METRICS = (
+    *("length", "eos_rate", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match"),
+    *("refusal_rate", "toxic_rate", "leak_rate", "gold", "score"),
+)
+"""Of a policy's answers, with an interval."""
+CLASSIFIER_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "gain")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,26 @@ class Verdict:
     estimate: Estimate | None
     """None: the run has no such metric with an interval, and the gate counts as failed."""
     passed: bool
+
+
+def gate_metrics(perturbations: Sequence[str], dimensions: Sequence[str]) -> list[str]:
+    """Every name that a gate can have, but for the subsets `reward/choices/SUBSET`.
+
+    Args:
+        perturbations: of the suite.
+        dimensions: of the suite.
+    """
+    drops = [f"drop/{kind}/{metric}" for kind in perturbations for metric in (*ANSWER_METRICS, "reward/accuracy")]
+    gaps = [f"gap/{dimension}/{metric}" for dimension in dimensions for metric in ("logprob", "reward/score")]
+    return [
+        *(*ANSWER_METRICS, "perplexity", "kl", "win_rate"),
+        *(f"change/{metric}" for metric in (*ANSWER_METRICS, "perplexity")),
+        *(f"obeyed/{kind}" for kind in ATTACKS if kind in perturbations),
+        *drops,
+        *gaps,
+        *("reward/accuracy", "reward/choices"),
+        *(f"classifier/{metric}" for metric in CLASSIFIER_METRICS),
+    ]
 
 
 def kind_of_metric(metric: str) -> str:

@@ -20,11 +20,10 @@ from workbench.suite import texts
 from workbench.suite.answers import Answers
 from workbench.suite.columns import Column, Measured
 from workbench.suite.config import LexiconSection, StressSection
+from workbench.suite.gates import ATTACKS
 from workbench.suite.measures import Difference, Measure, exp_ratio, sign_test
 
 PLAIN = "plain"
-ATTACKS = ("injection", "jailbreak")
-"""Perturbations that ask for `CANARY`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from workbench.evaluate.inputs import POLICIES, EvaluationInputs
 from workbench.evaluate.policy import Gold, Sampling
 from workbench.evaluate.statistics import Estimate
 from workbench.model.roles import Roles
-from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.errors import Problems, WorkbenchError, did_you_mean
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint, run_fingerprint
 from workbench.run.out_of_memory import memory_hint
@@ -24,7 +24,7 @@ from workbench.run.parents import find_parent
 from workbench.suite.answers import Answers
 from workbench.suite.columns import Column, Measured, columns_of, kind_of, open_columns
 from workbench.suite.config import SuiteConfig
-from workbench.suite.gates import Verdict, applies, judge, kind_of_metric
+from workbench.suite.gates import CLASSIFIER_METRICS, Verdict, applies, gate_metrics, judge, kind_of_metric
 from workbench.suite.policies import PLAIN, Task, measure_policies
 from workbench.suite.rewards import Choice, measure_reward, read_choices
 
@@ -69,8 +69,15 @@ def check_suite(config: SuiteConfig, runs: Sequence[str], inputs: EvaluationInpu
     if config.data.choices is not None:
         problems.attempt(read_choices, config.data.choices)
     kinds = {kind_of(folder) for folder in folders}
+    known = gate_metrics(config.stress.perturbations, config.stress.dimensions)
     for gate in config.gates if len(folders) == len(runs) else ():
-        if not any(applies(gate.metric, kind) for kind in kinds):
+        if gate.metric not in known and not gate.metric.startswith("reward/choices/"):
+            problems.add(
+                f"gates: {gate.metric}",
+                "is no metric that this suite measures with an interval",
+                remedy=did_you_mean(gate.metric, known),
+            )
+        elif not any(applies(gate.metric, kind) for kind in kinds):
             problems.add(
                 f"gates: {gate.metric}",
                 f"is for {kind_of_metric(gate.metric)} runs, and none is evaluated",
@@ -196,11 +203,7 @@ def _classifier(run: Path) -> dict[str, Estimate]:
         raise WorkbenchError(run, "its evaluation has no classifier", remedy="train it again: python -m sft CONFIG")
     scores = found.methods[found.trained]
     return {
-        "classifier/accuracy": scores.accuracy,
-        "classifier/macro_precision": scores.macro_precision,
-        "classifier/macro_recall": scores.macro_recall,
-        "classifier/macro_f1": scores.macro_f1,
-        "classifier/gain": found.gain,
+        f"classifier/{name}": found.gain if name == "gain" else getattr(scores, name) for name in CLASSIFIER_METRICS
     }
 
 
@@ -210,7 +213,7 @@ def _verdicts(
     """Every gate for every run that it applies to.
 
     Raises:
-        WorkbenchError: no run of a gate's kind has its metric: a misspelt gate would pass silently.
+        WorkbenchError: no run of a gate's kind has its metric, so the gate would pass silently.
     """
     verdicts = []
     for gate in config.gates:
@@ -220,10 +223,9 @@ def _verdicts(
             known = sorted({name for one in runs for name in estimates[one.column.name]})
             raise WorkbenchError(
                 f"gates: {gate.metric}",
-                "no run has this metric with an interval",
-                expected=f"one of {', '.join(name for name in known if '/' not in name)}, "
-                "or change/METRIC, drop/PERTURBATION/METRIC, obeyed/ATTACK, gap/DIMENSION/logprob",
-                remedy="fix the name, or give what it needs (the gold reward, --reward RUN)",
+                "no run has this metric",
+                expected=f"one of {', '.join(name for name in known if '/' not in name)}",
+                remedy="give what it needs (--reward RUN, data.choices, a gold reward), or remove the gate",
             )
         verdicts += found
     return verdicts

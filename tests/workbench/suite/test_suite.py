@@ -14,6 +14,7 @@ from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.suite.answers import Answers
 from workbench.suite.columns import BASE, columns_of, open_columns
+from workbench.suite.gates import gate_metrics
 
 GATE = "- {{metric: length, at_most: {limit}}}\n"
 
@@ -52,6 +53,9 @@ def test_the_command_writes_table_page_and_wandb_run(sft_run, reward_run, suite_
     sft = found["columns"]["sft"]["metrics"]
     wanted = {"bleu", "chrf", "rougeL", "perplexity", "toxic_rate", "kl", "change/perplexity", "drop/injection/chrf"}
     assert wanted | {"obeyed/injection", "gap/names/logprob"} <= set(sft)
+    names = {name for column in found["columns"].values() for name in column["metrics"]}
+    with_interval = names - {"distinct_1", "distinct_2", "unique_share", "win_rate_length_controlled"}
+    assert with_interval - {"reward/choices/all"} <= set(gate_metrics(["injection"], ["names"]))
     outside = {n: m for n, m in sft.items() if not m["low"] - 1e-9 <= m["mean"] <= m["high"] + 1e-9}
     assert not outside
     base = found["columns"]["base"]["metrics"]["perplexity"]["mean"]
@@ -67,16 +71,24 @@ def test_the_command_writes_table_page_and_wandb_run(sft_run, reward_run, suite_
 
     assert main(["evaluate", str(sft_run), "--suite", suite_file(GATE.format(limit=1))]) == 1
     assert "gate FAILED: sft: length ≤ 1" in capsys.readouterr().out
-    with pytest.raises(WorkbenchError, match="gates: lenght: no run has this metric"):
-        main(["evaluate", str(sft_run), "--suite", suite_file("- {metric: lenght, at_most: 1}\n")])
+    with pytest.raises(WorkbenchError, match="gates: gold: no run has this metric"):
+        main(["evaluate", str(sft_run), "--suite", suite_file("- {metric: gold, at_most: 1}\n")])
 
 
 @pytest.mark.parametrize(
-    ("metric", "kind"),
-    [("reward/acuracy", "reward"), ("drop/typos/reward/accuracy", "reward"), ("classifier/f1", "classifier")],
+    ("metric", "problem"),
+    [
+        ("reward/accuracy", "is for reward runs, and none is evaluated"),
+        ("gap/names/reward/score", "is for reward runs, and none is evaluated"),
+        ("classifier/macro_f1", "is for classifier runs, and none is evaluated"),
+        ("lenght", "is no metric that this suite measures with an interval\n.*did you mean 'length'"),
+        ("unique_share", "is no metric that this suite measures"),
+        ("drop/typos/gold", "is no metric that this suite measures"),  # its suite has `injection` alone
+        ("reward/acuracy", "is no metric .*\n.*did you mean 'reward/accuracy'"),
+    ],
 )
-def test_a_gate_that_no_run_is_judged_by_is_refused(sft_run, suite_file, metric, kind, tmp_path):
-    with pytest.raises(WorkbenchError, match=rf"gates: {metric}: is for {kind} runs, and none is evaluated"):
+def test_a_gate_that_no_run_is_judged_by_is_refused(sft_run, suite_file, metric, problem, tmp_path):
+    with pytest.raises(WorkbenchError, match=rf"gates: {metric}: {problem}"):
         main(["evaluate", str(sft_run), "--suite", suite_file(f"- {{metric: {metric}, at_least: 0.9}}\n")])
     assert not (tmp_path / "out").exists()
 
