@@ -45,6 +45,8 @@ EXPECTED = (
 )
 OFFLINE = 4000
 """Labels of `offline`."""
+MOST = 0.95
+"""Share of the offline arm's gain that counts as most of it."""
 TWO_ANSWERS = 1700
 """Most pairs that two answers to each of the 2 000 prompts give: some answers are equal."""
 PARTS = ("facts", "courtesy")
@@ -216,49 +218,60 @@ def described(curves: Mapping[int, Curve]) -> dict[str, Any]:
 
 
 def against_offline(ours: Mapping[int, Curve], offline: Mapping[int, Curve], resamples: int = 2000) -> dict[str, Any]:
-    """Labels that reach the gold of the offline arm, and their ratio to its labels with a bootstrap interval.
+    """Labels that reach the gold of the offline arm, and those that reach most of its gain.
 
-    Seeds and prompts are both drawn with replacement. None for an end of the interval beyond the labels measured.
+    Their ratios to its labels have bootstrap intervals: seeds and prompts are both drawn with replacement. None for a
+    number beyond the labels measured.
     """
     seeds = sorted(set(ours) & set(offline))
     if not seeds:
         return {"labels_to_offline_gold": None, "ratio": None, "ratio_ci": None, "shared_seeds": []}
     labels = np.mean([ours[seed].labels for seed in seeds], axis=0)
     gold = np.array([np.vstack([ours[seed].gold, offline[seed].gold[-1]]) for seed in seeds])  # (S, T + 2, G)
-    reached = labels_needed(labels, gold.mean((0, 2)))
+    shares = (1.0, MOST)
+    reached = [labels_needed(labels, gold.mean((0, 2)), share) for share in shares]
     rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(resamples):
+    drawn = np.empty((resamples, len(shares)))
+    for number in range(resamples):
         of_seeds = gold[rng.integers(len(seeds), size=len(seeds))].mean(0)
-        drawn.append(labels_needed(labels, of_seeds[:, rng.integers(gold.shape[2], size=gold.shape[2])].mean(1)))
-    ends = np.quantile(drawn, [0.025, 0.975], method="nearest") / OFFLINE
+        means = of_seeds[:, rng.integers(gold.shape[2], size=gold.shape[2])].mean(1)
+        drawn[number] = [labels_needed(labels, means, share) for share in shares]
+    ends = np.quantile(drawn, [0.025, 0.975], axis=0, method="nearest") / OFFLINE
 
     def known(value: float) -> float | None:
         return float(value) if math.isfinite(value) else None
 
     return {
-        "labels_to_offline_gold": known(reached),
-        "ratio": known(reached / OFFLINE),
-        "ratio_ci": [known(end) for end in ends],
-        "share_of_resamples_that_reach_it": float(np.isfinite(drawn).mean()),
+        "labels_to_offline_gold": known(reached[0]),
+        "ratio": known(reached[0] / OFFLINE),
+        "ratio_ci": [known(end) for end in ends[:, 0]],
+        "share_of_resamples_that_reach_it": float(np.isfinite(drawn[:, 0]).mean()),
+        "most_of_the_gain": {
+            "share": MOST,
+            "labels": known(reached[1]),
+            "ratio": known(reached[1] / OFFLINE),
+            "ratio_ci": [known(end) for end in ends[:, 1]],
+        },
         "shared_seeds": seeds,
     }
 
 
-def labels_needed(labels: Floats, gold: Floats) -> float:
-    """Labels at which a curve, linear between its rounds, first reaches a target; infinite if it never does.
+def labels_needed(labels: Floats, gold: Floats, share: float = 1.0) -> float:
+    """Labels at which a curve, linear between its rounds, first has a share of a gain; infinite if it never does.
 
     Args:
         labels: (T + 1,) rising.
-        gold: (T + 2,) of the rounds, and the target last.
+        gold: (T + 2,) of the rounds, and of the policy with the gain last.
+        share: of the gain from the curve's start to that policy.
     """
-    *curve, target = gold
+    *curve, end = gold
+    target = curve[0] + share * (end - curve[0])
     for index, value in enumerate(curve):
         if value >= target:
             if index == 0:
                 return float(labels[0])
-            share = (target - curve[index - 1]) / (value - curve[index - 1])
-            return float(labels[index - 1] + share * (labels[index] - labels[index - 1]))
+            part = (target - curve[index - 1]) / (value - curve[index - 1])
+            return float(labels[index - 1] + part * (labels[index] - labels[index - 1]))
     return math.inf
 
 

@@ -30,6 +30,7 @@ def test_labels_that_reach_a_target_by_hand():
     assert labels_needed(labels, np.array([0.5, 0.7, 0.6, 0.7])) == pytest.approx(300), "the first time counts"
     assert labels_needed(labels, np.array([0.5, 0.6, 0.8, 0.4])) == 0
     assert labels_needed(labels, np.array([0.5, 0.6, 0.6, 0.7])) == np.inf
+    assert labels_needed(labels, np.array([0.5, 0.6, 0.6, 0.7]), share=0.25) == pytest.approx(150)
 
 
 def test_the_ratio_to_the_offline_labels_uses_the_seeds_of_both():
@@ -39,8 +40,11 @@ def test_the_ratio_to_the_offline_labels_uses_the_seeds_of_both():
     assert found["labels_to_offline_gold"] == pytest.approx(450)
     assert found["ratio_ci"] == pytest.approx([450 / OFFLINE] * 2)
     assert (found["shared_seeds"], found["share_of_resamples_that_reach_it"]) == ([1], 1.0)
-    short = against_offline({1: curve(0.5, 0.55, 0.6)}, offline, resamples=50)
+    assert found["most_of_the_gain"]["labels"] == pytest.approx(435)  # .5 + .95 · .2 = .69
+    assert found["most_of_the_gain"]["ratio_ci"] == pytest.approx([435 / OFFLINE] * 2)
+    short = against_offline({1: curve(0.5, 0.55, 0.695)}, offline, resamples=50)
     assert (short["labels_to_offline_gold"], short["ratio_ci"]) == (None, [None, None])
+    assert short["most_of_the_gain"]["labels"] == pytest.approx(300 + 300 * 0.14 / 0.145)
     assert against_offline({}, offline)["ratio_ci"] is None
     assert contrast(ours, offline)["mean"] == pytest.approx(0.1)
     assert contrast(ours, {}) is None
