@@ -6,22 +6,36 @@ from collections.abc import Callable
 from annotate.config import AnnotateConfig
 from annotate.queue.progress import put_round, round_progress
 from annotate.store.database import Store
+from workbench.run.errors import WorkbenchError
 from workbench.run.progress import progress
 
 
 def wait_for_labels(
     config: AnnotateConfig, *, labels: int, rounds: int, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Return once people have labelled so many pairs of the round `pairs.round`.
+    """Return once people have labelled so many pairs of the round `pairs.round`, or all of it if it has fewer.
 
     Args:
         config: the store, the round, and how often to look (`follow.poll_seconds`).
         labels: pairs to label in the round.
         rounds: rounds in all, for the page.
         sleep: waits for so many seconds.
+
+    Raises:
+        WorkbenchError: the store has no pair of the round.
     """
     store = Store.open(config.store_url, as_it_is=True)
     with store.write() as transaction:
+        pairs = transaction.items_of_round(config.pairs.round)
+        if pairs == 0:
+            raise WorkbenchError(
+                store.place,
+                f"has no pair of round {config.pairs.round}, so nobody can label one",
+                remedy=f"load some first: python -m annotate load CONFIG FILE pairs.round={config.pairs.round}",
+            )
+        if pairs < labels:
+            print(f"{store.place}: round {config.pairs.round} has only {pairs:,} pairs; waiting for a label of each")
+            labels = pairs
         put_round(transaction, config.pairs.round, rounds=rounds, labels=labels)
     description = f"labels of round {config.pairs.round} of {rounds}"
     with progress(total=labels, description=description, unit="label") as bar:

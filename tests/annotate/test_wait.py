@@ -9,6 +9,7 @@ from annotate.queue.rules import Queue, Submission
 from annotate.store.database import Store
 from annotate.wait import wait_for_labels
 from tests.annotate.conftest import make_item
+from workbench.run.errors import WorkbenchError
 
 
 def label(store, who, number):
@@ -56,3 +57,19 @@ def test_only_labels_of_people_in_this_round_count(tmp_path, simulated, capsys):
     assert "round 2 of 5 has its 3 labels" in capsys.readouterr().out
     wait_for_labels(config, labels=3, rounds=5, sleep=sleep)  # at once, when it is started again
     assert len(looks) == 2
+
+
+def test_a_round_with_fewer_pairs_than_labels_ends_when_all_are_labelled(tmp_path, capsys):
+    path = tmp_path / "labels.sqlite"
+    store = Store.open(path, durable=False)
+    with store.write() as transaction:
+        transaction.add_annotator("ann", "annotator", 0.0, simulated=False)
+        (ann,) = transaction.annotators()
+    config = AnnotateConfig(store=StoreSection(url=str(path)), queue=QueueSection(overlap=1))
+    with pytest.raises(WorkbenchError, match="has no pair of round 0"):
+        wait_for_labels(config, labels=3, rounds=5)
+    load_items(store, [make_item(f"new{n}") for n in range(2)], QueueSection(overlap=1))
+    wait_for_labels(config, labels=3, rounds=5, sleep=lambda seconds: label(store, ann, 2))
+    with store.read() as transaction:
+        assert round_progress(transaction) == RoundProgress(0, 5, 0)
+    assert "has only 2 pairs; waiting for a label of each" in capsys.readouterr().out

@@ -127,7 +127,14 @@ class Items(Statements):
 
     def labelled_of_round(self, number: int) -> int:
         """Ordinary items of a round that people have judged."""
-        wanted = (item.c.kind == "ordinary") & (item.c.round == number) & (item.c.done_people > 0)
+        return self._of_round(number, item.c.done_people > 0)
+
+    def items_of_round(self, number: int) -> int:
+        """Ordinary items of a round."""
+        return self._of_round(number, sa.true())
+
+    def _of_round(self, number: int, wanted: sa.ColumnElement[bool]) -> int:
+        wanted = (item.c.kind == "ordinary") & (item.c.round == number) & wanted
         return self._connection.execute(sa.select(sa.func.count()).where(wanted)).scalar_one()
 
     def totals(self, *, simulated: bool) -> tuple[int, int, int]:
