@@ -177,7 +177,7 @@ def check_commands(steps: Sequence[Step], folder: Path) -> None:
     for step in waiting:
         if step.config is None or step.number != first[step.part]:
             continue
-        command = [sys.executable, "-m", *step.words, "--dry-run"]
+        command = [sys.executable, "-m", *step.words, *step.further, "--dry-run"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().removeprefix("error: ")

@@ -12,7 +12,7 @@ from workbench.loop.plan import check_loop_inputs, page_command, plan
 from workbench.loop.run import run_loop
 from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
-from workbench.run.steps import Ledger
+from workbench.run.steps import Ledger, check_commands
 
 TINY = Path("configs/tiny/loop.yaml")
 
@@ -128,3 +128,9 @@ def test_fewer_rounds_than_are_finished_are_refused(tmp_path):
     config, _ = load_config(LoopConfig, TINY, [f"loop.out={tmp_path}", "loop.rounds=2"])
     with pytest.raises(WorkbenchError, match=r"is 2, but .* holds 3 finished rounds(.|\n)*--rounds 3"):
         run_loop(config)
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_loop_with_people_pass_their_check(tmp_path):
+    config, _ = load_config(LoopConfig, TINY, ["loop.annotators=people", f"loop.out={tmp_path}"])
+    check_commands(plan(config), tmp_path)

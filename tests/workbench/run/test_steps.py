@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,9 @@ def test_a_wrong_key_is_said_before_the_first_command(tmp_path):
     config = "configs/tiny/dpo.yaml"
     right = Step(0, "train dpo", ("ppo", config, "run.dir=x", "loss.beta=0.2"), config)
     check_commands([right], tmp_path)
+    more = ("loss.bta=0.2",)
+    with pytest.raises(WorkbenchError, match=r"did you mean loss\.beta"):
+        check_commands([replace(right, further=more)], tmp_path)  # what another count of rounds changes
     wrong = Step(0, "train dpo", ("ppo", config, "run.dir=x", "loss.bta=0.2"), config)
     with pytest.raises(WorkbenchError, match=r"train dpo: python -m ppo(.|\n)*did you mean loss.beta"):
         check_commands([right, wrong], tmp_path)
