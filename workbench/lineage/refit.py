@@ -20,6 +20,10 @@ from workbench.run.parents import check_circle, find_parent
 from workbench.run.progress import progress
 
 SUFFIX = "-refit"
+SINGLE = ("start", "reference")
+"""Roles of parents whose key is `model.ROLE`."""
+SEVERAL = {"reward": "model.reward", "judge_": "guard.judge"}
+"""Beginnings of roles of one or more parents → their key."""
 
 
 @dataclass(frozen=True)
@@ -163,22 +167,28 @@ def plan(touched: Sequence[Touched]) -> Plan:
         if lost:
             blocked.append(f"{one.folder.path} needs {', '.join(lost)} as it was")
             continue
+        own = [role for role in one.parents if role not in SINGLE and not role.startswith(tuple(SEVERAL))]
+        if own:  # its configuration would read the old run
+            named = ", ".join(f"{one.parents[role]} as {role}" for role in own)
+            blocked.append(f"{one.folder.path} was made from {named}; make it again by hand from the new run")
+            continue
         again[place] = target
         words = [one.folder.package, str(one.folder.config_path), f"run.dir={target}"]
         for name in one.records:
             old = Path(record["data"][name]["path"])
-            files[old] = old.with_name(f"{old.name.partition('.')[0]}{SUFFIX}.jsonl")
+            files[old] = old.with_name(f"{old.stem if old.suffix == '.jsonl' else old.name}{SUFFIX}.jsonl")
             words.append(f"data.{name}={files[old]}")
         commands.append([*words, *_parent_words(one, again)])
     return Plan(files, commands, blocked)
 
 
 def _parent_words(one: Touched, again: Mapping[Path, Path]) -> list[str]:
-    words = [f"model.{role}={again[one.parents[role]]}" for role in ("start", "reference") if role in one.parents]
-    if any(role.startswith("reward") for role in one.parents):
-        rewards = dict.fromkeys(path for role, path in _parents(one.folder).items() if role.startswith("reward"))
-        named = [str(again.get(path, path)) for path in rewards]
-        words.append(f"model.reward={named[0] if len(named) == 1 else json.dumps(named)}")
+    words = [f"model.{role}={again[one.parents[role]]}" for role in SINGLE if role in one.parents]
+    for prefix, key in SEVERAL.items():
+        if any(role.startswith(prefix) for role in one.parents):
+            every = dict.fromkeys(path for role, path in _parents(one.folder).items() if role.startswith(prefix))
+            named = [str(again.get(path, path)) for path in every]
+            words.append(f"{key}={named[0] if len(named) == 1 else json.dumps(named)}")
     return words
 
 

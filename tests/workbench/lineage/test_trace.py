@@ -202,3 +202,26 @@ def test_runs_that_are_made_from_each_other_are_refused(tmp_path: Path) -> None:
     for look in (lambda: lineage(first), lambda: touched_runs(tmp_path / "runs", Sought(record="a"))):
         with pytest.raises(WorkbenchError, match=r"run.json: the parents of this run lead back to it: .*first is made"):
             look()
+
+
+def test_a_plan_replaces_judges_and_does_not_guess_other_parents(runs: Path) -> None:
+    judged, average = runs / "b-ppo", runs / "b-average"
+    prompts = {"train": runs.parent / "prompts.jsonl"}
+    make_run(judged, "ppo", prompts, {"start": runs / "z-sft", "reward_1": runs / "other", "judge_1": runs / "reward"})
+    make_run(average, "reward", {}, {"start": runs / "z-sft", "average": runs / "reward"})
+    todo = plan(touched_runs(runs, Sought(frozenset({"ann"}))))
+    (command,) = (words for words in todo.commands if str(judged / "config.yaml") in words)
+    assert f"guard.judge={runs / 'reward-refit'}" in command
+    assert not any(word.startswith("model.reward=") for word in command)  # its own stays
+    (blocked,) = todo.blocked
+    assert str(average) in blocked
+    assert "as average" in blocked
+
+
+def test_files_with_several_dots_stay_apart(runs: Path) -> None:
+    files = {}
+    for name in ("train", "heldout"):
+        files[name] = write_jsonl(runs.parent / f"prefs.{name}.jsonl", ROWS)
+    make_run(runs / "dots", "reward", files, {"start": runs / "z-sft"})
+    new = plan(touched_runs(runs, Sought(frozenset({"ann"})))).files
+    assert {new[path].name for path in files.values()} == {"prefs.train-refit.jsonl", "prefs.heldout-refit.jsonl"}
