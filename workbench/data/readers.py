@@ -87,7 +87,7 @@ def _remembered(read: Callable[[str | Path, RowRules], list[tuple[Row, RecordT]]
 def _state(path: str | Path) -> tuple[object, ...] | None:
     """Changes if a file, or a file of a folder, changes; None for data that is not on this disk."""
     top = Path(path)
-    files = sorted(top.rglob("*")) if top.is_dir() else [top] if top.is_file() else []
+    files = [file for file in (sorted(top.rglob("*")) if top.is_dir() else [top]) if file.is_file()]
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files) or None
 
 

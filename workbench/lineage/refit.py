@@ -5,6 +5,7 @@ file held is in run.json; a record's id, and files of older runs, are searched f
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +152,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"write {new}: {old} without these records" for old, new in self.files.items()]
-        lines += [f"python -m {' '.join(command)}" for command in self.commands]
+        lines += [f"python -m {shlex.join(command)}" for command in self.commands]
         return "\n".join([*lines, *(f"not possible: {problem}" for problem in self.blocked)])
 
 
@@ -216,7 +217,7 @@ def run_plan(
         code = subprocess.run([sys.executable, "-m", *command], check=False).returncode
         if code:
             raise WorkbenchError(
-                f"python -m {' '.join(command)}",
+                f"python -m {shlex.join(command)}",
                 f"ended with code {code}",
                 remedy="run it to see why; then the next ones",
             )

@@ -19,6 +19,7 @@ from workbench.data.readers import (
     write_records,
 )
 from workbench.data.records import Demonstration, Item, Message, Preference, Prompt, Response, prompt_id
+from workbench.run.errors import WorkbenchError
 
 USER = Message(role="user", content="Hi")
 TURN = {"role": "user", "content": "Hi"}
@@ -286,3 +287,9 @@ def test_reading_jsonl_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_real_files(name: str, read: Callable[..., Any], count: int, prompts: int) -> None:
     assert len(read(SHARED / name)) == count
     assert len(read_prompts(SHARED / name)) == prompts
+
+
+def test_a_dangling_link_in_a_folder_of_data_is_no_crash(tmp_path):
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(WorkbenchError):
+        read_prompts(tmp_path)
