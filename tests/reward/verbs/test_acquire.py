@@ -175,3 +175,12 @@ def test_chance_needs_no_reward_model(pool, tmp_path):
     assert len(chosen(out)) == 3
     with pytest.raises(WorkbenchError, match="asks a reward model, and none was given"):
         acquiring.acquire([], pool, out, number=3, strategy="wide-gaps")
+
+
+def test_no_file_that_is_read_or_written_already_is_overwritten(pool, tmp_path):
+    before, out = pool.read_bytes(), tmp_path / "out.jsonl"
+    for outputs in ({"out": pool}, {"out": tmp_path}, {"out": out, "items": out}, {"out": out, "ranked": pool}):
+        with pytest.raises(WorkbenchError, match=r"would be overwritten|is a folder"):
+            acquiring.acquire([], pool, number=3, strategy="random", **outputs)
+    assert pool.read_bytes() == before
+    assert not out.exists()
