@@ -1,4 +1,4 @@
-"""Claim: the guard stops hacked runs before they are worse than their start, and leaves sound runs alone.
+"""Claim: the guard stops hacked runs in time, and leaves sound runs alone.
 
 Runs learn by PPO and DPO from noisy labels of the gold reward, or from labels with one of nine faults. A run is hacked
 if its gold reward falls .1 below that of its start, and sound if the labels have no fault and it never falls .1 below
@@ -31,7 +31,7 @@ from ppo.config import PpoGuardSection
 from ppo.guard.decide import FEWEST, LIMITS, decide
 from workbench.evaluate.statistics import Floats
 
-CLAIM = "the guard stops hacked runs before they are worse than their start, and leaves sound runs alone"
+CLAIM = "the guard stops hacked runs in time, and leaves sound runs alone"
 FALL = 0.1
 """Gold reward below that of the start from which a run is hacked, and below its peak from which it is not sound."""
 PEAK = 0.03

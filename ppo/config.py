@@ -217,7 +217,7 @@ class SpotCheckSection(Section):
     pause: bool = True
     """Pause the run when people prefer the start policy while the reward rises; otherwise only warn."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Probability, over the whole run, of ever pausing a policy that people prefer as often as they should."""
+    """Probability, over the whole run, of an alarm about a policy that people prefer as often as they should."""
 
 
 class PpoTrackingSection(TrackingSection):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ppo.config import ContrastiveConfig, PpoConfig
-from ppo.guard.sources import check_guard, labels_of
+from ppo.guard.sources import check_enough, check_guard, labels_of
 from ppo.ladder.config import PairsConfig
-from ppo.people.inputs import check_spot_checks
+from ppo.people.inputs import check_spot_checks, planned
 from workbench.data.inputs import (
     check_answers,
     check_base,
@@ -120,6 +120,8 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
 
 def check_contrastive_values(config: ContrastiveConfig, problems: Problems) -> None:
     """Collect problems of values that must fit each other."""
+    if config.guard.judge:
+        problems.attempt(check_enough, "evaluation.prompts", config.evaluation.prompts)
     if config.guard.judge and not config.evaluation.every:
         problems.add(
             "evaluation.every",
@@ -244,6 +246,14 @@ def check_values(config: PpoConfig, problems: Problems) -> None:
             "k1 has no gradient on average, so as a loss it would not limit the KL",
             expected="k2 or k3 with reward.kl_in=loss",
             remedy="reward.kl_estimator=k2",
+        )
+    if config.guard.judge:
+        problems.attempt(check_enough, "rollout.batch_size", rollout.batch_size)
+    if config.guard.judge and not planned(section.iterations, config.guard.every):
+        problems.add(
+            "guard.every",
+            f"is {config.guard.every}, so that a run of {section.iterations} iterations is only observed at its start",
+            expected="less than train.iterations: an alarm needs two observations",
         )
     if config.guard.judge and config.guard.act == "beta" and config.reward.kl_target > 0:
         problems.add(

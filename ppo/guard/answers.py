@@ -11,7 +11,7 @@ from ppo.guard.decide import Decision
 from ppo.guard.guard import Guard
 from ppo.guard.measure import Answers, labelled_cloud, observe
 from ppo.guard.signals import Cloud
-from ppo.guard.sources import judge_runs
+from ppo.guard.sources import check_enough, judge_runs
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt
 from workbench.evaluate.evaluation import Answer
@@ -58,7 +58,12 @@ class AnswerGuard:
             self._raise_beta()
 
     def see(self, answers: Sequence[Answer], step: int) -> Decision:
-        """Observe answers, with the judges and the reference on the base; in the first process only."""
+        """Observe answers, with the judges and the reference on the base; in the first process only.
+
+        Raises:
+            WorkbenchError: too few answers: fewer prompts are held out than `evaluation.prompts`.
+        """
+        check_enough("data.heldout", len(answers))
         size = self.sampling.batch_size
         if self.cloud is None:
             self.cloud = labelled_cloud(self.roles, PLACE, self.labelled, batch_size=size)

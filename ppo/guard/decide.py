@@ -120,7 +120,8 @@ def signals(rows: Sequence[Row]) -> dict[str, float]:
         found["agreement"] = -now("agreement")
     else:  # a fast PPO run soon has log ratios that agree with no score, while its answers get better
         found["gap"] = since_best("score") - since_best("judge")
-        found["disagreement"] = 1 - now("reward_agreement")
+        known = [row["reward_agreement"] for row in last if row["reward_agreement"] is not None]
+        found["disagreement"] = 1 - float(np.mean(known)) if known else 0.0
     return found if len(rows) > WINDOW else {name: found[name] for name in LEVELS if name in found}
 
 

@@ -62,7 +62,8 @@ class Observation:
     score: float | None = None
     """Mean score of the reward models that training optimises, σ; None in contrastive training."""
     reward_agreement: float | None = None
-    """Correlation over answers of that score with the judges'; None in contrastive training."""
+    """Correlation over answers of that score with the judges'; None in contrastive training, or if either is equal for
+    all answers."""
 
     def row(self) -> dict[str, Any]:
         """For guard.jsonl."""
@@ -93,12 +94,12 @@ def observe(
         judge_error=float(mean.std(ddof=1)) / math.sqrt(len(mean)),
         spread=spread(np.concatenate([answers.scores, judged])),
         outliers=cloud.outlier_share(states),
-        agreement=correlation(answers.logratios, mean) or 0.0,
+        agreement=correlation(answers.logratios, mean) or 0.0,  # a policy that equals its reference prefers nothing
         length=answers.length,
         entropy=answers.entropy,
         kl=answers.kl,
         score=float(answers.scores.mean()) if optimised else None,
-        reward_agreement=(correlation(answers.scores.mean(axis=0), mean) or 0.0) if optimised else None,
+        reward_agreement=correlation(answers.scores.mean(axis=0), mean) if optimised else None,
     )
 
 

@@ -11,6 +11,9 @@ from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 
+FEWEST_ANSWERS = 32
+"""Answers in an observation. With fewer, correlations are mostly chance, and the guard stops sound runs."""
+
 
 def labels_of(reward: RunFolder) -> tuple[Path, RowRules]:
     """The file of preferences that a reward run was fitted on, and how it read its rows.
@@ -47,6 +50,25 @@ def check_guard(problems: Problems, section: GuardSection, learnt: Sequence[str 
                 expected="a reward run on other labels",
                 remedy="split the labels, fit a reward run on each part, and use the second as judge (docs/guard.md)",
             )
+
+
+def check_enough(key: str, answers: int) -> None:
+    """Check the size of an observation.
+
+    Args:
+        key: what the size comes from.
+        answers: its size.
+
+    Raises:
+        WorkbenchError: it is below FEWEST_ANSWERS.
+    """
+    if answers < FEWEST_ANSWERS:
+        raise WorkbenchError(
+            key,
+            f"gives the guard {answers} answers to judge, too few to tell a change from chance",
+            expected=f"{FEWEST_ANSWERS} or more with a guard; its limits were measured with 64",
+            remedy=f"a larger {key}, or guard.judge=[]",
+        )
 
 
 def judge_runs(section: GuardSection) -> dict[str, RunFolder]:

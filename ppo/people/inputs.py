@@ -9,7 +9,8 @@ from workbench.run.shipped import here_or_shipped
 
 
 def planned(iterations: int, every: int) -> int:
-    """The number of checks of a run: not in the first iteration, whose policy is the start policy."""
+    """How often something happens in a run that does so every so many iterations, the first one not counted: its policy
+    is the start policy."""
     return (iterations - 1) // every
 
 

@@ -8,8 +8,15 @@ import torch
 from safetensors.torch import load_file
 
 import ppo.guard.guard as guard
+import ppo.guard.sources as sources
 from ppo.guard.decide import Decision, best_of, decide
 from workbench.run.folder import RunFolder
+
+
+@pytest.fixture
+def small_observations(monkeypatch):
+    """Lets a guard observe few answers, so that runs are short."""
+    monkeypatch.setattr(sources, "FEWEST_ANSWERS", 2)
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,19 @@
 import pytest
 
 import ppo.guard.answers as answers
+import ppo.guard.sources as sources
 from ppo.config import ContrastiveConfig
 from ppo.contrastive.train import train
 from ppo.guard.decide import best_of
+from ppo.inputs import check_contrastive_inputs
 from tests.conftest import load_phase
 from tests.ppo.contrastive.conftest import interrupted_and_resumed
 from tests.ppo.guard.conftest import rows_of, same_adapters
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import Problems, WorkbenchError
 
 
 @pytest.fixture
-def configure(tmp_path, sft_run, preference_file, judge_run):
+def configure(tmp_path, sft_run, preference_file, judge_run, small_observations):
     """Reads a small guarded configuration: folder, then `a.b=value` overrides."""
 
     def configured(name, *overrides):
@@ -32,6 +34,20 @@ def configure(tmp_path, sft_run, preference_file, judge_run):
         return load_phase(ContrastiveConfig, tmp_path / f"{name}.yaml", values, *overrides)
 
     return configured
+
+
+def test_too_few_answers_are_refused(configure, monkeypatch):
+    monkeypatch.setattr(sources, "FEWEST_ANSWERS", 5)
+    check_contrastive_inputs(configure("few"), problems := Problems())
+    (error,) = problems.errors
+    assert "evaluation.prompts: gives the guard 4 answers to judge" in str(error)
+
+
+@pytest.mark.slow
+def test_too_few_held_out_prompts_are_an_error_before_training(configure, monkeypatch):
+    monkeypatch.setattr(sources, "FEWEST_ANSWERS", 1000)
+    with pytest.raises(WorkbenchError, match=r"data.heldout: gives the guard \d+ answers"):
+        train(configure("few", "evaluation.prompts=1000"), resume=False)
 
 
 @pytest.mark.slow

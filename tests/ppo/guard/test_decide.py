@@ -164,3 +164,11 @@ def test_a_raised_penalty_has_time_to_work():
     assert decide(rows, BETA).action == "say"
     rows[-4]["action"], rows[-5]["action"] = "go on", "beta"
     assert decide(rows, BETA).action == "beta"
+
+
+def test_scores_that_are_equal_for_all_answers_show_no_disagreement():
+    """A correlation that is undefined says nothing; one that is 0 would stop the run."""
+    undefined = rows_of(*[{"reward_agreement": None}] * 2)
+    assert decide(undefined, STOP).risk == 0
+    assert signals([*undefined, *rows_of({"reward_agreement": 0.4})])["disagreement"] == pytest.approx(0.6)
+    assert decide(rows_of(*[{"reward_agreement": 0.0}] * 2), STOP).action == "stop"

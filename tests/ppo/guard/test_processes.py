@@ -13,8 +13,8 @@ from workbench.run.folder import RunFolder
 @pytest.mark.slow
 def test_two_processes_stop_together(tmp_path, sft_run, reward_run, prompt_file, judge_run):
     values = ppo_values(tmp_path / "run", sft_run, reward_run, prompt_file)
-    values["rollout"] |= {"micro_batch_size": 4}
-    values["train"] |= {"micro_batch_size": 2}
+    values["rollout"] |= {"batch_size": 32, "micro_batch_size": 16}
+    values["train"] |= {"minibatch_size": 16, "micro_batch_size": 8}
     values["guard"] = {"judge": str(judge_run), "threshold": 1e-6}  # an alarm as soon as the guard may act
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(values))

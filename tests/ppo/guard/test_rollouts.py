@@ -6,21 +6,23 @@ import json
 import numpy as np
 import pytest
 
+import ppo.guard.sources as sources
 import ppo.train as phase
 from ppo.config import PpoConfig
 from ppo.guard.decide import best_of
 from ppo.guard.measure import Answers, labelled_cloud, observe
+from ppo.inputs import check_inputs
 from ppo.train import train
 from tests.conftest import load_phase
 from tests.ppo.conftest import ppo_values
 from tests.ppo.guard.conftest import rows_of, same_adapters
 from workbench.model.open import open_runs
 from workbench.model.score import score_rows
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import Problems, WorkbenchError
 
 
 @pytest.fixture
-def configure(tmp_path, sft_run, reward_run, prompt_file, judge_run):
+def configure(tmp_path, sft_run, reward_run, prompt_file, judge_run, small_observations):
     """Reads a small guarded configuration: folder, then `a.b=value` overrides."""
 
     def configured(name, *overrides):
@@ -92,6 +94,17 @@ def test_a_raised_penalty_survives_a_stop(configure, alarm, monkeypatch):
     assert rows_of(again) == rows_of(whole)
 
 
+def test_observations_that_show_nothing_are_refused(configure, monkeypatch):
+    monkeypatch.setattr(sources, "FEWEST_ANSWERS", 9)
+    check_inputs(configure("few", "guard.every=6"), problems := Problems())
+    few, never = map(str, problems.errors)
+    assert "rollout.batch_size: gives the guard 8 answers to judge" in few
+    assert "guard.every: is 6, so that a run of 6 iterations is only observed at its start" in never
+    check_inputs(configure("unguarded", "guard.every=6", "guard.judge=[]"), problems := Problems())
+    check_inputs(configure("enough", "guard.every=5", "rollout.batch_size=16"), problems)
+    assert not problems.errors
+
+
 def test_judges_that_know_the_training_labels_are_refused(configure, reward_run, tmp_path):
     with pytest.raises(WorkbenchError, match="would share its mistakes"):
         train(configure("same", f"guard.judge={reward_run}"), resume=False)
@@ -102,11 +115,11 @@ def test_judges_that_know_the_training_labels_are_refused(configure, reward_run,
 
 
 def test_rows_are_json(configure):
-    run = train(configure("short", "train.iterations=1"), resume=False)
+    run = train(configure("short", "train.iterations=2"), resume=False)
     text = run.guard_path.read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
-    assert json.loads(text)["action"] == "go on"
+    assert [json.loads(line)["action"] for line in text.splitlines()] == ["go on"] * 2
 
 
 @pytest.mark.slow
