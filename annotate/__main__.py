@@ -15,7 +15,7 @@ from pathlib import Path
 from annotate.config import AnnotateConfig
 from annotate.store.address import refuse_password, sqlite_path
 from annotate.store.database import Store
-from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
+from workbench.run.command_line import Check, add_config_arguments, parse_words, read_command, run_main
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.options import count, positive_int
 
@@ -24,9 +24,6 @@ _OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 
 
 def _pairs(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
-    from annotate.inputs import check_pairs
-
-    check_pairs(config, arguments.follow)
     if arguments.follow:
         from annotate.sampling.follow import follow_run
 
@@ -126,9 +123,7 @@ def _campaign(config: AnnotateConfig, arguments: argparse.Namespace) -> None:
     words = arguments.words
     if words == ["start"]:
         from annotate.campaign.start import start_campaign
-        from annotate.inputs import check_campaign
 
-        check_campaign(config)
         start_campaign(config)
     elif words and words[0] == "report" and len(words) <= 2:
         from annotate.campaign.report import report_campaigns
@@ -361,6 +356,19 @@ def _check_words(verb: str, words: list[str]) -> None:
         )
 
 
+def _checks(arguments: argparse.Namespace) -> Check[AnnotateConfig] | None:
+    """The check of a verb's inputs, made before a model library is loaded; None: the verb makes its own."""
+    if arguments.verb == "pairs":
+        from annotate.inputs import check_pairs
+
+        return lambda config, problems, _: check_pairs(config, problems, arguments.follow)
+    if arguments.verb == "campaign" and arguments.words == ["start"]:
+        from annotate.inputs import check_campaign
+
+        return lambda config, problems, _: check_campaign(config, problems)
+    return None
+
+
 def main(argv: list[str]) -> int:
     """Run one verb."""
     if argv and not argv[0].startswith("-") and argv[0] not in VERBS:
@@ -368,7 +376,7 @@ def main(argv: list[str]) -> int:
             f"command line: {argv[0]!r}", "unknown verb", expected=", ".join(VERBS), remedy=did_you_mean(argv[0], VERBS)
         )
     arguments = _parse(argv)
-    command = read_command(AnnotateConfig, arguments)
+    command = read_command(AnnotateConfig, arguments, _checks(arguments))
     if command.dry_run:
         return 0
     _check_words(arguments.verb, arguments.words)

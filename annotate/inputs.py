@@ -13,17 +13,14 @@ from workbench.run.folder import RunFolder
 from workbench.run.sources import locate
 
 
-def check_pairs(config: AnnotateConfig, follow: str) -> None:
-    """Check that the run that answers, its base and the prompts exist.
+def check_pairs(config: AnnotateConfig, problems: Problems, follow: str) -> list[str]:
+    """Collect what is missing: the run that answers, its base, or the prompts; returns a line about the prompts.
 
     Args:
         config: the sections `pairs` and `data`.
+        problems: where they go.
         follow: a run that may still be training; empty: `pairs.run`, finished.
-
-    Raises:
-        WorkbenchError: every problem, in one message.
     """
-    problems = Problems()
     base = None
     if follow:
         run = problems.attempt(RunFolder.open, follow, phase=("sft", "ppo"))
@@ -33,30 +30,32 @@ def check_pairs(config: AnnotateConfig, follow: str) -> None:
         base = start_base(problems, str(config.pairs.run), None, any_adapter=True)
     if not follow:
         problems.attempt(needed, "pairs.out", config.pairs.out)
-    _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts, base)
-    problems.raise_if_any()
+    return _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts, base)
 
 
-def check_campaign(config: AnnotateConfig) -> None:
-    """Check that the compared runs or files of answers, their bases and the prompts exist.
+def check_campaign(config: AnnotateConfig, problems: Problems) -> list[str]:
+    """Collect what is missing: compared runs or files of answers, their bases, or the prompts.
 
-    Raises:
-        WorkbenchError: every problem, in one message.
+    Returns a line about the prompts.
     """
-    problems = Problems()
     base = None
     for run in config.campaign.runs:
         if Path(run).suffix == ".jsonl":
             problems.attempt(read_demonstrations, run)
         elif (source := problems.attempt(locate, run)) is not None:
             base = problems.attempt(base_of_run, source.run, None) or base
-    _check_prompts(problems, config, "campaign.prompts", config.campaign.prompts, base)
-    problems.raise_if_any()
+    return _check_prompts(problems, config, "campaign.prompts", config.campaign.prompts, base)
 
 
-def _check_prompts(problems: Problems, config: AnnotateConfig, key: str, name: str, base: BaseFiles | None) -> None:
+def _check_prompts(
+    problems: Problems, config: AnnotateConfig, key: str, name: str, base: BaseFiles | None
+) -> list[str]:
     """Check that the prompts exist and that the base's template accepts each of them."""
     files = data_files({key: name}, problems)
-    if files is not None:
-        records = problems.attempt(read_prompts, files[key], config.row_rules) or []
-        problems.attempt(check_template, base, records, source=files[key], rules=RowRules(bad_rows="error"))
+    if files is None:
+        return []
+    records = problems.attempt(read_prompts, files[key], config.row_rules)
+    if records is None:
+        return []
+    problems.attempt(check_template, base, records, source=files[key], rules=RowRules(bad_rows="error"))
+    return [f"{key}: {files[key]}: {len(records):,} prompts"]

@@ -89,6 +89,7 @@ def forecast(labels: ArrayLike, gains: ArrayLike, more: int) -> Forecast:
     n, table = np.concatenate(([0.0], np.asarray(labels, dtype=np.float64))), np.asarray(gains, dtype=np.float64)
     assert table.ndim == 2
     assert len(n) == len(table) + 1
+    assert table.shape[1] > 1, "one prompt has no standard error"
     steps = np.diff(table, axis=0, prepend=0.0)
     means, sampling = steps.mean(1), steps.var(1) / steps.shape[1]  # (T,)
     variances = (np.multiply(NOISE, np.sqrt((means**2 + sampling).mean())) + TINY) ** 2  # (N,) τ²

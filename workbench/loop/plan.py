@@ -5,17 +5,22 @@ Round 0 is the supervised model. Every later round: sample → choose → label 
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from workbench.data.inputs import check_records, check_source, parents
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.loop.config import LoopConfig
 from workbench.run.config import read_values
-from workbench.run.errors import Problems
+from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.sections import SourceSection
 from workbench.run.steps import Step, check_values
 
 WITHOUT_MODEL = ("random", "length-balanced")
 """Strategies that need no reward model."""
+COMMITTEES = ("disagreement", "bald")
+"""Strategies that need an ensemble."""
+_FORCE = "model.force="
+"""A value that may change between rounds: a loop that a passport has stopped can be told to go on."""
 RANDOM_SHARE = 0.2
 """Share of the labels of a round that are of random pairs: the control of a strategy that asks a reward model."""
 
@@ -87,7 +92,7 @@ def plan(config: LoopConfig, rounds: int | None = None) -> list[Step]:
     steps = list[Step]()
     if config.loop.sft.is_config:
         steps.append(_phase("sft", "sft", config.loop.sft, first, f"run.dir={first.sft}"))
-    steps.append(_step(first, "measure", _measuring(first)))
+    steps.append(_measuring(first))
     last = config.loop.rounds if rounds is None else rounds
     return steps + [step for number in range(1, last + 1) for step in _of_round(Round(config, number))]
 
@@ -110,7 +115,7 @@ def _of_round(this: Round) -> list[Step]:
         _phase(
             "policy", "ppo", section.policy, this, f"run.dir={this.policy}", f"model.start={this.before.policy}", *reads
         ),
-        _step(this, "measure", _measuring(this)),
+        _measuring(this),
     ]
 
 
@@ -121,8 +126,10 @@ def _step(
 
 
 def _phase(part: str, module: str, source: SourceSection, this: Round, *values: str) -> Step:
-    words = (module, source.use, *source.set, *values, f"run.seed={_seed(this)}")
-    return _step(this, part, words, source.use, resumable=True)
+    forced = tuple(value for value in source.set if value.startswith(_FORCE))
+    given = (value for value in source.set if value not in forced)
+    words = (module, source.use, *given, *values, f"run.seed={_seed(this)}")
+    return replace(_step(this, part, words, source.use, resumable=True), further=forced)
 
 
 def _annotate(part: str, verb: str, this: Round, *values: str, words: tuple[str, ...] = ()) -> Step:
@@ -159,7 +166,7 @@ def _labelling(this: Round) -> list[Step]:
     ]
 
 
-def _measuring(this: Round) -> tuple[str, ...]:
+def _measuring(this: Round) -> Step:
     section = this.config.measure
     words = ["workbench", "evaluate", str(this.policy)]
     if this.number:
@@ -171,7 +178,9 @@ def _measuring(this: Round) -> tuple[str, ...]:
     words += ["--prompts", section.prompts]
     words += ["--demonstrations", section.demonstrations] if section.demonstrations else []
     words += ["--samples", str(section.answers), "--max-new-tokens", str(section.max_new_tokens)]
-    return (*words, "--batch-size", str(section.batch_size), "--seed", str(this.config.loop.seed))
+    words += ["--batch-size", str(section.batch_size), "--seed", str(this.config.loop.seed)]
+    files = (section.prompts, *([section.demonstrations] if section.demonstrations else []))
+    return replace(_step(this, "measure", tuple(words)), files=files)  # rounds are compared prompt by prompt
 
 
 def method_of(source: SourceSection) -> str:
@@ -199,11 +208,44 @@ def check_loop_inputs(config: LoopConfig, problems: Problems, resume: bool = Fal
             problems.attempt(read_values, Path(use), values)
     check_source(problems, "loop.sft", section.sft, ("sft", "ppo"))
     measure = config.measure
-    check_records(problems, measure.prompts, read_prompts)
+    check_records(problems, measure.prompts, _two_prompts)
     check_records(problems, measure.demonstrations, read_demonstrations)
     parents(problems, [measure.judge] if measure.judge else [], "reward", None)
     if not problems.errors:
+        _check_sizes(config, problems)
         check_values(plan(config), problems)
     total = section.rounds * section.labels
     rounds = f"{section.rounds} round{'s' if section.rounds > 1 else ''}"
     return [f"{rounds} of {section.labels} labels, {total:,} in all; strategy of choice: {section.strategy}"]
+
+
+def _two_prompts(path: Path) -> None:
+    found = len(read_prompts(path))
+    if found < 2:
+        raise WorkbenchError(path, f"has {found} prompt", expected="two or more: the intervals are over prompts")
+
+
+def _check_sizes(config: LoopConfig, problems: Problems) -> None:
+    """Collect sizes that the sources set and that the rounds need larger."""
+    section = config.loop
+    pairs = _set_by(section.annotate, "pairs", "number")
+    answers = int(_set_by(section.annotate, "pairs", "responses_per_prompt") or 2)
+    if pairs is not None and section.labels > (most := int(pairs) * answers * (answers - 1) // 2):
+        problems.add(
+            "loop.labels",
+            f"is {section.labels}, but a round samples {most} pairs at most",
+            expected="the pairs of a round or fewer",
+            remedy=f"loop.labels={most}, or more prompts: pairs.number=… in loop.annotate.set",
+        )
+    if section.strategy in COMMITTEES and int(_set_by(section.reward, "ensemble", "members") or 1) < 2:
+        problems.add(
+            "loop.strategy",
+            f"is {section.strategy}, which compares models, but each round fits one",
+            expected="an ensemble",
+            remedy="ensemble.members=2 in loop.reward.set, or loop.strategy=random",
+        )
+
+
+def _set_by(source: SourceSection, section: str, key: str) -> Any:
+    """A value that a configuration sets; None if it leaves the default."""
+    return read_values(Path(source.use), source.set).get(section, {}).get(key)

@@ -54,7 +54,7 @@ class RoundResult:
     win_rate: Estimate | None
     """Against the supervised model."""
     kl: Estimate | None
-    """To the policy of the round before, nats per answer."""
+    """To the supervised model, nats per answer."""
     length: Estimate
     """Tokens per answer."""
     verdict: Verdict | None

@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
+from workbench.data.inputs import sha_of_labels
 from workbench.loop.config import LoopConfig
 from workbench.loop.plan import Round, page_command, plan
+from workbench.run import lock
 from workbench.run.errors import WorkbenchError
+from workbench.run.folder import RunFolder
+from workbench.run.lineage import data_fingerprint
 from workbench.run.steps import Ledger, check_commands, run_steps
 
 
@@ -22,10 +26,35 @@ def run_loop(config: LoopConfig) -> None:
     if section.annotators == "people":
         print(f"once the first pairs are loaded, label here, also while the machine trains:\n  {page_command(config)}")
     for number in range(section.rounds + 1):
+        _export_again(Round(config, number))
         ledger = run_steps(plan(config, number), out, description=f"round {number} of {section.rounds}")
         from workbench.loop.page import write_results  # matplotlib and scikit-learn take seconds to import
 
         print("\n".join(write_results(config, ledger, number)), flush=True)
+
+
+def _export_again(this: Round) -> None:
+    """Export the labels of a round again if its reward model was refused, and set the model aside if they have changed.
+
+    The loop then fits another one. A policy that has begun keeps the model that it began with.
+    """
+    ledger, steps = Ledger.open(this.out), {step.part: step for step in plan(this.config) if step.number == this.number}
+    if "reward" not in steps or not ledger.is_done(steps["reward"]) or this.policy.exists():
+        return
+    from workbench.loop.results import read_verdict  # scipy takes seconds to import
+
+    if this.reward.exists():
+        if read_verdict(this.reward).outcome == "pass":
+            return
+        lock.check_free(this.out)
+        ledger.drop(steps["export"])
+        run_steps([steps["export"]], this.out, description="export")
+        if sha_of_labels(RunFolder.open(this.reward)) == data_fingerprint(this.labels)["sha256"]:
+            return
+        number = 1 + len(list(this.folder.glob("refused-*")))
+        refused = this.reward.rename(this.folder / f"refused-{number}")
+        print(f"round {this.number}: the labels have changed, so another reward model is fitted; the last is {refused}")
+    Ledger.open(this.out).drop(steps["reward"])  # after the renaming: a kill between them is no harm
 
 
 def _check_rounds(config: LoopConfig) -> None:

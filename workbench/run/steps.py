@@ -7,6 +7,7 @@ checkpoint.
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from workbench.run import lock
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import dotted, read_values
 from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.lineage import data_fingerprint
 from workbench.run.process import start
 from workbench.run.progress import duration, progress
 from workbench.run.shipped import here_or_shipped
@@ -47,6 +49,8 @@ class Step:
     """What `number` counts: `seed` or `round`."""
     further: tuple[str, ...] = ()
     """Words that may change without making it another command."""
+    files: tuple[str, ...] = ()
+    """Files that may not change between the commands of a series; names of embedded ones are allowed."""
     shown: bool = False
     """Whether its output goes to the terminal instead of `logs/`."""
 
@@ -54,6 +58,11 @@ class Step:
     def name(self) -> str:
         """Unique within the list."""
         return f"{self.scope} {self.number} {self.part}"
+
+    @property
+    def command(self) -> str:
+        """What a user would type."""
+        return shlex.join(("python", "-m", *self.words, *self.further))
 
 
 @dataclass
@@ -89,14 +98,15 @@ class Ledger:
         """Whether a command has ended successfully.
 
         Raises:
-            WorkbenchError: it was another command, or its configuration has changed since.
+            WorkbenchError: it was another command, or its configuration or one of its `files` has changed since.
         """
         if step.name not in self.done:
             return False
         if self.done[step.name]["of"] != identity(step):
+            files = f", or {' and '.join(step.files)} has changed since" if step.files else ""
             raise WorkbenchError(
                 f"{self.path}: {step.name}",
-                "was run with other values than this configuration has",
+                f"was run with other values than this configuration has{files}",
                 expected="the configuration that the first commands had; commands may be added",
                 remedy=f"another output folder (….out=…), or delete {self.path.parent}",
             )
@@ -105,6 +115,14 @@ class Ledger:
     def add(self, step: Step, measured: dict[str, Any]) -> None:
         """Note a finished command."""
         self.done[step.name] = {**measured, "of": identity(step)}
+        self._write()
+
+    def drop(self, step: Step) -> None:
+        """Have a finished command run again."""
+        self.done.pop(step.name, None)
+        self._write()
+
+    def _write(self) -> None:
         write_text_atomically(self.path, json.dumps(self.done, indent=1) + "\n")
 
 
@@ -114,9 +132,10 @@ def _rows(path: Path) -> dict[str, Any]:
 
 
 def identity(step: Step) -> str:
-    """A hash of a command and of the configuration file that it reads."""
+    """A hash of a command, of the configuration file that it reads, and of its `files`."""
     text = here_or_shipped(Path(step.config)).read_text(encoding="utf-8") if step.config else ""
-    return hashlib.sha256("\x1f".join((*step.words, text)).encode()).hexdigest()[:16]
+    files = [str(data_fingerprint(Path(name))["sha256"]) for name in step.files if Path(name).exists()]
+    return hashlib.sha256("\x1f".join((*step.words, text, *files)).encode()).hexdigest()[:16]
 
 
 def check_values(steps: Sequence[Step], problems: Problems) -> None:
@@ -164,24 +183,38 @@ def seconds_left(steps: Sequence[Step], ledger: Ledger) -> float | None:
 
 
 def check_commands(steps: Sequence[Step], folder: Path) -> None:
-    """Check the configuration of every part that is not finished, before the first command takes its time.
+    """Check configuration and inputs of every part that is not finished, before the first command takes its time.
 
-    A part is checked once: the commands of other seeds or rounds differ only in paths and seeds.
+    A part is checked once: the commands of other seeds or rounds differ only in paths and seeds. What a command has
+    against a path below `folder` is ignored: an earlier command may have to make it first.
 
     Raises:
-        WorkbenchError: a key or value that its phase does not take; or a command was run before with other values.
+        WorkbenchError: a key, value, file or run that a phase does not take; or a command was run before with other
+            values. Problems of several parts come together.
     """
-    ledger = Ledger.open(folder)
+    ledger, problems = Ledger.open(folder), Problems()
     waiting = [step for step in steps if not ledger.is_done(step)]
     first = {step.part: step.number for step in reversed(waiting)}
     for step in waiting:
-        if step.config is None or step.number != first[step.part]:
-            continue
-        command = [sys.executable, "-m", *step.words, *step.further, "--dry-run"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().removeprefix("error: ")
-            raise WorkbenchError(step.part, f"python -m {' '.join(step.words)}: {said}")
+        if step.config is not None and step.number == first[step.part]:
+            for problem in _objections(step, folder):
+                problems.add(step.part, f"{step.command}: {problem}")
+    problems.raise_if_any()
+
+
+def _objections(step: Step, folder: Path) -> list[str]:
+    """What a command has against its configuration and inputs, but for paths below `folder`."""
+    words = [*step.words, *step.further, *(["--resume"] if step.resumable else [])]
+    command = [sys.executable, "-m", *words, "--dry-run", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [done.stderr.strip().removeprefix("error: ")]
+    values = [word.split("=", 1)[1] if _VALUE.match(word) else word for word in step.words]
+    made = [value for value in values if Path(value).absolute().is_relative_to(folder.absolute())]
+    found = json.loads(done.stdout.splitlines()[-1])["problems"]
+    return [
+        problem for problem in found if not any(re.search(rf"{re.escape(path)}(?![\w.-])", problem) for path in made)
+    ]
 
 
 def run_steps(steps: Sequence[Step], folder: Path, *, description: str = "steps") -> Ledger:
@@ -226,7 +259,7 @@ def _run(step: Step, folder: Path, bar: Any) -> dict[str, Any]:
     if process.exitcode:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
         raise WorkbenchError(
-            f"python -m {' '.join(words)}",
+            step.command,
             f"ended with exit code {process.exitcode}. The end of {log}:\n" + "\n".join(lines),
             remedy="fix the cause and start the same command again: it continues with this one",
         )

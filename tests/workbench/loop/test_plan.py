@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from annotate.config import PairsSection
+from reward.config import EnsembleSection
 from tests.conftest import load_phase
 from workbench.loop.config import LoopConfig
-from workbench.loop.plan import check_loop_inputs, page_command, plan
-from workbench.loop.run import run_loop
+from workbench.loop.plan import Round, check_loop_inputs, page_command, plan
+from workbench.loop.run import _export_again, run_loop
 from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
+from workbench.run.lineage import data_fingerprint
 from workbench.run.steps import Ledger, check_commands
 
 TINY = Path("configs/tiny/loop.yaml")
@@ -134,3 +137,106 @@ def test_fewer_rounds_than_are_finished_are_refused(tmp_path):
 def test_the_commands_of_a_loop_with_people_pass_their_check(tmp_path):
     config, _ = load_config(LoopConfig, TINY, ["loop.annotators=people", f"loop.out={tmp_path}"])
     check_commands(plan(config), tmp_path)
+
+
+def test_sizes_that_do_not_fit_are_said_before_the_first_round(tmp_path):
+    one = tmp_path / "one.jsonl"
+    one.write_text('{"id": "1", "prompt": "Hi"}\n', encoding="utf-8")
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values["measure"]["prompts"] = str(one)
+    check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems := Problems())
+    assert "has 1 prompt" in str(problems.errors[0])
+    changes = ["loop.labels=801", "loop.strategy=disagreement", "loop.reward.set=[ensemble.members=1]"]
+    check_loop_inputs(load_config(LoopConfig, TINY, changes)[0], problems := Problems())
+    labels, strategy = map(str, problems.errors)
+    assert "loop.labels: is 801, but a round samples 800 pairs at most" in labels
+    assert "loop.strategy: is disagreement, which compares models, but each round fits one" in strategy
+    check_loop_inputs(load_config(LoopConfig, TINY, ["loop.labels=800", *changes[1:2]])[0], problems := Problems())
+    assert not problems.errors
+
+
+def test_a_default_committee_is_one_model():
+    """`ensemble.members` of the reward phase, which the check of the loop supposes where nothing is set."""
+    assert EnsembleSection().members == 1
+    assert PairsSection().responses_per_prompt == 2
+
+
+def test_other_contents_of_the_held_out_prompts_are_another_measurement(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"id": "1", "prompt": "Hi"}\n{"id": "2", "prompt": "Ho"}\n', encoding="utf-8")
+    config, _ = load_config(LoopConfig, TINY, [f"measure.prompts={prompts}"])
+    measure = next(step for step in plan(config) if step.part == "measure")
+    ledger = Ledger(tmp_path / "steps.json")
+    ledger.add(measure, {"seconds": 1.0})
+    assert ledger.is_done(measure)
+    prompts.write_text('{"id": "1", "prompt": "Hi"}\n{"id": "3", "prompt": "Ha"}\n', encoding="utf-8")
+    with pytest.raises(WorkbenchError, match=r"round 0 measure: was run with other values(.|\n)*prompts.jsonl"):
+        ledger.is_done(measure)
+
+
+def test_a_stopped_loop_may_be_told_to_go_on_without_passports(tmp_path):
+    free = plan(load_config(LoopConfig, TINY)[0])  # has model.force=true
+    strict = plan(load_config(LoopConfig, TINY, ["loop.policy.set=[data.train=rare:prompts]"])[0])
+    ledger = Ledger(tmp_path / "steps.json")
+    forced = load_config(LoopConfig, TINY, ["loop.policy.set=[data.train=rare:prompts,model.force=true]"])[0]
+    step = next(step for step in strict if (step.number, step.part) == (1, "policy"))
+    ledger.add(step, {"seconds": 1.0})
+    again = next(step for step in plan(forced) if (step.number, step.part) == (1, "policy"))
+    assert again.further == ("model.force=true",)
+    assert ledger.is_done(again)
+    assert not [word for step in free for word in step.words if word.startswith("model.force")]
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """A loop whose first reward model was refused: its first round, the ledger, and the commands that are started."""
+    config, _ = load_config(LoopConfig, TINY, [f"loop.out={tmp_path / 'loop'}"])
+    this, started = Round(config, 1), []
+    this.reward.mkdir(parents=True)
+    this.labels.write_text("as they were\n", encoding="utf-8")
+    train = data_fingerprint(this.labels)
+    record = {"phase": "reward", "status": "finished", "name": "reward", "data": {"train": train}}
+    (this.reward / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    passport = {"outcome": "fail", "failed": ["accuracy"], "findings": {}}
+    (this.reward / "passport.json").write_text(json.dumps(passport), encoding="utf-8")
+    ledger = Ledger(this.out / "steps.json")
+    for step in plan(config, 1):
+        if step.name not in ("round 1 policy", "round 1 measure"):
+            ledger.add(step, {"seconds": 1.0})
+    monkeypatch.setattr("workbench.loop.run.run_steps", lambda steps, *_, **__: started.extend(steps))
+    return this, started
+
+
+def test_new_labels_after_a_refused_passport_fit_another_reward_model(refused, capsys):
+    this, started = refused
+    _export_again(this)
+    assert [step.part for step in started] == ["export"]
+    done = Ledger.open(this.out).done
+    assert "round 1 reward" in done, "the same labels would give the same model"
+    this.labels.write_text("as they are now\n", encoding="utf-8")
+    _export_again(this)
+    assert "round 1 reward" not in Ledger.open(this.out).done
+    assert (this.folder / "refused-1/passport.json").is_file()
+    assert not this.reward.exists()
+    assert "the labels have changed" in capsys.readouterr().out
+
+
+def test_a_killed_refit_after_a_refused_passport_goes_on(refused):
+    this, started = refused
+    this.reward.rename(this.folder / "refused-1")
+    _export_again(this)
+    assert "round 1 reward" not in Ledger.open(this.out).done
+    assert not started
+
+
+@pytest.mark.parametrize("change", ["passed", "began"])
+def test_a_policy_keeps_the_reward_model_that_it_may_train_against(refused, change):
+    this, started = refused
+    if change == "passed":
+        (this.reward / "passport.json").write_text(json.dumps({"outcome": "pass", "failed": [], "findings": {}}))
+    else:
+        this.policy.mkdir()
+    this.labels.write_text("as they are now\n", encoding="utf-8")
+    _export_again(this)
+    assert not started
+    assert "round 1 reward" in Ledger.open(this.out).done

@@ -120,16 +120,37 @@ def test_seconds_left_are_those_of_other_seeds():
 
 def test_a_wrong_key_is_said_before_the_first_command(tmp_path):
     config = "configs/tiny/dpo.yaml"
-    right = Step(0, "train dpo", ("ppo", config, "run.dir=x", "loss.beta=0.2"), config)
+    made = f"model.start={tmp_path / 'sft'}", f"data.train={tmp_path / 'labels.jsonl'}"
+    right = Step(0, "train dpo", ("ppo", config, *made, "run.dir=x", "loss.beta=0.2"), config)
     check_commands([right], tmp_path)
     more = ("loss.bta=0.2",)
     with pytest.raises(WorkbenchError, match=r"did you mean loss\.beta"):
         check_commands([replace(right, further=more)], tmp_path)  # what another count of rounds changes
-    wrong = Step(0, "train dpo", ("ppo", config, "run.dir=x", "loss.bta=0.2"), config)
+    wrong = Step(0, "train dpo", ("ppo", config, *made, "run.dir=x", "loss.bta=0.2"), config)
     with pytest.raises(WorkbenchError, match=r"train dpo: python -m ppo(.|\n)*did you mean loss.beta"):
         check_commands([right, wrong], tmp_path)
     Ledger.open(tmp_path).add(wrong, {"seconds": 1.0})
     check_commands([wrong], tmp_path)  # it has ended, so nothing is left to check
+
+
+def test_missing_inputs_are_said_before_the_first_command_but_for_those_that_the_series_makes(tmp_path):
+    config, folder = "configs/tiny/ppo.yaml", tmp_path / "series"
+    made = (f"model.start={folder / 'sft'}", f"model.reward={folder / 'reward'}", f"run.dir={folder / 'ppo'}")
+    first = Step(1, "policy", ("ppo", config, *made, "data.train=tiny:prompts"), config, resumable=True)
+    check_commands([first], folder)
+    missing = replace(first, words=("ppo", config, *made, "data.train=none.jsonl", "guard.judge=runs/none"))
+    pairs = "configs/tiny/annotate.yaml"
+    sample = Step(
+        1, "sample", ("annotate", "pairs", pairs, f"pairs.run={folder / 'sft'}", "pairs.prompts=no.jsonl"), pairs
+    )
+    with pytest.raises(WorkbenchError) as caught:
+        check_commands([sample, missing], folder)
+    said = str(caught.value)
+    assert "3 problems" in said
+    for words in ("no.jsonl: no such file", "none.jsonl: no such file", "runs/none: no run here"):
+        assert words in said
+    assert "no run.json" in said
+    assert str(folder / "sft") + ": " not in said
 
 
 def test_logs_hold_what_a_command_printed(module, tmp_path):
