@@ -195,10 +195,13 @@ def check_commands(steps: Sequence[Step], folder: Path) -> None:
     ledger, problems = Ledger.open(folder), Problems()
     waiting = [step for step in steps if not ledger.is_done(step)]
     first = {step.part: step.number for step in reversed(waiting)}
+    parts: dict[str, list[str]] = {}  # problem → parts that have it
     for step in waiting:
         if step.config is not None and step.number == first[step.part]:
             for problem in _objections(step, folder):
-                problems.add(step.part, f"{step.command}: {problem}")
+                parts.setdefault(problem, []).append(step.part)
+    for problem, having in parts.items():
+        problems.add(", ".join(having), problem)
     problems.raise_if_any()
 
 
@@ -208,7 +211,7 @@ def _objections(step: Step, folder: Path) -> list[str]:
     command = [sys.executable, "-m", *words, "--dry-run", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return [done.stderr.strip().removeprefix("error: ")]
+        return [f"{step.command}: {done.stderr.strip().removeprefix('error: ')}"]
     values = [word.split("=", 1)[1] if _VALUE.match(word) else word for word in step.words]
     made = [value for value in values if Path(value).absolute().is_relative_to(folder.absolute())]
     found = json.loads(done.stdout.splitlines()[-1])["problems"]
