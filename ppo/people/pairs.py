@@ -5,7 +5,7 @@ policy most: where a policy exploits the reward model, people disagree there fir
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def make_check(
     pairs: int,
     run: str,
     temperature: float,
+    known: Collection[str] = (),
 ) -> Check:
     """Items for different answers; newer checks are handed out first. Ids and order do not tell sides or kinds apart.
 
@@ -80,6 +81,7 @@ def make_check(
         pairs: that are asked at most. The same text twice would be a tie, which is no evidence either way: left out.
         run: name of the training run.
         temperature: of both answers.
+        known: ids of earlier checks' items, which are left out: a judgement counts once.
     """
     chosen: dict[str, tuple[Item, int, bool]] = {}
     for index, sure in _chosen(policy, start, pairs):
@@ -99,7 +101,8 @@ def make_check(
             ),
             priority=float(number),
         )
-        chosen.setdefault(item.id, (item, position, sure))
+        if item.id not in known:
+            chosen.setdefault(item.id, (item, position, sure))
     rows = [chosen[name] for name in sorted(chosen)]
     items, positions, surest = zip(*rows, strict=True) if rows else ((), (), ())
     return Check(number, iteration, score, items, positions, surest)

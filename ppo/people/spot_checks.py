@@ -96,6 +96,7 @@ class SpotChecks:
             pairs=self.section.pairs,
             run=self.name,
             temperature=section.temperature,
+            known={item.id for item in items_of(self.checks)},
         )
         self.checks = [*self.checks, check]
         write_checks(self.folder / "checks.jsonl", self.checks)

@@ -12,11 +12,11 @@ from workbench.data.records import Message, Prompt
 PROMPTS = [Prompt(id=f"p{n}", prompt=(Message(role="user", content=f"Question {n}?"),)) for n in range(20)]
 
 
-def check(number=1, score=0.0, pairs=16):
+def check(number=1, score=0.0, pairs=16, **changes):
     """Twenty candidates, of which the first has the same answer twice; the reward model prefers the last ones most."""
     policy = [Answer("same" if n == 0 else f"policy {number}", ended=True, score=n / 10 - 0.5) for n in range(20)]
     start = [Answer("same " if n == 0 else "start", ended=False, score=0.0) for n in range(20)]
-    options = {"pairs": pairs, "run": "demo/ppo", "temperature": 0.7}
+    options = {"pairs": pairs, "run": "demo/ppo", "temperature": 0.7, **changes}
     return make_check(number, 10 * number, score, PROMPTS, policy, start, **options)
 
 
@@ -44,6 +44,14 @@ def test_sides_and_kinds_are_drawn_and_not_told_by_ids():
         assert (item.priority, item.round) == (1.0, 0)
         assert item.responses[position].run == "demo/ppo, iteration 10"
     assert made == check(), "a resumed run makes the same pairs"
+
+
+def test_a_pair_of_an_earlier_check_is_not_asked_again():
+    """Its judgement would move to the later check."""
+    ids = [item.id for item in check().items]
+    again = check(known=set(ids[:9]))
+    assert [item.id for item in again.items] == ids[9:]
+    assert len(again.positions) == len(again.surest) == 7
 
 
 @pytest.mark.parametrize(
