@@ -22,8 +22,9 @@ from workbench.model.masks import pad_rows
 from workbench.model.open import open_runs
 from workbench.model.session import open_session, prepare
 from workbench.run.card import write_card
-from workbench.run.config import load_config
+from workbench.run.config import load_config, yaml_value
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_data, find_parent
 
 AVERAGE = "average"
 
@@ -40,6 +41,9 @@ def average_members(ensemble: RunFolder, out: Path, *, base: str | None = None) 
         WorkbenchError: `out` is in use, or a file of the ensemble is missing or broken.
     """
     words = [f"run.dir={out}", "run.overwrite=false", "ensemble.members=1", "ensemble.starts=[]"]
+    words += [f"data.{name}={yaml_value(str(find_data(ensemble, name)))}" for name in ensemble.record()["data"]]
+    if (start := find_parent(ensemble, "start")) is not None:
+        words.append(f"model.start={yaml_value(str(start.path))}")
     config, _ = load_config(RewardConfig, ensemble.config_path, [*words, *([f"model.base={base}"] if base else [])])
     setup = prepare(config)
     files = setup.files({"train": config.data.train, "heldout": config.data.heldout})

@@ -101,7 +101,7 @@ def train_members(config: RewardConfig, *, resume: bool, fit: Fit) -> RunFolder:
 def _publish(config: RewardConfig, folder: RunFolder, members: Sequence[RunFolder]) -> None:
     """Record what the members share, log the means of their results, and write the card."""
     first = members[0].record()
-    shared = {key: first[key] for key in ("data", "base", "opened", "chat_template", "pairs")}
+    shared = {key: first[key] for key in ("base", "opened", "chat_template", "pairs")}
     folder.update_record(**shared, seed=config.run.seed, members=len(members))
     last = [member.read_metrics()[-1] for member in members]
     results = {name: fmean(row[name] for row in last) for name in last[0] if name.startswith("heldout/")}

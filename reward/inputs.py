@@ -21,6 +21,7 @@ from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
+from workbench.run.parents import find_data
 from workbench.run.sources import check_one_base, locate
 
 
@@ -222,8 +223,8 @@ def check_passport(run: str, base: str | None, section: PassportSection) -> RunF
     problems = Problems()
     folders = parents(problems, [run], "reward", base)
     for folder in folders:
-        for file in folder.record().get("data", {}).values():
-            problems.attempt(existing, Path(file["path"]))
+        for name in folder.record().get("data", {}):
+            problems.attempt(existing, find_data(folder, name))
         if section.judge:
             check_judge(problems, section.judge, sha_of_labels(folder), base)
     if section.facts:

@@ -24,7 +24,7 @@ from workbench.data.stored import store_demonstrations, taken
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import find_parent
+from workbench.run.parents import find_data, find_parent
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def old_data(config: SftConfig) -> Old | None:
 def _found(run: RunFolder, name: str, given: str | None) -> Path:
     """The file that a run was trained or validated on; `given` is where it is now."""
     known = run.record()["data"][name]
-    path = Path(given or known["path"])
+    path = Path(given) if given else find_data(run, name)
     problem = None
     if not path.exists():
         problem = f"{path} is not here"

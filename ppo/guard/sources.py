@@ -10,6 +10,7 @@ from workbench.data.inputs import parents, sha_of_labels
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_data
 
 FEWEST_ANSWERS = 32
 """Answers in an observation. With fewer, correlations are mostly chance, and the guard stops sound runs."""
@@ -21,7 +22,7 @@ def labels_of(reward: RunFolder) -> tuple[Path, RowRules]:
     Raises:
         WorkbenchError: the file is no longer where it was.
     """
-    path = Path(reward.record()["data"]["train"]["path"])
+    path = find_data(reward, "train")
     if not path.exists():
         raise WorkbenchError(
             path,

@@ -27,6 +27,7 @@ from workbench.model.roles import Roles
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint, file_fingerprint, git_commit, package_versions
+from workbench.run.parents import find_data
 
 
 def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection[str] = ()) -> Passport:
@@ -121,7 +122,7 @@ def _all_records(folder: RunFolder) -> list[Preference]:
         record
         for name in ("train", "heldout")
         if name in files
-        for record in read_preferences(Path(files[name]["path"]), rules)
+        for record in read_preferences(find_data(folder, name), rules)
     ]
 
 
@@ -143,7 +144,7 @@ def _member_scores(roles: Roles, names: Sequence[str], batch_size: int) -> Membe
 def _facts(folder: RunFolder, pairs: int, too_long: int, members: int, seed: int) -> dict[str, Any]:
     files = folder.record().get("data", {})
     changed = [
-        name for name, file in files.items() if data_fingerprint(Path(file["path"]))["sha256"] != file.get("sha256")
+        name for name, file in files.items() if data_fingerprint(find_data(folder, name))["sha256"] != file["sha256"]
     ]
     return {
         "pairs": pairs,

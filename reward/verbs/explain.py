@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from reward.verbs.explain_tokens import TOLERANCE, TokenShares, mean_shares, token_shares
-from workbench.data.embedded import resolve_data
 from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
@@ -31,6 +29,7 @@ from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.out_of_memory import memory_hint
+from workbench.run.parents import find_data
 from workbench.run.progress import progress
 
 RELABEL_PRIORITY = 3.0
@@ -130,7 +129,7 @@ def training_pairs(folder: RunFolder) -> Path:
     Raises:
         WorkbenchError: the file is gone.
     """
-    path = resolve_data(str(yaml.safe_load(folder.config_path.read_text(encoding="utf-8"))["data"]["train"]))
+    path = find_data(folder, "train")
     if not path.exists():
         raise WorkbenchError(path, "the pairs of this run are not there any more", remedy="--preferences FILE")
     return path

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from workbench.evaluate.run_models import evaluate_reward_run
 from workbench.model.open import open_runs
 from workbench.run.errors import WorkbenchError, check_all
 from workbench.run.folder import RunFolder
+from workbench.run.parents import record_lineage
 
 
 def records(groups):
@@ -237,6 +239,24 @@ def test_the_average_is_a_reward_run_like_any_other(ensemble, averaged):
     assert (averaged.path / "passport.json").is_file()
     assert own_heldout_pairs(averaged) == own_heldout_pairs(ensemble)
     assert 0 <= evaluate_reward_run(averaged.path).reward_model.accuracy.mean <= 1
+
+
+def test_an_ensemble_is_averaged_from_another_folder(ensemble, tmp_path, preference_file, monkeypatch):
+    """On its own pairs, although a file of the same name is here."""
+    for run in (ensemble, *ensemble.members):
+        assert (run.path / run.record()["data"]["train"]["relative"]).resolve() == preference_file.resolve()
+    copy = RunFolder(shutil.copytree(ensemble.path, tmp_path / "ensemble"))
+    shutil.copyfile(preference_file, tmp_path / "pairs.jsonl")
+    config = copy.config_path.read_text(encoding="utf-8")
+    copy.config_path.write_text(config.replace(str(preference_file), "pairs.jsonl"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    record_lineage(copy, parents=copy.record()["parents"], data={"train": Path("pairs.jsonl")})
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    Path("pairs.jsonl").write_text("".join(preference_file.read_text("utf-8").splitlines(keepends=True)[-10:]))
+    assert main(["average", "../ensemble", "--out", "one"]) == 0
+    data = [run.record()["data"]["train"]["sha256"] for run in (RunFolder.open("one"), ensemble)]
+    assert data[0] == data[1]
 
 
 def test_what_cannot_be_averaged_is_refused(ensemble, averaged, tmp_path):

@@ -15,6 +15,7 @@ from workbench.data.splits import load_pairs
 from workbench.data.tokenise import encode_rows
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_data
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def own_heldout_pairs(folder: RunFolder) -> list[Preference]:
     if "train" not in data:
         raise WorkbenchError(folder.record_path, "names no training data", remedy="give the pairs: --preferences FILE")
     return load_pairs(
-        Path(data["train"]["path"]),
-        Path(data["heldout"]["path"]) if "heldout" in data else None,
+        find_data(folder, "train"),
+        find_data(folder, "heldout") if "heldout" in data else None,
         heldout_share=float(config["data"]["heldout_share"]),
         seed=int(config["run"]["seed"]),
         rules=RowRules.of(config["data"]),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,6 +13,7 @@ from workbench.data.splits import load_answers, load_pairs, split_by_group
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import file_fingerprint
+from workbench.run.parents import find_data
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
     """
     record, config = folder.record(), _config(folder)
     data = config.get("data", {})
-    files = {name: Path(entry["path"]) for name, entry in record.get("data", {}).items()}
+    files = {name: find_data(folder, name) for name in record.get("data", {})}
     if "train" not in files:
         raise WorkbenchError(folder.record_path, "names no training data")
     for name, path in files.items():

@@ -24,6 +24,7 @@ from workbench.model.open import check_probe
 from workbench.model.roles import Roles
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_data
 
 ROWS = 64
 """Prompts, pairs or texts."""
@@ -85,9 +86,10 @@ def _probe_rows(folder: RunFolder) -> list[list[int]]:
 
 def _texts(folder: RunFolder, roles: Roles, heldout: str | None) -> list[list[int]]:
     record = folder.record()
-    file = heldout or (record["data"].get("heldout") or record["data"]["train"])["path"]
+    own = "heldout" if "heldout" in record["data"] else "train"
+    file = resolve_data(heldout) if heldout else find_data(folder, own)
     rows = []
-    for row in islice(stream_texts(Path(resolve_data(file)), record["text_column"]), ROWS):
+    for row in islice(stream_texts(file, record["text_column"]), ROWS):
         if not isinstance(row, WorkbenchError):
             rows.append(encode_text(roles.tokenizer, row[1]))
         elif heldout:  # of the run's own file, training left out such rows and listed them

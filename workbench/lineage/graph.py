@@ -5,14 +5,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench.lineage.trace import annotators_of, number_of_records
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import check_circle, find_parent
+from workbench.run.parents import check_circle, find_data, find_parent
 
 MOST_ANNOTATORS = 12
 """Annotators shown per file, those with the most records first."""
@@ -51,14 +50,14 @@ def lineage(run: Path, role: str = "run", above: tuple[Path, ...] = ()) -> Node:
             parent = None
         parents.append(lineage(parent.path, name, above) if parent else Node(f"{written} (not here)", name))
     noted = record.get("annotators", {})
-    files = [_file_node(name, file, noted.get(name)) for name, file in record.get("data", {}).items()]
+    files = [_file_node(folder, name, noted.get(name)) for name in record.get("data", {})]
     label = f"{folder.path} ({record['phase']}, seed {record.get('seed')}, {record['status']})"
     return Node(label, role, (*parents, *files))
 
 
-def _file_node(name: str, file: dict[str, Any], noted: dict[str, int] | None) -> Node:
+def _file_node(folder: RunFolder, name: str, noted: dict[str, int] | None) -> Node:
     """A data file with its annotators: as the run noted them, otherwise as they are in the file, if it is the same."""
-    path, role = Path(file["path"]), f"data.{name}"
+    file, path, role = folder.record()["data"][name], find_data(folder, name), f"data.{name}"
     if not path.exists():
         return Node(f"{path} (not here)", role, _people(noted or {}))
     if data_fingerprint(path)["sha256"] != file["sha256"]:

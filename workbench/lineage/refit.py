@@ -17,7 +17,7 @@ from workbench.lineage.trace import Sought, count_records, without
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import check_circle, find_parent
+from workbench.run.parents import check_circle, find_data, find_parent
 from workbench.run.progress import progress
 
 SUFFIX = "-refit"
@@ -41,9 +41,8 @@ class Touched:
     """Role → touched parent run."""
 
     def __str__(self) -> str:
-        data = self.folder.record()["data"]
-        why = [f"{count:,} records in {data[name]['path']}" for name, count in self.records.items()]
-        why += [f"{data[name]['path']} is gone or has changed since" for name in self.gone]
+        why = [f"{count:,} records in {find_data(self.folder, name)}" for name, count in self.records.items()]
+        why += [f"{find_data(self.folder, name)} is gone or has changed since" for name in self.gone]
         why += [f"{role} is {path}" for role, path in self.parents.items()]
         return f"{self.folder.path}: {'; '.join(why)}"
 
@@ -97,9 +96,14 @@ def _parents(folder: RunFolder) -> dict[str, Path]:
         except WorkbenchError:
             continue
         if parent is not None:
-            path = parent.path.resolve()
-            found[role] = path.parents[1] if path.parent.name == "members" else path
+            found[role] = _whole(parent.path)
     return found
+
+
+def _whole(run: Path) -> Path:
+    """The folder of a run, or of the ensemble that it is a member of."""
+    path = run.resolve()
+    return path.parents[1] if path.parent.name == "members" else path
 
 
 def _touched(
@@ -110,12 +114,12 @@ def _touched(
 
     @cache  # finding out may read the whole file
     def gone(name: str) -> bool:
-        path = Path(files[name]["path"])
+        path = find_data(folder, name)
         return not path.exists() or _changed(folder, path, files[name])
 
     records, unknown = {}, []
-    for name, file in files.items():
-        path = Path(file["path"])
+    for name in files:
+        path = find_data(folder, name)
         if sought.record is None and name in known:  # noted when the run began: the file is not read
             records[name] = sum(known[name].get(who, 0) for who in sought.annotators)
         elif gone(name):
@@ -163,7 +167,7 @@ def plan(touched: Sequence[Touched]) -> Plan:
     for one in touched:
         record = one.folder.record()
         place, target = one.folder.path.resolve(), one.folder.path.with_name(one.folder.path.name + SUFFIX)
-        lost = [record["data"][name]["path"] for name in one.gone]
+        lost = [str(find_data(one.folder, name)) for name in one.gone]
         lost += [str(path) for path in one.parents.values() if path not in again]
         if lost:
             blocked.append(f"{one.folder.path} needs {', '.join(lost)} as it was")
@@ -175,19 +179,25 @@ def plan(touched: Sequence[Touched]) -> Plan:
             continue
         again[place] = target
         words = [one.folder.package, str(one.folder.config_path), f"run.dir={target}"]
-        for name in one.records:
-            old = Path(record["data"][name]["path"])
-            files[old] = old.with_name(f"{old.stem if old.suffix == '.jsonl' else old.name}{SUFFIX}.jsonl")
-            words.append(f"data.{name}={files[old]}")
+        for name, file in record.get("data", {}).items():
+            old = find_data(one.folder, name)
+            if name in one.records:
+                files[old] = old.with_name(f"{old.stem if old.suffix == '.jsonl' else old.name}{SUFFIX}.jsonl")
+                words.append(f"data.{name}={files[old]}")
+            elif str(old) != file["path"]:  # from here, the path in its configuration leads elsewhere
+                words.append(f"data.{name}={old}")
         commands.append([*words, *_parent_words(one, again)])
     return Plan(files, commands, blocked)
 
 
 def _parent_words(one: Touched, again: Mapping[Path, Path]) -> list[str]:
-    words = [f"model.{role}={again[one.parents[role]]}" for role in SINGLE if role in one.parents]
+    written, parents = one.folder.record().get("parents", {}), _parents(one.folder)
+    # From here, the path in its configuration may lead elsewhere.
+    other = {role: path for role, path in parents.items() if role in one.parents or _whole(Path(written[role])) != path}
+    words = [f"model.{role}={again.get(other[role], other[role])}" for role in SINGLE if role in other]
     for prefix, key in SEVERAL.items():
-        if any(role.startswith(prefix) for role in one.parents):
-            every = dict.fromkeys(path for role, path in _parents(one.folder).items() if role.startswith(prefix))
+        if any(role.startswith(prefix) for role in other):
+            every = dict.fromkeys(path for role, path in parents.items() if role.startswith(prefix))
             named = [str(again.get(path, path)) for path in every]
             words.append(f"{key}={named[0] if len(named) == 1 else json.dumps(named)}")
     return words

@@ -1,4 +1,4 @@
-"""The runs that a run is made from: how they are recorded, and how they are found after a move."""
+"""The runs and files that a run is made from: how they are recorded, and how they are found from any folder."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ def record_lineage(run: RunFolder, *, parents: Mapping[str, str], data: Mapping[
     run.update_record(
         parents=dict(parents),
         parents_at={role: _trace(run.path, Path(path)) for role, path in parents.items()},
-        data={name: data_fingerprint(path) for name, path in data.items()},
+        data={name: data_fingerprint(path) | _relative(run.path, path) for name, path in data.items()},
         **more,
     )
 
@@ -23,6 +23,51 @@ def record_lineage(run: RunFolder, *, parents: Mapping[str, str], data: Mapping[
 def _trace(run: Path, parent: Path) -> dict[str, str | None]:
     """What is needed to find a moved parent: its path relative to the run, and the hash of its adapter."""
     return {"relative": os.path.relpath(parent.resolve(), run.resolve()), "adapter": run_fingerprint(parent)}
+
+
+def _relative(run: Path, file: Path) -> dict[str, str]:
+    """The path of a data file relative to the run; nothing for `hub:OWNER/NAME`, which is the same from any folder.
+
+    A link keeps its own name, which says how the file is read.
+    """
+    return {"relative": os.path.relpath(_place(file), run.resolve())} if file.exists() else {}
+
+
+def _place(file: Path) -> Path:
+    return file.parent.resolve() / file.name
+
+
+def find_data(run: RunFolder, name: str) -> Path:
+    """The data file of this name in run.json, from any working directory, even if run and file were moved together.
+
+    It is searched at its path relative to the run, and at the path as it was written; if files are in both places, the
+    one with the recorded content counts. A written path that is relative leads elsewhere from another folder: the file
+    there counts only with the recorded content. Whether the file is still there and unchanged is for the reader to
+    check. A run that recorded no path relative to itself is read by the written one.
+
+    Raises:
+        WorkbenchError: run.json names no such file.
+    """
+    file = run.record().get("data", {}).get(name)
+    if file is None:
+        raise WorkbenchError(
+            run.record_path,
+            f"names no file data.{name}",
+            expected="run.json as the run wrote it",
+            remedy="copy the run folder again, or repeat the run",
+        )
+    written = Path(file["path"])
+    if "relative" not in file:
+        return written
+    beside = Path(os.path.normpath(run.path.resolve() / file["relative"]))
+    if beside == _place(written):
+        return written
+    certain = [beside, written] if written.is_absolute() else [beside]
+    found = [path for path in (beside, written) if path.exists()]
+    if len(found) > 1 or not set(found) <= set(certain):
+        same = [path for path in found if data_fingerprint(path)["sha256"] == file["sha256"]]
+        found = same or [path for path in found if path in certain]
+    return found[0] if found else certain[-1]
 
 
 def find_parents(run: RunFolder) -> dict[str, RunFolder]:

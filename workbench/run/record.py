@@ -10,7 +10,7 @@ REQUIRED: dict[str, type] = {"phase": str, "status": str}
 SECTIONS: dict[str, type] = {"parents": str, "parents_at": dict, "data": dict, "annotators": dict}
 """Mappings by role or by name of a data file → the type of their values. A run may lack them."""
 FINGERPRINT: dict[str, type] = {"path": str, "bytes": int, "sha256": str}
-"""What `data` says about each file."""
+"""What `data` says about each file. Its path relative to the run is missing in older runs."""
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def _problem(content: Any) -> str | None:
         if wrong is not None:
             return f"{section}.{wrong} is {_shown(entries[wrong])}"
     for name, file in content.get("data", {}).items():
+        if not isinstance(file.get("relative", ""), str):
+            return f"data.{name}.relative is {_shown(file['relative'])}"
         wrong = next((key for key, kind in FINGERPRINT.items() if not isinstance(file.get(key), kind)), None)
         if wrong is not None:
             return f"data.{name}.{wrong} is {_shown(file[wrong])}" if wrong in file else f"data.{name} has no {wrong}"

@@ -1,6 +1,7 @@
 """Rows to verify an export on, from a user's file."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from workbench.export.heldout import heldout_rows
 from workbench.model.base import load_tokenizer
 from workbench.run.errors import WorkbenchError
+from workbench.run.lineage import data_fingerprint
 
 
 @pytest.fixture
@@ -35,6 +37,17 @@ def test_a_bad_row_is_an_error_in_a_file_that_was_named_and_skipped_as_in_traini
     assert len(heldout_rows(*classified, None)) == 1
     with pytest.raises(WorkbenchError, match=r"own\.jsonl, line 2"):
         heldout_rows(*classified, own)
+
+
+def test_from_another_folder_the_rows_are_of_the_run_s_own_file(classified, tmp_path, monkeypatch):
+    folder, roles = classified
+    own = write(tmp_path / "own.jsonl", {"text": "hello"}, {"text": "hello again"})
+    file = data_fingerprint(Path(own)) | {"path": "own.jsonl", "relative": "own.jsonl"}
+    record = folder.record() | {"data": {"train": file}}
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other/own.jsonl", {"text": "hello"})
+    monkeypatch.chdir(tmp_path / "other")
+    assert len(heldout_rows(SimpleNamespace(**vars(folder) | {"record": lambda: record}), roles, None)) == 2
 
 
 def test_rows_that_are_too_long_are_counted(classified, tmp_path, capsys):
