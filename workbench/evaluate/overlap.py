@@ -12,7 +12,7 @@ from workbench.data.rules import RowRules
 from workbench.data.splits import load_answers, load_pairs, split_by_group
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import file_fingerprint
+from workbench.run.lineage import data_fingerprint
 from workbench.run.parents import find_data
 
 
@@ -65,7 +65,7 @@ def training_prompts(folder: RunFolder) -> list[tuple[Message, ...]]:
     for name, path in files.items():
         if not path.exists():
             raise WorkbenchError(path, "is missing")
-        if file_fingerprint(path)["sha256"] != record["data"][name]["sha256"]:
+        if data_fingerprint(path)["sha256"] != record["data"][name]["sha256"]:
             raise WorkbenchError(path, "has changed since")
     rules, seed = RowRules.of(data), int(config.get("run", {}).get("seed", 0))
     apart = files.get("heldout", files.get("validation"))

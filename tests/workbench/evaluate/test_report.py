@@ -29,7 +29,7 @@ from workbench.evaluate.summary import build_summary
 from workbench.evaluate.tables import number
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
-from workbench.run.lineage import file_fingerprint
+from workbench.run.lineage import data_fingerprint, file_fingerprint
 from workbench.run.progress import duration
 
 HOSTILE = (
@@ -348,6 +348,18 @@ def test_overlap_with_training_prompts_is_counted(tmp_path):
     assert "no phase was trained on" not in text
     train.write_text(train.read_text() + "\n\n")
     assert overlap("ppo", RunFolder(ppo), []).reason.endswith("has changed since")
+
+
+def test_overlap_is_counted_in_a_folder_of_files(tmp_path):
+    prompts = make_prompts(6)
+    (tmp_path / "shards").mkdir()
+    write_records(tmp_path / "shards/0.jsonl", prompts[:3])
+    data = {"train": data_fingerprint(tmp_path / "shards")}
+    ppo = write_run(tmp_path / "ppo", phase="ppo", method="ppo", data=data)
+    (ppo / "config.yaml").write_text("data: {heldout_share: 0.0}\nrun: {seed: 0}")
+    asked = [[message.model_dump() for message in prompt.prompt] for prompt in prompts]
+    found = overlap("ppo", RunFolder(ppo), asked)
+    assert (found.shared, found.prompts) == (3, 6)
 
 
 def test_warnings_from_a_runs_own_files(tmp_path):
