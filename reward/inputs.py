@@ -21,7 +21,7 @@ from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
-from workbench.run.parents import find_data
+from workbench.run.parents import find_data, find_parent
 from workbench.run.sources import check_one_base, locate
 
 
@@ -38,7 +38,7 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
     if config.passport.judge:
         labels = Path(section.train)
         own = str(data_fingerprint(labels)["sha256"]) if labels.exists() else None
-        check_judge(problems, config.passport.judge, own, config.model.base)
+        check_judge(problems, config.passport, own, config.model.base)
     split, of_pairs = check_pairs(
         problems,
         base,
@@ -76,16 +76,23 @@ def _check_starts(config: RewardConfig) -> None:
     check_one_base([locate(run) for run in found], remedy="leave it out of ensemble.starts")
 
 
-def check_judge(problems: Problems, judge: str, labels: str | None, base: str | None) -> None:
-    """Collect the problems of the passport's judge: it is a usable reward run on other labels.
+def check_judge(problems: Problems, section: PassportSection, labels: str | None, base: str | None) -> None:
+    """Collect the problems of the passport's judge: a usable reward run on other labels, with answers to judge.
 
     Args:
         problems: where they go.
-        judge: a reward run.
+        section: with a judge.
         labels: SHA-256 of the preferences that the examined model is fitted on, if known.
         base: `model.base`.
     """
-    for run in parents(problems, [judge], "reward", base):
+    if not section.samples:
+        problems.add(
+            "passport.judge",
+            f"{section.judge} has no effect: with passport.samples=0 there are no answers to judge",
+            expected="passport.samples of 1 or more",
+            remedy="passport.samples=32, or passport.judge=null",
+        )
+    for run in parents(problems, [str(section.judge)], "reward", base):
         if labels is not None and sha_of_labels(run) == labels:
             problems.add(
                 "passport.judge",
@@ -214,6 +221,22 @@ def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str
     problems.raise_if_any()
 
 
+def _check_start_of_judged(folder: RunFolder) -> None:
+    """Check that the start run is there, whose answers a judge judges."""
+    why = "run.json names no start run"
+    try:
+        if find_parent(folder, "start") is not None:
+            return
+    except WorkbenchError as error:
+        why = error.problem
+    raise WorkbenchError(
+        "passport.judge",
+        f"would judge answers of the start run of {folder.path}, but {why}",
+        expected="the run that the reward model was fitted from",
+        remedy="copy the folders of both runs together, or passport.judge=null",
+    )
+
+
 def check_passport(run: str, base: str | None, section: PassportSection) -> RunFolder:
     """Check a reward run and all that its examination reads; returns the run.
 
@@ -226,7 +249,8 @@ def check_passport(run: str, base: str | None, section: PassportSection) -> RunF
         for name in folder.record().get("data", {}):
             problems.attempt(existing, find_data(folder, name))
         if section.judge:
-            check_judge(problems, section.judge, sha_of_labels(folder), base)
+            check_judge(problems, section, sha_of_labels(folder), base)
+            problems.attempt(_check_start_of_judged, folder)
     if section.facts:
         problems.attempt(read_facts, Path(section.facts))
     problems.raise_if_any()

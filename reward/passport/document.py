@@ -38,7 +38,7 @@ class Passport:
     files: dict[str, str]
     """SHA-256 of the adapters and heads examined, by path within the run."""
     facts: dict[str, Any]
-    """Pairs, members, seed, data, commit, versions."""
+    """Pairs, members, seed, data, commit, versions; `not_sampled`: why the start run was not sampled, or empty."""
     warnings: list[str] = field(default_factory=list)
     """Failed checks that the judge makes warnings."""
     version: int = VERSION

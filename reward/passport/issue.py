@@ -13,7 +13,7 @@ from reward.passport.document import PAGE, Passport, render
 from reward.passport.examination import MemberScores, Subject, examine
 from reward.passport.integrity import head_check, integrity, reload_check
 from reward.passport.judge import failed_names, judge, verdict, warnings
-from reward.passport.sampling import sample_runs, sample_scores
+from reward.passport.sampling import NOT_ASKED, sample_runs, sample_scores
 from workbench.data.readers import read_preferences
 from workbench.data.records import Message, Preference
 from workbench.data.rules import RowRules
@@ -46,7 +46,7 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
     facts = read_facts(Path(limits.facts)) if limits.facts is not None else {}
     pairs, records = own_heldout_pairs(folder), _all_records(folder)
     # The stored probe batches are a check of the passport here, not a reason to refuse the run.
-    others = sample_runs(config, folder)
+    others, why_not = sample_runs(config, folder)
     roles = open_runs(
         {role: run.path for role, run in (members | others).items()}, base=config.model.base, check_probes=False
     )
@@ -60,6 +60,8 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
         subject, [pairs[index] for index in kept], records, answers=limits.answers, facts=facts, seed=seed
     )
     findings = replace(findings, samples=sample_scores(config, roles, pairs, list(members), list(others)))
+    if findings.samples is None and not why_not:
+        why_not = f"no held-out prompt leaves room for normalise.max_new_tokens={config.normalise.max_new_tokens}"
     sides = ([rows[index] for index in kept] for rows in (chosen, rejected))
     checks = [
         *judge(findings, limits),
@@ -76,7 +78,7 @@ def issue_passport(config: RewardConfig, folder: RunFolder, *, given: Collection
         limits=limits.limits,
         origins={name: origin for name, origin in limits.origins(given).items() if name in limits.limits},
         files=examined_files(folder),
-        facts=_facts(folder, len(kept), len(pairs) - len(kept), len(members), seed),
+        facts=_facts(folder, len(kept), len(pairs) - len(kept), len(members), seed) | {"not_sampled": why_not},
         warnings=warnings(checks),
     )
     write_text_atomically(folder.path / PAGE, render(passport))
@@ -100,6 +102,8 @@ def summary(passport: Passport) -> str:
     failed = f": {', '.join(reasons)}" if reasons else ""
     if passport.warnings:
         failed += f"; warnings, since a judge decides: {', '.join(passport.warnings)}"
+    if (why_not := passport.facts.get("not_sampled")) and why_not != NOT_ASKED:
+        failed += f"; the start run was not sampled: {why_not}"
     return (
         f"passport of {passport.run}: {passport.outcome}{failed} ({tally}; held-out accuracy {accuracy.mean:.3f}, "
         f"95 % {accuracy.low:.3f} to {accuracy.high:.3f})"

@@ -64,6 +64,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
     worst_word = max((word.turned for word in findings.words), key=lambda turned: turned.mean, default=None)
     let_through = findings.unfamiliar.let_through if findings.unfamiliar is not None else None
     slope = findings.samples.judge_slope if findings.samples is not None else None
+    has_judge = limits.judge is not None or slope is not None  # one that had nothing to judge leaves it undefined
     return [
         proven_above("accuracy", findings.accuracy, limits.accuracy, ACCURACY, fewest=few),
         *_against_ceiling(findings, limits),
@@ -75,7 +76,7 @@ def judge(findings: "Findings", limits: "PassportSection") -> list[Check]:
         *(_damage(probe, limits) for probe in findings.probes),
         *(within(f"swap/{swap.name}", swap.gap, limits.swap_gap, SWAP, fewest=few) for swap in findings.swaps),
         at_most("unfamiliar", let_through, limits.let_through, UNFAMILIAR, fewest=few),
-        *([] if slope is None else [mean_at_least(JUDGED, slope, limits.best_of, BEST_OF, fewest=few)]),
+        *([mean_at_least(JUDGED, slope, limits.best_of, BEST_OF, fewest=few)] if has_judge else []),
     ]
 
 
@@ -135,9 +136,10 @@ def within(name: str, estimate: Estimate | None, limit: float, about: str, *, fe
     return _check(name, estimate, limit, about, fewest, failed, rule="±")
 
 
-def mean_at_least(name: str, estimate: Estimate, limit: float, about: str, *, fewest: int = 1) -> Check:
+def mean_at_least(name: str, estimate: Estimate | None, limit: float, about: str, *, fewest: int = 1) -> Check:
     """Fails if the mean lies below the limit; undefined for fewer than `fewest` observations."""
-    return _check(name, estimate, limit, about, fewest, estimate.mean < limit, rule="≥")
+    failed = estimate is not None and estimate.mean < limit
+    return _check(name, estimate, limit, about, fewest, failed, rule="≥")
 
 
 def exactly(name: str, difference: float | None, limit: float, about: str, *, count: int) -> Check:

@@ -17,10 +17,12 @@ from workbench.run.parents import find_parent
 
 START, JUDGE = "start", "judge"
 """Role of the start run; the roles of the judge's members are `judge_reward` and so on."""
+NOT_ASKED = "passport.samples is 0"
+"""Why nothing is sampled if the user wants it so."""
 
 
-def sample_runs(config: RewardConfig, folder: RunFolder) -> dict[str, RunFolder]:
-    """Role → run: the start run and the members of the judge; empty if nothing is to be sampled.
+def sample_runs(config: RewardConfig, folder: RunFolder) -> tuple[dict[str, RunFolder], str]:
+    """Role → run: the start run and the members of the judge; and if there are none, why nothing is to be sampled.
 
     A start run that is gone is not an error here: what its samples would show stays undefined.
 
@@ -28,15 +30,15 @@ def sample_runs(config: RewardConfig, folder: RunFolder) -> dict[str, RunFolder]
         WorkbenchError: the judge is missing or unfinished.
     """
     if not config.passport.samples:
-        return {}
+        return {}, NOT_ASKED
     try:
         start = find_parent(folder, START)
-    except WorkbenchError:
-        start = None
+    except WorkbenchError as error:
+        return {}, error.problem
     if start is None:
-        return {}
+        return {}, "run.json names no start run"
     judges = [] if config.passport.judge is None else list(reward_roles(Path(config.passport.judge)).items())
-    return {START: start} | {f"{JUDGE}_{role}": RunFolder(path) for role, path in judges}
+    return {START: start} | {f"{JUDGE}_{role}": RunFolder(path) for role, path in judges}, ""
 
 
 def sample_scores(

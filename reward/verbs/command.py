@@ -15,9 +15,9 @@ from reward.inputs import (
 )
 from workbench.data.inputs import usable_run
 from workbench.data.rules import add_row_options, row_options
-from workbench.run.command_line import add_config_arguments, read_command
+from workbench.run.command_line import add_config_arguments, comment, read_command
 from workbench.run.config import describe, load_config
-from workbench.run.errors import WorkbenchError, check_all
+from workbench.run.errors import Problems, WorkbenchError, check_all
 from workbench.run.folder import RunFolder
 from workbench.run.options import count, positive_int, share
 
@@ -170,10 +170,13 @@ def _passport(arguments: argparse.Namespace) -> int:
     folder = usable_run(arguments.reward_run, "reward")
     config, _ = load_config(RewardConfig, config_path, arguments.overrides)
     given = {text.partition("=")[0].removeprefix("passport.") for text in arguments.overrides}
+    problems = Problems()
+    problems.attempt(check_passport, arguments.reward_run, config.model.base, config.passport)
     if arguments.dry_run:
-        print(describe(config.passport, config.passport.origins(given)))
+        wrong = [comment(f"problem: {error}") for error in problems.errors]
+        print("\n".join([describe(config.passport, config.passport.origins(given)), *wrong]))
         return 0
-    check_passport(arguments.reward_run, config.model.base, config.passport)
+    problems.raise_if_any()
     from reward.passport.issue import issue_passport, summary  # torch takes seconds to import
 
     passport = issue_passport(config, folder, given=given)

@@ -100,14 +100,15 @@ def read_command(
         print(json.dumps({"config": values, "origins": origins, "found": found, "problems": wrong}, ensure_ascii=False))
     elif arguments.dry_run:
         comments = [*found, *(f"problem: {error}" for error in problems.errors)]
-        print("\n".join([describe(config, origins), *map(_comment, comments)]))
+        print("\n".join([describe(config, origins), *map(comment, comments)]))
     else:
         problems.raise_if_any()
         print("".join(f"{line}\n" for line in found), end="")
     return CommandLine(config, origins, path, arguments.dry_run, resume)
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
+    """A text as comments in YAML."""
     return "\n".join(f"# {line}" for line in text.splitlines())
 
 

@@ -12,6 +12,7 @@ from reward.passport.examination import Subject, examine
 from reward.passport.interventions import PROBES, THANKS
 from reward.passport.issue import summary
 from reward.passport.judge import REQUIRED, Check, failed_names, judge, verdict
+from reward.passport.sampling import NOT_ASKED
 from tests.reward.passport.conftest import sound_pairs
 from workbench.data.records import Preference
 from workbench.evaluate.metrics import words
@@ -205,13 +206,16 @@ def test_the_page_shows_every_check_and_fetches_nothing(tmp_path):
     assert "<script" not in text
     assert "http" not in text.replace("http-equiv", "")
     assert "prefers-color-scheme: dark" in text
+    assert "Undefined: the start run was not sampled: its start run runs/sft is not here." in text
     assert text.count("<svg") == 6
     saved = json.loads(passport.save(tmp_path).read_text(encoding="utf-8"))
     assert saved["version"] == 1
     assert saved["findings"]["accuracy"] == dataclasses.asdict(found.accuracy)
 
 
-FACTS = {"pairs": 1, "too_long": 0, "members": 1, "seed": 0, "git_commit": None, "data_changed": ["train"]}
+FACTS = {"pairs": 1, "too_long": 0, "members": 1, "seed": 0, "git_commit": None, "data_changed": ["train"]} | {
+    "not_sampled": "its start run runs/sft is not here"
+}
 
 
 def test_labels_for_harmlessness_are_not_asked_about_refusals():
@@ -248,3 +252,6 @@ def test_the_line_about_a_passport_counts_what_fails_it():
     line = summary(passport)
     assert "fail: accuracy (undefined: on 2, at least 20 are needed)" in line
     assert "4 passed, 1 failed, 1 undefined" in line
+    assert "; the start run was not sampled: its start run runs/sft is not here" in line
+    quiet = dataclasses.replace(passport, facts=FACTS | {"not_sampled": NOT_ASKED})
+    assert "sampled" not in summary(quiet), "it was not asked for"

@@ -135,6 +135,13 @@ def test_best_of_is_a_check_only_with_a_judge():
     assert checks(estimate(0.2, 0.6, count=19))[JUDGED].outcome == "undefined"
 
 
+def test_a_judge_that_had_nothing_to_judge_does_not_leave_the_decision_to_the_other_checks():
+    checks = judge(findings(samples=None), PassportSection(judge="runs/judge"))
+    (found,) = (check for check in checks if check.name == JUDGED)
+    assert (found.outcome, found.count) == ("undefined", 0)
+    assert JUDGED in failed_names(checks)
+
+
 def test_a_value_without_an_interval_shows_none():
     check = point_at_most("calibration", 0.06, 0.05, "", count=40, fewest=20)
     assert (check.outcome, check.value, check.low, check.high) == ("fail", 0.06, None, None)
