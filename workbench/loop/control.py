@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.data.readers import read_items, read_preferences
-from workbench.data.records import Preference
+from workbench.data.records import Item, Preference
 from workbench.evaluate.statistics import Estimate, share_interval
 from workbench.loop.plan import Round
 
@@ -23,7 +23,7 @@ class Control:
     """How often the reward model of the round before was wrong about the labels of a round, over all rounds."""
 
     chosen: Estimate
-    """Share of the pairs that the strategy chose; ties are left out."""
+    """Share of the pairs that the strategy chose; left out are ties, and pairs whose texts are masked otherwise now."""
     random: Estimate
     """Share of the pairs that were drawn at random."""
     low: float
@@ -48,20 +48,30 @@ def control(rounds: Sequence[Round]) -> Control | None:
     labels = {record.id: record for record in read_preferences(rounds[-1].labels)}
     wrong: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for this in rounds:
-        firsts = {item.id: item.responses[0].text for item in read_items(this.items)}
+        items = {item.id: item for item in read_items(this.items, this.item_rules)}
         for row in map(json.loads, this.priorities.read_text(encoding="utf-8").splitlines()):
             label = labels.get(row["id"])
-            if label is not None and label.strength > 0 and "gap" in row:
-                value = _wrong(row["gap"], label, firsts[row["id"]])
-                wrong[row["strategy"] == "random"].append((value, label.group))
+            if label is None or label.strength <= 0 or "gap" not in row:
+                continue
+            preferred = _preferred(label, items[row["id"]])
+            if preferred is not None:
+                wrong[row["strategy"] == "random"].append((_wrong(row["gap"], preferred), label.group))
     if not (wrong[True] and wrong[False]):
         return None
     return compared(*(share_interval(*zip(*wrong[at_random], strict=True)) for at_random in (False, True)))
 
 
-def _wrong(gap: float, label: Preference, first: str) -> float:
+def _preferred(label: Preference, item: Item) -> float | None:
+    """1 if a label prefers the item's first answer, −1 if the second; None if it is of other texts, so nobody can tell.
+
+    A label names its answers by their texts alone: as the label store keeps them, without one leading space.
+    """
+    first, second = (response.text.removeprefix(" ") for response in item.responses)
+    return {first: 1.0, second: -1.0}.get(label.chosen_text)
+
+
+def _wrong(gap: float, preferred: float) -> float:
     """1 if the scores' gap (first answer minus second) has the other sign than the label, ½ if it is 0."""
-    preferred = 1.0 if label.chosen_text == first else -1.0
     return 0.5 - 0.5 * float(np.sign(gap)) * preferred
 
 

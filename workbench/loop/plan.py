@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.data.inputs import check_records, check_source, parents
 from workbench.data.readers import read_demonstrations, read_prompts
+from workbench.data.rules import RowRules
 from workbench.loop.config import LoopConfig
 from workbench.run.config import read_values
 from workbench.run.errors import Problems, WorkbenchError
@@ -73,6 +74,14 @@ class Round:
     def items(self) -> Path:
         """The chosen pairs."""
         return self.folder / "items.jsonl"
+
+    @property
+    def item_rules(self) -> RowRules:
+        """How the label store reads the pairs: the personal data in them that it masks."""
+        source = self.config.loop.annotate
+        kinds: Any = (read_values(Path(source.use), source.set).get("queue") or {}).get("mask_personal") or ()
+        mask: Any = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        return RowRules(mask=mask)
 
     @property
     def labels(self) -> Path:

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
+from annotate.config import QueueSection
+from annotate.intake.load import load_file
+from annotate.store.database import Store
 from tests.conftest import load_phase, user, write_jsonl
 from tests.workbench.compare.test_results import evaluation
 from tests.workbench.evaluate.test_report import Page
-from workbench.data.readers import write_records
+from workbench.data.masking import masker_of
+from workbench.data.readers import read_preferences, write_records
 from workbench.data.records import Message, Preference
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.statistics import Estimate, wilson_interval
@@ -22,6 +26,7 @@ from workbench.loop.outlook import Check, Outlook, check_sentence, outlook, reco
 from workbench.loop.page import sentence, signed, write_results
 from workbench.loop.plan import Round, plan
 from workbench.loop.results import loop_result
+from workbench.privacy.keys import ENVIRONMENT
 from workbench.run.steps import Ledger
 
 GAINS = (0, 1, 3)
@@ -170,6 +175,38 @@ def test_the_strategy_against_its_control(tmp_path):
         "Random is as good here, as far as this shows: the reward model of the previous round was wrong"
     )
     assert "about 50% of the labels that d-optimal chose and 0% of the random ones (difference +50 points, −" in said
+
+
+def test_the_control_knows_the_preferred_answer_as_the_label_store_holds_it(tmp_path, monkeypatch):
+    """The store masks personal data and removes a leading space; the round's pairs have both."""
+    pytest.importorskip("presidio_analyzer")
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "mask.key"))
+    masker_of.cache_clear()
+    config, ledger = loop(tmp_path)
+    this = Round(config, 2)
+    rows = [json.loads(line) for line in this.items.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["responses"] = [{"id": a, "text": f" {a}: write to {row['id']}@example.org"} for a in "ab"]
+    write_jsonl(this.items, rows)
+    store = Store.open(tmp_path / "labels.sqlite")
+    load_file(store, this.items, QueueSection(mask_personal=("email",)))
+    with store.read() as transaction:
+        texts = {item.item_id: [a.text for a in transaction.responses(item.id)] for item in transaction.items()}
+    store.close()
+    assert "@" not in str(texts)
+    labels = []
+    for label in read_preferences(this.labels):
+        sides = zip(("chosen", "rejected"), texts.get(label.id, "ab"), strict=True)
+        messages = {side: (Message(role="assistant", content=text),) for side, text in sides}
+        labels.append(label.model_copy(update=messages))
+    write_records(this.labels, labels)
+    assert loop_result(config, ledger, 2).control is None, "without the masks these are other texts"
+    annotate = config.loop.annotate.model_copy(update={"set": ("queue.mask_personal=email",)})
+    masking = config.model_copy(update={"loop": config.loop.model_copy(update={"annotate": annotate})})
+    found = loop_result(masking, ledger, 2).control
+    assert (found.chosen.mean, found.chosen.count) == (0.5, 8)
+    assert (found.random.mean, found.random.count) == (0.0, 2)
+    masker_of.cache_clear()
 
 
 def test_the_difference_of_shares_as_published():
