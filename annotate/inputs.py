@@ -41,7 +41,7 @@ def check_campaign(config: AnnotateConfig, problems: Problems) -> list[str]:
     base = None
     for run in config.campaign.runs:
         if Path(run).suffix == ".jsonl":
-            problems.attempt(read_demonstrations, run)
+            problems.attempt(read_demonstrations, run, config.row_rules)
         elif (source := problems.attempt(locate, run)) is not None:
             base = problems.attempt(base_of_run, source.run, None) or base
     return _check_prompts(problems, config, "campaign.prompts", config.campaign.prompts, base)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from annotate.campaign.battles import ARENA, opened_runs
 from annotate.config import AnnotateConfig, CampaignSection, QueueSection
 from annotate.intake.items import load_items
+from annotate.intake.load import audit_path
 from annotate.store.database import Store
 from annotate.store.statements import Transaction
 from workbench.data.embedded import resolve_data
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.records import Item, Prompt, Response, prompt_id
+from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
 from workbench.run.out_of_memory import memory_hint
 from workbench.run.sources import locate
@@ -44,12 +46,14 @@ class Started:
 @memory_hint("while sampling answers", "a smaller campaign.batch_size or campaign.max_new_tokens")
 def start_campaign(config: AnnotateConfig) -> None:
     """Answer held-out prompts with every run, and add the comparisons to the store."""
-    section = config.campaign
+    section, rules = config.campaign, config.row_rules
     opened: list[Answerer] = []
 
     def answers(run: str, prompts: Sequence[Prompt]) -> list[str]:
         if Path(run).suffix == ".jsonl":
-            return _written_answers(run, prompts)
+            written = _written_answers(run, prompts, rules)
+            rules.write_masked(audit_path(store))
+            return written
         from annotate.sampling.answerer import Answerer  # imports torch
 
         opened[:] = opened or [Answerer()]
@@ -61,7 +65,8 @@ def start_campaign(config: AnnotateConfig) -> None:
         if Path(run).suffix != ".jsonl":
             locate(run)  # fails before any run is sampled
     store = Store.open(config.store_url, say=print)
-    prompts = read_prompts(resolve_data(section.prompts), config.row_rules)[: section.number]
+    prompts = read_prompts(resolve_data(section.prompts), rules)[: section.number]
+    rules.write_masked(audit_path(store))
     started = start(store, section, prompts, answers)
     print(
         f"{store.place}: campaign {section.name!r} of {len(section.runs)} runs on {started.prompts:,} prompts: "
@@ -83,9 +88,9 @@ def _sampled_answers(model: "Answerer", run: str, prompts: Sequence[Prompt], sec
     return [answer.text for _, (answer,) in sampled]
 
 
-def _written_answers(path: str, prompts: Sequence[Prompt]) -> list[str]:
-    """Answers from a file of demonstrations, found by the text of the prompt."""
-    known = {prompt_id(record.prompt): record.response for record in read_demonstrations(path)}
+def _written_answers(path: str, prompts: Sequence[Prompt], rules: RowRules) -> list[str]:
+    """Answers from a file of demonstrations, found by the text of the prompt, which is masked in both files."""
+    known = {prompt_id(record.prompt): record.response for record in read_demonstrations(path, rules)}
     missing = [prompt.id for prompt in prompts if prompt_id(prompt.prompt) not in known]
     if missing:
         raise WorkbenchError(

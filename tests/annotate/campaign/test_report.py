@@ -16,10 +16,14 @@ from annotate.queue.rules import Card, Queue, Submission
 from annotate.store.database import Store
 from annotate.store.statements import Annotator
 from tests.annotate.conftest import make_item
+from tests.conftest import write_jsonl
 from workbench.data.hashing import unit_hash
+from workbench.data.masking import masker_of
 from workbench.data.records import Message, Prompt
+from workbench.privacy.keys import ENVIRONMENT
 from workbench.run.errors import WorkbenchError
 
+ROOT = Path(__file__).parents[3]
 Account = Callable[..., Annotator]
 QUALITY = {"runs/good": 3, "runs/fair": 2, "runs/poor": 1}
 
@@ -261,3 +265,30 @@ def test_a_reward_run_scores_every_pair(campaigned: Path, reward_run: Path, caps
     assert scored is not None
     assert set(scored[1]) == items
     assert all(len(set(scores)) == 2 for scores in scored[1].values())
+
+
+def test_answers_in_a_file_are_found_although_prompts_are_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("presidio_analyzer")
+    from annotate.__main__ import main
+
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "mask.key"))
+    masker_of.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    prompt = [{"role": "user", "content": "I am ann@example.org, where is my order?"}]
+    write_jsonl(tmp_path / "prompts.jsonl", [{"id": "p", "prompt": prompt}])
+    for name in ("one", "other"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"prompt": prompt, "response": f"Ask {name}@example.org."}])
+    main([
+        "campaign", "start", str(ROOT / "configs/tiny/annotate.yaml"), "store.url=labels.sqlite",
+        "queue.mask_personal=[email]", "campaign.runs=[one.jsonl,other.jsonl]", "campaign.prompts=prompts.jsonl",
+    ])  # fmt: skip
+    store = Store.open(tmp_path / "labels.sqlite")
+    with store.read() as transaction:
+        (item,) = transaction.items()
+        texts = [item.prompt, *(response.text for response in transaction.responses(item.id))]
+    store.close()
+    assert "@" not in str(texts)
+    assert len((tmp_path / "labels.masked.jsonl").read_text().splitlines()) == 1 + 5, "each masked value"
+    masker_of.cache_clear()
