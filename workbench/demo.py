@@ -88,10 +88,11 @@ def run_demo(folder: Path, *, seed: int, kernels: str = "auto") -> None:
     """Run the steps that are not done yet, write summary.json, and print the results.
 
     Raises:
-        WorkbenchError: another seed than before, or a step failed.
+        WorkbenchError: another seed than before, the folder cannot be written, or a step failed.
     """
     make_folder(folder)
     ledger = _Ledger.open(folder / "demo.json", seed)
+    ledger.save()  # an error here, if the folder cannot be written, is clearer than one of a step
     for step in demo_steps(folder, seed, kernels):
         _run_step(step, ledger)
     _write_summary(folder, ledger)

@@ -1,12 +1,20 @@
 """The demo's list of commands: each is run once, from a folder that does not exist yet, and a failure is named."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from workbench import demo
 from workbench.demo import Step, run_demo
 from workbench.run.errors import WorkbenchError
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here refuses even root")
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(demo, "demo_steps", lambda *_: [Step("base", ("workbench", "tiny"))])
+    with pytest.raises(WorkbenchError, match=r"/proc/demo\.json: cannot be written"):
+        run_demo(Path("/proc"), seed=0)
 
 
 @pytest.mark.slow

@@ -133,14 +133,10 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
         print(f"{said}: start the same command with --resume to continue", file=sys.stderr)
         code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        explained = _disk_error(error)
+        if explained is None:
             raise
-        print(
-            f"error: {error.filename or 'disk'}: no space left on the device\n"
-            "  remedy:   free some space, then start the same command with --resume; "
-            "the last complete checkpoint is untouched",
-            file=sys.stderr,
-        )
+        print(f"error: {explained}", file=sys.stderr)
         code = 2
     except Exception as error:
         if not is_out_of_memory(error):
@@ -148,6 +144,25 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
         print(f"error: {out_of_memory(error)}", file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)
+
+
+def _disk_error(error: OSError) -> WorkbenchError | None:
+    """What the user can do if the disk is full, or does not let this account read or write a file; None: a defect."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkbenchError(
+            error.filename or "disk",
+            "no space left on the device",
+            remedy="free some space, then start the same command with --resume; "
+            "the last complete checkpoint is untouched",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename is not None:
+        return WorkbenchError(
+            error.filename,
+            f"cannot be read or written: {error.strerror}",
+            expected="a path that this account may read, and write to if it is an output",
+            remedy="give another path, or change the permissions of this one",
+        )
+    return None
 
 
 def _show_any_character() -> None:

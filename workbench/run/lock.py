@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workbench.run.checkpoints import refusal_explained
 from workbench.run.errors import WorkbenchError
 
 NAME = ".lock"
@@ -22,12 +23,13 @@ def hold(folder: Path) -> None:
     """Lock a folder for this process; a second call changes nothing.
 
     Raises:
-        WorkbenchError: another process holds it.
+        WorkbenchError: another process holds it, or nothing can be written there.
     """
     path = folder.resolve()
     if path in _held:
         return
-    descriptor = os.open(path / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    with refusal_explained(folder):
+        descriptor = os.open(path / NAME, os.O_RDWR | os.O_CREAT, 0o644)
     if not _taken(descriptor):
         os.close(descriptor)
         raise _held_elsewhere(folder)

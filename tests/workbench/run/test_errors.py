@@ -63,8 +63,18 @@ def test_full_disk_is_code_2_other_os_errors_are_defects(capsys):
     assert code == 2
     assert "/runs/x" in text
     assert "--resume" in text
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError):  # not of a file
         run_main(raising(PermissionError(errno.EACCES, "denied")), [])
+    with pytest.raises(FileNotFoundError):
+        run_main(raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "/runs/x")), [])
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_file_that_may_not_be_read_or_written_is_code_2(number, capsys):
+    code, text = end(raising(OSError(number, os.strerror(number), "/runs/x")), capsys)
+    assert code == 2
+    assert text.startswith(f"error: /runs/x: cannot be read or written: {os.strerror(number)}\n  expected: a path")
+    assert "give another path" in text
 
 
 def test_a_defect_keeps_its_traceback():

@@ -1,5 +1,6 @@
 """A run folder is one process's at a time, and free again when that process is dead."""
 
+import errno
 import os
 import shutil
 import signal
@@ -53,6 +54,24 @@ def test_a_folder_in_use_is_refused_and_left_as_it_was(run, holder, options):
     with pytest.raises(WorkbenchError, match=rf"is in use by process {holder.pid} on \S+, since 20") as caught:
         create(run.path, **options)
     assert "wait until that process ends" in caught.value.remedy
+    assert run.record_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_a_folder_that_cannot_be_written_is_named_and_left_as_it_was(run, options, number, monkeypatch):
+    """As on a read-only disk; nobody refuses root."""
+    before, really = run.record_path.read_bytes(), os.open
+
+    def refuse(path, flags, *mode, **more):
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(WorkbenchError, match=f"{run.path}: cannot be written: {os.strerror(number)}") as caught:
+        create(run.path, **options)
+    assert "give another path" in caught.value.remedy
     assert run.record_path.read_bytes() == before
 
 
