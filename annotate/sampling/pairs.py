@@ -216,7 +216,7 @@ class Partial:
         self._write({"counts": asdict(counts), "items": [item.model_dump(mode="json") for item in items]})
 
     def _write(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with refusal_explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def remove(self) -> None:

@@ -145,6 +145,8 @@ def refusal_explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in REFUSALS:
+            if error.errno is not None and error.filename is None:  # a failed write names no file
+                error.filename = str(path)
             raise
         raise WorkbenchError(
             path,

@@ -152,8 +152,9 @@ def _disk_error(error: OSError) -> WorkbenchError | None:
         return WorkbenchError(
             error.filename or "disk",
             "no space left on the device",
-            remedy="free some space, then start the same command with --resume; "
-            "the last complete checkpoint is untouched",
+            expected="space for what this command writes",
+            remedy="free some space, then start the same command again; "
+            "a training run continues from its last complete checkpoint with --resume",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename is not None:
         return WorkbenchError(

@@ -230,6 +230,9 @@ def test_a_full_disk_is_explained_for_single_files_and_folders(small_disk):
     with pytest.raises(WorkbenchError, match="disk is full"), full_disk_explained(small_disk / "run"):
         write_text_atomically(small_disk / "run/run.json", "x" * 8 * MIB)
     assert (small_disk / "run/run.json").read_text() == "old"
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_text_atomically(small_disk / "run/run.json", "x" * 8 * MIB)
+    assert caught.value.filename == str(small_disk / "run/run.json")
     with pytest.raises(WorkbenchError, match="disk is full"):
         publish_folder(small_disk / "run/adapter", lambda folder: WRITERS["torch"](folder, 8 * MIB))
     assert not (small_disk / "run/adapter").exists()
