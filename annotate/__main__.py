@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from annotate.config import AnnotateConfig
-from annotate.store.address import refuse_password, sqlite_path
+from annotate.store.address import refuse_password, sqlite_path, without_password
 from annotate.store.database import Store
+from annotate.store.failures import failures_explained
 from workbench.run.command_line import Check, add_config_arguments, parse_words, read_command, run_main
 from workbench.run.errors import WorkbenchError, did_you_mean
 from workbench.run.options import count, positive_int
@@ -369,6 +370,14 @@ def _checks(arguments: argparse.Namespace) -> Check[AnnotateConfig] | None:
     return None
 
 
+def _store_named(config: AnnotateConfig) -> str:
+    """The store's address for messages; `arena` can do without one."""
+    try:
+        return without_password(config.store_url)
+    except WorkbenchError:
+        return "store.url"
+
+
 def main(argv: list[str]) -> int:
     """Run one verb."""
     if argv and not argv[0].startswith("-") and argv[0] not in VERBS:
@@ -381,7 +390,8 @@ def main(argv: list[str]) -> int:
         return 0
     _check_words(arguments.verb, arguments.words)
     try:
-        VERBS[arguments.verb][0](command.config, arguments)
+        with failures_explained(_store_named(command.config)):
+            VERBS[arguments.verb][0](command.config, arguments)
     except KeyboardInterrupt:
         print("stopped; everything saved so far is in the store", file=sys.stderr)
         return 130

@@ -25,6 +25,14 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///"))
 
 
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
+    try:
+        return url if sqlite_path(url) is not None else sa.engine.make_url(url).render_as_string()
+    except (sa.exc.ArgumentError, ValueError):
+        return url.split("@")[-1]
+
+
 def refuse_password(place: str, url: str) -> None:
     """Refuse an address from a command line or a configuration that contains a password.
 

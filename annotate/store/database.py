@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 
 from annotate.store.address import sqlite_path, with_password
+from annotate.store.failures import store_failure
 from annotate.store.files import (
     backup_beside,
     copies_beside,
@@ -75,7 +76,7 @@ class Store:
             store._prepare(as_it_is, say)
         except sa.exc.DBAPIError as error:
             store.close()
-            raise WorkbenchError(
+            raise store_failure(error, store.place) or WorkbenchError(
                 store.place,
                 f"cannot be used as a label store: {error.orig}",
                 expected="an SQLite file that this program made, an unused name, or a database that responds",

@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from annotate.store.failures import failures_explained
 from annotate.store.schema import SCHEMA_VERSION
 from annotate.store.tombstones import apply_tombstones, has_tombstones
 from workbench.run.checkpoints import flush_folder, refusal_explained
@@ -98,7 +99,11 @@ def copy_sqlite(path: Path, target: Path) -> None:
         partial.unlink(missing_ok=True)
         _create(partial)
     try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as copy:
+        with (
+            failures_explained(target),
+            closing(sqlite3.connect(path)) as source,
+            closing(sqlite3.connect(partial)) as copy,
+        ):
             source.backup(copy)
         flush_file(partial)
         partial.replace(target)
@@ -167,6 +172,8 @@ def _stage(backup: Path, staged: Path, path: Path) -> None:
                     (time.time(), str(backup)),
                 )
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise  # not of the backup
         raise _bad(backup, f"cannot be read as a label store: {error}") from None
     flush_file(staged)
 
