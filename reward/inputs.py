@@ -21,6 +21,7 @@ from workbench.data.rules import RowRules
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
+from workbench.run.outputs import check_outputs
 from workbench.run.parents import find_data, find_parent
 from workbench.run.sources import check_one_base, locate
 
@@ -207,8 +208,23 @@ def check_spans(run: str, pairs: str, base: str | None, rules: RowRules) -> None
     problems.raise_if_any()
 
 
-def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str | None, rules: RowRules) -> None:
-    """Check what `acquire` reads: the runs, the pool of items, and the pairs that are labelled already.
+def check_acquire(
+    runs: Sequence[str],
+    pool: str,
+    without: str | None,
+    base: str | None,
+    rules: RowRules,
+    outputs: Mapping[str, str | None],
+) -> None:
+    """Check what `acquire` reads, the runs, the pool of items and the pairs that are labelled already; and its outputs.
+
+    Args:
+        runs: reward runs.
+        pool: items to label.
+        without: preferences that are labelled already.
+        base: `--base`.
+        rules: how rows of the files are read.
+        outputs: option → file to write, if it is given.
 
     Raises:
         WorkbenchError: every problem at once.
@@ -218,6 +234,9 @@ def check_acquire(runs: Sequence[str], pool: str, without: str | None, base: str
     problems.attempt(read_items, pool, rules)
     if without:
         problems.attempt(read_preferences, without, rules)
+    written = {option: Path(name) for option, name in outputs.items() if name}
+    read = [Path(name) for name in (pool, without) if name]
+    problems.attempt(check_outputs, written, read, remedy=f"another file for each of {', '.join(outputs)}")
     problems.raise_if_any()
 
 

@@ -156,8 +156,16 @@ SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
             ("none: no run here", "prompt: it is empty"),
         ),
         (
-            ("reward", "acquire", "none", "--pool", "broken.jsonl", "--n", "1", "--out", "x"),
-            ("none: no run here", "broken JSON"),
+            (
+                *("reward", "acquire", "none", "--pool", "broken.jsonl", "--n", "1"),
+                *("--out", "broken.jsonl", "--items", "x", "--ranked", "x"),
+            ),
+            (
+                "none: no run here",
+                "broken JSON",
+                "broken.jsonl: is one of the inputs",
+                "x: would be written twice: for --items and for --ranked",
+            ),
         ),
         (("reward", "passport", "bare"), ("bare: is a sft run",)),
     ],

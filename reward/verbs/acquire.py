@@ -118,10 +118,8 @@ def acquire(  # one parameter per option of the command
             `with_control`.
 
     Raises:
-        WorkbenchError: a run or the pool is bad, too few runs for the strategy, nothing is left to choose, or a file to
-            write is a folder, a file that is read, or another one to write.
+        WorkbenchError: a run or the pool is bad, too few runs for the strategy, or nothing is left to choose.
     """
-    _check_outputs([path for path in (out, items, ranked) if path], [path for path in (pool, without) if path])
     models = _committee(runs, strategy)
     labelled = {record.id for record in read_preferences(without, rules)} if without else set()
     pairs = [pair for pair in pairs_of(read_items(pool, rules)) if pair.id not in labelled]
@@ -206,15 +204,6 @@ def with_control(order: NDArray[np.int64], control: NDArray[np.int64], number: i
 def _draws(pairs: Sequence[Pair], seed: int, *purpose: str) -> Floats:
     """(N,) uniform numbers; a draw does not depend on the rest of the pool."""
     return np.array([unit_hash(*purpose, seed, pair.id) for pair in pairs])
-
-
-def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    taken = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.is_dir() or path.resolve() in taken:
-            what = "is a folder" if path.is_dir() else "would be overwritten: it is read, or written twice"
-            raise WorkbenchError(path, what, remedy="another file for each of --out, --items and --ranked")
-        taken.add(path.resolve())
 
 
 def _committee(runs: Sequence[Path], strategy: Strategy) -> list[Path]:

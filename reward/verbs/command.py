@@ -247,7 +247,8 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 def _acquire(arguments: argparse.Namespace) -> None:
     rules = row_options(arguments)
-    check_acquire(arguments.reward_runs, arguments.pool, arguments.without, arguments.base, rules)
+    outputs = {"--out": arguments.out, "--items": arguments.items, "--ranked": arguments.ranked}
+    check_acquire(arguments.reward_runs, arguments.pool, arguments.without, arguments.base, rules, outputs)
     from reward.verbs.acquire import acquire
 
     chosen = acquire(

@@ -12,6 +12,7 @@ from workbench.data.files.row import Row
 from workbench.data.files.rows import stream_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.outputs import check_outputs
 from workbench.validate.examine import Examined, Report
 from workbench.validate.texts import CONTROL
 
@@ -35,10 +36,14 @@ def write_fixed(report: Report, folder: Path) -> list[str]:
         a line per file.
 
     Raises:
-        WorkbenchError: two files would have the same name, or one is an input.
+        WorkbenchError: two files would have the same name, or one is an input or a folder.
     """
     outputs = {one.read.path: folder / f"{_stem(Path(one.read.path))}.jsonl" for one in report.files}
-    _check_outputs(outputs)
+    check_outputs(
+        {**outputs, "the changes": folder / CHANGES},
+        map(Path, outputs),
+        remedy="--fix ANOTHER-FOLDER, or rename an input",
+    )
     said, changes = [], []
     for one in report.files:
         lines, own = _fixed(one, report)
@@ -118,12 +123,3 @@ def _stem(path: Path) -> str:
     """The file's name without the suffixes of its format and compression."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return re.sub(r"[^\w.-]", "_", name.stem)
-
-
-def _check_outputs(outputs: Mapping[str, Path]) -> None:
-    for path, out in outputs.items():
-        same = [other for other, other_out in outputs.items() if other_out == out and other != path]
-        if same:
-            raise WorkbenchError("--fix", f"{path} and {same[0]} would both be written to {out}", remedy="rename one")
-        if any(out.resolve() == Path(other).resolve() for other in outputs):
-            raise WorkbenchError("--fix", f"{out} is one of the inputs", remedy="--fix ANOTHER-FOLDER")

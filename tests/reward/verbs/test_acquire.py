@@ -179,8 +179,10 @@ def test_chance_needs_no_reward_model(pool, tmp_path):
 
 def test_no_file_that_is_read_or_written_already_is_overwritten(pool, tmp_path):
     before, out = pool.read_bytes(), tmp_path / "out.jsonl"
-    for outputs in ({"out": pool}, {"out": tmp_path}, {"out": out, "items": out}, {"out": out, "ranked": pool}):
-        with pytest.raises(WorkbenchError, match=r"would be overwritten|is a folder"):
-            acquiring.acquire([], pool, number=3, strategy="random", **outputs)
+    words = ["acquire", "--pool", str(pool), "--n", "3", "--strategy", "random"]
+    for outputs in ([pool], [tmp_path], [out, "--items", out], [out, "--ranked", pool]):
+        with pytest.raises(WorkbenchError, match=r"would be overwritten|is a folder|written twice") as caught:
+            main([*words, "--out", *map(str, outputs)])
+        assert "--out, --items, --ranked" in caught.value.remedy
     assert pool.read_bytes() == before
     assert not out.exists()

@@ -131,6 +131,18 @@ def test_a_fixed_copy_never_replaces_an_input(tmp_path):
         write_fixed(examine(Question(tuple(files), quiet=True)), tmp_path / "data")
 
 
+def test_a_fixed_copy_never_replaces_another_one(tmp_path):
+    (text,) = (Path(file).read_text() for file in written(tmp_path / "data", make("clean", seed=0, rows=20)))
+    for names in (("rows.jsonl", "rows.ndjson"), (CHANGES,)):
+        files = [tmp_path / name for name in names]
+        for file in files:
+            file.write_text(text)
+        with pytest.raises(WorkbenchError, match="written twice") as caught:
+            write_fixed(examine(Question(tuple(map(str, files)), quiet=True)), tmp_path / "fixed")
+        assert str(files[0]) in caught.value.problem
+        assert not (tmp_path / "fixed").exists()
+
+
 def test_the_page_escapes_texts_and_shows_every_finding(tmp_path):
     made = make("exact-duplicate", seed=1, rows=60)
     made.files[0][2] = {"prompt": "<script>alert(1)</script>", "response": "\x1b[31m red <b>bold</b> text."}
