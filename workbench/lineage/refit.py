@@ -8,11 +8,12 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from workbench.data.files.decoding import inner_suffix, stem
 from workbench.lineage.trace import Sought, count_records, without
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
@@ -182,12 +183,18 @@ def plan(touched: Sequence[Touched]) -> Plan:
         for name, file in record.get("data", {}).items():
             old = find_data(one.folder, name)
             if name in one.records:
-                files[old] = old.with_name(f"{old.stem if old.suffix == '.jsonl' else old.name}{SUFFIX}.jsonl")
+                files.setdefault(old, _new_name(old, files.values()))
                 words.append(f"data.{name}={files[old]}")
             elif str(old) != file["path"]:  # from here, the path in its configuration leads elsewhere
                 words.append(f"data.{name}={old}")
         commands.append([*words, *_parent_words(one, again)])
     return Plan(files, commands, blocked)
+
+
+def _new_name(old: Path, taken: Collection[Path]) -> Path:
+    """The file next to a data file that holds its records without the sought ones; none of those that are taken."""
+    short = old.with_name(f"{stem(old) if inner_suffix(old) == '.jsonl' else old.name}{SUFFIX}.jsonl")
+    return old.with_name(f"{old.name}{SUFFIX}.jsonl") if short in taken else short
 
 
 def _parent_words(one: Touched, again: Mapping[Path, Path]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.data.files.decoding import COMPRESSED
+from workbench.data.files.decoding import stem
 from workbench.data.files.row import Row
 from workbench.data.files.rows import stream_rows
 from workbench.run.checkpoints import write_text_atomically
@@ -120,6 +120,4 @@ def _stripped(value: Any, answer: str) -> Any:
 
 
 def _stem(path: Path) -> str:
-    """The file's name without the suffixes of its format and compression."""
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return re.sub(r"[^\w.-]", "_", name.stem)
+    return re.sub(r"[^\w.-]", "_", stem(path))

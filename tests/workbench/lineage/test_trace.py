@@ -225,3 +225,20 @@ def test_files_with_several_dots_stay_apart(runs: Path) -> None:
     make_run(runs / "dots", "reward", files, {"start": runs / "z-sft"})
     new = plan(touched_runs(runs, Sought(frozenset({"ann"})))).files
     assert {new[path].name for path in files.values()} == {"prefs.train-refit.jsonl", "prefs.heldout-refit.jsonl"}
+
+
+def test_a_compressed_file_is_named_like_any_other_and_stays_apart(runs: Path) -> None:
+    rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    files = {}
+    for name in ("zipped.jsonl.gz", "both.jsonl", "both.jsonl.gz", "both.csv.gz"):
+        files[name] = runs.parent / name
+        files[name].write_bytes(gzip.compress(rows) if name.endswith("gz") else rows)
+    files["both.csv.gz"].write_bytes(gzip.compress(b"id,annotators\na,ann\n"))
+    make_run(runs / "zips", "reward", files, {"start": runs / "z-sft"})
+    new = plan(touched_runs(runs, Sought(record="a"))).files
+    assert {name: new[path].name for name, path in files.items()} == {
+        "zipped.jsonl.gz": "zipped-refit.jsonl",
+        "both.jsonl": "both-refit.jsonl",
+        "both.jsonl.gz": "both.jsonl.gz-refit.jsonl",
+        "both.csv.gz": "both.csv.gz-refit.jsonl",
+    }

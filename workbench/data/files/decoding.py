@@ -34,8 +34,16 @@ _BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
 
 def inner_suffix(path: Path) -> str:
     """The suffix of the format in lower case, such as `.csv` for `a.csv.gz`."""
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return name.suffix.lower()
+    return _decompressed(path).suffix.lower()
+
+
+def stem(path: Path) -> str:
+    """The name without the suffixes of format and compression, such as `a.b` for `a.b.csv.gz`."""
+    return _decompressed(path).stem
+
+
+def _decompressed(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def open_bytes(path: Path) -> IO[bytes]:

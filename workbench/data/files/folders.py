@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from workbench.data.files.decoding import COMPRESSED, inner_suffix
+from workbench.data.files.decoding import inner_suffix, stem
 from workbench.data.files.row import Row, row_of
 from workbench.run.errors import WorkbenchError
 
@@ -46,7 +46,7 @@ def shards_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
         folders = (_data_files(entry, suffixes) for entry in sorted(path.iterdir()) if entry.is_dir())
         inner = [files for files in folders if files]
         found = inner[0] if len(inner) == 1 else []
-    names = {(_SHARD.sub("", _stem(file)), inner_suffix(file)) for file in found}
+    names = {(_SHARD.sub("", stem(file)), inner_suffix(file)) for file in found}
     if len(names) != 1:
         listed = [str(file.relative_to(path)) for file in found] or sorted(entry.name for entry in path.iterdir())
         raise WorkbenchError(
@@ -71,11 +71,6 @@ def _data_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def _about(file: Path) -> bool:
     """Whether a file describes the data set, and is not a shard of it."""
     return file.name in ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
-
-
-def _stem(file: Path) -> str:
-    name = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
-    return name.stem
 
 
 def hub_rows(name: str) -> Iterator[Row]:
