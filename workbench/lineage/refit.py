@@ -62,12 +62,15 @@ def touched_runs(root: Path, sought: Sought) -> list[Touched]:
         if path.parent.parent.name != "members"  # a member is trained again with its ensemble
     }
     counts: dict[Path, int] = {}
+    digest = cache(lambda path: data_fingerprint(path)["sha256"])  # runs share files
     found: dict[Path, Touched | None] = {}
 
     def visit(place: Path) -> Touched | None:
+        if place not in folders:
+            return None
         if place not in found:
             found[place] = None
-            found[place] = _touched(folders[place], sought, counts, lambda own: visit(own) if own in folders else None)
+            found[place] = _touched(folders[place], sought, counts, digest, visit)
         return found[place]
 
     return [one for place in _parents_first(folders) if (one := visit(place)) is not None]
@@ -108,15 +111,20 @@ def _whole(run: Path) -> Path:
 
 
 def _touched(
-    folder: RunFolder, sought: Sought, counts: dict[Path, int], visit: Callable[[Path], Touched | None]
+    folder: RunFolder,
+    sought: Sought,
+    counts: dict[Path, int],
+    digest: Callable[[Path], str],
+    visit: Callable[[Path], Touched | None],
 ) -> Touched | None:
     record = folder.record()
     files, known = record.get("data", {}), record.get("annotators", {})
 
-    @cache  # finding out may read the whole file
-    def gone(name: str) -> bool:
+    def gone(name: str) -> bool:  # a time says nothing: a copy, or a run folder that was moved, may have any
         path = find_data(folder, name)
-        return not path.exists() or _changed(folder, path, files[name])
+        if not path.exists() or (path.is_file() and path.stat().st_size != files[name]["bytes"]):
+            return True
+        return digest(path) != files[name]["sha256"]
 
     records, unknown = {}, []
     for name in files:
@@ -134,14 +142,6 @@ def _touched(
     if not (records or unknown or parents):
         return None
     return Touched(folder, records, tuple(filter(gone, files)), parents)
-
-
-def _changed(folder: RunFolder, path: Path, file: Mapping[str, object]) -> bool:
-    """Whether a file is another one than the run read. Only a file that was written since is read to find out."""
-    if path.is_file() and path.stat().st_size != file["bytes"]:
-        return True
-    unchanged = path.is_file() and path.stat().st_mtime < folder.config_path.stat().st_mtime
-    return not unchanged and data_fingerprint(path)["sha256"] != file["sha256"]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,23 @@ def test_a_file_that_has_changed_is_not_taken_for_the_one_that_was_read(runs: Pa
     assert todo.commands == []
     assert len(todo.blocked) == 2
     assert "changed since" in as_text(lineage(runs / "a-ppo"))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_other_content_of_the_same_size_and_time_is_seen(runs: Path, kind: str) -> None:
+    """As after `cp -p` or `rsync -t`, or if the run folder is a copy that is newer than its files."""
+    path = runs.parent / "l.jsonl"
+    if kind == "folder":
+        (runs.parent / "shards").mkdir()
+        path = path.rename(runs.parent / "shards/l.jsonl")
+        make_run(runs / "sharded", "reward", {"train": path.parent})
+    before = path.stat()
+    path.write_text(path.read_text(encoding="utf-8").replace('"ann"', '"eve"'), encoding="utf-8")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**10))
+    assert path.stat().st_size == before.st_size
+    touched = touched_runs(runs, Sought(frozenset({"ann"})))
+    assert ("reward" if kind == "file" else "sharded") in [one.folder.path.name for one in touched if one.gone]
+    assert not any(one.records for one in touched)
 
 
 def test_whose_records_a_run_has_read_is_known_when_its_file_is_gone(runs: Path) -> None:
