@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from annotate.config import AnnotateConfig
 from annotate.queue.progress import put_round, round_progress
@@ -24,28 +25,33 @@ def wait_for_labels(
     Raises:
         WorkbenchError: the store has no pair of the round.
     """
-    store = Store.open(config.store_url, as_it_is=True)
+    with closing(Store.open(config.store_url, as_it_is=True)) as store:
+        labels = _announced(store, config.pairs.round, rounds=rounds, labels=labels)
+        description = f"labels of round {config.pairs.round} of {rounds}"
+        with progress(total=labels, description=description, unit="label") as bar:
+            while True:
+                with store.read() as transaction:
+                    now = round_progress(transaction)
+                assert now is not None  # it was put there above
+                bar.update(labels - now.to_go - bar.n)
+                if now.to_go == 0:
+                    break
+                sleep(config.follow.poll_seconds)
+    print(f"{store.place}: round {config.pairs.round} of {rounds} has its {labels:,} labels; labelling may go on")
+
+
+def _announced(store: Store, number: int, *, rounds: int, labels: int) -> int:
+    """Tell the page of the round; returns how many of its pairs to wait for."""
     with store.write() as transaction:
-        pairs = transaction.items_of_round(config.pairs.round)
+        pairs = transaction.items_of_round(number)
         if pairs == 0:
             raise WorkbenchError(
                 store.place,
-                f"has no pair of round {config.pairs.round}, so nobody can label one",
-                remedy=f"load some first: python -m annotate load CONFIG FILE pairs.round={config.pairs.round}",
+                f"has no pair of round {number}, so nobody can label one",
+                remedy=f"load some first: python -m annotate load CONFIG FILE pairs.round={number}",
             )
         if pairs < labels:
-            print(f"{store.place}: round {config.pairs.round} has only {pairs:,} pairs; waiting for a label of each")
+            print(f"{store.place}: round {number} has only {pairs:,} pairs; waiting for a label of each")
             labels = pairs
-        put_round(transaction, config.pairs.round, rounds=rounds, labels=labels)
-    description = f"labels of round {config.pairs.round} of {rounds}"
-    with progress(total=labels, description=description, unit="label") as bar:
-        while True:
-            with store.read() as transaction:
-                now = round_progress(transaction)
-            assert now is not None  # it was put there above
-            bar.update(labels - now.to_go - bar.n)
-            if now.to_go == 0:
-                break
-            sleep(config.follow.poll_seconds)
-    store.close()
-    print(f"{store.place}: round {config.pairs.round} of {rounds} has its {labels:,} labels; labelling may go on")
+        put_round(transaction, number, rounds=rounds, labels=labels)
+    return labels

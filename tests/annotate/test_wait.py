@@ -59,6 +59,24 @@ def test_only_labels_of_people_in_this_round_count(tmp_path, simulated, capsys):
     assert len(looks) == 2
 
 
+def test_the_store_is_closed_however_the_waiting_ends(tmp_path, monkeypatch):
+    config = AnnotateConfig(store=StoreSection(url=str(tmp_path / "labels.sqlite")), queue=QueueSection(overlap=1))
+    store = Store.open(tmp_path / "labels.sqlite", durable=False)
+    closed, close = [], Store.close
+    monkeypatch.setattr(Store, "close", lambda store: (closed.append(store.place), close(store)))
+    with pytest.raises(WorkbenchError, match="has no pair of round 0"):
+        wait_for_labels(config, labels=3, rounds=5)
+    assert len(closed) == 1
+    load_items(store, [make_item("new")], QueueSection(overlap=1))
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for_labels(config, labels=1, rounds=5, sleep=interrupted)
+    assert len(closed) == 2
+
+
 def test_a_round_with_fewer_pairs_than_labels_ends_when_all_are_labelled(tmp_path, capsys):
     path = tmp_path / "labels.sqlite"
     store = Store.open(path, durable=False)
