@@ -199,5 +199,5 @@ def _print_outcome(folder: Path, ledger: _Ledger) -> None:
     )
     total = sum(ledger.seconds.values())
     print(f"{total:.0f} s in all, largest process {ledger.peak_rss_gib:.2f} GiB, labels by simulated annotators")
-    page = " ".join(demo_steps(folder, ledger.seed)[2].words[2:])
+    page = shlex.join(demo_steps(folder, ledger.seed)[2].words[2:])
     print(f"\nreport:  {folder / 'report.html'}\npage:    python -m annotate serve {page}")

@@ -1,12 +1,14 @@
 """The demo's list of commands: each is run once, from a folder that does not exist yet, and a failure is named."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from workbench import demo
 from workbench.demo import Step, run_demo
+from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 
 
@@ -15,6 +17,16 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(monke
     monkeypatch.setattr(demo, "demo_steps", lambda *_: [Step("base", ("workbench", "tiny"))])
     with pytest.raises(WorkbenchError, match=r"/proc/demo\.json: cannot be written"):
         run_demo(Path("/proc"), seed=0)
+
+
+def test_the_command_of_the_page_can_be_pasted(tmp_path, capsys):
+    folder = tmp_path / "my runs"
+    reward = {"accuracy": 0.9, "noise_ceiling": 0.9, "ece": 0.1}
+    phases = {"reward": reward, **{name: {"gold_parts": {}} for name in ("sft", "ppo", "dpo")}}
+    write_text_atomically(folder / "summary.json", json.dumps({"phases": phases}))
+    demo._print_outcome(folder, demo._Ledger.open(folder / "demo.json", 0))
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("page:")
+    assert f"store.url={folder / 'annotate/labels.sqlite'}" in shlex.split(command)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 Round 0 is the supervised model. Every later round: sample → choose → label → export → reward → policy → measure.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,8 @@ def method_of(source: SourceSection) -> str:
 def page_command(config: LoopConfig) -> str:
     """The command that opens the page for the loop's labels; `pairs.out` would load the file of the configuration."""
     source, store = config.loop.annotate, Path(config.loop.out) / "labels.sqlite"
-    return f"python -m annotate serve {' '.join((source.use, *source.set))} store.url={store} pairs.out=null"
+    words = ("python", "-m", "annotate", "serve", source.use, *source.set, f"store.url={store}", "pairs.out=null")
+    return shlex.join(words)
 
 
 def check_loop_inputs(config: LoopConfig, problems: Problems, resume: bool = False) -> list[str]:

@@ -1,6 +1,7 @@
 """The commands of a loop: each is one that a user could type, and each round builds on the round before."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,8 @@ def test_people_are_waited_for_and_other_rounds_are_no_other_command(tmp_path):
     assert "--random-share" not in words(steps, 2, "choose"), "nothing to compare it with"
     assert page_command(config).startswith("python -m annotate serve configs/tiny/annotate.yaml pairs.number=800")
     assert page_command(config).endswith("store.url=runs/loop/labels.sqlite pairs.out=null")
+    spaced, _ = load_config(LoopConfig, TINY, ["loop.annotators=people", "loop.out=my runs/loop"])
+    assert "store.url=my runs/loop/labels.sqlite" in shlex.split(page_command(spaced))
 
 
 def test_a_contrastive_method_reads_the_labels():
