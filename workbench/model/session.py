@@ -33,7 +33,7 @@ from workbench.model.roles import Roles
 from workbench.privacy.audit import NAME as MASKED
 from workbench.run.checkpoints import full_disk_explained, latest_checkpoint
 from workbench.run.config import Section
-from workbench.run.errors import Terminated, WorkbenchError
+from workbench.run.errors import WorkbenchError, terminate
 from workbench.run.folder import RunFolder
 from workbench.run.parents import record_lineage
 from workbench.run.sections import BaseSection, ModelSection, RunSection, StartSection, TrackingSection
@@ -121,7 +121,7 @@ class Session:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Train in the body. How the body ends sets the run's status; SIGTERM stops it as Ctrl-C does."""
-        with on_sigterm(_terminate), full_disk_explained(self.folder.path), self.tracker:
+        with on_sigterm(terminate), full_disk_explained(self.folder.path), self.tracker:
             yield
         self.processes.wait()
 
@@ -137,10 +137,6 @@ def on_sigterm(handler: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def prepare(config: PhaseConfig, *, seed: int | None = None) -> Setup:

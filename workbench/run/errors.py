@@ -137,3 +137,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which clusters send before they kill. Handled like Ctrl-C, with its own exit code."""
+
+
+def terminate(*_: object) -> None:
+    """A handler of SIGTERM.
+
+    Raises:
+        Terminated: always.
+    """
+    raise Terminated

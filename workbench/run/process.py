@@ -8,6 +8,7 @@ a library that opened CUDA when it was imported cannot be forked.
 import atexit
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from workbench.run.errors import terminate
 from workbench.run.peak import measure
 
 LIBRARIES = ["workbench.model", "trl.trainer.sft_trainer"]
@@ -26,11 +28,14 @@ GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 def start(words: Sequence[str], measured: Path, log: Path | None = None) -> BaseProcess:
     """Start `python -m WORDS …`. It ends with this process, even if this one is killed.
 
+    From now on SIGTERM stops this process as Ctrl-C does, so that the caller can end the command and wait for it.
+
     Args:
         words: Module and arguments.
         measured: JSON file for seconds and peak memory, written when the command ends.
         log: File for its output; None: where the output of this process goes.
     """
+    _stop_at_sigterm()
     arguments = (list(words), measured, log, dict(os.environ))
     process: BaseProcess
     if has_gpu() or sys.platform != "linux":
@@ -61,10 +66,18 @@ def _run(words: list[str], measured: Path, log: Path | None, environment: dict[s
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _stop_at_sigterm()
     try:
         measure(measured, *words)
     finally:
         atexit._run_exitfuncs()  # a child of multiprocessing ends without them
+
+
+def _stop_at_sigterm() -> None:
+    """Raise `Terminated` at SIGTERM, unless it is handled already. Without, nothing would be saved or cleaned up."""
+    main = threading.current_thread() is threading.main_thread()  # which signals reach
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _end_with_parent() -> None:

@@ -55,7 +55,7 @@ def test_interruption_is_code_130_and_says_how_to_go_on(capsys):
 def test_termination_is_code_143_and_says_how_to_go_on(capsys):
     code, text = end(raising(Terminated()), capsys)
     assert code == 143
-    assert text.splitlines() == ["terminated: start the same command with --resume to continue"]
+    assert text.splitlines() == ["terminated: start the same command again to continue; a training run needs --resume"]
 
 
 def test_full_disk_is_code_2_other_os_errors_are_defects(capsys):
