@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.data.embedded import tiny_folder
 from workbench.run.checkpoints import make_folder, write_text_atomically
-from workbench.run.errors import Terminated, WorkbenchError
+from workbench.run.errors import WorkbenchError
 from workbench.run.process import start
 
 CONFIGS = Path("configs/tiny")
@@ -152,9 +152,8 @@ def _run(words: Sequence[str], measured: Path) -> tuple[int, float]:
     process = start(words, measured)
     try:
         process.join()
-    except KeyboardInterrupt as error:
-        if isinstance(error, Terminated):  # at Ctrl-C, the terminal has interrupted the command, too
-            process.terminate()
+    except BaseException:
+        process.terminate()
         process.join()
         raise
     peak = json.loads(measured.read_text(encoding="utf-8"))["peak_rss_bytes"] if measured.is_file() else 0

@@ -19,8 +19,8 @@ from pathlib import Path
 from workbench.run.errors import terminate
 from workbench.run.peak import measure
 
-LIBRARIES = ["workbench.model", "trl.trainer.sft_trainer"]
-"""Imported once: all but a few tenths of a second of a phase's imports."""
+LIBRARIES = ["workbench.run.own_session", "workbench.model", "trl.trainer.sft_trainer"]
+"""Imported once: all but a few tenths of a second of a phase's imports, after what keeps signals of a group away."""
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL."""
 
@@ -67,6 +67,7 @@ def _run(words: list[str], measured: Path, log: Path | None, environment: dict[s
             os.dup2(file.fileno(), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _stop_at_sigterm()
+    os.setsid()  # Ctrl-C and signals to the group reach the process that started it, which ends it
     try:
         measure(measured, *words)
     finally:

@@ -43,19 +43,29 @@ run_main(lambda words: run_steps([Step(0, "waits", ("waits",))], Path(words[0]))
 
 
 @pytest.mark.slow
-def test_sigterm_stops_the_command_that_is_running_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to one", "to the group"])
+def test_a_signal_stops_the_command_that_is_running_and_leaves_nothing(tmp_path, number, send):
+    """`timeout` sends to the group, as does a terminal at Ctrl-C."""
     (tmp_path / "waits.py").write_text(WAITS, encoding="utf-8")
     log = tmp_path / "out/logs/seed-0-waits.txt"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     command = [sys.executable, "-c", RUNS, str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as series:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    ) as series:
         deadline = time.monotonic() + 120
         while not (log.is_file() and "ready" in log.read_text(encoding="utf-8")) and time.monotonic() < deadline:
             time.sleep(0.1)
-        series.send_signal(signal.SIGTERM)
+        send(series.pid, number)
         _, said = series.communicate(timeout=60)  # ends with the last process that has this stream
-    assert series.returncode == 143, said
-    assert "terminated: start the same command again" in said
+    assert series.returncode == 128 + number, said
+    assert "ed: start the same command again" in said
     assert "leaked" not in said
     assert log.read_text(encoding="utf-8").split()[:2] == ["ready", "Terminated"]
     lock.hold(tmp_path / "out")
