@@ -5,6 +5,7 @@ file held is in run.json; a record's id, and files of older runs, are searched f
 """
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from workbench.data.files.decoding import inner_suffix, stem
 from workbench.lineage.trace import Sought, count_records, without
+from workbench.run.config import read_values
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
@@ -26,6 +28,8 @@ SINGLE = ("start", "reference")
 """Roles of parents whose key is `model.ROLE`."""
 SEVERAL = {"reward": "model.reward", "judge_": "guard.judge"}
 """Beginnings of roles of one or more parents → their key."""
+
+_MIXED = re.compile(r"mix_\d+")
 
 
 @dataclass(frozen=True)
@@ -180,15 +184,26 @@ def plan(touched: Sequence[Touched]) -> Plan:
             continue
         again[place] = target
         words = [one.folder.package, str(one.folder.config_path), f"run.dir={target}"]
+        changed = dict[str, Path]()
         for name, file in record.get("data", {}).items():
             old = find_data(one.folder, name)
             if name in one.records:
-                files.setdefault(old, _new_name(old, files.values()))
-                words.append(f"data.{name}={files[old]}")
+                changed[name] = files.setdefault(old, _new_name(old, files.values()))
             elif str(old) != file["path"]:  # from here, the path in its configuration leads elsewhere
-                words.append(f"data.{name}={old}")
-        commands.append([*words, *_parent_words(one, again)])
+                changed[name] = old
+        commands.append([*words, *_data_words(one.folder, changed), *_parent_words(one, again)])
     return Plan(files, commands, blocked)
+
+
+def _data_words(folder: RunFolder, changed: Mapping[str, Path]) -> list[str]:
+    """Data file → its new path, as values of the run's configuration; `mix_2` is the second of `data.mix` in sft."""
+    words = [f"data.{name}={path}" for name, path in changed.items() if not _MIXED.fullmatch(name)]
+    mixed = {int(name.removeprefix("mix_")): path for name, path in changed.items() if _MIXED.fullmatch(name)}
+    if mixed:
+        parts = read_values(folder.config_path)["data"]["mix"]
+        named = [{**part, "file": str(mixed.get(number, part["file"]))} for number, part in enumerate(parts, 1)]
+        words.append(f"data.mix={json.dumps(named)}")
+    return words
 
 
 def _new_name(old: Path, taken: Collection[Path]) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import write_jsonl
 from workbench.__main__ import main
@@ -21,6 +22,7 @@ from workbench.lineage.trace import (
     number_of_records,
     without,
 )
+from workbench.run.config import read_values
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
@@ -260,3 +262,20 @@ def test_a_compressed_file_is_named_like_any_other_and_stays_apart(runs: Path) -
         "both.jsonl.gz": "both.jsonl.gz-refit.jsonl",
         "both.csv.gz": "both.csv.gz-refit.jsonl",
     }
+
+
+def test_files_that_are_mixed_in_are_named_in_their_list(runs: Path) -> None:
+    mixed, labels = runs.parent / "mixed.jsonl", runs.parent / "l.jsonl"
+    write_jsonl(mixed, [{"id": "b", "annotators": ["bea"]}])
+    run = make_run(runs / "sft-mix", "sft", {"train": mixed, "mix_1": mixed, "mix_2": labels})
+    mix = [{"file": str(mixed), "share": 0.2}, {"file": str(labels), "share": 0.1}]
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"train": str(mixed), "mix": mix}}), encoding="utf-8")
+    todo = plan(touched_runs(runs, Sought(frozenset({"ann"}))))
+    (command,) = (words for words in todo.commands if str(run / "config.yaml") in words)
+    (value,) = (word for word in command if word.startswith("data.mix="))
+    assert json.loads(value.removeprefix("data.mix=")) == [
+        mix[0],
+        {"file": str(runs.parent / "l-refit.jsonl"), "share": 0.1},
+    ]
+    assert not [word for word in command if word.startswith(("data.mix_", "data.train"))]
+    assert read_values(run / "config.yaml", [value])["data"]["mix"][1]["share"] == 0.1
