@@ -35,7 +35,7 @@ from workbench.evaluate.statistics import Floats
 from workbench.loop.config import LoopConfig
 from workbench.loop.plan import Round
 from workbench.run.checkpoints import write_text_atomically
-from workbench.run.config import load_config, read_values
+from workbench.run.config import load_config, read_values, replace_values
 
 OUT = RESULTS / "rounds.json"
 CONFIG = Path("configs/tiny/loop.yaml")
@@ -60,8 +60,8 @@ class Arm:
     rounds: int
     labels: int
     """Per round."""
-    iterations: int
-    """Of PPO, per round."""
+    iterations: tuple[int, int]
+    """Of PPO: in each round, and in the last one."""
     strategy: str
 
 
@@ -105,12 +105,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_arms(rounds: int, labels: int) -> dict[str, Arm]:
-    """All arms; each round but that of `offline` has the shipped iterations of PPO, `offline` as many as all of
-    `rounds`."""
+    """All arms; rounds have the shipped iterations of PPO, and the one of `offline` as many as all of `rounds`."""
     shipped = load_config(LoopConfig, CONFIG)[0].loop
-    iterations = int(read_values(Path(shipped.policy.use), shipped.policy.set)["train"]["iterations"])
+
+    def iterations_of(values: Sequence[str]) -> int:
+        return int(read_values(Path(shipped.policy.use), values)["train"]["iterations"])
+
+    usual, last = iterations_of(shipped.policy.set), iterations_of([*shipped.policy.set, *shipped.last])
+    iterations, total = (usual, last), (rounds - 1) * usual + last
     return {
-        "offline": Arm(1, OFFLINE, rounds * iterations, "random"),
+        "offline": Arm(1, OFFLINE, (total, total), "random"),
         "rounds": Arm(rounds, labels, iterations, shipped.strategy),
         "wide_gaps": Arm(rounds, labels, iterations, "wide-gaps"),
         "few": Arm(2, 100, iterations, "wide-gaps"),
@@ -130,23 +134,18 @@ def loop_of(arm: Arm, folder: Path, name: str, seed: int, common: Sequence[str])
         "strategy": arm.strategy,
         "seed": seed,
         "sft": {"use": folder / "sft"},
-        "annotate": {"use": section.annotate.use, "set": replaced(section.annotate.set, pool)},
-        "reward": {"use": section.reward.use, "set": replaced(section.reward.set, common)},
+        "annotate": {"use": section.annotate.use, "set": replace_values(section.annotate.set, pool)},
+        "reward": {"use": section.reward.use, "set": replace_values(section.reward.set, common)},
         "policy": {
             "use": section.policy.use,
-            "set": replaced(section.policy.set, (*common, f"train.iterations={arm.iterations}")),
+            "set": replace_values(section.policy.set, (*common, f"train.iterations={arm.iterations[0]}")),
         },
+        "last": replace_values(section.last, [f"train.iterations={arm.iterations[1]}"]),
     }
     values = config.model_dump(mode="json")
     values["loop"] |= changed
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))  # paths as text
     return plain
-
-
-def replaced(values: Sequence[str], by: Sequence[str]) -> list[str]:
-    """Values `a.b=value` with others in place of those with the same key."""
-    keys = {value.partition("=")[0] for value in by}
-    return [*(value for value in values if value.partition("=")[0] not in keys), *by]
 
 
 def together(runs: Path, every: Mapping[str, Arm]) -> dict[str, Any]:

@@ -64,8 +64,9 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
         check_loop_inputs(config.model_copy(update={"loop": config.loop.model_copy(update={"sft": SFT})}), problems)
         assert not problems.errors
         trains = [step for step in plan(config) if step.part == "policy"]
-        training = read_values(None, [word for word in trains[0].words if "=" in word])
-        assert training["train"]["iterations"] == arm.iterations
-        assert len(trains) == arm.rounds
-    assert arms["offline"].iterations == 4 * arms["rounds"].iterations
+        values = [read_values(None, [word for word in step.words if "=" in word]) for step in trains]
+        usual, last = arm.iterations
+        assert [each["train"]["iterations"] for each in values] == [*[usual] * (arm.rounds - 1), last]
+    usual, last = arms["rounds"].iterations
+    assert arms["offline"].iterations[1] == 3 * usual + last
     assert arms["few"].rounds * arms["few"].labels == 200

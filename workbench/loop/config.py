@@ -34,6 +34,9 @@ class LoopSection(Section):
     policy: SourceSection
     """YAML of `python -m ppo`, PPO or a contrastive method. Each round starts from the policy of the round before. The
     KL of PPO is to `sft` in all rounds; contrastive methods have the policy of the round before as their reference."""
+    last: tuple[str, ...] = ()
+    """Values of `policy` in the last round, in place of those of the other rounds, such as `train.iterations=100`. No
+    round corrects that policy any more, so it pays to train it further."""
 
 
 class MeasureSection(Section):

@@ -4,6 +4,7 @@ Round 0 is the supervised model. Every later round: sample → choose → label 
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from workbench.data.inputs import check_records, check_source, parents
 from workbench.data.readers import read_demonstrations, read_prompts
 from workbench.data.rules import RowRules
 from workbench.loop.config import LoopConfig
-from workbench.run.config import read_values
+from workbench.run.config import read_values, replace_values
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.sections import SourceSection
 from workbench.run.steps import Step, check_values
@@ -122,9 +123,7 @@ def _of_round(this: Round) -> list[Step]:
         *_labelling(this),
         _annotate("export", "export", this, f"export.out={this.labels}"),
         _phase("reward", "reward", section.reward, this, *fit),
-        _phase(
-            "policy", "ppo", section.policy, this, f"run.dir={this.policy}", f"model.start={this.before.policy}", *reads
-        ),
+        _training(this, f"run.dir={this.policy}", f"model.start={this.before.policy}", *reads),
         _measuring(this),
     ]
 
@@ -136,10 +135,23 @@ def _step(
 
 
 def _phase(part: str, module: str, source: SourceSection, this: Round, *values: str) -> Step:
-    forced = tuple(value for value in source.set if value.startswith(_FORCE))
-    given = (value for value in source.set if value not in forced)
-    words = (module, source.use, *given, *values, f"run.seed={_seed(this)}")
-    return replace(_step(this, part, words, source.use, resumable=True), further=forced)
+    words = (module, source.use, *source.set, *values, f"run.seed={_seed(this)}")
+    return _step(this, part, words, source.use, resumable=True)
+
+
+def _training(this: Round, *values: str) -> Step:
+    """The policy of a round. A last round that has ended stays as it is if rounds are added."""
+    section = this.config.loop
+    forced = tuple(value for value in section.policy.set if value.startswith(_FORCE))
+    usual = [value for value in section.policy.set if value not in forced]
+
+    def step(own: Sequence[str]) -> Step:
+        return _phase("policy", "ppo", section.policy.model_copy(update={"set": tuple(own)}), this, *values)
+
+    last = step(replace_values(usual, section.last))
+    if this.number == section.rounds or not section.last:
+        return replace(last, further=forced)
+    return replace(step(usual), further=forced, also=last.words)
 
 
 def _annotate(part: str, verb: str, this: Round, *values: str, words: tuple[str, ...] = ()) -> Step:

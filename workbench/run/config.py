@@ -56,6 +56,12 @@ def load_config(
     return config, {key: origin(key) for key in dotted(config.model_dump())}
 
 
+def replace_values(values: Sequence[str], by: Sequence[str]) -> list[str]:
+    """Values `a.b=value` with others in place of those with the same key."""
+    keys = {value.partition("=")[0] for value in by}
+    return [*(value for value in values if value.partition("=")[0] not in keys), *by]
+
+
 def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The nested values of a file and the overrides together, interpolations resolved, before any class checks them.
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Step:
     """What `number` counts: `seed` or `round`."""
     further: tuple[str, ...] = ()
     """Words that may change without making it another command."""
+    also: tuple[str, ...] = ()
+    """Other words under which it may have been run before; none: only `words`."""
     files: tuple[str, ...] = ()
     """Files that may not change between the commands of a series; names of embedded ones are allowed."""
     shown: bool = False
@@ -102,7 +104,8 @@ class Ledger:
         """
         if step.name not in self.done:
             return False
-        if self.done[step.name]["of"] != identity(step):
+        other = [replace(step, words=step.also)] if step.also else []
+        if self.done[step.name]["of"] not in map(identity, [step, *other]):
             files = f", or {' and '.join(step.files)} has changed since" if step.files else ""
             raise WorkbenchError(
                 f"{self.path}: {step.name}",
@@ -185,7 +188,8 @@ def seconds_left(steps: Sequence[Step], ledger: Ledger) -> float | None:
 def check_commands(steps: Sequence[Step], folder: Path) -> None:
     """Check configuration and inputs of every part that is not finished, before the first command takes its time.
 
-    A part is checked once: the commands of other seeds or rounds differ only in paths and seeds. What a command has
+    A part is checked once, as the commands of other seeds or rounds differ only in paths and seeds; one with values of
+    its own (`Step.also`) is checked as well. What a command has
     against a path below `folder` is ignored: an earlier command may have to make it first.
 
     Raises:
@@ -194,12 +198,12 @@ def check_commands(steps: Sequence[Step], folder: Path) -> None:
     """
     ledger, problems = Ledger.open(folder), Problems()
     waiting = [step for step in steps if not ledger.is_done(step)]
-    first = {step.part: step.number for step in reversed(waiting)}
-    parts: dict[str, list[str]] = {}  # problem → parts that have it
+    first = {(step.part, bool(step.also)): step.number for step in reversed(waiting)}
+    parts: dict[str, dict[str, None]] = {}  # problem → parts that have it
     for step in waiting:
-        if step.config is not None and step.number == first[step.part]:
+        if step.config is not None and step.number == first[step.part, bool(step.also)]:
             for problem in _objections(step, folder):
-                parts.setdefault(problem, []).append(step.part)
+                parts.setdefault(problem, {})[step.part] = None
     for problem, having in parts.items():
         problems.add(", ".join(having), problem)
     problems.raise_if_any()

@@ -190,6 +190,39 @@ def test_a_stopped_loop_may_be_told_to_go_on_without_passports(tmp_path):
     assert not [word for step in free for word in step.words if word.startswith("model.force")]
 
 
+def iterations(step):
+    return [word for word in (*step.words, *step.further) if word.startswith("train.iterations")]
+
+
+def test_the_last_round_has_values_of_its_own_and_stays_if_rounds_are_added(tmp_path):
+    changes = ["loop.policy.set=[train.iterations=20]", "loop.last=[train.iterations=100]", "loop.rounds=2"]
+    two = [step for step in plan(load_config(LoopConfig, TINY, changes)[0]) if step.part == "policy"]
+    assert list(map(iterations, two)) == [["train.iterations=20"], ["train.iterations=100"]]
+    ledger = Ledger(tmp_path / "steps.json")
+    for step in two:
+        ledger.add(step, {"seconds": 1.0})
+    assert all(map(ledger.is_done, two))
+    four = [
+        step for step in plan(load_config(LoopConfig, TINY, [*changes, "loop.rounds=4"])[0]) if step.part == "policy"
+    ]
+    assert [iterations(step)[0][-3:] for step in four] == ["=20", "=20", "=20", "100"]
+    assert [ledger.is_done(step) for step in four] == [True, True, False, False]
+    other = [*changes, "loop.last=[train.iterations=200]"]
+    with pytest.raises(WorkbenchError, match="round 2 policy: was run with other values"):
+        ledger.is_done(plan(load_config(LoopConfig, TINY, other)[0])[-2])
+
+
+def test_values_of_the_last_round_are_checked_with_the_others(tmp_path):
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values["loop"]["last"] = ["run.seed=7"]
+    check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems := Problems())
+    assert "policy: set: 'run.seed=7' would have no effect" in str(problems.errors[0])
+    config, _ = load_config(LoopConfig, TINY, ["loop.last=[train.iteratons=9]", f"loop.out={tmp_path}"])
+    policies = [step for step in plan(config) if step.part == "policy"]
+    with pytest.raises(WorkbenchError, match=r"did you mean train.iterations"):
+        check_commands(policies, tmp_path)
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch):
     """A loop whose first reward model was refused: its first round, the ledger, and the commands that are started."""
