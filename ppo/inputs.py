@@ -1,6 +1,7 @@
 """Checks of configuration, files, parent runs and passports, before any model library is loaded."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,7 @@ def check_passports(rewards: Sequence[RunFolder], *, force: bool) -> dict[str, l
             run,
             f"PPO is refused against this reward model: {', '.join(reasons)}",
             expected=f"a passport that passes (see {Path(run) / 'passport.html'})",
-            remedy=f"python -m reward passport {run} examines it; --force (model.force=true) overrides it",
+            remedy=f"python -m reward passport {shlex.quote(run)} examines it; --force (model.force=true) overrides it",
         )
     return refused
 
@@ -312,7 +313,7 @@ def objections(reward: RunFolder) -> list[str]:
         failed, files = list(passport["failed"]), dict(passport["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise WorkbenchError(
-            path, f"is not a passport ({error})", remedy=f"python -m reward passport {reward.path}"
+            path, f"is not a passport ({error})", remedy=f"python -m reward passport {shlex.quote(str(reward.path))}"
         ) from None
     if version != PASSPORT_VERSION:
         return [f"its passport has version {version}, not {PASSPORT_VERSION}"]

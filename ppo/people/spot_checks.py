@@ -5,6 +5,7 @@ the label store, so a resumed run asks nothing twice and counts nothing twice.
 """
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -164,14 +165,14 @@ class SpotChecks:
         folder = self.run.folder
         self.run.tracker.status = "paused"
         folder.update_record(people={"paused_at": iteration, "why": verdict.why})
-        resume = f"python -m ppo {folder.config_path} --resume spot_checks.pause=false"
+        resume = f"python -m ppo {shlex.quote(str(folder.config_path))} --resume spot_checks.pause=false"
         error = WorkbenchError(
             folder.path,
             f"paused in iteration {iteration}: {verdict.why}",
             remedy=f"look at the pairs (/lead/items on the labelling page) and at the curve "
-            f"(python -m workbench report {folder.path}). Then train again with a larger reward.kl_coef, a smaller "
-            f"train.lr or a new reward model; earlier policies are in {folder.checkpoints}. To go on all the same: "
-            f"{resume}",
+            f"(python -m workbench report {shlex.quote(str(folder.path))}). Then train again with a larger "
+            f"reward.kl_coef, a smaller train.lr or a new reward model; earlier policies are in {folder.checkpoints}. "
+            f"To go on all the same: {resume}",
         )
         try:
             self.store.exchange(items_of(self.checks), notice=f"paused in iteration {iteration}: {verdict.why}")

@@ -5,6 +5,7 @@ Each check raises one WorkbenchError; `workbench.run.errors.Problems` collects t
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def usable_run(path: str | Path, phase: str | tuple[str, ...]) -> RunFolder:
                 f"is finished, but {' and '.join(absent)} is missing",
                 expected="a run folder as the run left it",
                 remedy=f"copy the whole folder again, or repeat the run: python -m {folder.package} "
-                f"{folder.config_path} run.overwrite=true",
+                f"{shlex.quote(str(folder.config_path))} run.overwrite=true",
             )
         for file in (member.adapter / ADAPTERS[0], member.head_path):
             if file.is_file():

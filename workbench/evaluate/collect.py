@@ -1,5 +1,6 @@
 """The runs of a report, read from their folders: order, names, colours. Knows no chart and no page."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def _read(folder: RunFolder, record: dict[str, Any], index: int) -> RunView:
     if folder.evaluation_path.is_file():
         evaluation = read_evaluation(folder.path)
     else:
-        missing = f"not evaluated yet: python -m workbench evaluate {folder.path}"
+        missing = f"not evaluated yet: python -m workbench evaluate {shlex.quote(str(folder.path))}"
         if record.get("phase") == "classify":
             missing = "not measured yet: a classifier is measured when its training ends"
     metrics, samples = folder.read_metrics(), folder.read_samples()

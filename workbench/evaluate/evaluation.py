@@ -1,5 +1,6 @@
 """The evaluation of one run and its file `evaluation.json`. Knows no model and no formula."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,7 +172,7 @@ _SCHEMA = TypeAdapter(Evaluation)
 
 def evaluate_command(run: Path) -> str:
     """The command that evaluates a run."""
-    return f"python -m workbench evaluate {run}"
+    return f"python -m workbench evaluate {shlex.quote(str(run))}"
 
 
 def read_evaluation(run: Path) -> Evaluation:

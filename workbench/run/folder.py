@@ -4,6 +4,7 @@ Files are listed in docs/architecture.md. Does not know what a phase writes into
 """
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -245,7 +246,7 @@ class RunFolder:
                 self.path,
                 f"this {record['phase']} run is not finished (status {record['status']!r}, last checkpoint "
                 f"{steps[-1] if steps else 'none'})",
-                remedy=f"finish it: python -m {self.package} {self.config_path} --resume",
+                remedy=f"finish it: python -m {self.package} {shlex.quote(str(self.config_path))} --resume",
             )
         return self
 

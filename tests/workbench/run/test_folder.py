@@ -123,12 +123,12 @@ def test_killed_while_being_created_starts_again(tmp_path):
 
 
 def test_unfinished_run_is_refused_as_a_parent(tmp_path):
-    folder = create(tmp_path / "a")
+    folder = create(tmp_path / "a run")
     assert "last checkpoint none" in failure(folder.require_finished).problem
     (folder.checkpoints / "step-20").mkdir(parents=True)
     error = failure(folder.require_finished)
     assert "last checkpoint 20" in error.problem
-    assert f"python -m sft {folder.config_path} --resume" in error.remedy
+    assert f"python -m sft '{folder.config_path}' --resume" in error.remedy, "it can be pasted"
     folder.update_record(status="finished")
     assert folder.require_finished() == folder
 
