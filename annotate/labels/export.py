@@ -23,12 +23,14 @@ from annotate.labels.pseudonyms import pseudonyms
 from annotate.labels.resolve import Label, resolve
 from annotate.labels.votes import collect, strengths
 from annotate.store.database import Store
+from annotate.store.files import files_of
 from annotate.store.statements import Adjudication, CurrentJudgement, StoredItem, StoredResponse
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import write_records
 from workbench.data.reading import say
 from workbench.data.records import Demonstration, Message, Preference, RatedAnswer
 from workbench.run.errors import WorkbenchError
+from workbench.run.outputs import check_outputs
 
 EDITED = "edited by an annotator"
 """Stands for the run of an improved answer."""
@@ -121,9 +123,13 @@ def export(store: Store, section: ExportSection) -> dict[str, int]:
     Returns the counts.
 
     Raises:
-        WorkbenchError: `export.out` is not set, or nothing has been judged.
+        WorkbenchError: `export.out` is not set, a file is that of another output or the store's, or nothing has been
+            judged.
     """
     out = Path(needed("export.out", section.out))
+    others = {"export.demonstrations": section.demonstrations, "export.answers": section.answers}
+    outputs = {"export.out": out} | {key: Path(name) for key, name in others.items() if name}
+    check_outputs(outputs, files_of(store.path) if store.path else (), remedy=f"another {', '.join(outputs)}")
     made = preferences(store, section)
     if not made.preferences:
         raise WorkbenchError(

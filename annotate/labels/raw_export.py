@@ -9,8 +9,10 @@ from typing import Any
 from annotate.config import Names
 from annotate.labels.pseudonyms import pseudonyms
 from annotate.store.database import Store
+from annotate.store.files import files_of
 from annotate.store.statements import Annotator
 from workbench.data.readers import write_records
+from workbench.run.outputs import check_outputs
 
 _JSON = ("ranking", "rubric", "display_order", "reasons", "spans")
 
@@ -33,7 +35,12 @@ def raw_judgements(store: Store, *, names: Names = "plain") -> Iterator[dict[str
 
 
 def export_raw(store: Store, out: Path, *, names: Names = "plain") -> int:
-    """Write all judgements as JSON lines (atomic); returns their number."""
+    """Write all judgements as JSON lines (atomic); returns their number.
+
+    Raises:
+        WorkbenchError: `out` is a file of the store.
+    """
+    check_outputs({"--raw": out}, files_of(store.path) if store.path else (), remedy="--raw ANOTHER.jsonl")
     records = list(raw_judgements(store, names=names))
     write_records(out, records, private=True)
     note_export(store, str(out))

@@ -14,10 +14,12 @@ from annotate.intake.items import load_items
 from annotate.intake.load import audit_path
 from annotate.labels.notices import put_notice
 from annotate.store.database import Store
+from annotate.store.files import files_of
 from annotate.store.statements import Transaction
 from workbench.data.readers import read_items
 from workbench.data.records import Item
 from workbench.run.checkpoints import write_text_atomically
+from workbench.run.outputs import check_outputs
 
 LONGEST_NAME = 200
 """Characters of a campaign's name, which the store limits."""
@@ -39,7 +41,11 @@ def spot_check(store: Store, config: AnnotateConfig, file: str, *, run: str, out
         notice: for the lead; empty: takes back an earlier one. None: leaves it.
 
     Returns: a line about it.
+
+    Raises:
+        WorkbenchError: `file` is bad, or `out` is `file` or a file of the store.
     """
+    check_outputs({"--out": out}, [Path(file), *(files_of(store.path) if store.path else ())], remedy="another --out")
     rules = config.row_rules
     items = read_items(file, rules)
     rules.write_masked(audit_path(store))

@@ -57,7 +57,7 @@ def _create(path: Path) -> None:
 
 def tighten(path: Path) -> None:
     """Remove other users' access to a store, SQLite's files and the copies next to it, with a warning."""
-    for file in (path, *(path.with_name(path.name + end) for end in BESIDE), *copies_beside(path)):
+    for file in files_of(path):
         try:
             mode = file.stat().st_mode & 0o777
             if mode & 0o077:
@@ -75,11 +75,15 @@ def tighten(path: Path) -> None:
             )
 
 
+def files_of(path: Path) -> list[Path]:
+    """A store, the files that SQLite may keep next to it, and the copies next to it."""
+    return [path, *(path.with_name(path.name + end) for end in BESIDE), *copies_beside(path)]
+
+
 def copies_beside(path: Path) -> list[Path]:
     """The copies next to a store that upgrades and restores have made."""
-    return sorted(
-        entry for entry in path.parent.iterdir() if entry.name.startswith((path.name + _OLDER, path.name + _KEPT))
-    )
+    entries = path.parent.iterdir() if path.parent.is_dir() else ()
+    return sorted(entry for entry in entries if entry.name.startswith((path.name + _OLDER, path.name + _KEPT)))
 
 
 def empty_log(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from annotate.config import ExportSection, QueueSection
 from annotate.intake.items import load_items
 from annotate.labels.export import EDITED, export, preferences
+from annotate.labels.raw_export import export_raw
 from annotate.labels.review import adjudicate
 from annotate.people.accounts import set_state
 from annotate.queue.rules import Card, Queue, Submission
@@ -261,3 +262,37 @@ def test_rated_answers_hold_what_pairs_cannot(store: Store, judge: Callable[...,
     rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     assert rows[2]["completion"] == [{"role": "assistant", "content": "first answer"}]
     assert rows[2]["label"] is False
+
+
+@pytest.mark.parametrize("end", ["", "-wal", ".version-1"])
+def test_an_export_never_replaces_the_store(
+    store: Store, judge: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    load_items(store, [make_item("a")], QueueSection())
+    judge("a", ann=3)
+    assert store.path is not None
+    place = store.path.with_name(store.path.name + end)
+    place.touch()
+    before = place.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(place)
+    monkeypatch.chdir(place.parent)
+    for out in (place, Path(place.name), link):
+        for write in (_export, export_raw):
+            with pytest.raises(WorkbenchError, match="is one of the inputs, and would be overwritten"):
+                write(store, out)
+    with pytest.raises(WorkbenchError, match="is one of the inputs"):
+        _export(store, tmp_path / "preferences.jsonl", answers=str(place))
+    assert place.read_bytes() == before
+    assert not (tmp_path / "preferences.jsonl").exists()
+
+
+def test_each_file_of_an_export_has_a_name_of_its_own(store: Store, judge: Callable[..., None], tmp_path: Path) -> None:
+    load_items(store, [make_item("a")], QueueSection())
+    judge("a", ann=3)
+    out = tmp_path / "o.jsonl"
+    with pytest.raises(WorkbenchError) as error:
+        _export(store, out, answers=str(out), demonstrations=str(out))
+    for key in ("export.answers", "export.demonstrations"):
+        assert f"would be written twice: for export.out and for {key}" in str(error.value)
+    assert not out.exists()

@@ -12,6 +12,7 @@ from annotate.labels.review import adjudicate
 from annotate.queue.rules import Queue
 from tests.annotate.conftest import label, make_item
 from tests.conftest import write_jsonl
+from workbench.run.errors import WorkbenchError
 
 
 @pytest.fixture
@@ -79,3 +80,12 @@ def test_a_notice_stays_until_it_is_taken_back(check, store, capsys):
             "people <b>prefer</b> the start",
             "",
         ]
+
+
+def test_the_judgements_never_replace_the_pairs_or_the_store(check, store, tmp_path):
+    check(1)
+    for out in (tmp_path / "items.jsonl", store.path):
+        before = out.read_bytes()
+        with pytest.raises(WorkbenchError, match="is one of the inputs, and would be overwritten"):
+            check(1, "--out", str(out))
+        assert out.read_bytes() == before
