@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from annotate.config import AnnotateConfig, needed
+from annotate.store.address import sqlite_path
+from annotate.store.files import files_of
 from workbench.data.base_files import BaseFiles
 from workbench.data.inputs import base_of_run, data_files, start_base
 from workbench.data.readers import read_demonstrations, read_prompts
@@ -10,11 +12,14 @@ from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.run.errors import Problems
 from workbench.run.folder import RunFolder
+from workbench.run.outputs import check_outputs
 from workbench.run.sources import locate
 
 
 def check_pairs(config: AnnotateConfig, problems: Problems, follow: str) -> list[str]:
-    """Collect what is missing: the run that answers, its base, or the prompts; returns a line about the prompts.
+    """Collect what is missing or would be overwritten: the run that answers, its base, the prompts, the store.
+
+    Returns a line about the prompts.
 
     Args:
         config: the sections `pairs` and `data`.
@@ -28,8 +33,10 @@ def check_pairs(config: AnnotateConfig, problems: Problems, follow: str) -> list
             base = problems.attempt(base_of_run, run, None)
     elif problems.attempt(needed, "pairs.run", config.pairs.run):
         base = start_base(problems, str(config.pairs.run), None, any_adapter=True)
-    if not follow:
-        problems.attempt(needed, "pairs.out", config.pairs.out)
+    if not follow and (out := problems.attempt(needed, "pairs.out", config.pairs.out)) is not None:
+        store = sqlite_path(config.store_url)
+        read = [Path(config.pairs.prompts), *(files_of(store) if store else ())]
+        problems.attempt(check_outputs, {"pairs.out": Path(out)}, read, remedy="another pairs.out")
     return _check_prompts(problems, config, "pairs.prompts", config.pairs.prompts, base)
 
 

@@ -33,6 +33,7 @@ from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint, file_fingerprint
+from workbench.run.outputs import check_outputs
 
 BETA_HOLDS = ("dpo", "hinge", "ipo", "kto")
 """Methods whose β weighs the distance from the reference."""
@@ -213,6 +214,8 @@ def check_ladder_inputs(config: PairsConfig, problems: Problems, resume: bool = 
     files = data_files({"ladder.prompts": section.prompts}, problems)
     if files is not None:
         rules = RowRules(config.data.ignore, config.data.bad_rows)
+        outputs = {"ladder.out": Path(section.out) / "preferences.jsonl"}
+        problems.attempt(check_outputs, outputs, files.values(), remedy="another ladder.out")
         prompts = problems.attempt(read_prompts, files["ladder.prompts"], rules) or []
         found += [f"ladder.prompts: {files['ladder.prompts']}: {len(prompts):,} prompts", *left_out_line(rules)]
     return found

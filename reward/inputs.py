@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from reward.config import PassportSection, RewardConfig
@@ -173,25 +173,32 @@ def check_score(run: str, file: str, out: Path, base: str | None, rules: RowRule
 
 
 def check_explain(
-    run: str, texts: Mapping[str, str], preferences: str | None, base: str | None, rules: RowRules
+    run: str,
+    texts: Mapping[str, str],
+    preferences: str | None,
+    base: str | None,
+    rules: RowRules,
+    outputs: Mapping[str, str | None],
 ) -> None:
-    """Check what `explain` reads: the run, the pairs, and a prompt and response that are not empty.
+    """Check what `explain` reads: the run, the pairs, and a prompt and response that are not empty; and its outputs.
 
     Raises:
         WorkbenchError: every problem at once.
     """
     problems = Problems()
-    parents(problems, [run], "reward", base)
+    opened = parents(problems, [run], "reward", base)
     for name, text in texts.items():
         if not text.strip():
             problems.add(f"--{name}", "it is empty", expected="some text")
     if preferences:
         problems.attempt(read_preferences, preferences, rules)
+    pairs = preferences or (problems.attempt(find_data, opened[0], "train") if opened else None)
+    _outputs(problems, outputs, [pairs])
     problems.raise_if_any()
 
 
-def check_spans(run: str, pairs: str, base: str | None, rules: RowRules) -> None:
-    """Check what `explain --spans` reads: the run, and pairs of which at least one has a marked passage.
+def check_spans(run: str, pairs: str, base: str | None, rules: RowRules, outputs: Mapping[str, str | None]) -> None:
+    """Check what `explain --spans` reads: the run, and pairs of which at least one has a marked passage; its outputs.
 
     Raises:
         WorkbenchError: every problem at once.
@@ -205,6 +212,7 @@ def check_spans(run: str, pairs: str, base: str | None, rules: RowRules) -> None
             "no pair has a marked passage",
             expected="records with `spans`, which `python -m annotate export` writes if page.reasons is set",
         )
+    _outputs(problems, outputs, [pairs])
     problems.raise_if_any()
 
 
@@ -234,10 +242,15 @@ def check_acquire(
     problems.attempt(read_items, pool, rules)
     if without:
         problems.attempt(read_preferences, without, rules)
-    written = {option: Path(name) for option, name in outputs.items() if name}
-    read = [Path(name) for name in (pool, without) if name]
-    problems.attempt(check_outputs, written, read, remedy=f"another file for each of {', '.join(outputs)}")
+    _outputs(problems, outputs, [pool, without])
     problems.raise_if_any()
+
+
+def _outputs(problems: Problems, outputs: Mapping[str, str | None], inputs: Iterable[str | Path | None]) -> None:
+    """Check the files that are written (option → file, if it is given) against each other and those that are read."""
+    written = {option: Path(name) for option, name in outputs.items() if name}
+    read = [Path(name) for name in inputs if name]
+    problems.attempt(check_outputs, written, read, remedy=f"another file for each of {', '.join(outputs)}")
 
 
 def _check_start_of_judged(folder: RunFolder) -> None:

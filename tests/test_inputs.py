@@ -64,6 +64,7 @@ def folder(tmp_path):
 
 
 SFT, REWARD, PPO, DPO, LABELS = (str(CONFIGS / f"{name}.yaml") for name in ("sft", "reward", "ppo", "dpo", "annotate"))
+LADDER = str(CONFIGS / "pairs.yaml")
 SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
 
 
@@ -127,6 +128,19 @@ SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
             ("annotate", "pairs", LABELS, "pairs.run=stopped", "pairs.prompts=none.jsonl"),
             ("stopped: this sft run", "none.jsonl: no such file"),
         ),
+        (
+            ("annotate", "pairs", LABELS, "pairs.run=stopped", "pairs.prompts=pairs.jsonl", "pairs.out=./pairs.jsonl"),
+            ("stopped: this sft run", "pairs.jsonl: is one of the inputs, and would be overwritten"),
+        ),
+        (
+            ("annotate", "pairs", LABELS, "pairs.run=stopped", "pairs.out=x.sqlite", "store.url=x.sqlite"),
+            ("stopped: this sft run", "x.sqlite: is one of the inputs, and would be overwritten"),
+        ),
+        (
+            ("ppo", "pairs", LADDER, "ladder.prompts=preferences.jsonl", "ladder.out=."),
+            ("preferences.jsonl: is one of the inputs, and would be overwritten",),
+        ),
+        (("workbench", "validate", "pairs.jsonl", "--out", "./pairs.jsonl"), ("pairs.jsonl: is one of the inputs",)),
         (("annotate", "load", LABELS, "none.jsonl", "store.url=x.sqlite"), ("none.jsonl: no such file",)),
         (("annotate", "serve", LABELS, "pairs.out=broken.jsonl", "store.url=x.sqlite"), ("broken JSON",)),
         (("annotate", "simulate", LABELS, "pairs.out=none.jsonl", "store.url=x.sqlite"), ("there are no pairs",)),
@@ -154,6 +168,17 @@ SIZES = ("train.batch_size=10", "train.micro_batch_size=4")
         (
             ("reward", "explain", "none", "--prompt", " ", "--response", "x"),
             ("none: no run here", "prompt: it is empty"),
+        ),
+        (
+            (
+                *("reward", "explain", "none", "--prompt", "p", "--response", "x"),
+                *("--preferences", "broken.jsonl", "--relabel", "broken.jsonl", "--out", "./broken.jsonl"),
+            ),
+            ("broken.jsonl: is one of the inputs", "none: no run here", "broken JSON"),
+        ),
+        (
+            ("reward", "explain", "none", "--spans", "pairs.jsonl", "--out", "pairs.jsonl"),
+            ("pairs.jsonl: is one of the inputs", "none: no run here"),
         ),
         (
             (

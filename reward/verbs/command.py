@@ -219,15 +219,16 @@ def _explain(arguments: argparse.Namespace) -> None:
         arguments.response is None
     ):
         raise WorkbenchError("command line", "needs --prompt and --response, or --spans FILE, and not both")
+    outputs = {"--out": arguments.out, "--relabel": arguments.relabel}
     if arguments.spans:
-        check_spans(arguments.reward_run, arguments.spans, arguments.base, rules)
+        check_spans(arguments.reward_run, arguments.spans, arguments.base, rules, outputs)
         from reward.verbs.explain_spans import explain_spans
 
         run, file, out = (Path(name) for name in (arguments.reward_run, arguments.spans, arguments.out))
         print(explain_spans(run, file, out, answers=arguments.answers, base=arguments.base, rules=rules))
         return
     texts = {"prompt": arguments.prompt, "response": arguments.response}
-    check_explain(arguments.reward_run, texts, arguments.preferences, arguments.base, rules)
+    check_explain(arguments.reward_run, texts, arguments.preferences, arguments.base, rules, outputs)
     from reward.verbs.explain import explain
 
     page = explain(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.config import load_config
 from workbench.run.options import count, positive_int, positive_number
+from workbench.run.outputs import check_outputs
 
 if TYPE_CHECKING:
     from workbench.evaluate.inference import Inference
@@ -74,6 +75,9 @@ def evaluate(arguments: argparse.Namespace, gold: "Gold") -> int:
         inputs = with_defaults(inputs, suite)
         folders = check_suite(suite, arguments.runs, inputs)
     inference = _inference(arguments)
+    if inference.out:
+        given = (inputs.prompts, inputs.demonstrations, inputs.preferences, arguments.examples, arguments.suite)
+        check_outputs({"--out": inference.out}, [Path(name) for name in given if name], remedy="another --out")
     from workbench.evaluate.policy import Sampling
     from workbench.evaluate.run_models import evaluate_run
     from workbench.evaluate.summary import result_lines

@@ -10,6 +10,7 @@ from workbench.data.rules import add_row_options, row_options
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.options import positive_int
+from workbench.run.outputs import check_outputs
 from workbench.validate.reading import Purpose
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def validate(arguments: argparse.Namespace) -> int:
     """Examine files, print the report, write the page; returns 0 (clean) or 1 (findings).
 
     Raises:
-        WorkbenchError: a file that the phase refuses, after everything else is printed and written.
+        WorkbenchError: the page would replace an input; or a file that the phase refuses, after everything else is
+            printed and written.
     """
     from workbench.validate.examine import Question, examine
     from workbench.validate.findings import exit_code
@@ -50,6 +52,7 @@ def validate(arguments: argparse.Namespace) -> int:
     from workbench.validate.page import page
     from workbench.validate.show import lines
 
+    check_outputs({"--out": Path(arguments.out)}, map(Path, arguments.files), remedy="--out ANOTHER.html")
     report = examine(
         Question(
             tuple(arguments.files),

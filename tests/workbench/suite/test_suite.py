@@ -137,3 +137,15 @@ def test_answers_survive_a_kill(tmp_path):
     assert out.read_text().count("\n") == 1
     with Answers(out, ["other"], total=2) as other:
         assert other.of("sft", "plain", lambda: []) == []
+
+
+def test_an_evaluation_never_replaces_an_input(sft_run, prompt_file, tmp_path, monkeypatch):
+    def sampled(*_, **__):
+        pytest.fail("the run was evaluated")
+
+    monkeypatch.setattr("workbench.evaluate.run_models.evaluate_run", sampled)
+    before = prompt_file.read_bytes()
+    (tmp_path / "link.json").symlink_to(prompt_file)
+    with pytest.raises(WorkbenchError, match="is one of the inputs, and would be overwritten"):
+        main(["evaluate", str(sft_run), "--prompts", str(prompt_file), "--out", str(tmp_path / "link.json")])
+    assert prompt_file.read_bytes() == before
