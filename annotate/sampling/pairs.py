@@ -19,6 +19,7 @@ from workbench.data.readers import read_prompts, write_records
 from workbench.data.records import Item, Prompt, Response
 from workbench.run.checkpoints import make_folder, refusal_explained
 from workbench.run.errors import WorkbenchError
+from workbench.run.lock import hold_unfinished, release
 from workbench.run.out_of_memory import memory_hint
 from workbench.run.progress import progress
 
@@ -176,7 +177,10 @@ def _seed(seed: int, start: int, attempt: int) -> int:
 
 
 class Partial:
-    """The finished batches of an unfinished output, one per line; valid for one section and one list of prompts."""
+    """The finished batches of an unfinished output, one per line; valid for one section and one list of prompts.
+
+    One process at a time writes them.
+    """
 
     def __init__(self, out: Path, section: PairsSection, prompts: Sequence[Prompt]) -> None:
         self.path = out.with_name(out.name + ".partial")
@@ -188,8 +192,9 @@ class Partial:
             digest.update(prompt.model_dump_json().encode())
         self._key = digest.hexdigest()
         make_folder(out.parent)
+        hold_unfinished(self.path, out)
         good = self._read()
-        with refusal_explained(out), self.path.open("r+b" if good else "wb") as file:
+        with refusal_explained(out), self.path.open("r+b") as file:
             file.truncate(good)
         if not good:
             self._write({"recipe": self._key})
@@ -222,3 +227,4 @@ class Partial:
     def remove(self) -> None:
         """Delete the file: the output is complete."""
         self.path.unlink(missing_ok=True)
+        release(self.path)

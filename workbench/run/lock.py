@@ -1,6 +1,7 @@
-"""A lock on a run folder: one process at a time. The system releases it when the process ends, however it ends.
+"""A lock on a run folder or an unfinished output: one process at a time.
 
-Other processes, also on other machines that share the disk, see who holds it.
+The system releases it when the process ends, however it ends. Other processes, also on other machines that share the
+disk, see who holds a folder.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from workbench.run.errors import WorkbenchError
 
 NAME = ".lock"
 _held: dict[Path, int] = {}
-"""Folder → descriptor of its open lock file, in this process."""
+"""Folder or file → descriptor of its open lock, in this process."""
 
 
 def hold(folder: Path) -> None:
@@ -39,9 +40,39 @@ def hold(folder: Path) -> None:
     _held[path] = descriptor
 
 
-def release(folder: Path) -> None:
-    """Release the lock if this process holds it."""
-    descriptor = _held.pop(folder.resolve(), None)
+def hold_unfinished(path: Path, out: Path) -> None:
+    """Lock the unfinished file of an output for this process, and create it if missing; a second call changes nothing.
+
+    Args:
+        path: the unfinished file, which becomes `out` or is deleted once it is complete.
+        out: the output, for messages.
+
+    Raises:
+        WorkbenchError: another process holds it, or nothing can be written there.
+    """
+    while not _is_open_at(_held.get(path.resolve()), path):  # the file may have got its name since it was opened
+        release(path)
+        with refusal_explained(out):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _taken(descriptor):
+            os.close(descriptor)
+            raise WorkbenchError(
+                out,
+                "is being written by another process",
+                expected="one process at a time for each output",
+                remedy="wait until that process ends, or stop it first; or name another output",
+            )
+        _held[path.resolve()] = descriptor
+
+
+def _is_open_at(descriptor: int | None, path: Path) -> bool:
+    """Whether the descriptor is that of the file which is at the path now."""
+    return descriptor is not None and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+
+
+def release(place: Path) -> None:
+    """Release the lock of a folder or file if this process holds it."""
+    descriptor = _held.pop(place.resolve(), None)
     if descriptor is not None:
         os.close(descriptor)
 

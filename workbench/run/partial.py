@@ -1,6 +1,7 @@
 """Output files of JSON lines that a killed command continues, and that have their name only once they are complete.
 
-Lines go into a hidden file next to the output; a mark beside it holds a fingerprint of what they are made from.
+Lines go into a hidden file next to the output, which one process at a time writes; a mark beside it holds a fingerprint
+of what they are made from.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from workbench.run.checkpoints import make_folder, write_text_atomically
+from workbench.run.lock import hold_unfinished, release
 
 
 @dataclass(frozen=True)
@@ -29,25 +31,33 @@ class PartialOutput:
         Args:
             out: the name of the complete output.
             made_from: fingerprints of everything that the lines depend on.
+
+        Raises:
+            WorkbenchError: another process is writing this output, or nothing can be written there.
         """
         make_folder(out.parent)
         path, mark_path = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.partial.json")
+        hold_unfinished(path, out)
         mark = hashlib.sha256(json.dumps(list(made_from)).encode()).hexdigest()
-        if path.is_file() and mark_path.is_file() and mark_path.read_text(encoding="utf-8").strip() == mark:
+        if mark_path.is_file() and mark_path.read_text(encoding="utf-8").strip() == mark:
             return cls(path, mark_path, _whole_lines(path))
-        path.unlink(missing_ok=True)
+        os.truncate(path, 0)
         write_text_atomically(mark_path, mark + "\n")
         return cls(path, mark_path, 0)
 
     def publish(self, out: Path) -> None:
         """Give the lines the output's name."""
         self.path.replace(out)
-        self.mark_path.unlink()
+        self._end()
 
     def discard(self) -> None:
         """Delete the lines, once the output has been made from them in another format."""
         self.path.unlink()
-        self.mark_path.unlink()
+        self._end()
+
+    def _end(self) -> None:
+        self.mark_path.unlink(missing_ok=True)
+        release(self.path)
 
 
 def append_lines(output: TextIO, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +143,17 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_sampled()
 def test_nothing_to_compare_is_an_error(tmp_path: Path, names: tuple[str, ...], problem: str) -> None:
     with pytest.raises(WorkbenchError, match=problem):
         make_pairs(_prompts(*names), tmp_path / "items.jsonl", SECTION, FakeRun())
+
+
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    prompts, out = _prompts("p0", "p1"), tmp_path / "items.jsonl"
+    holder = "import sys; from pathlib import Path; from workbench.run.lock import hold_unfinished as hold\n"
+    holder += "hold(Path(sys.argv[1] + '.partial'), Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", holder, str(out)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(WorkbenchError, match="is being written by another process"):
+            make_pairs(prompts, out, SECTION, FakeRun())
+        process.kill()
+    assert make_pairs(prompts, out, SECTION, FakeRun()).prompts == 2
