@@ -28,6 +28,7 @@ from workbench.evaluate.tables import number, policy_rows, reward_rows
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import FINISHED
+from workbench.run.outputs import check_outputs
 from workbench.run.progress import duration
 
 ANSWERS_SHOWN = 10
@@ -57,11 +58,14 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
         out: the HTML file to write, atomically.
 
     Raises:
-        WorkbenchError: no run is given, or one is missing or broken. A run without evaluation is shown as such.
+        WorkbenchError: no run is given, one is missing or broken, or `out` is a file of one, except
+            a page. A run without evaluation is shown as such.
     """
     if not runs:
         raise WorkbenchError("report", "no run is given", remedy="python -m workbench report runs/NAME …")
     views = read_runs([Path(run) for run in runs])
+    files = [file for view in views for file in view.folder.path.iterdir() if file.suffix != ".html"]
+    check_outputs({"--out": out}, files, remedy="--out ANOTHER.html")
     write_text_atomically(out, render(views, title=_title(views)))
     return out
 

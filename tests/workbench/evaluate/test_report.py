@@ -386,3 +386,14 @@ def test_only_a_policy_with_a_reward_parent_optimised_it(tmp_path, parents, opti
     texts = [alarm.text for alarm in alarms(read_runs([run]))]
     assert any("that was also optimised" in text for text in texts) == optimised
     assert any("was not trained against" in text for text in texts) != optimised
+
+
+def test_a_report_never_replaces_a_file_of_a_run(tmp_path):
+    folders = [write_run(tmp_path / "sft", phase="sft")]
+    file = folders[0] / "run.json"
+    before = file.read_bytes()
+    with pytest.raises(WorkbenchError, match="is one of the inputs, and would be overwritten"):
+        build_report(folders, file)
+    assert file.read_bytes() == before
+    for _ in range(2):  # an older page may be replaced
+        assert build_report(folders, folders[0] / "report.html").is_file()
