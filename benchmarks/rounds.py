@@ -3,11 +3,12 @@ supervised model, and do 200 labels give .10?
 
 Every seed tunes a supervised model; then each arm is a loop of `configs/tiny/loop.yaml` on it:
 
-* `offline`: one round of 4 000 random pairs, PPO with as many iterations as all rounds of `rounds` together.
+* `offline`: one round of 4 000 random pairs.
 * `rounds`: four rounds of 375 labels with the shipped strategy, random pairs of the newest policy.
 * `wide_gaps`: the same with the pairs that `wide-gaps` chooses.
 * `few`: two rounds of 100 labels; `wide-gaps` chooses those of the second.
 
+All train the last policy alike, from the supervised model, so that arms differ in the labels of the last reward model.
 All answer the same held-out prompts. Start it again and it goes on with the first unfinished command. Without `--seed`
 the arms that are finished are put together; an arm is compared on the seeds that it shares with the other.
 
@@ -105,16 +106,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_arms(rounds: int, labels: int) -> dict[str, Arm]:
-    """All arms; rounds have the shipped iterations of PPO, and the one of `offline` as many as all of `rounds`."""
+    """All arms, with the shipped iterations of PPO; the only round of `offline` is a last one."""
     shipped = load_config(LoopConfig, CONFIG)[0].loop
 
     def iterations_of(values: Sequence[str]) -> int:
         return int(read_values(Path(shipped.policy.use), values)["train"]["iterations"])
 
-    usual, last = iterations_of(shipped.policy.set), iterations_of([*shipped.policy.set, *shipped.last])
-    iterations, total = (usual, last), (rounds - 1) * usual + last
+    iterations = iterations_of(shipped.policy.set), iterations_of([*shipped.policy.set, *shipped.last.set])
     return {
-        "offline": Arm(1, OFFLINE, (total, total), "random"),
+        "offline": Arm(1, OFFLINE, iterations, "random"),
         "rounds": Arm(rounds, labels, iterations, shipped.strategy),
         "wide_gaps": Arm(rounds, labels, iterations, "wide-gaps"),
         "few": Arm(2, 100, iterations, "wide-gaps"),
@@ -140,7 +140,10 @@ def loop_of(arm: Arm, folder: Path, name: str, seed: int, common: Sequence[str])
             "use": section.policy.use,
             "set": replace_values(section.policy.set, (*common, f"train.iterations={arm.iterations[0]}")),
         },
-        "last": replace_values(section.last, [f"train.iterations={arm.iterations[1]}"]),
+        "last": {
+            "start": section.last.start,
+            "set": replace_values(section.last.set, [f"train.iterations={arm.iterations[1]}"]),
+        },
     }
     values = config.model_dump(mode="json")
     values["loop"] |= changed

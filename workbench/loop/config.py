@@ -8,6 +8,16 @@ from workbench.run.sections import NonNegativeInt, PositiveInt, SourceSection
 Strategy = Literal["uncertainty", "disagreement", "bald", "d-optimal", "wide-gaps", "random", "length-balanced"]
 
 
+class LastSection(Section):
+    """How the policy of the last round differs from those before."""
+
+    start: Literal["previous", "sft"] = "previous"
+    """Where it starts: at the policy of the round before, or anew at the supervised model, which has not yet forgotten
+    what earlier reward models were wrong about."""
+    set: tuple[str, ...] = ()
+    """Values in place of those of `policy`, such as `train.iterations=160`."""
+
+
 class LoopSection(Section):
     """The rounds."""
 
@@ -34,9 +44,8 @@ class LoopSection(Section):
     policy: SourceSection
     """YAML of `python -m ppo`, PPO or a contrastive method. Each round starts from the policy of the round before. The
     KL of PPO is to `sft` in all rounds; contrastive methods have the policy of the round before as their reference."""
-    last: tuple[str, ...] = ()
-    """Values of `policy` in the last round, in place of those of the other rounds, such as `train.iterations=100`. No
-    round corrects that policy any more, so it pays to train it further."""
+    last: LastSection = LastSection()
+    """The policy of the last round, which no later round corrects."""
 
 
 class MeasureSection(Section):

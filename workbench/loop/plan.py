@@ -123,7 +123,7 @@ def _of_round(this: Round) -> list[Step]:
         *_labelling(this),
         _annotate("export", "export", this, f"export.out={this.labels}"),
         _phase("reward", "reward", section.reward, this, *fit),
-        _training(this, f"run.dir={this.policy}", f"model.start={this.before.policy}", *reads),
+        _training(this, *reads),
         _measuring(this),
     ]
 
@@ -145,13 +145,16 @@ def _training(this: Round, *values: str) -> Step:
     forced = tuple(value for value in section.policy.set if value.startswith(_FORCE))
     usual = [value for value in section.policy.set if value not in forced]
 
-    def step(own: Sequence[str]) -> Step:
-        return _phase("policy", "ppo", section.policy.model_copy(update={"set": tuple(own)}), this, *values)
+    def step(own: Sequence[str], start: Path) -> Step:
+        source = section.policy.model_copy(update={"set": tuple(own)})
+        return _phase("policy", "ppo", source, this, f"run.dir={this.policy}", f"model.start={start}", *values)
 
-    last = step(replace_values(usual, section.last))
-    if this.number == section.rounds or not section.last:
+    before = this.before.policy
+    one = step(usual, before)
+    last = step(replace_values(usual, section.last.set), this.sft if section.last.start == "sft" else before)
+    if this.number == section.rounds or last == one:
         return replace(last, further=forced)
-    return replace(step(usual), further=forced, also=last.words)
+    return replace(one, further=forced, also=last.words)
 
 
 def _annotate(part: str, verb: str, this: Round, *values: str, words: tuple[str, ...] = ()) -> Step:
