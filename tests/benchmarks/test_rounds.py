@@ -67,6 +67,5 @@ def test_arms_are_loops_of_the_shipped_configuration(tmp_path):
         values = [read_values(None, [word for word in step.words if "=" in word]) for step in trains]
         usual, last = arm.iterations
         assert [each["train"]["iterations"] for each in values] == [*[usual] * (arm.rounds - 1), last]
-    usual, last = arms["rounds"].iterations
-    assert arms["offline"].iterations[1] == 3 * usual + last
+    assert len({arm.iterations for arm in arms.values()}) == 1, "the last policies are trained alike"
     assert arms["few"].rounds * arms["few"].labels == 200

@@ -12,8 +12,8 @@ class LastSection(Section):
     """How the policy of the last round differs from those before."""
 
     start: Literal["previous", "sft"] = "previous"
-    """Where it starts: at the policy of the round before, or anew at the supervised model, which has not yet forgotten
-    what earlier reward models were wrong about."""
+    """Where it starts: at the policy of the round before, or at the supervised model, so that it has learnt nothing
+    from earlier reward models."""
     set: tuple[str, ...] = ()
     """Values in place of those of `policy`, such as `train.iterations=160`."""
 

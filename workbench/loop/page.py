@@ -73,6 +73,9 @@ def next_labels(found: LoopResult, config: LoopConfig) -> list[str]:
     if found.outlook is None:
         return ["No forecast yet." if found.judge != "none" else "No forecast: rounds cannot be compared."]
     said = [recommendation(found.outlook, UNITS[found.judge]), check_sentence(found.outlook)]
+    if found.alike < found.rounds[-1].number:
+        alike = "round 1" if found.alike == 1 else f"rounds 1 to {found.alike}"
+        said.append(f"The forecast is from {alike}: loop.last trains the policy of the last round otherwise.")
     strategy = config.loop.strategy
     if found.control is not None:
         said.append(control_sentence(found.control, strategy))
@@ -95,7 +98,7 @@ def quality_figure(found: LoopResult) -> Figure:
     if not rows:
         return Figure(title, "", missing="Each round is scored by another reward model. Set measure.judge to one run.")
     caption = "Mean over held-out prompts with its 95 % interval. All rounds answer the same prompts."
-    last = found.rounds[-1]
+    last = found.rounds[found.alike]
     if found.outlook and last.quality:
         next_round, start = found.outlook.forecast.measured, last.quality.mean
         expected = Estimate(start + next_round.mean, start + next_round.low, start + next_round.high, 0, 0)

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.data.readers import read_preferences
 from workbench.evaluate.evaluation import PolicyEvaluation, load_evaluation
 from workbench.evaluate.statistics import Estimate, bootstrap_interval
-from workbench.loop.config import LoopConfig
+from workbench.loop.config import LastSection, LoopConfig
 from workbench.loop.control import Control, control
 from workbench.loop.outlook import Outlook, outlook, recommendation
 from workbench.loop.plan import Round
@@ -70,8 +70,11 @@ class LoopResult:
     rounds: list[RoundResult]
     judge: str
     """`gold`, `judge`, or `none`."""
+    alike: int
+    """Rounds from the first on that are trained alike; a last round with values of its own is not."""
     outlook: Outlook | None
-    """What further labels buy; None before the first round, or if rounds cannot be compared."""
+    """What further labels buy, from the rounds that are trained alike; None without one, or if rounds cannot be
+    compared."""
     control: Control | None
     """The strategy's labels against random ones; None if the strategy asks no reward model, or before round 2."""
 
@@ -88,10 +91,13 @@ def loop_result(config: LoopConfig, ledger: Ledger, last: int) -> LoopResult:
         "gold" if all(policy.gold is not None for policy in policies) else "judge" if config.measure.judge else "none"
     )
     results = [_result(this, policies, judge, ledger) for this in rounds]
+    alike = last - 1 if last == config.loop.rounds and config.loop.last != LastSection() else last
+    labels = [each.labels for each in results[1 : alike + 1]]
     return LoopResult(
         results,
         judge,
-        _outlook([each.labels for each in results[1:]], policies, judge, config.loop.labels),
+        alike,
+        _outlook(labels, policies[: alike + 1], judge, config.loop.labels),
         control(rounds[1:]),
     )
 

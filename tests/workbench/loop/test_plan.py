@@ -195,7 +195,12 @@ def iterations(step):
 
 
 def test_the_last_round_has_values_of_its_own_and_stays_if_rounds_are_added(tmp_path):
-    changes = ["loop.policy.set=[train.iterations=20]", "loop.last=[train.iterations=100]", "loop.rounds=2"]
+    changes = [
+        "loop.policy.set=[train.iterations=20]",
+        "loop.last.set=[train.iterations=100]",
+        "loop.last.start=previous",
+        "loop.rounds=2",
+    ]
     two = [step for step in plan(load_config(LoopConfig, TINY, changes)[0]) if step.part == "policy"]
     assert list(map(iterations, two)) == [["train.iterations=20"], ["train.iterations=100"]]
     ledger = Ledger(tmp_path / "steps.json")
@@ -207,17 +212,25 @@ def test_the_last_round_has_values_of_its_own_and_stays_if_rounds_are_added(tmp_
     ]
     assert [iterations(step)[0][-3:] for step in four] == ["=20", "=20", "=20", "100"]
     assert [ledger.is_done(step) for step in four] == [True, True, False, False]
-    other = [*changes, "loop.last=[train.iterations=200]"]
+    other = [*changes, "loop.last.set=[train.iterations=200]"]
     with pytest.raises(WorkbenchError, match="round 2 policy: was run with other values"):
         ledger.is_done(plan(load_config(LoopConfig, TINY, other)[0])[-2])
 
 
+def test_the_last_policy_may_start_anew_from_the_supervised_model():
+    steps = plan(load_config(LoopConfig, TINY, ["loop.last.start=sft", "loop.rounds=3"])[0])
+    starts = [word for step in steps if step.part == "policy" for word in step.words if word.startswith("model.start")]
+    sft, first = "model.start=runs/loop/sft", "model.start=runs/loop/round-1/policy"
+    assert starts == [sft, first, sft]
+    assert "model.reward=runs/loop/round-3/reward" in words(steps, 3, "policy")
+
+
 def test_values_of_the_last_round_are_checked_with_the_others(tmp_path):
     values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
-    values["loop"]["last"] = ["run.seed=7"]
+    values["loop"]["last"] = {"set": ["run.seed=7"]}
     check_loop_inputs(load_phase(LoopConfig, tmp_path / "loop.yaml", values), problems := Problems())
     assert "policy: set: 'run.seed=7' would have no effect" in str(problems.errors[0])
-    config, _ = load_config(LoopConfig, TINY, ["loop.last=[train.iteratons=9]", f"loop.out={tmp_path}"])
+    config, _ = load_config(LoopConfig, TINY, ["loop.last.set=[train.iteratons=9]", f"loop.out={tmp_path}"])
     policies = [step for step in plan(config) if step.part == "policy"]
     with pytest.raises(WorkbenchError, match=r"did you mean train.iterations"):
         check_commands(policies, tmp_path)

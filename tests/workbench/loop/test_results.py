@@ -61,11 +61,11 @@ def write_choice(this, numbers, *, wrong):
     write_jsonl(this.priorities, rows)
 
 
-def loop(folder, *, judged=True, judge=None):
+def loop(folder, *, judged=True, judge=None, last=None):
     """A finished loop of two rounds: its evaluations, labels, passports and ledger."""
     with open("configs/tiny/loop.yaml", encoding="utf-8") as file:
         values = yaml.safe_load(file)
-    values["loop"] |= {"out": str(folder), "rounds": 2}
+    values["loop"] |= {"out": str(folder), "rounds": 2, "last": last or {}}
     values["measure"]["judge"] = judge
     config = load_phase(LoopConfig, folder / "config.yaml", values)
     ledger = Ledger(folder / "steps.json")
@@ -132,6 +132,18 @@ def test_the_forecast_of_the_first_round_is_checked_after_the_second(tmp_path):
     text = (tmp_path / "loop.html").read_text(encoding="utf-8")
     assert "When to stop labelling" in text
     assert check_sentence(second) in text
+
+
+def test_a_last_round_that_is_trained_otherwise_is_no_ground_for_a_forecast(tmp_path):
+    config, ledger = loop(tmp_path, last={"start": "sft"})
+    found = loop_result(config, ledger, 2)
+    assert (found.alike, len(found.rounds)) == (1, 3)
+    assert found.outlook == loop_result(config, ledger, 1).outlook
+    text = "\n".join(write_results(config, ledger, 2))
+    assert "The forecast is from round 1: loop.last trains the policy of the last round otherwise." in text
+    page = (tmp_path / "loop.html").read_text(encoding="utf-8")
+    assert f"forecast, {found.rounds[1].labels + config.loop.labels:,} labels" in page
+    assert "trains the policy" not in "\n".join(write_results(config, ledger, 1))
 
 
 def test_what_is_recommended_by_hand():
