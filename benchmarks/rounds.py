@@ -9,8 +9,9 @@ Every seed tunes a supervised model; then each arm is a loop of `configs/tiny/lo
 * `few`: two rounds of 100 labels; `wide-gaps` chooses those of the second.
 
 All but `few` train the last policy alike, from the supervised model, so that they differ in the labels of its reward
-model only; 160 iterations are too many for 200 labels. All answer the same held-out prompts. Start it again and it goes on with the first unfinished command. Without `--seed`
-the arms that are finished are put together; an arm is compared on the seeds that it shares with the other.
+model only; 160 iterations are too many for 200 labels. All answer the same held-out prompts. Start it again and it goes
+on with the first unfinished command. Without `--seed` the arms that are finished are put together; an arm is compared
+on the seeds that it shares with the other.
 
     for s in 1 2 3; do python -m benchmarks.rounds --seed $s; done; python -m benchmarks.rounds
 """
@@ -47,7 +48,7 @@ EXPECTED = (
 OFFLINE = 4000
 """Labels of `offline`."""
 LAST = 160
-"""Iterations of a last round that starts at the supervised model (docs/decisions/0012-the-last-policy-starts-anew.md)."""
+"""Iterations of a last round that starts at the supervised model (decision 12)."""
 MOST = 0.95
 """Share of the offline arm's gain that counts as most of it."""
 TWO_ANSWERS = 1700
