@@ -98,6 +98,7 @@ def load_data(
         "too_long": encoded.dropped + kept_out.dropped,
         "cut": encoded.cut + kept_out.cut,
     }
+    counts |= {"leaked": split.leaked} if split.leaked else {}
     rows = prompt_groups(encoded.rows, kept, levels, soft_labels=loss.soft_labels)
     groups = [split.heldout[i].group for i in kept_out.kept]
     return RewardData(Dataset.from_list(rows), Dataset.from_list(kept_out.rows), groups, kept, shares, counts)

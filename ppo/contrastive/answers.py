@@ -66,6 +66,7 @@ def load_data(
     good = sum(answer.desirable for answer in kept)
     counts = {"desirable": good, "undesirable": len(kept) - good, "heldout": len(heldout)}
     counts["too_long"] = encoded.dropped + kept_out.dropped
+    counts |= {"leaked": split.leaked} if split.leaked else {}
     if "mix" in files:
         counts["mixed"] = sum(index >= len(split.train) for index in encoded.kept)
     return PairData(

@@ -18,7 +18,7 @@ from workbench.data.batching import encode_pairs
 from workbench.data.readers import read_preferences
 from workbench.data.records import Preference, Prompt, RatedAnswer
 from workbench.data.rules import RowRules
-from workbench.data.splits import load_pairs
+from workbench.data.splits import load_pairs, of_other_prompts
 from workbench.evaluate.metrics import correctness
 from workbench.evaluate.statistics import share_interval
 from workbench.model.roles import Roles
@@ -77,6 +77,7 @@ def load_data(
         "ties": split.ties,
         "too_long": encoded.dropped + kept_out.dropped,
     }
+    counts |= {"leaked": split.leaked} if split.leaked else {}
     if "mix" in files:
         counts["mixed"] = sum(index >= len(split.train) for index in encoded.kept)
     heldout = [split.heldout[index] for index in kept_out.kept]
@@ -102,12 +103,7 @@ RecordT = TypeVar("RecordT", Preference, RatedAnswer)
 
 def from_mix(records: Sequence[RecordT], heldout: Sequence[RecordT]) -> list[RecordT]:
     """The records of `data.mix` to train on: not marked as held out, and of no prompt that is held out."""
-    groups, prompts = {record.group for record in heldout}, {record.prompt for record in heldout}
-    return [
-        record
-        for record in records
-        if record.split != "heldout" and record.group not in groups and record.prompt not in prompts
-    ]
+    return of_other_prompts([record for record in records if record.split != "heldout"], heldout)
 
 
 def labelled(

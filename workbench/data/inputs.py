@@ -307,7 +307,7 @@ def check_pairs(
     check_sides(problems, base, [(files["train"], split.train), (kept_out, split.heldout)], rules)
     return split, [
         f"data.train: {files['train']}: {len(split.train):,} pairs to train on",
-        f"data.heldout: {kept_out}: {len(split.heldout):,} pairs held out",
+        f"data.heldout: {kept_out}: {len(split.heldout):,} pairs held out{_leaked(split)}",
         *left_out_line(rules),
     ]
 
@@ -335,6 +335,10 @@ def check_answers(
     check_sides(problems, base, [(files["train"], split.train), (kept_out, split.heldout)], rules)
     return split, [
         f"data.train: {files['train']}: {len(split.train):,} rated answers to train on",
-        f"data.heldout: {kept_out}: {len(split.heldout):,} rated answers held out",
+        f"data.heldout: {kept_out}: {len(split.heldout):,} rated answers held out{_leaked(split)}",
         *left_out_line(rules),
     ]
+
+
+def _leaked(split: PairSplit | AnswerSplit) -> str:
+    return f"; {split.leaked:,} left out because their prompt is trained on" if split.leaked else ""

@@ -3,13 +3,15 @@
 A record's side depends on its group and the seed alone: it stays when rows are added, removed or reordered.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
 from workbench.data.hashing import unit_hash
 from workbench.data.readers import Reader, read_preferences, read_rated_answers
+from workbench.data.reading import say
 from workbench.data.records import Preference, Prompt, RatedAnswer, prompt_id
 from workbench.data.rules import RowRules
 from workbench.run.errors import WorkbenchError
@@ -64,6 +66,8 @@ class PairSplit:
     heldout: list[Preference]
     ties: int
     """Ties (strength 0) that were left out of the training side."""
+    leaked: int = 0
+    """Held-out pairs that were left out because their prompt is also trained on."""
 
 
 def load_pairs(
@@ -79,12 +83,14 @@ def load_pairs(
     """Read preferences and split them: by a held-out file, or the records' `split` marks, or a hash of the group.
 
     Ties are left out of the held-out side, and out of the training side unless `keep_ties`. `limit` keeps only the
-    first pairs of the training side; 0: all.
+    first pairs of the training side; 0: all. Held-out pairs whose prompt is trained on are left out with a warning.
 
     Raises:
-        WorkbenchError: from the readers; one side is empty; or a held-out prompt is also trained on.
+        WorkbenchError: from the readers; one side is empty; or all held-out prompts are also trained on.
     """
-    records, kept_out = _sides(read_preferences, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules)
+    records, kept_out, leaked = _sides(
+        read_preferences, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules
+    )
     decided = [record for record in records if record.strength > 0]
     judged = [record for record in kept_out if record.strength > 0]
     if not decided or not judged:
@@ -95,7 +101,7 @@ def load_pairs(
             remedy="label more pairs, data.heldout=FILE, or another data.heldout_share",
         )
     trained = records if keep_ties else decided
-    return PairSplit(trained[:limit] if limit else trained, judged, len(records) - len(trained))
+    return PairSplit(trained[:limit] if limit else trained, judged, len(records) - len(trained), leaked)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class AnswerSplit:
 
     train: list[RatedAnswer]
     heldout: list[RatedAnswer]
+    leaked: int = 0
+    """Held-out answers that were left out because their prompt is also trained on."""
 
 
 def load_answers(
@@ -118,9 +126,11 @@ def load_answers(
     """Read rated answers and split them as `load_pairs` does; `limit` is in answers.
 
     Raises:
-        WorkbenchError: from the readers; a held-out prompt is also trained on; a side lacks good or bad answers.
+        WorkbenchError: from the readers; all held-out prompts are also trained on; a side lacks good or bad answers.
     """
-    records, kept_out = _sides(read_rated_answers, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules)
+    records, kept_out, leaked = _sides(
+        read_rated_answers, train, heldout, heldout_share=heldout_share, seed=seed, rules=rules
+    )
     records = records[:limit] if limit else records
     for side, answers in (("to train on", records), ("held out", kept_out)):
         good = sum(answer.desirable for answer in answers)
@@ -131,7 +141,7 @@ def load_answers(
                 expected="at least one of each",
                 remedy="rate more answers, data.heldout=FILE, or another data.heldout_share",
             )
-    return AnswerSplit(records, kept_out)
+    return AnswerSplit(records, kept_out, leaked)
 
 
 JudgedT = TypeVar("JudgedT", Preference, RatedAnswer)
@@ -145,21 +155,34 @@ def _sides(
     heldout_share: float,
     seed: int,
     rules: RowRules | None,
-) -> tuple[list[JudgedT], list[JudgedT]]:
-    """Records to train on and held-out ones: by a file, by the records' marks, or by a hash of the group."""
+) -> tuple[list[JudgedT], list[JudgedT], int]:
+    """Records to train on, held-out ones, and the number of held-out ones that were left out of these as leaks.
+
+    The split is by a file, by the records' marks, or by a hash of the group.
+    """
     records = read(train, rules)
     if heldout is not None:
-        kept_out = read(heldout, rules)
-        shared = {record.group for record in records} & {record.group for record in kept_out}
-        if shared:
-            raise WorkbenchError(
-                heldout,
-                f"{len(shared)} of its prompts are also in {train} (the first: {sorted(shared)[0]})",
-                expected="held-out prompts that are never trained on",
-                remedy="remove data.heldout to split by prompt",
-            )
-        return records, kept_out
-    if any(record.split for record in records):
-        kept_out = [record for record in records if record.split == "heldout"]
-        return [record for record in records if record.split != "heldout"], kept_out
-    return split_by_group(records, heldout_share, seed)
+        marked, remedy = read(heldout, rules), "remove data.heldout to split by prompt"
+    elif any(record.split for record in records):
+        marked = [record for record in records if record.split == "heldout"]
+        records = [record for record in records if record.split != "heldout"]
+        remedy = "mark all records of a prompt with one `split`, or data.ignore=[split] to split by prompt"
+    else:
+        records, marked = split_by_group(records, heldout_share, seed)
+        remedy = "give all records of a prompt one `group`, or data.ignore=[group] to split by prompt"
+    kept_out = of_other_prompts(marked, records)
+    leaked = len(marked) - len(kept_out)
+    if leaked:
+        place = heldout or train
+        first = next(record for record, kept in zip_longest(marked, kept_out) if record is not kept)
+        found = f"{leaked} of {len(marked)} held-out records have a prompt that is also trained on (first: {first.id})"
+        if not kept_out:
+            raise WorkbenchError(place, found, expected="held-out prompts that are never trained on", remedy=remedy)
+        say(f"{place}: {found}. They are left out of the held-out side")
+    return records, kept_out, leaked
+
+
+def of_other_prompts(records: Sequence[JudgedT], others: Sequence[JudgedT]) -> list[JudgedT]:
+    """The records whose prompt and group none of the others has."""
+    groups, prompts = {other.group for other in others}, {other.prompt for other in others}
+    return [record for record in records if record.group not in groups and record.prompt not in prompts]
