@@ -21,7 +21,7 @@ from reward.data import LABELS
 from reward.head import ScoreHead
 from reward.loss import bradley_terry_log_likelihood, ordinal_log_likelihood
 from workbench.model.masks import pad_rows
-from workbench.model.training import weigh_last, weight_of_batch
+from workbench.model.training import WarmUpTrainer, weigh_last, weight_of_batch
 
 THRESHOLD_LR = 0.01
 """Learning rate of the thresholds: about 0.01 logits per step, from a start that explains how often levels occur."""
@@ -49,7 +49,7 @@ class Comparisons:
         return {"input_ids": ids, "attention_mask": mask.long(), **index, **values}
 
 
-class ComparisonTrainer(RewardTrainer):
+class ComparisonTrainer(WarmUpTrainer, RewardTrainer):
     """RewardTrainer over prompt groups.
 
     Args:

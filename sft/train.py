@@ -26,6 +26,7 @@ from workbench.model.roles import PeftModel, Roles
 from workbench.model.session import Session, Setup, open_session, prepare
 from workbench.model.training import (
     RunCallback,
+    WarmUpTrainer,
     count_parameters,
     keep_adapters_float32,
     one_device,
@@ -150,7 +151,7 @@ def _record_forgetting(folder: RunFolder, results: dict[str, float]) -> None:
     folder.update_record(forgetting={"before": before, "after": after, "tokens": results["old_validation/tokens"]})
 
 
-class TokenTrainer(SFTTrainer):
+class TokenTrainer(WarmUpTrainer, SFTTrainer):
     """SFTTrainer that averages token accuracy and entropy over response tokens instead of micro-batch means.
 
     `b_lr_ratio` is LoRA+'s: the learning rate of B as a multiple of that of A.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from ppo.config import ContrastiveConfig
@@ -24,7 +24,7 @@ from workbench.model.masks import pad_rows
 from workbench.model.precision import LOGPROB_LIMITS
 from workbench.model.roles import PeftModel
 from workbench.model.session import Session
-from workbench.model.training import RunCallback, keep_adapters_float32, one_device, trainer_arguments
+from workbench.model.training import RunCallback, WarmUpTrainer, keep_adapters_float32, one_device, trainer_arguments
 from workbench.run.errors import WorkbenchError
 
 LABELS = ("target", "margin", "weight", "difficulty", "reference_chosen", "reference_rejected")
@@ -74,7 +74,7 @@ class PairCollator:
         return {**texts, **{name: column(rows, name) for name in LABELS}}
 
 
-class LossTrainer(Trainer):
+class LossTrainer(WarmUpTrainer):
     """Trains the adapter `default` on the mean of `losses` over the rows of an optimizer step.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from sft.classify.config import ClassifyConfig
@@ -18,6 +18,7 @@ from workbench.model.roles import PeftModel
 from workbench.model.session import Session
 from workbench.model.training import (
     RunCallback,
+    WarmUpTrainer,
     keep_adapters_float32,
     one_device,
     trainer_arguments,
@@ -54,7 +55,7 @@ class TextCollator:
         return batch | {"labels": ids.masked_fill(~mask | (torch.arange(ids.shape[1]) < prompts), -100)}
 
 
-class LabelTrainer(Trainer):
+class LabelTrainer(WarmUpTrainer):
     """Minimises the cross-entropy of labels.
 
     Args:

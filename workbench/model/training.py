@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     PreTrainedTokenizerBase,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -119,6 +120,24 @@ def weight_of_batch(micro_batches: Sequence[Any], device: torch.device, accelera
         return None
     total = torch.stack([batch["weight"].sum() for batch in micro_batches]).sum().to(device)
     return accelerator.gather(total).sum()
+
+
+def warmup_steps(share: float, steps: int) -> int:
+    """⌈share · steps⌉ of a run's optimizer steps; 0 in a run of one step, which would have a learning rate of 0."""
+    return math.ceil(share * steps) if steps > 1 else 0
+
+
+class WarmUpTrainer(Trainer):
+    """A trainer whose `warmup_steps` is a share of the steps also where it is 1, which Trainer takes for one step."""
+
+    def create_scheduler(self, num_training_steps: int, *arguments: Any, **options: Any) -> Any:
+        """The schedule of the learning rate, with our own number of warm-up steps."""
+        share = self.args.warmup_steps
+        self.args.warmup_steps = warmup_steps(share, num_training_steps)
+        try:
+            return super().create_scheduler(num_training_steps, *arguments, **options)
+        finally:
+            self.args.warmup_steps = share
 
 
 ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)

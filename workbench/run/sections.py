@@ -179,7 +179,7 @@ class OptimizerSection(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after the warm-up; linear and cosine fall to 0."""
     warmup_share: Share = 0.05
-    """Share of the steps over which the learning rate rises from 0."""
+    """Share of the steps over which the learning rate rises from 0; none in a run of one step."""
     epochs: PositiveFloat = 1.0
     """Passes over the training data."""
     max_steps: NonNegativeInt = 0

@@ -433,3 +433,9 @@ def test_people_s_labels_are_mixed_in_by_weight(configure, preference_file, tmp_
         assert folder.record()["pairs"]["mixed"] == 16, "the held-out records of the second file stay out"
         found[weight] = folder.read_metrics()[-1]["heldout/accuracy"]
     assert found == {0.1: 1.0, 10.0: 0.0}
+
+
+def test_a_run_of_one_step_moves_the_adapter(configure, sft_run):
+    run = train(configure("dpo", "train.max_steps=1"), resume=False)
+    before, after = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (sft_run, run.path))
+    assert any(not torch.equal(before[name], after[name]) for name in before)

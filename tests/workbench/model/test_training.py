@@ -5,6 +5,7 @@ import types
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from workbench.model.adapters import lora_config, start_training_adapter
@@ -14,6 +15,7 @@ from workbench.model.session import Session
 from workbench.model.training import (
     STAGING,
     RunCallback,
+    WarmUpTrainer,
     count_parameters,
     keep_adapters_float32,
     one_device,
@@ -140,6 +142,37 @@ def test_every_optimizer_value_reaches_the_trainer(folder):
     assert found.logging_steps == 5
     assert SFTConfig(**arguments(folder)).save_strategy == "no"
     assert SFTConfig(**arguments(folder)).max_steps == -1
+
+
+def learning_rates(folder, steps, schedule, share):
+    """Of each step, as the trainers of the phases and as Trainer itself would set them."""
+    found = []
+    for create in (WarmUpTrainer.create_scheduler, WarmUpTrainer.__base__.create_scheduler):
+        args = TrainingArguments(**arguments(folder, lr=1.0, schedule=schedule, warmup_share=share))
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        trainer = WarmUpTrainer.__new__(WarmUpTrainer)
+        trainer.args, trainer.optimizer, trainer.lr_scheduler = args, optimizer, None
+        scheduler = create(trainer, steps)
+        assert args.warmup_steps == share
+        rates = []
+        for _ in range(steps):
+            rates.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        found.append(rates)
+    return found
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_warm_up_is_trainers_except_in_a_run_of_one_step_and_for_a_share_of_one(folder, schedule):
+    for steps in (2, 3, 4, 19, 20, 21, 100):
+        for share in (0.0, 0.05, 0.3):
+            ours, trainers = learning_rates(folder, steps, schedule, share)
+            assert ours == trainers
+    for share in (0.05, 1.0):
+        assert learning_rates(folder, 1, schedule, share)[0] == [1.0]
+    rising = learning_rates(folder, 4, schedule, 1.0)[0]
+    assert rising == ([0, 0.25, 0.5, 0.75] if schedule != "constant" else [1.0] * 4)
 
 
 class Sink:
