@@ -18,6 +18,7 @@ from workbench.data.inputs import (
     check_pairs,
     check_run_folder,
     check_sides,
+    check_weights,
     data_files,
     left_out_line,
     parents,
@@ -95,9 +96,11 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     base = check_base(problems, files_of_base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
     rules = RowRules(section.ignore, section.bad_rows)
+    more: list[Any] = []
     if section.mix is not None and (mixed := data_files({"mix": section.mix}, problems)):
         read: Any = read_rated_answers if config.method == "kto" else read_preferences
         records = problems.attempt(read, mixed["mix"], rules) or []
+        more = [record for record in records if record.split != "heldout"]
         check_sides(problems, files_of_base, [(mixed["mix"], records)], rules)
         base.append(f"data.mix: {mixed['mix']}: {len(records):,} records at weight {section.mix_weight:g}")
     sides: dict[str, Any] = {
@@ -116,7 +119,9 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     learnt = [str(data_fingerprint(path)["sha256"]) for path in sources.values() if path.exists()]
     check_guard(problems, config.guard, learnt, config.model.base)
     check = check_answers if config.method == "kto" else check_pairs
-    _, found = check(problems, files_of_base, **sides)
+    split, found = check(problems, files_of_base, **sides)
+    if split is not None:
+        check_weights(problems, section.train, [*split.train, *more], soft=config.loss.soft_labels)
     return [*base, *found]
 
 

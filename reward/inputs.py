@@ -12,6 +12,7 @@ from workbench.data.inputs import (
     check_micro_batch,
     check_pairs,
     check_run_folder,
+    check_weights,
     parents,
     sha_of_labels,
     start_base,
@@ -51,6 +52,8 @@ def check_inputs(config: RewardConfig, problems: Problems, resume: bool = False)
         limit=section.limit,
         rules=RowRules(section.ignore, section.bad_rows),
     )
+    if split is not None:
+        check_weights(problems, section.train, split.train, soft=config.loss.soft_labels)
     few: list[str] = []
     if split is not None and config.passport.at_end:
         few = few_labels(len(split.train), len(split.heldout), config.passport.fewest)

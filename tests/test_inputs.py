@@ -349,6 +349,25 @@ def test_lengths_beyond_the_positions_of_the_base_are_an_early_error(
     assert "=256" in error.remedy if phase != "ppo" else error.remedy == "rollout.max_new_tokens=56"
 
 
+@pytest.mark.parametrize("phase", ["reward", "dpo", "kto"])
+def test_a_training_file_without_any_weight_is_refused(tmp_path, phase, preference_file, sft_run):
+    """Held-out records may keep theirs, and one record with a weight is enough."""
+    rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
+    for light, expected in ((16, ["all 32" if phase == "kto" else "all 16"]), (15, [])):
+        path = write_jsonl(
+            tmp_path / "light.jsonl", [{**row, "weight": 1.0 * (n >= light)} for n, row in enumerate(rows)]
+        )
+        if phase == "reward":
+            config = config_of(tmp_path, reward_values(tmp_path / "run", sft_run, path), RewardConfig)
+        else:
+            values = {"method": phase, "run": {"dir": str(tmp_path / "run")}, "model": {"start": str(sft_run)}}
+            config = config_of(tmp_path, {**values, "data": {"train": str(path)}}, ContrastiveConfig)
+        (check_reward if phase == "reward" else check_contrastive_inputs)(config, problems := Problems())
+        found = [error for error in problems.errors if "weight 0" in error.problem]
+        assert [error.problem[:6] for error in found] == expected
+        assert all("data.ignore" in str(error.remedy) for error in found)
+
+
 def test_a_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
     from workbench.data import reading
 

@@ -13,7 +13,7 @@ from typing import Any
 from workbench.data.base_files import BaseFiles, check_quantisation, fit_positions, read_base_files
 from workbench.data.embedded import resolve_data
 from workbench.data.files.rows import stream_rows
-from workbench.data.records import Prompt
+from workbench.data.records import Preference, Prompt, RatedAnswer
 from workbench.data.refusals import check_template
 from workbench.data.rules import RowRules
 from workbench.data.splits import AnswerSplit, PairSplit, load_answers, load_pairs
@@ -268,6 +268,19 @@ def left_out_line(rules: RowRules) -> list[str]:
     rows = rules.left_out
     counted = f"left out {len(rows):,} bad rows (data.bad_rows); the first: "
     return [f"{counted}{rows[0]['place']}: {rows[0]['problem']}"] if rows else []
+
+
+def check_weights(
+    problems: Problems, place: str | Path, records: Sequence[Preference | RatedAnswer], *, soft: bool = False
+) -> None:
+    """Check that not all records to train on have weight 0; `soft`: those with a `probability` have weight 1."""
+    if records and not any(record.certainty(soft=soft)[1] for record in records):
+        problems.add(
+            place,
+            f"all {len(records)} records to train on have weight 0, so that nothing would be learnt",
+            expected="a `weight` above 0 in at least one record",
+            remedy="data.ignore=[weight] gives every record the same weight",
+        )
 
 
 def check_pairs(

@@ -73,6 +73,10 @@ class RatedAnswer(Demonstration):
     split: Literal["train", "heldout"] | None = None
     """As in a preference."""
 
+    def certainty(self, *, soft: bool) -> tuple[float, float]:
+        """As of a preference, of which a mark is one side: certain, at the record's weight."""
+        return 1.0, self.weight
+
 
 class Response(_Record):
     """One sampled answer: its `run`, its sampling `temperature`, and whether it `ended` with EOS."""
