@@ -29,7 +29,7 @@ from workbench.data.inputs import (
 from workbench.data.readers import read_demonstrations, read_preferences, read_prompts, read_rated_answers
 from workbench.data.records import Prompt
 from workbench.data.rules import RowRules
-from workbench.data.splits import split_by_group
+from workbench.data.splits import from_mix, split_by_group
 from workbench.run.config import load_config
 from workbench.run.errors import Problems, WorkbenchError
 from workbench.run.folder import RunFolder
@@ -96,13 +96,11 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     base = check_base(problems, files_of_base, {"data.max_length": section.max_length})
     problems.attempt(check_run_folder, config.run, "ppo", config, resume=resume)
     rules = RowRules(section.ignore, section.bad_rows)
-    more: list[Any] = []
-    if section.mix is not None and (mixed := data_files({"mix": section.mix}, problems)):
+    mixed, records = (None if section.mix is None else data_files({"mix": section.mix}, problems)), None
+    if mixed is not None:
         read: Any = read_rated_answers if config.method == "kto" else read_preferences
-        records = problems.attempt(read, mixed["mix"], rules) or []
-        more = [record for record in records if record.split != "heldout"]
-        check_sides(problems, files_of_base, [(mixed["mix"], records)], rules)
-        base.append(f"data.mix: {mixed['mix']}: {len(records):,} records at weight {section.mix_weight:g}")
+        records = problems.attempt(read, mixed["mix"], rules)
+        check_sides(problems, files_of_base, [(mixed["mix"], records or [])], rules)
     sides: dict[str, Any] = {
         "train": section.train,
         "heldout": section.heldout,
@@ -121,8 +119,24 @@ def check_contrastive_inputs(config: ContrastiveConfig, problems: Problems, resu
     check = check_answers if config.method == "kto" else check_pairs
     split, found = check(problems, files_of_base, **sides)
     if split is not None:
+        more = from_mix(records or [], split.heldout)
+        if mixed and records:
+            base.append(_mix_line(mixed["mix"], len(more), len(records), section.mix_weight, problems))
         check_weights(problems, section.train, [*split.train, *more], soft=config.loss.soft_labels)
     return [*base, *found]
+
+
+def _mix_line(path: Path, used: int, records: int, weight: float, problems: Problems) -> str:
+    """How many records of `data.mix` are trained on; that none is, is a problem."""
+    if not used:
+        problems.add(
+            path,
+            f"none of its {records:,} records can be mixed in: they are ties or held out",
+            expected="records with a judgement, of prompts that are not held out",
+            remedy="another data.mix, or leave it out",
+        )
+    left_out = f"; {records - used:,} left out as ties or held out" if used < records else ""
+    return f"data.mix: {path}: {used:,} records at weight {weight:g}{left_out}"
 
 
 def check_contrastive_values(config: ContrastiveConfig, problems: Problems) -> None:

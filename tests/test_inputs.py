@@ -349,6 +349,36 @@ def test_lengths_beyond_the_positions_of_the_base_are_an_early_error(
     assert "=256" in error.remedy if phase != "ppo" else error.remedy == "rollout.max_new_tokens=56"
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_mixed_in_records_are_counted_as_they_are_used(tmp_path, method, preference_file, sft_run):
+    """Sixteen pairs of training prompts and eight of held-out ones; then ties or held-out ones only; then no file."""
+    rows = [json.loads(line) for line in preference_file.read_text().splitlines()]
+    per_pair = 2 if method == "kto" else 1
+    for name, mixed in {
+        "all": [{**row, "split": "train"} for row in rows],
+        "heldout": [{**row, "split": "heldout"} for row in rows],
+        "ties": [*({**row, "strength": 0} for row in rows[:16]), *rows[16:]],
+        "gone": [],
+    }.items():
+        path = write_jsonl(tmp_path / f"{name}.jsonl", mixed)
+        if name == "gone":
+            path.unlink()
+        values = {"method": method, "run": {"dir": str(tmp_path / "run")}, "model": {"start": str(sft_run)}}
+        values["data"] = {"train": str(preference_file), "mix": str(path), "max_length": 128}
+        config = config_of(tmp_path, values, ContrastiveConfig)
+        lines = check_contrastive_inputs(config, problems := Problems())
+        said = [line for line in lines if "data.mix" in line]
+        problem = [error.problem for error in problems.errors]
+        if name == "all":
+            assert not problem
+            assert f"{16 * per_pair} records at weight 1; {8 * per_pair} left out" in said[0]
+        elif name == "gone":
+            assert "no such file" in problem[0]
+            assert not said
+        else:
+            assert "can be mixed in" in problem[0]
+
+
 @pytest.mark.parametrize("phase", ["reward", "dpo", "kto"])
 def test_a_training_file_without_any_weight_is_refused(tmp_path, phase, preference_file, sft_run):
     """Held-out records may keep theirs, and one record with a weight is enough."""

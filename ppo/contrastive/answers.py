@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from ppo.config import ContrastiveConfig
-from ppo.contrastive.data import PairData, Row, column, distinct_prompts, from_mix, heldout_figures, side_logprobs
+from ppo.contrastive.data import PairData, Row, column, distinct_prompts, heldout_figures, side_logprobs
 from ppo.contrastive.losses import kto_losses
 from ppo.contrastive.trainer import LossTrainer, padded, trainer_options
 from workbench.data.batching import encode_demonstrations
 from workbench.data.readers import read_rated_answers
 from workbench.data.records import RatedAnswer
 from workbench.data.rules import RowRules
-from workbench.data.splits import load_answers
+from workbench.data.splits import from_mix, load_answers
 from workbench.model.roles import PeftModel, Roles
 from workbench.model.session import Session
 from workbench.model.training import keep_adapters_float32

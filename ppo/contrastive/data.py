@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +18,7 @@ from workbench.data.batching import encode_pairs
 from workbench.data.readers import read_preferences
 from workbench.data.records import Preference, Prompt, RatedAnswer
 from workbench.data.rules import RowRules
-from workbench.data.splits import load_pairs, of_other_prompts
+from workbench.data.splits import from_mix, load_pairs
 from workbench.evaluate.metrics import correctness
 from workbench.evaluate.statistics import share_interval
 from workbench.model.roles import Roles
@@ -68,7 +68,7 @@ def load_data(
     )
     encode = partial(encode_pairs, tokenizer, max_length=section.max_length, prompt_apart=True, rules=rules)
     more = from_mix(read_preferences(files["mix"], rules), split.heldout) if "mix" in files else []
-    pairs = [*split.train, *(pair for pair in more if pair.strength > 0)]
+    pairs = [*split.train, *more]
     encoded = encode(pairs, source=files["train"])
     kept_out = encode(split.heldout, source=files.get("heldout", files["train"]))
     counts = {
@@ -96,14 +96,6 @@ def distinct_prompts(records: Sequence[Preference | RatedAnswer]) -> list[Prompt
     return list({record.group: Prompt(id=record.group, prompt=record.prompt) for record in reversed(records)}.values())[
         ::-1
     ]
-
-
-RecordT = TypeVar("RecordT", Preference, RatedAnswer)
-
-
-def from_mix(records: Sequence[RecordT], heldout: Sequence[RecordT]) -> list[RecordT]:
-    """The records of `data.mix` to train on: not marked as held out, and of no prompt that is held out."""
-    return of_other_prompts([record for record in records if record.split != "heldout"], heldout)
 
 
 def labelled(

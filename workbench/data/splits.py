@@ -186,3 +186,9 @@ def of_other_prompts(records: Sequence[JudgedT], others: Sequence[JudgedT]) -> l
     """The records whose prompt and group none of the others has."""
     groups, prompts = {other.group for other in others}, {other.prompt for other in others}
     return [record for record in records if record.group not in groups and record.prompt not in prompts]
+
+
+def from_mix(records: Sequence[JudgedT], heldout: Sequence[JudgedT]) -> list[JudgedT]:
+    """The records of `data.mix` to train on: no ties, not marked as held out, and of no prompt that is held out."""
+    decided = [record for record in records if not isinstance(record, Preference) or record.strength > 0]
+    return of_other_prompts([record for record in decided if record.split != "heldout"], heldout)
