@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo.config import ContrastiveConfig, PpoConfig
+from ppo.config import ContrastiveConfig, LossSection, PpoConfig
 from ppo.guard.sources import check_enough, check_guard, labels_of
 from ppo.ladder.config import PairsConfig
 from ppo.people.inputs import check_spot_checks, planned
@@ -38,6 +38,14 @@ from workbench.run.outputs import check_outputs
 
 BETA_HOLDS = ("dpo", "hinge", "ipo", "kto")
 """Methods whose β weighs the distance from the reference."""
+OF_THE_PENALTY = ("label_smoothing", "unbiased", "margin", "length_coef")
+UNREAD: dict[str, tuple[str, ...]] = {
+    "kto": (*OF_THE_PENALTY, "soft_labels", "sft_coef"),
+    "sft": (*OF_THE_PENALTY, "desirable_weight", "undesirable_weight"),
+}
+"""Method → keys of `loss` that it does not read."""
+UNREAD_BY_OTHERS = ("desirable_weight", "undesirable_weight")
+"""The same for the other methods."""
 PASSPORT_VERSION = 1
 """The version of passport.json that is understood."""
 
@@ -141,6 +149,23 @@ def _mix_line(path: Path, used: int, records: int, weight: float, problems: Prob
 
 def check_contrastive_values(config: ContrastiveConfig, problems: Problems) -> None:
     """Collect problems of values that must fit each other."""
+    for name in UNREAD.get(config.method, UNREAD_BY_OTHERS):
+        value, default = getattr(config.loss, name), LossSection.model_fields[name].default
+        if value != default:
+            shown = str(default).lower()
+            problems.add(
+                f"loss.{name}",
+                f"is {str(value).lower()}, which method={config.method} does not read",
+                expected=f"the default, {shown}",
+                remedy=f"loss.{name}={shown}, or another method (docs/contrastive.md)",
+            )
+    if config.data.mix is None and config.data.mix_weight != 1:
+        problems.add(
+            "data.mix_weight",
+            f"is {config.data.mix_weight:g}, but without data.mix there is nothing to weigh",
+            expected="1, or a file in data.mix",
+            remedy="data.mix=FILE, or data.mix_weight=1",
+        )
     if config.guard.judge:
         problems.attempt(check_enough, "evaluation.prompts", config.evaluation.prompts)
     if config.guard.judge and not config.evaluation.every:

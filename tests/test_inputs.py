@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from ppo.config import ContrastiveConfig, PpoConfig
-from ppo.inputs import check_contrastive_inputs
+from ppo.config import Contrastive, ContrastiveConfig, PpoConfig
+from ppo.inputs import check_contrastive_inputs, check_contrastive_values
 from ppo.inputs import check_inputs as check_ppo
 from reward.config import RewardConfig
 from reward.inputs import check_inputs as check_reward
@@ -347,6 +348,31 @@ def test_lengths_beyond_the_positions_of_the_base_are_an_early_error(
     (error,) = problems.errors
     assert "256 positions" in error.problem
     assert "=256" in error.remedy if phase != "ppo" else error.remedy == "rollout.max_new_tokens=56"
+
+
+PENALTY = {"label_smoothing": 0.2, "unbiased": True, "margin": 2.0, "length_coef": 1.0}
+KTO_ONLY = {"desirable_weight": 1.5, "undesirable_weight": 2.0}
+
+
+@pytest.mark.parametrize("method", get_args(Contrastive))
+def test_an_option_that_the_method_does_not_read_is_refused(method):
+    """The keys that KTO, sft and the pairwise methods read, by hand; defaults are accepted."""
+    values = {**PENALTY, **KTO_ONLY, "soft_labels": True, "sft_coef": 0.7}
+    pairwise = {*PENALTY, "soft_labels", "sft_coef"}
+    read = {"kto": set(KTO_ONLY), "sft": {"soft_labels", "sft_coef"}}.get(method, pairwise)
+    config = {"method": method, "run": {"dir": "r"}, "model": {"start": "a"}, "data": {"train": "b"}}
+    for loss, expected in ((values, values.keys() - read), ({"sft_coef": float(method == "sft")}, set())):
+        check_contrastive_values(ContrastiveConfig.model_validate({**config, "loss": loss}), problems := Problems())
+        assert {str(error.place) for error in problems.errors} == {f"loss.{name}" for name in expected}
+        assert all(str(error.remedy).startswith(f"{error.place}=") for error in problems.errors)
+
+
+def test_a_weight_of_records_that_nobody_mixes_in_is_refused():
+    config = {"method": "dpo", "run": {"dir": "r"}, "model": {"start": "a"}}
+    for mix, expected in ((None, ["data.mix_weight"]), ("c", [])):
+        data = {"train": "b", "mix": mix, "mix_weight": 3.0}
+        check_contrastive_values(ContrastiveConfig.model_validate({**config, "data": data}), problems := Problems())
+        assert [error.place for error in problems.errors] == expected
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])

@@ -12,8 +12,8 @@ Every pairwise method is one line of two tables: the gap that it compares, and t
 | orpo | log odds(c) − log odds(r), odds = p / (1 − p), p = π^(1/|y|) | −β log σ(h) |
 | sft | as slic | 0: only the likelihood of the chosen response trains |
 
-π is the policy, ρ the reference, |y| the tokens of a response y. Options that apply to each of them: a margin and a
-length penalty inside the gap, a label of known doubt, a weight per pair, and the likelihood of the chosen response.
+π is the policy, ρ the reference, |y| the tokens of a response y. Options of each (of sft, only the last two): a margin
+and a length penalty inside the gap, a label of known doubt, a weight per pair, the likelihood of the chosen response.
 KTO reads single responses: `kto_losses`.
 """
 
