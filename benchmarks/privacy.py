@@ -22,6 +22,7 @@ from faker import Faker
 from benchmarks.record import RESULTS, write_result
 from workbench.privacy.find import KINDS, find
 from workbench.privacy.names import LOCALES
+from workbench.run.partial import lines_of
 from workbench.run.progress import progress
 
 OUT = RESULTS / "privacy.json"
@@ -71,7 +72,7 @@ def measured(name: str, number: int) -> dict[str, Any]:
 
 def counted(path: Path, show: int) -> dict[str, Any]:
     """Findings per kind in a file of real texts."""
-    texts = [text for line in path.read_text(encoding="utf-8").splitlines() for text in strings(json.loads(line))]
+    texts = [text for line in lines_of(path.read_text(encoding="utf-8")) for text in strings(json.loads(line))]
     counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     examples: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for text in progress(texts, description=path.stem, unit="text"):

@@ -22,6 +22,7 @@ from reward.verbs.acquire import COMMITTEES, acquire
 from reward.verbs.curve_fit import fit_power_law
 from workbench.data.readers import write_records
 from workbench.data.records import Preference
+from workbench.run.partial import lines_of
 from workbench.tiny.annotators import SIMULATED
 
 OUT = RESULTS / "reward_acquire.json"
@@ -108,7 +109,7 @@ def fit_strategies(
 
 def ids(path: Path) -> list[str]:
     """The items of a file of priorities, first to last."""
-    return [json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line)["id"] for line in lines_of(path.read_text(encoding="utf-8"))]
 
 
 def labels_saved(arms: Mapping[str, Mapping[int, Any]], strategy: str, sizes: Sequence[int]) -> float | None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
 from workbench.model.base import keep_cpu_weights_in_place
+from workbench.run.partial import lines_of
 
 
 class Clock(TrainerCallback):
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> None:
 def rows(path: Path) -> list[dict[str, str]]:
     """Prompt and completion as text."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines_of(path.read_text(encoding="utf-8")):
         record = json.loads(line)
         prompt = f"User: {record['prompt'][0]['content']}\nAssistant:"
         found.append({"prompt": prompt, "completion": f" {record['response']}"})

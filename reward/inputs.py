@@ -24,6 +24,7 @@ from workbench.run.folder import RunFolder
 from workbench.run.lineage import data_fingerprint
 from workbench.run.outputs import check_outputs
 from workbench.run.parents import find_data, find_parent
+from workbench.run.partial import lines_of
 from workbench.run.sources import check_one_base, locate
 
 
@@ -134,7 +135,7 @@ def read_facts(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WorkbenchError(path, "no such file", remedy="passport.facts=FILE, or leave it out")
     facts = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8")), start=1):
         try:
             row = json.loads(line)
             facts[str(row["right"])] = str(row["wrong"])

@@ -364,3 +364,11 @@ def test_circles_of_imports_are_seen():
     a, b, c, d, e = map(Path, "abcde")
     assert circles({a: {b}, b: {a, c}, c: {d}, d: {e}, e: {c}}) == [[a, b], [c, d, e]]
     assert circles({a: {b, c}, b: {c}, c: set()}) == []
+
+
+def test_json_lines_are_split_at_line_feeds_only():
+    """`str.splitlines` also splits at U+0085, U+2028 and U+2029, which a JSON text may hold; `lines_of` does not."""
+    output_of_a_process = {"workbench/doctor/rehearsal.py", "workbench/run/steps.py"}
+    texts = {named(path): path.read_text(encoding="utf-8") for path in FILES}
+    splitting = {name for name, text in texts.items() if "json.loads(" in text and ".splitlines()" in text}
+    assert splitting == output_of_a_process

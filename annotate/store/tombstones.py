@@ -15,6 +15,7 @@ from typing import Any
 
 from workbench.run.checkpoints import private_opener
 from workbench.run.errors import WorkbenchError
+from workbench.run.partial import lines_of
 
 _SUFFIX = ".forgotten"
 Run = Callable[[str, Mapping[str, Any]], Any]
@@ -125,7 +126,7 @@ def _hash(salt: str, name: str) -> str:
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines_of(path.read_text(encoding="utf-8")), start=1):
         try:
             yield json.loads(line)
         except ValueError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from workbench.data.readers import write_records
 from workbench.data.records import Item
 from workbench.run.errors import WorkbenchError
+from workbench.run.partial import lines_of
 
 SECONDS = 300
 """A command that takes longer is given up."""
@@ -51,7 +52,7 @@ class LabelStore:
         write_records(file, items)
         words = ["spot-check", self.config, str(file), "--run", self.run, "--out", str(out)]
         annotate([*words, *(["--notice", notice] if notice is not None else [])])
-        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in lines_of(out.read_text(encoding="utf-8"))]
         return [Judgement(str(row["item"]), int(row["strength"])) for row in rows]
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from reward.__main__ import main
+from reward.inputs import read_facts
 from tests.conftest import reward_values, write_jsonl
 from workbench.run.config import read_values
 from workbench.run.errors import WorkbenchError
@@ -68,3 +69,9 @@ def test_without_a_judge_the_passport_says_that_the_start_run_is_gone(orphan, ca
     assert f"; the start run was not sampled: {GONE}" in capsys.readouterr().out
     assert f"the start run was not sampled: {GONE}." in (orphan / "passport.html").read_text(encoding="utf-8")
     assert json.loads((orphan / "passport.json").read_text(encoding="utf-8"))["facts"]["not_sampled"] == GONE
+
+
+def test_a_fact_may_hold_a_line_separator(tmp_path):
+    path = tmp_path / "facts.jsonl"
+    path.write_text('{"right": "a\u2028b", "wrong": "c\u0085d"}\n', encoding="utf-8")
+    assert read_facts(path) == {"a\u2028b": "c\u0085d"}

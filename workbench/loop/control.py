@@ -16,6 +16,7 @@ from workbench.data.readers import read_items, read_preferences
 from workbench.data.records import Item, Preference
 from workbench.evaluate.statistics import Estimate, share_interval
 from workbench.loop.plan import Round
+from workbench.run.partial import lines_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def control(rounds: Sequence[Round]) -> Control | None:
     wrong: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for this in rounds:
         items = {item.id: item for item in read_items(this.items, this.item_rules)}
-        for row in map(json.loads, this.priorities.read_text(encoding="utf-8").splitlines()):
+        for row in map(json.loads, lines_of(this.priorities.read_text(encoding="utf-8"))):
             label = labels.get(row["id"])
             if label is None or label.strength <= 0 or "gap" not in row:
                 continue

@@ -16,6 +16,7 @@ from workbench.privacy.keys import key_id, read_key
 from workbench.privacy.mask import Sealer
 from workbench.run.checkpoints import make_folder, private_opener, refusal_explained, write_text_atomically
 from workbench.run.errors import WorkbenchError
+from workbench.run.partial import lines_of
 
 NAME = "masked.jsonl"
 """The audit file's name in a run folder."""
@@ -36,7 +37,7 @@ def add_to_audit(path: Path, key: str, entries: Sequence[Mapping[str, Any]]) -> 
     with refusal_explained(path), open(path, "a+", encoding="utf-8", opener=private_opener) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
         file.seek(0)
-        known = set(file.read().splitlines())
+        known = set(lines_of(file.read()))
         if not known:
             file.write(json.dumps({"key": key}) + "\n")
         elif _header(path) != key:
@@ -110,7 +111,7 @@ def _header(audit: Path) -> str:
 def _sealed(audit: Path) -> dict[str, str]:
     """Token → its first sealed value."""
     found: dict[str, str] = {}
-    for number, line in enumerate(_read(audit).splitlines()[1:], start=2):
+    for number, line in enumerate(lines_of(_read(audit))[1:], start=2):
         try:
             entry = json.loads(line)
             found.setdefault(entry["token"], entry["sealed"])

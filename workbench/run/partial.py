@@ -67,6 +67,11 @@ def append_lines(output: TextIO, lines: Iterable[Mapping[str, Any]]) -> None:
     os.fsync(output.fileno())
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of JSON lines; `str.splitlines` also ends them inside a text (U+0085, U+2028, U+2029)."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _whole_lines(path: Path) -> int:
     """Number of complete lines; an incomplete last line is cut off."""
     count = end = 0

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from workbench.data.records import content_id
 from workbench.run.checkpoints import private_opener
-from workbench.run.partial import append_lines
+from workbench.run.partial import append_lines, lines_of
 
 MOST_ANSWERS = 10_000
 """Answers that are remembered for feedback, the newest."""
@@ -84,7 +84,7 @@ def _ids(file: TextIO) -> set[str]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         file.truncate(len(whole.encode()))
-    return {json.loads(line)["id"] for line in whole.splitlines()}
+    return {json.loads(line)["id"] for line in lines_of(whole)}
 
 
 def _private(path: Path) -> TextIO:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from workbench.evaluate.evaluation import Answer
-from workbench.run.partial import PartialOutput, append_lines
+from workbench.run.partial import PartialOutput, append_lines, lines_of
 from workbench.run.progress import progress
 
 
@@ -26,7 +26,7 @@ class Answers:
         self._out, self._partial = out, PartialOutput.open(out, made_from)
         self._known: dict[tuple[str, str], list[Answer]] = {}
         if self._partial.rows:
-            for line in self._partial.path.read_text(encoding="utf-8").splitlines():
+            for line in lines_of(self._partial.path.read_text(encoding="utf-8")):
                 row = json.loads(line)
                 self._known[row["column"], row["kind"]] = [_answer(answer) for answer in row["answers"]]
         self._bar = progress(total=total, description="suite", unit="set", initial=self._partial.rows)

@@ -185,3 +185,16 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
     with pytest.raises(WorkbenchError, match=r"pip install 'alignment-workbench\[privacy\]'"):
         Masker(["ip"], KEY)
+
+
+def test_an_audit_file_with_characters_that_end_a_line_elsewhere_is_read_back(tmp_path, key_file):
+    audit, masked, out = tmp_path / "audit.jsonl", tmp_path / "text.txt", tmp_path / "out.txt"
+    key = read_or_make_key(key_file)
+    text, findings = Masker(("ip",), key).mask("at 192.0.2.7")
+    rows = [{"place": "a\u2028b\u0085.jsonl, line 1", **entry} for entry in map(vars, findings)]
+    for _ in range(2):
+        add_to_audit(audit, key_id(key), rows)
+    assert audit.read_text(encoding="utf-8").count("\n") == 2
+    masked.write_text(text)
+    assert unmask_file(masked, audit, key_file, out) == (1, 0)
+    assert out.read_text() == "at 192.0.2.7"

@@ -97,6 +97,14 @@ def test_feedback_survives_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> No
     assert [json.loads(line)["label"] for line in path.read_text().splitlines()] == [True, False]
 
 
+def test_feedback_with_characters_that_end_a_line_elsewhere_is_read_back(tmp_path: Path) -> None:
+    given = Given("ann", [{"role": "user", "content": "One\u2028two\u2029three?"}], "Yes.\u0085")
+    assert Inbox(tmp_path).rate(given, good=True)
+    again = Inbox(tmp_path)
+    assert not again.rate(given, good=True)
+    assert again.rate(given, good=False)
+
+
 def test_streamed_text_is_never_taken_back() -> None:
     answer = Answer("id", "m", chat=True)
     pieces = [answer.take({"keep": 0, "add": "Hel"}), answer.take({"keep": 2, "add": "y"})]

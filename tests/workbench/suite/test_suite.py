@@ -121,7 +121,7 @@ def test_the_base_is_a_role_without_an_effect(sft_run):
 
 
 def test_answers_survive_a_kill(tmp_path):
-    answer = Answer("p", [{"role": "user", "content": "?"}], "Yes.", True, 2, ids=(3, 4))
+    answer = Answer("p", [{"role": "user", "content": "?"}], "Yes.\u0085\u2028No.", True, 2, ids=(3, 4))
     out = tmp_path / "answers.jsonl"
 
     def interrupted():
