@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from annotate.arena.leaderboard import FEWEST_VOTES, leaderboard
@@ -15,12 +15,11 @@ from annotate.config import ServerSection
 from annotate.people.access import Access
 from annotate.store.statements import Annotator
 from annotate.web import texts as words
-from annotate.web.app import asset_address, icon_routes
+from annotate.web.app import asset_address, explain_refusals, icon_routes
 from annotate.web.contents import PageContents
 from annotate.web.login import Entrance, login_routes
 from annotate.web.page import mount
 from annotate.web.security import GradioPage, protect
-from workbench.run.errors import WorkbenchError
 
 
 def create_arena(arena: Arena, contents: PageContents, access: Access, server: ServerSection) -> FastAPI:
@@ -28,7 +27,7 @@ def create_arena(arena: Arena, contents: PageContents, access: Access, server: S
     runs, texts = arena.battles.runs, arena.texts
     alone = len(runs) == 1
     app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
-    app.add_exception_handler(WorkbenchError, lambda _, error: JSONResponse({"detail": str(error)}, 422))
+    explain_refusals(app)
     assets = asset_address(words.ASSETS, ASSETS)
     login = access.local is None
     entrance = Entrance(access, contents, page=PATH + "/", assets=assets, https=server.https)

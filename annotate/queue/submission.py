@@ -3,7 +3,9 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
 
 from annotate.config import MOST_REASONS, Flag
 from annotate.store.statements import Assignment
@@ -40,7 +42,7 @@ class Span:
     """First character, in code points of the answer's exact text."""
     end: int
     """Character after the last one."""
-    label: str
+    label: Annotated[str, Field(max_length=50_000)]
     """One of the reasons that the page offers."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from annotate.people.access import IN_OPENAPI, Access
 from annotate.queue import history
@@ -20,6 +20,9 @@ from annotate.web.render import as_line, as_markdown, shown_text
 from annotate.web.texts import Texts
 
 Text = Annotated[str, Field(max_length=50_000)]
+"""Unlike `str`, a type with a limit refuses half of a surrogate pair."""
+Number = Annotated[int, Field(ge=1, lt=2**63)]
+"""The number of an item or a token, which a store can hold."""
 Key = Annotated[str, Field(min_length=8, max_length=64)]
 """Any text that is new for each answer: sent again, the answer counts once."""
 
@@ -29,7 +32,7 @@ class SubmissionBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    item: int
+    item: Number
     """`card.item`."""
     choice: Choice
     client_key: Key
@@ -37,7 +40,7 @@ class SubmissionBody(BaseModel):
     """With `compared`: -3 (left much better) … 0 (equal) … 3 (right much better)."""
     ranking: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=100)] | None = None
     """With `ranked`: a rank for each answer, 1 best; equal ones share a rank."""
-    rubric: dict[str, Annotated[int, Field(ge=-3, le=3)]] | None = None
+    rubric: dict[Text, Annotated[int, Field(ge=-3, le=3)]] | None = None
     flag: Flag | None = None
     comment: Text | None = None
     reason: Text | None = None
@@ -46,7 +49,7 @@ class SubmissionBody(BaseModel):
     edited_response: Annotated[int, Field(ge=0)] | None = None
     guidelines_version: Annotated[str, Field(max_length=64)] | None = None
     seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
-    reasons: Annotated[tuple[str, ...], Field(max_length=MOST_REASONS)] = ()
+    reasons: Annotated[tuple[Text, ...], Field(max_length=MOST_REASONS)] = ()
     """Some of the reasons that the page offers."""
     spans: Annotated[tuple[Span, ...], Field(max_length=MOST_SPANS)] = ()
     """Marked passages: `answer` in the order shown, `start` and `end` in code points of its text, and `label`."""
@@ -59,7 +62,7 @@ class Held(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    known: Annotated[list[int], Field(max_length=50)] | None = None
+    known: Annotated[list[Number], Field(max_length=50)] | None = None
     """Their items, the open one included. Without: the open one."""
 
 
@@ -77,7 +80,7 @@ class Past(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=200)] = 20
-    before: float | None = None
+    before: FiniteFloat | None = None
     """The `at` of the last judgement of the page before."""
     show: Show = ""
     """A filter; see `annotate.queue.history.Show`."""
@@ -90,7 +93,7 @@ class Given(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    item: int
+    item: Number
 
 
 class Star(Given):
@@ -235,7 +238,7 @@ def _own_judgements(router: APIRouter, labelling: Labelling, access: Access) -> 
         return labelling.star(who, body)
 
     @router.get("/mine/{item}")
-    def mine_again(item: int, who: Who) -> dict[str, Any]:
+    def mine_again(item: Number, who: Who) -> dict[str, Any]:
         """An item that you were given, with your answer as `previous`. Submitting it again is a new revision."""
         return labelling.again(who, Given(item=item))
 

@@ -2,12 +2,14 @@
 
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from annotate.config import ExportSection
@@ -53,7 +55,7 @@ def create_app(
     """The application around one store. Without `login` it serves one person on this machine, who has the `key`."""
     access, assets = Access(store, login=login, days=session_days, key=key, port=port), asset_address(ASSETS)
     app = FastAPI(title=contents.title, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
-    app.add_exception_handler(WorkbenchError, _explain)
+    explain_refusals(app)
     app.include_router(icon_routes(contents.title))
     entrance = Entrance(access, contents, page=PATH + "/", assets=assets, https=https)
     app.include_router(login_routes(store, entrance))
@@ -91,8 +93,20 @@ def asset_address(*folders: Path) -> str:
     return f"/assets/{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:12]}"
 
 
-def _explain(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 422)
+def explain_refusals(app: FastAPI) -> None:
+    """Answer what a request may not say with 422 and the reason, which does not repeat what was sent."""
+    app.add_exception_handler(WorkbenchError, lambda _, error: _refusal(str(error)))
+    app.add_exception_handler(RequestValidationError, _malformed)
+
+
+def _malformed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _refusal([{"loc": problem["loc"], "msg": problem["msg"]} for problem in error.errors()])
+
+
+def _refusal(detail: object) -> Response:
+    # Escaped, as half of a surrogate pair, such as in a key, is not UTF-8.
+    return Response(json.dumps({"detail": detail}), 422, media_type="application/json")
 
 
 def icon_routes(title: str) -> APIRouter:

@@ -16,6 +16,7 @@ from annotate.campaign.start import campaign_names
 from annotate.labels.notices import notices
 from annotate.labels.review import adjudicate
 from annotate.store.statements import Annotator
+from annotate.web.api import Number
 from annotate.web.lead_pages import LeadPages
 
 PAGE_LENGTH = 20
@@ -85,7 +86,7 @@ def _deciding(router: APIRouter, pages: LeadPages) -> None:
     @router.post("/review/{item}")
     def decide(
         who: Reviewer,
-        item: int,
+        item: Number,
         verdict: Annotated[str, Form()],
         comment: Annotated[str, Form()] = "",
         rank: Annotated[list[int] | None, Form()] = None,

@@ -17,6 +17,7 @@ from annotate.people.accounts import Role, State, add_account, look_up, set_pass
 from annotate.people.tokens import LONGEST_DAYS, Scope, make_token, revoke_token
 from annotate.store.database import Store
 from annotate.store.statements import Annotator, Token
+from annotate.web.api import Number
 from workbench.run.errors import WorkbenchError
 
 
@@ -65,7 +66,11 @@ def _items(router: APIRouter, store: Store, access: Access, queue: QueueSection)
     Admin = Annotated[Annotator, Depends(access.role("admin"))]
 
     @router.get("/items", tags=["lead"])
-    def items(who: Reviewer, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
+    def items(
+        who: Reviewer,
+        after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> list[dict[str, Any]]:
         """Items in the order of loading, with how many people have judged them. `after`: the `key` to go on from."""
         with store.read() as transaction:
             page = transaction.items(after=after, limit=limit)
@@ -167,7 +172,7 @@ def _tokens(router: APIRouter, store: Store, access: Access) -> None:
         return {"name": body.name, "token": make_token(store, who.name, body.name, scope=body.scope, days=body.days)}
 
     @router.delete("/tokens/{token_id}", tags=["tokens"])
-    def end_token(token_id: int, who: Who) -> dict[str, Any]:
+    def end_token(token_id: Number, who: Who) -> dict[str, Any]:
         """End one of your tokens; administrators end anybody's."""
         return _shown(revoke_token(store, token_id, by=who)) | {"revoked": True}
 

@@ -10,6 +10,7 @@ from annotate.labels.survey import impact_of_removing
 from annotate.people.accounts import ROLES, State, add_account, set_password, set_role, set_state
 from annotate.people.tokens import revoke_token
 from annotate.store.statements import Annotator
+from annotate.web.api import Number
 from annotate.web.lead_pages import LeadPages
 from workbench.run.errors import WorkbenchError
 
@@ -65,7 +66,7 @@ def _tokens(router: APIRouter, pages: LeadPages) -> None:
     Admin = Annotated[Annotator, Depends(pages.role("admin"))]
 
     @router.post("/{name}/tokens/{token_id}")
-    def end(request: Request, who: Admin, name: str, token_id: int) -> Response:
+    def end(request: Request, who: Admin, name: str, token_id: Number) -> Response:
         """End somebody's token."""
         try:
             revoke_token(pages.store, token_id, by=who)

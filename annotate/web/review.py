@@ -20,7 +20,7 @@ from annotate.labels.review import MOST_COMMENT_CHARACTERS, adjudicate, send_rep
 from annotate.queue.cards import Answer, Card
 from annotate.queue.submission import FLAGS
 from annotate.store.statements import Adjudication, Annotator, CurrentJudgement, Reply, Transaction
-from annotate.web.api import shown
+from annotate.web.api import Number, shown
 from annotate.web.lead_pages import FRESH_SECONDS, LeadPages
 from annotate.web.render import as_line
 
@@ -46,7 +46,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    annotator: str
+    annotator: Annotated[str, Field(max_length=64)]
     text: Annotated[str, Field(max_length=MOST_COMMENT_CHARACTERS)]
 
 
@@ -139,7 +139,7 @@ def _list(router: APIRouter, pages: LeadPages, recent: _Recent) -> None:
         )
 
     @router.get("/{item}")
-    def desk_at(item: int, request: Request, who: Reviewer) -> Response:
+    def desk_at(item: Number, request: Request, who: Reviewer) -> Response:
         with pages.store.read() as transaction:
             if transaction.item(item, simulated=False) is None:
                 raise HTTPException(404, f"no item {item}")
@@ -160,13 +160,13 @@ def _items(router: APIRouter, pages: LeadPages, recent: _Recent) -> None:
     Reviewer = Annotated[Annotator, Depends(pages.role("reviewer"))]
 
     @router.get("/{item}/card")
-    def card(item: int, who: Reviewer) -> dict[str, Any]:
+    def card(item: Number, who: Reviewer) -> dict[str, Any]:
         """An item as the card shows it, and what people said of it, if it may be shown already."""
         with pages.store.read() as transaction:
             return _reply(pages, transaction, item)
 
     @router.post("/{item}/ruling")
-    def rule(item: int, body: Ruling, who: Reviewer) -> dict[str, Any]:
+    def rule(item: Number, body: Ruling, who: Reviewer) -> dict[str, Any]:
         """Decide; the reply is that of `card`."""
         adjudicate(pages.store, who, item, **body.model_dump())
         recent.forget()
@@ -175,7 +175,7 @@ def _items(router: APIRouter, pages: LeadPages, recent: _Recent) -> None:
             return _reply(pages, transaction, item)
 
     @router.post("/{item}/message")
-    def message(item: int, body: Message, who: Reviewer) -> dict[str, Any]:
+    def message(item: Number, body: Message, who: Reviewer) -> dict[str, Any]:
         """Tell somebody something about their judgement; the reply is that of `card`."""
         send_reply(pages.store, who, item, body.annotator, body.text)
         with pages.store.read() as transaction:

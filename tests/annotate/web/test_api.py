@@ -231,3 +231,46 @@ def test_items_are_listed_page_by_page(store: Store, local: TestClient) -> None:
     rest = local.get("/api/v1/items", params={"limit": 3, "after": first[-1]["key"]}).json()
     assert [item["id"] for item in first + rest] == [f"i{n}" for n in range(5)]
     assert (first[0]["overlap"], first[0]["done"], first[0]["responses"][1]["run"]) == (2, 0, "runs/two")
+
+
+MALFORMED = [
+    *(
+        ("submit", f'{{"choice": "skipped", "client_key": "key-of-i0", {part}}}')
+        for part in (
+            '"item": NaN',
+            '"item": 1e400',
+            '"item": 99999999999999999999',
+            '"item": 0',
+            '"item": 1, "seconds": NaN',
+            '"item": 1, "seconds": 1e400',
+            '"item": 1, "comment": "\\ud800"',
+            '"item": 1, "reasons": ["\\ud800"]',
+            '"item": 1, "spans": [{"answer": 0, "start": 0, "end": 1, "label": "\\ud800"}]',
+            '"item": 1, "rubric": {"\\ud800": 1}',
+            '"item": 1, "\\ud800": 1',
+        )
+    ),
+    ("ahead", '{"known": [99999999999999999999]}'),
+    ("mine/star", '{"item": 99999999999999999999, "starred": true}'),
+    ("people", '{"name": "cid", "password": "secret \\ud800"}'),
+    ("people", f'{{"name": "cid", "password": "{"secret " * 200}"}}'),
+    ("people", '{"name": "\\ud800", "password": "secret and long"}'),
+]
+
+
+@pytest.mark.parametrize(("route", "body"), MALFORMED)
+def test_a_malformed_body_is_refused_and_not_repeated(client: TestClient, filled: Store, route: str, body: str) -> None:
+    """Not with a 5xx, after which clients send it again."""
+    own = {"Authorization": f"Bearer {make_token(filled, 'lead', 'test')}", "Content-Type": "application/json"}
+    reply = client.post(f"/api/v1/{route}", headers=own, content=body)
+    assert reply.status_code == 422, reply.text
+    assert all(set(problem) == {"loc", "msg"} for problem in reply.json()["detail"])
+    assert "secret" not in reply.text
+
+
+@pytest.mark.parametrize("path", ["mine/9{}", "items?after=9{}", "mine?before=nan", "tokens/9{}", "mine/0"])
+def test_a_number_that_no_store_holds_is_malformed(client: TestClient, filled: Store, path: str) -> None:
+    own = {"Authorization": f"Bearer {make_token(filled, 'lead', 'test')}"}
+    method = "DELETE" if path.startswith("tokens") else "GET"
+    reply = client.request(method, "/api/v1/" + path.format("9" * 22), headers=own)
+    assert (reply.status_code, set(reply.json()["detail"][0])) == (422, {"loc", "msg"})
