@@ -17,6 +17,7 @@ from workbench.run.sections import (
     PositiveFloat,
     PositiveInt,
     RowsSection,
+    Seed,
     Share,
     Temperature,
 )
@@ -58,7 +59,7 @@ class PairsSection(Section):
     """How often a prompt is sampled before it is dropped because all its answers are the same."""
     round: NonNegativeInt = 0
     """The round of the loop (sample, label, train) that these pairs belong to."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of sampling."""
 
 
@@ -99,7 +100,7 @@ class QueueSection(Section):
     """Share of a person's items that they have judged before."""
     repeat_after: PositiveInt = 20
     """Other items between an item and its repeat, at least."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the sides (left, right), of the choice of overlapping items, and of gold items and repeats."""
 
 
@@ -162,7 +163,7 @@ class SimulateSection(Section):
 
     number: NonNegativeInt = 0
     """Judgements to make; 0: until no item is left."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the simulated annotators."""
 
 
@@ -195,7 +196,7 @@ class ExportSection(Section):
     """… and the lower end of its agreement with people on them (95 % interval) is above this."""
     names: Names = "plain"
     """Annotators in exports: their account names, or pseudonyms that stay the same in all exports of a store."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the split, and of the order of tied answers."""
 
 
@@ -247,7 +248,7 @@ class CampaignSection(Section):
     """Largest number of tokens per answer."""
     batch_size: PositiveInt = 64
     """Prompts per batch of the model."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of sampling, and of the order of the two answers."""
 
 
@@ -258,7 +259,7 @@ class ArenaSection(Section):
     """Largest number of tokens per answer; a conversation may have the base's positions less these."""
     temperature: Temperature = 1.0
     """Sampling temperature."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the runs and sides of battles and of sampling, together with the store's secret key."""
 
 

@@ -5,11 +5,13 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
 import yaml
 from peft import get_peft_model
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from annotate.config import AnnotateConfig
@@ -244,3 +246,22 @@ def test_llama_2_7b_and_its_lora_adapter_have_the_published_sizes(llama):
     # r (in + out) in each of 32 layers: q, k, v, o of 4096 + 4096; gate, up, down of 4096 + 11008.
     assert sum(p.numel() for p in trained.values()) == 16 * 32 * (4 * 8192 + 3 * 15_104) == 39_976_960
     assert not any("lm_head" in name or "embed" in name for name in trained)
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_no_seed_is_too_large_for_a_generator(name):
+    """Generators take 32 bits. A round of the loop has the seed 1000 * loop.seed + its number."""
+    seeds = [value for key, value in _fields(REFERENCES[name]) if key in ("seed", "seeds")]
+    for field in seeds:
+        check = TypeAdapter(Annotated[field.annotation, *field.metadata])
+        several = check.json_schema()["type"] == "array"
+        with pytest.raises(ValidationError, match="less than or equal to"):
+            check.validate_python((2**32,) if several else 2**32)
+    assert seeds or name == "suite"
+
+
+def _fields(section):
+    for key, field in section.model_fields.items():
+        yield key, field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation)

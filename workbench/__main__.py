@@ -12,7 +12,7 @@ from workbench.doctor.command import add_doctor
 from workbench.export.command import add_export
 from workbench.privacy.command import add_unmask
 from workbench.run.command_line import add_config_arguments, parse_words, read_command, run_main
-from workbench.run.options import count, positive_int
+from workbench.run.options import positive_int, seed
 from workbench.serve.command import add_serve
 from workbench.suite.command import add_evaluate, evaluate
 from workbench.validate.command import add_validate, validate
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         "demo", help="run the whole loop on the embedded default: sft, labels, reward, ppo, dpo, report"
     )
     demo.add_argument("--dir", default="runs/demo", help="folder for all its runs (default: %(default)s)")
-    demo.add_argument("--seed", type=count, default=0, help="seed of every step (default: %(default)s)")
+    demo.add_argument("--seed", type=seed, default=0, help="seed of every step (default: %(default)s)")
     demo.add_argument(
         "--kernels",
         choices=("auto", "modules", "cpu"),

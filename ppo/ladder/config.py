@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from workbench.run.config import Section
-from workbench.run.sections import NonNegativeFloat, NonNegativeInt, PositiveInt, RowsSection, Share, Temperature
+from workbench.run.sections import NonNegativeFloat, PositiveInt, RowsSection, Seed, Share, Temperature
 
 
 class RungSection(Section):
@@ -49,7 +49,7 @@ class LadderSection(Section):
     """Largest number of tokens per answer."""
     batch_size: PositiveInt = 64
     """Answers sampled at one time."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of sampling, and of the choice of pairs."""
     out: str
     """Folder for the answers of each rung, `ladder.json` and `preferences.jsonl`."""

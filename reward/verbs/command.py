@@ -19,7 +19,7 @@ from workbench.run.command_line import add_config_arguments, comment, read_comma
 from workbench.run.config import describe, load_config
 from workbench.run.errors import Problems, WorkbenchError, check_all
 from workbench.run.folder import RunFolder
-from workbench.run.options import count, positive_int, share
+from workbench.run.options import count, positive_int, seed, share
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -123,7 +123,7 @@ def _add_acquire(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     acquire.add_argument("--without", help="preferences whose pairs are left out: they are labelled already")
     acquire.add_argument(
-        "--seed", type=count, default=0, help="seed of the random order and of tie-breaking (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of the random order and of tie-breaking (default: %(default)s)"
     )
     acquire.add_argument("--batch-size", type=positive_int, default=64, help="answers per pass (default: %(default)s)")
     acquire.add_argument("--base", help="where the base is now, if it was moved")

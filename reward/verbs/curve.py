@@ -25,6 +25,7 @@ from workbench.evaluate.pages import render_page
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
 from workbench.run.errors import WorkbenchError
+from workbench.run.options import MOST_SEED
 
 LEAST_SEEDS, LEAST_SIZES = 3, 3
 """For a power law with three parameters, and an estimate of the noise between seeds."""
@@ -60,6 +61,8 @@ def learning_curve(
     numbers = _numbers("--seeds", seeds)
     if len(numbers) < LEAST_SEEDS:
         raise WorkbenchError("--seeds", f"{seeds!r} names {len(numbers)}", expected=f"at least {LEAST_SEEDS}")
+    if max(numbers) > MOST_SEED:
+        raise WorkbenchError("--seeds", f"{max(numbers)} is too large", expected=f"at most {MOST_SEED}")
     heldout = out / "heldout.jsonl"
     _write_once(heldout, split.heldout)
     points = []

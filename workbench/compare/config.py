@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from workbench.run.config import Section
-from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, SourceSection
+from workbench.run.sections import NonNegativeInt, PositiveFloat, PositiveInt, Seed, SourceSection
 
 BASELINE = "sft"
 """Name of the supervised model itself, with which every method is compared."""
@@ -33,7 +33,7 @@ class CompareSection(Section):
 
     out: str
     """Folder for all runs, the table `compare.json` and the page `compare.html`."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Each seed has its own supervised run, labels, reward model and run of each method. One seed shows nothing about
     the variance of training."""
     sft: SourceSection

@@ -1,9 +1,11 @@
 """What `python -m workbench loop` reads from a YAML file."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from workbench.run.config import Section
-from workbench.run.sections import NonNegativeInt, PositiveInt, SourceSection
+from workbench.run.sections import PositiveInt, SourceSection
 
 Strategy = Literal["uncertainty", "disagreement", "bald", "d-optimal", "wide-gaps", "random", "length-balanced"]
 
@@ -32,8 +34,8 @@ class LoopSection(Section):
     in the measurements. A strategy that asks the reward model of the round before draws at random in the first one."""
     annotators: Literal["people", "simulated"] = "people"
     """`people`: each round waits until the page has its labels. `simulated`: the embedded default's annotators."""
-    seed: NonNegativeInt = 0
-    """Seed of every step, together with the number of the round."""
+    seed: Annotated[int, Field(ge=0, le=4_000_000)] = 0
+    """Seed of every step, together with the number of the round: 1000 times this plus the number."""
     sft: SourceSection
     """The supervised model, from which the first round starts and against which win rates are measured: YAML of
     `python -m sft`, or a run."""

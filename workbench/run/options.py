@@ -3,6 +3,9 @@
 import argparse
 import math
 
+MOST_SEED = 2**32 - 2
+"""Every generator takes a seed of 32 bits, and some steps take the seed plus one."""
+
 
 def positive_int(text: str) -> int:
     """An integer above 0."""
@@ -10,16 +13,18 @@ def positive_int(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """An integer from 0 on: an amount that may be none, or a seed."""
+    """An integer from 0 on: an amount that may be none."""
     return _integer(text, 0, "an integer from 0 on")
+
+
+def seed(text: str) -> int:
+    """A seed."""
+    return _integer(text, 0, f"an integer from 0 to {MOST_SEED}", MOST_SEED)
 
 
 def port(text: str) -> int:
     """A TCP port."""
-    number = _integer(text, 1, "a port from 1 to 65535")
-    if number > 65535:
-        raise _wrong(text, "a port from 1 to 65535")
-    return number
+    return _integer(text, 1, "a port from 1 to 65535", 65535)
 
 
 def positive_number(text: str) -> float:
@@ -38,12 +43,12 @@ def share(text: str) -> float:
     return number
 
 
-def _integer(text: str, least: int, expected: str) -> int:
+def _integer(text: str, least: int, expected: str, most: float = math.inf) -> int:
     try:
         number = int(text)
     except ValueError:
         raise _wrong(text, expected) from None
-    if number < least:
+    if not least <= number <= most:
         raise _wrong(text, expected)
     return number
 

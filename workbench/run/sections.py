@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from workbench.run.config import Section
+from workbench.run.options import MOST_SEED
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,7 +29,7 @@ class RunSection(Section):
 
     dir: str
     """Run folder to write."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the data split, the initial weights, the batches and sampling."""
     overwrite: bool = False
     """Delete an existing run of the same phase in this folder and start over."""

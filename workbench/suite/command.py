@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from workbench.data.rules import add_row_options, row_options
 from workbench.run.config import load_config
-from workbench.run.options import count, positive_int, positive_number
+from workbench.run.options import count, positive_int, positive_number, seed
 from workbench.run.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument(
         "--batch-size", type=positive_int, default=128, help="answers sampled at a time (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=count, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of sampling and bootstraps (default: %(default)s)")
     parser.add_argument(
         "--best-of", type=positive_int, default=1, metavar="N", help="use the best of N answers (default: 1)"
     )

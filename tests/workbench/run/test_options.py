@@ -45,6 +45,7 @@ def test_no_option_takes_a_number_that_it_cannot_use(package):
     [
         (options.positive_int, {"1": 1, "20": 20}, ["0", "1.5"]),
         (options.count, {"0": 0, "7": 7}, ["0.5"]),
+        (options.seed, {"0": 0, "4294967294": 2**32 - 2}, ["4294967295", "9" * 23]),
         (options.port, {"1": 1, "65535": 65535}, ["0", "65536"]),
         (options.positive_number, {"1e-3": 0.001, "24": 24.0}, ["0"]),
         (options.share, {"0": 0.0, "1": 1.0}, ["1.01"]),
