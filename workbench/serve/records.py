@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from workbench.data.records import content_id
-from workbench.run.checkpoints import private_opener
+from workbench.run.checkpoints import make_folder, private_opener, refusal_explained
+from workbench.run.errors import Problems
 from workbench.run.partial import append_lines, lines_of
 
 MOST_ANSWERS = 10_000
@@ -85,6 +86,29 @@ def _ids(file: TextIO) -> set[str]:
     if whole != text:
         file.truncate(len(whole.encode()))
     return {json.loads(line)["id"] for line in lines_of(whole)}
+
+
+def check_outputs(feedback: Path, log: Path | None) -> None:
+    """Check that the folder of the feedback and the request log can be written; the log is made if it is not there.
+
+    Raises:
+        WorkbenchError: every problem at once.
+    """
+    problems = Problems()
+    there = next((path for path in (feedback, *feedback.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        problems.add(there, "is a file", expected="a folder for the feedback", remedy="--feedback DIR")
+    if log is not None and log.is_dir():
+        problems.add(log, "is a folder", expected="a file for the request log", remedy="--log FILE")
+    elif log is not None:
+        problems.attempt(_open_once, log)
+    problems.raise_if_any()
+
+
+def _open_once(path: Path) -> None:
+    make_folder(path.parent)
+    with refusal_explained(path), _private(path):
+        pass
 
 
 def _private(path: Path) -> TextIO:

@@ -18,7 +18,7 @@ from workbench.serve.engine import Engine
 from workbench.serve.http import LOCAL_HOSTS, listen, run
 from workbench.serve.keys import Keys
 from workbench.serve.metrics import Metrics
-from workbench.serve.records import Inbox, RequestLog
+from workbench.serve.records import Inbox, RequestLog, check_outputs
 from workbench.serve.vllm import vllm_command, vllm_environment
 
 DRAIN_SECONDS = 30
@@ -52,13 +52,16 @@ def serve(runs: Sequence[str], options: ServeOptions) -> None:
     """Serve runs until SIGTERM or Ctrl-C; answers that are being written then are finished first.
 
     Raises:
-        WorkbenchError: runs that cannot be served together, a bad file of keys, or an address in use.
+        WorkbenchError: runs that cannot be served together, a bad file of keys, a log or a folder of feedback that
+            cannot be written, or an address in use.
     """
     sources, keys = check_runs(runs), Keys(options.keys)
     if options.host not in LOCAL_HOSTS and not keys.needed:
         raise WorkbenchError(
             f"--host {options.host}", "is open to other machines, but no key is required", remedy="--keys FILE"
         )
+    feedback = options.feedback or sources[0].run.path.parent / "feedback"
+    check_outputs(feedback, options.log)
     models = models_of(sources)
     if uses_vllm(options, models):
         words = vllm_command(sources, list(models), options.host, options.port)
@@ -77,7 +80,7 @@ def serve(runs: Sequence[str], options: ServeOptions) -> None:
             most_waiting=options.waiting,
         )
         log = None if options.log is None else RequestLog(options.log)
-        inbox = Inbox(options.feedback or sources[0].run.path.parent / "feedback")
+        inbox = Inbox(feedback)
         stack.callback(engine.close)
         engine.start()
         server = Server(models, engine, keys, inbox, Metrics(engine), log, most, options.per_key)

@@ -105,6 +105,19 @@ def test_feedback_with_characters_that_end_a_line_elsewhere_is_read_back(tmp_pat
     assert again.rate(given, good=False)
 
 
+def test_a_log_or_a_feedback_folder_that_cannot_be_written_is_named_before_a_model_is_loaded(
+    sft_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for feedback in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(WorkbenchError, match="is a file") as caught:
+            serve([str(sft_run)], ServeOptions(log=tmp_path, feedback=feedback))
+        assert "is a folder" in str(caught.value)
+    for log in (tmp_path / "file" / "x" / "log", Path("/proc/x/y")):
+        with pytest.raises(WorkbenchError, match="cannot be written"):
+            serve([str(sft_run)], ServeOptions(log=log))
+
+
 def test_streamed_text_is_never_taken_back() -> None:
     answer = Answer("id", "m", chat=True)
     pieces = [answer.take({"keep": 0, "add": "Hel"}), answer.take({"keep": 2, "add": "y"})]
