@@ -6,12 +6,14 @@ Applying a file twice changes nothing more. Knows the store, no reward model.
 """
 
 import re
+import sys
 from dataclasses import dataclass
 
 from annotate.store.database import Store
 from workbench.data.files.row import Row
 from workbench.data.files.rows import read_rows
 
+MOST = sys.float_info.max
 _OF_A_RANKING = re.compile(r":\d+-\d+$")
 """The end of the id of a pair made from an item with more than two answers."""
 
@@ -90,6 +92,8 @@ def _priority(row: Row) -> Priority:
     name, value, again = row.fields.get("id"), row.fields.get("priority"), row.fields.get("again", False)
     if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
         raise row.fail(f"no priority: {str(row.fields)[:60]}", expected='{"id": "an item\'s id", "priority": 1.5}')
+    if not -MOST <= value <= MOST:  # NaN is not either
+        raise row.fail(f"'priority' is {str(value)[:30]}", expected="a finite number")
     if not isinstance(again, bool):
         raise row.fail(f"'again' is {again!r}", expected="true or false")
     prompt = row.fields.get("prompt")

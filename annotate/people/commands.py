@@ -60,8 +60,8 @@ def change_accounts(
         print(f"{names[0]} has the role {names[1]}")
     elif action == "tokens":
         _tokens(store, *names)
-    elif action == "token" and names[0] == "revoke" and names[-1].isdigit():
-        token = revoke_token(store, int(names[1]))
+    elif action == "token" and names[0] == "revoke" and names[1:]:
+        token = revoke_token(store, _number(names[1]))
         print(f"token {token.id} of {token.annotator} ({token.name}) is revoked")
     elif action == "token":
         print(make_token(store, names[0], names[1] if names[1:] else "command line", scope=scope, days=days))
@@ -69,6 +69,17 @@ def change_accounts(
         state, effect = _STATES[action]
         people.set_state(store, names[0], state)
         print(f"{names[0]} is {state}: {effect}")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise WorkbenchError(
+            "annotator token revoke",
+            f"{text!r} is not the number of a token",
+            expected="a number, such as 1",
+            remedy="python -m annotate annotator CONFIG.yaml tokens, which lists them",
+        )
+    return int(text)
 
 
 def _list(store: Store) -> None:

@@ -16,6 +16,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 MOST_TOKENS = 20
 """Valid tokens of one account."""
 LONGEST_DAYS = 3650
+_LIST = "python -m annotate annotator CONFIG.yaml tokens, which lists them"
 
 
 class Grant(NamedTuple):
@@ -79,7 +80,8 @@ def revoke_token(store: Store, token_id: int, *, by: Annotator | None = None) ->
         if token_id not in known:
             place = store.place if by is None or everybody else f"annotator {by.name!r}"
             valid = sorted(token.id for token in known.values() if token.valid(time.time()))
-            raise WorkbenchError(place, f"has no token {token_id}", expected=f"one of {valid}")
+            expected = f"one of {valid}" if valid else "a valid token, and there is none"
+            raise WorkbenchError(place, f"has no token {token_id}", expected=expected, remedy=_LIST)
         transaction.revoke_token(token_id, time.time())
         transaction.add_event(
             "token revoked", time.time(), by.id if by else None, token=token_id, owner=known[token_id].annotator

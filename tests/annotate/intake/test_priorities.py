@@ -59,6 +59,8 @@ def test_two_answers_of_a_ranking_are_their_own_item_or_part_of_the_ranked_one(
     [
         ({"id": "i0"}, "no priority"),
         ({"id": "i0", "priority": "high"}, "no priority"),
+        ({"id": "i0", "priority": float("inf")}, "'priority' is inf"),
+        ({"id": "i0", "priority": 10**400}, "'priority' is 1000"),
         ({"id": "i0", "priority": 1, "again": 2}, "'again' is 2"),
         ({"id": "elsewhere", "priority": 1}, "holds none of its 1 items"),
     ],

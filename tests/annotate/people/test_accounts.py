@@ -237,3 +237,10 @@ def test_the_command_line_changes_accounts(
     for words in ((), ("pause",), ("list", "ann"), ("dismiss", "ann")):
         with pytest.raises(WorkbenchError, match="cannot read"):
             change_accounts(store, words, "annotator")
+
+
+def test_a_token_that_cannot_be_revoked_says_why(store: Store) -> None:
+    with pytest.raises(WorkbenchError, match=r"has no token 999[\s\S]*there is none[\s\S]*lists them"):
+        change_accounts(store, ("token", "revoke", "999"), "")
+    with pytest.raises(WorkbenchError, match=r"'abc' is not the number of a token"):
+        change_accounts(store, ("token", "revoke", "abc"), "")
