@@ -156,7 +156,8 @@ class Evaluation:
     seed: int
     """Seeds sampling and all bootstraps."""
     sources: dict[str, str]
-    """Inputs of the evaluation: role (prompts, demonstrations, preferences, reward_run …) → path."""
+    """Inputs of the evaluation: role (prompts, demonstrations, preferences, reward_run …) → path; for a policy also how
+    it sampled and `weights`, the fingerprint of its adapter (not in older files)."""
     policy: PolicyEvaluation | None = None
     reward_model: RewardEvaluation | None = None
     classifier: ClassifierEvaluation | None = None

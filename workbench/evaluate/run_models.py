@@ -30,6 +30,7 @@ from workbench.evaluate.role_models import RolePolicy, RoleScore, reward_roles
 from workbench.evaluate.statistics import share_interval
 from workbench.model.open import open_runs
 from workbench.run.folder import RunFolder
+from workbench.run.lineage import run_fingerprint
 from workbench.run.out_of_memory import memory_hint
 from workbench.run.parents import find_parent
 
@@ -110,7 +111,8 @@ def evaluate_policy_run(
     forgetting = folder.record().get("forgetting")
     evaluated = dataclasses.replace(evaluated, forgetting=Forgetting(**forgetting) if forgetting else None)
     named = {"prompts": prompts, "demonstrations": demonstrations, "reward_run": reward_run, "against": against}
-    sources = {role: str(path) for role, path in named.items() if path is not None} | sampling.as_sources()
+    sources = {role: str(path) for role, path in named.items() if path is not None}
+    sources |= sampling.as_sources() | _weights(folder.path)
     result = Evaluation(str(run), folder.record()["phase"], sampling.seed, sources, policy=evaluated)
     result.save(inference.out or folder.evaluation_path)
     return result
@@ -127,19 +129,29 @@ def _parent(folder: RunFolder, role: str) -> Path | None:
 
 
 def _known_answers(run: Path, prompts: Path, records: Sequence[Prompt], sampling: Sampling) -> list[Answer] | None:
-    """The opponent's answers from its own evaluation, if that was made under the same conditions."""
+    """The opponent's answers from its own evaluation, if the same weights answered the same prompts in the same way.
+
+    An evaluation that does not say which weights answered is no proof, so its answers are sampled again.
+    """
     if not RunFolder.open(run).evaluation_path.is_file():
         return None
     evaluation = read_evaluation(run)
     policy = evaluation.policy
-    wanted = {"prompts": str(prompts)} | sampling.as_sources()
+    wanted = {"prompts": str(prompts)} | sampling.as_sources() | _weights(run)
     if policy is None or {name: evaluation.sources.get(name) for name in wanted} != wanted:
         return None
     conditions = (policy.samples_per_prompt, policy.temperature, evaluation.seed)
     if conditions != (sampling.samples_per_prompt, sampling.temperature, sampling.seed):
         return None
-    same = list(dict.fromkeys(answer.prompt_id for answer in policy.answers)) == [record.id for record in records]
-    return policy.answers if same else None
+    asked = [(record.id, [message.model_dump() for message in record.prompt]) for record in records]
+    answered = [(answer.prompt_id, answer.prompt) for answer in policy.answers]
+    return policy.answers if answered == [one for one in asked for _ in range(sampling.samples_per_prompt)] else None
+
+
+def _weights(run: Path) -> dict[str, str]:
+    """For `sources`: the fingerprint of the adapter that answered. A run trained again in its folder has another."""
+    found = run_fingerprint(run)
+    return {} if found is None else {"weights": found}
 
 
 def evaluate_reward_run(

@@ -9,18 +9,25 @@ import pytest
 import torch
 import yaml
 
-from tests.workbench.evaluate.fakes import gold, make_demonstrations, make_preference, make_prompts, write_run
+from tests.workbench.evaluate.fakes import (
+    FakePolicy,
+    gold,
+    make_demonstrations,
+    make_preference,
+    make_prompts,
+    write_run,
+)
 from workbench.data.readers import write_records
 from workbench.data.records import Message
 from workbench.data.tokenise import encode_prompt, encode_response
-from workbench.evaluate.evaluation import load_evaluation, read_evaluation
+from workbench.evaluate.evaluation import Evaluation, load_evaluation, read_evaluation
 from workbench.evaluate.heldout_pairs import own_heldout_pairs
 from workbench.evaluate.inference import Inference, best_of_kl
 from workbench.evaluate.inputs import EvaluationInputs
-from workbench.evaluate.policy import Sampling
+from workbench.evaluate.policy import Sampling, evaluate_policy
 from workbench.evaluate.reward_model import evaluate_reward_model
 from workbench.evaluate.role_models import RolePolicy, RoleScore
-from workbench.evaluate.run_models import evaluate_policy_run, evaluate_reward_run
+from workbench.evaluate.run_models import _known_answers, evaluate_policy_run, evaluate_reward_run
 from workbench.model.adapters import lora_config, start_training_adapter
 from workbench.model.base import BaseSpec, load_base, load_tokenizer
 from workbench.model.heads import ScalarHead, save_head
@@ -29,6 +36,7 @@ from workbench.model.score import score_rows
 from workbench.model.training import save_trained_adapter
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.lineage import file_fingerprint, run_fingerprint
 from workbench.tiny.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
@@ -105,6 +113,27 @@ def test_policy_runs(world):
     (world / "sft" / "evaluation.json").unlink()
     again = evaluate_policy_run(world / "ppo", inputs, gold=gold, sampling=SAMPLING)
     assert again == ppo
+    assert ppo.sources["weights"] == run_fingerprint(world / "ppo")
+
+
+@pytest.mark.parametrize("change", [None, "prompt", "weights", "older file"])
+def test_stored_answers_count_only_if_the_same_weights_answered_the_same_prompts(tmp_path, change):
+    run, sampling = write_run(tmp_path / "sft", phase="sft"), Sampling(samples_per_prompt=2)
+    weights = run / "adapter/adapter_model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"first")
+    records, prompts = make_prompts(3), tmp_path / "prompts.jsonl"
+    sources = {"prompts": str(prompts)} | sampling.as_sources() | {"weights": file_fingerprint(weights)["sha256"]}
+    if change == "older file":
+        del sources["weights"]
+    policy = evaluate_policy(FakePolicy(samples_per_prompt=2), records)
+    Evaluation(str(run), "sft", 0, sources, policy=policy).save(run / "evaluation.json")
+    if change == "prompt":
+        records = make_prompts(3, "Another question with the same id, {}?")
+    if change == "weights":
+        weights.write_bytes(b"again")
+    assert _known_answers(run, prompts, records, sampling) == (policy.answers if change is None else None)
+    assert read_evaluation(run).policy == policy, "an older file is still read"
 
 
 def test_answers_improved_at_sampling_time(world, tmp_path):
