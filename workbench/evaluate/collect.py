@@ -1,7 +1,8 @@
 """The runs of a report, read from their folders: order, names, colours. Knows no chart and no page."""
 
+import contextlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from workbench.evaluate.charts import SERIES
 from workbench.evaluate.evaluation import Evaluation, read_evaluation
 from workbench.run.errors import WorkbenchError
 from workbench.run.folder import RunFolder
+from workbench.run.parents import find_parent, unique_names
 
 PHASES = ("sft", "classify", "reward", "ppo", "dpo", "slic")
 """The order of phases in a report."""
+Lines = Mapping[Path, Mapping[str, Path]]
+"""Run → role → its parent, as resolved folders."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,12 @@ class RunView:
     """Why there is no evaluation, and the command that makes one."""
     colour: int
     """1 … SERIES, the same in every chart."""
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return str(self.record.get("name") or self.folder.path.name)
+    name: str
+    """Of the run; if two runs of the report are called alike, the end of its path that tells it from every other."""
+    lineage: Mapping[str, Path]
+    """Role → resolved folder of each parent that is found."""
+    parents: Mapping[str, str]
+    """Role → name of each parent."""
 
     @property
     def phase(self) -> str:
@@ -43,10 +48,6 @@ class RunView:
     def is_policy(self) -> bool:
         """Whether its evaluation is a policy's."""
         return self.evaluation is not None and self.evaluation.policy is not None
-
-    def parents(self) -> dict[str, str]:
-        """Role → name of the run's parents."""
-        return {str(role): Path(str(path)).name for role, path in self.record.get("parents", {}).items()}
 
     def series(self, metric: str) -> tuple[list[float], list[float]]:
         """Steps and values of a metric, without rows that lack it."""
@@ -79,13 +80,27 @@ def read_runs(paths: Sequence[Path]) -> list[RunView]:
     Raises:
         WorkbenchError: a folder is not a run, or one of its files is broken. A run without evaluation is no error.
     """
-    folders = [RunFolder.open(path) for path in dict.fromkeys(paths)]
+    folders = [RunFolder.open(path) for path in {path.resolve(): path for path in paths}.values()]
     records = {folder.path: folder.record() for folder in folders}
-    ordered = sorted(folders, key=lambda folder: _sort_key(folder, records[folder.path], records.values()))
-    return [_read(folder, records[folder.path], index) for index, folder in enumerate(ordered)]
+    lines = {folder.path.resolve(): _parent_paths(folder, records[folder.path]) for folder in folders}
+    names = {folder.path.resolve(): str(records[folder.path].get("name") or folder.path.name) for folder in folders}
+    if len(set(names.values())) < len(names):
+        names = unique_names([folder.path for folder in folders])
+    ordered = sorted(folders, key=lambda folder: _sort_key(folder, records[folder.path], lines))
+    return [_read(folder, records[folder.path], index, lines, names) for index, folder in enumerate(ordered)]
 
 
-def _read(folder: RunFolder, record: dict[str, Any], index: int) -> RunView:
+def _parent_paths(folder: RunFolder, record: dict[str, Any]) -> dict[str, Path]:
+    """Role → folder of each parent that is found; one that is not there is not in the report either."""
+    found = {}
+    for role in record.get("parents", {}):
+        with contextlib.suppress(WorkbenchError):
+            if parent := find_parent(folder, role):
+                found[role] = parent.path.resolve()
+    return found
+
+
+def _read(folder: RunFolder, record: dict[str, Any], index: int, lines: Lines, names: Mapping[Path, str]) -> RunView:
     evaluation, missing = None, None
     if folder.evaluation_path.is_file():
         evaluation = read_evaluation(folder.path)
@@ -94,32 +109,34 @@ def _read(folder: RunFolder, record: dict[str, Any], index: int) -> RunView:
         if record.get("phase") == "classify":
             missing = "not measured yet: a classifier is measured when its training ends"
     metrics, samples = folder.read_metrics(), folder.read_samples()
-    return RunView(folder, record, metrics, samples, evaluation, missing, index % SERIES + 1)
+    run, written = folder.path.resolve(), record.get("parents", {})
+    parents = {str(role): _parent_name(lines[run].get(role), path, names) for role, path in written.items()}
+    colour = index % SERIES + 1
+    return RunView(folder, record, metrics, samples, evaluation, missing, colour, names[run], lines[run], parents)
 
 
-def _sort_key(folder: RunFolder, record: dict[str, Any], records: Iterable[dict[str, Any]]) -> tuple[int, int, str]:
+def _parent_name(found: Path | None, written: object, names: Mapping[Path, str]) -> str:
+    return names[found] if found is not None and found in names else Path(str(written)).name
+
+
+def _sort_key(folder: RunFolder, record: dict[str, Any], lines: Lines) -> tuple[int, int, str]:
     """Sort key: generations of known parents, phase, name."""
-    by_name = {other.get("name"): other for other in records}
     phase = record.get("phase")
     rank = PHASES.index(phase) if phase in PHASES else len(PHASES)
-    return _depth(record, by_name, ()), rank, folder.path.name
+    return _depth(folder.path.resolve(), lines, ()), rank, folder.path.name
 
 
-def _depth(record: dict[str, Any], by_name: dict[Any, dict[str, Any]], above: tuple[Any, ...]) -> int:
-    names = {Path(str(path)).name for path in record.get("parents", {}).values()}
-    known = [by_name[name] for name in names if name in by_name and name not in above]
-    return 1 + max((_depth(parent, by_name, (*above, parent.get("name"))) for parent in known), default=-1)
+def _depth(run: Path, lines: Lines, above: tuple[Path, ...]) -> int:
+    known = [path for path in set(lines[run].values()) if path in lines and path not in (*above, run)]
+    return 1 + max((_depth(parent, lines, (*above, run)) for parent in known), default=-1)
 
 
 def depth_of(view: RunView, views: Sequence[RunView]) -> int:
     """Number of generations of parents that a run has among the given runs."""
-    return _depth(view.record, {other.record.get("name"): other.record for other in views}, ())
+    return _depth(view.folder.path.resolve(), {other.folder.path.resolve(): other.lineage for other in views}, ())
 
 
 def starting_policy(view: RunView, views: Sequence[RunView]) -> RunView | None:
-    """The evaluated policy that a run started from: a policy among its parents, else the first sft run."""
-    parents = set(view.parents().values())
+    """The evaluated policy among the given runs that a run started from; None if that run is not among them."""
     candidates = [other for other in views if other is not view and other.is_policy]
-    direct = [other for other in candidates if other.name in parents]
-    first = [other for other in candidates if other.phase == "sft"] if view.phase != "sft" else []
-    return next(iter([*direct, *first]), None)
+    return next((other for other in candidates if other.folder.path.resolve() == view.lineage.get("start")), None)

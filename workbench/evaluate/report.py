@@ -109,7 +109,7 @@ def alarms(views: Sequence[RunView]) -> list[Alarm]:
         found += run_alarms(view.name, view.record, _passport(view), view.series("validation/loss")[1])
     for view, policy in policies(views):
         start = starting_policy(view, views)
-        optimised = any(role.startswith("reward") for role in view.parents())
+        optimised = any(role.startswith("reward") for role in view.parents)
         found += policy_alarms(view.name, policy, _policy_of(start), optimised=optimised)
     for view, reward in reward_models(views):
         found += reward_alarms(view.name, reward)

@@ -109,6 +109,18 @@ def find_parent(run: RunFolder, role: str) -> RunFolder | None:
     )
 
 
+def unique_names(runs: Sequence[Path], *, reserved: Sequence[str] = ()) -> dict[Path, str]:
+    """Resolved run → the end of its path, long enough to be neither another run's name nor a reserved one."""
+    paths = list(dict.fromkeys(run.resolve() for run in runs))
+    names: dict[Path, str] = {}
+    for path in paths:
+        others = [f"{other}" for other in paths if other != path]
+        ends = ("/".join(path.parts[-length:]) for length in range(1, len(path.parts)))
+        free = (end for end in ends if end not in reserved and not any(o.endswith(f"/{end}") for o in others))
+        names[path] = next(free, str(path))
+    return names
+
+
 def check_circle(line: Sequence[Path]) -> None:
     """Check that the last run of a line of runs, each a parent of the one before, is not in it already.
 

@@ -11,7 +11,7 @@ from workbench.evaluate.role_models import reward_roles
 from workbench.model.open import open_runs
 from workbench.model.roles import Roles
 from workbench.run.folder import RunFolder
-from workbench.run.parents import find_parent
+from workbench.run.parents import find_parent, unique_names
 from workbench.suite.measures import Difference, Measure, Signs
 
 BASE, FEW_SHOT = "base", "base, few-shot"
@@ -55,7 +55,7 @@ def columns_of(folders: Sequence[RunFolder], shots: int) -> list[Column]:
         start = find_parent(folder, "start")
         chain += [one for one in (start, folder) if one is not None and not _within(one, chain)]
     others = [folder for folder in folders if kind_of(folder) != "policy"]
-    names = _names([*chain, *others])
+    names = unique_names([folder.path for folder in (*chain, *others)], reserved=(BASE, FEW_SHOT))
     columns = []
     if chain:
         columns.append(Column(BASE, "policy", (BASE,)))
@@ -81,21 +81,6 @@ def kind_of(folder: RunFolder) -> str:
 
 def _within(folder: RunFolder, folders: Sequence[RunFolder]) -> bool:
     return folder.path.resolve() in {other.path.resolve() for other in folders}
-
-
-def _names(folders: Sequence[RunFolder]) -> dict[Path, str]:
-    """Path → the end of it, long enough to be neither another run's name nor the base's."""
-    names: dict[Path, str] = {}
-    for path in dict.fromkeys(folder.path.resolve() for folder in folders):
-        others = {folder.path.resolve() for folder in folders} - {path}
-        ends = ("/".join(path.parts[-length:]) for length in range(1, len(path.parts)))
-        free = (end for end in ends if end not in (BASE, FEW_SHOT) and not any(_ends_in(o, end) for o in others))
-        names[path] = next(free, str(path))
-    return names
-
-
-def _ends_in(path: Path, end: str) -> bool:
-    return f"{path}".endswith(f"/{end}")
 
 
 def open_columns(columns: Sequence[Column], judge: Path | None, base: str | None) -> tuple[Roles, tuple[str, ...]]:

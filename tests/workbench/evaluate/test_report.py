@@ -19,7 +19,7 @@ from tests.workbench.evaluate.fakes import (
 )
 from workbench.data.readers import write_records
 from workbench.evaluate.charts import visible
-from workbench.evaluate.collect import find_runs, read_runs, starting_policy
+from workbench.evaluate.collect import depth_of, find_runs, read_runs, starting_policy
 from workbench.evaluate.evaluation import Evaluation
 from workbench.evaluate.overlap import overlap
 from workbench.evaluate.policy import Opponent, evaluate_policy, trace
@@ -66,8 +66,8 @@ def make_runs(root, *, word="good"):
     sft = write_run(
         root / "sft", phase="sft", data={"train": {"path": "x/demos.jsonl", "bytes": 1, "sha256": "abcdef0123"}}
     )
-    reward = write_run(root / "reward", phase="reward", parents={"policy": str(sft)})
-    ppo = write_run(root / "ppo", phase="ppo", parents={"policy": str(sft), "reward": str(reward)}, seconds=300)
+    reward = write_run(root / "reward", phase="reward", parents={"start": str(sft)})
+    ppo = write_run(root / "ppo", phase="ppo", parents={"start": str(sft), "reward_1": str(reward)}, seconds=300)
     write_rows(sft / "metrics.jsonl", [{"step": i, "sft/loss": 3 - i / 10, "validation/loss": 2.0} for i in range(20)])
     write_rows(
         ppo / "metrics.jsonl",
@@ -214,6 +214,18 @@ def test_order_colours_and_start(runs):
     assert starting_policy(views[0], views) is None
 
 
+def test_runs_of_one_name_are_told_apart_and_each_is_compared_with_its_own_start(tmp_path):
+    first, second = (make_runs(tmp_path / where) for where in ("one", "two"))
+    views = {view.name: view for view in read_runs([*first, *second])}
+    assert set(views) == {f"{where}/{phase}" for where in ("one", "two") for phase in ("sft", "reward", "ppo")}
+    together = list(views.values())
+    assert starting_policy(views["two/ppo"], together) is views["two/sft"]
+    assert views["two/ppo"].parents == {"start": "two/sft", "reward_1": "two/reward"}
+    assert [depth_of(views[name], together) for name in ("two/sft", "two/reward", "two/ppo")] == [0, 1, 2]
+    apart = read_runs([first[2], second[0]])  # its own start is not in this report
+    assert starting_policy(apart[1], apart) is None
+
+
 def test_exchanges_are_spread_and_shared(runs):
     found = [(view, view.evaluation.policy) for view in read_runs(runs) if view.is_policy]
     shown = exchanges(found)
@@ -226,7 +238,7 @@ def test_exchanges_are_spread_and_shared(runs):
 
 def test_missing_parts_are_named(tmp_path):
     sft = write_run(tmp_path / "sft", phase="sft", status="started")
-    reward = write_run(tmp_path / "reward", phase="reward", parents={"policy": str(sft)})
+    reward = write_run(tmp_path / "reward", phase="reward", parents={"start": str(sft)})
     text = " ".join(" ".join(Page(build_report([sft, reward], tmp_path / "r.html").read_text()).text).split())
     assert f"not evaluated yet: python -m workbench evaluate {sft}" in text
     assert f"not evaluated yet: python -m workbench evaluate {reward}" in text
