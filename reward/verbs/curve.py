@@ -7,7 +7,7 @@ folder: the same command skips finished fits and resumes unfinished ones.
 
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from reward.config import RewardConfig
 from reward.verbs.curve_fit import Floats, Forecast, PowerLaw, band, fit_power_law, forecast, resampled_laws
 from workbench.data.embedded import resolve_data
-from workbench.data.readers import write_records
+from workbench.data.readers import record_lines
 from workbench.data.records import Preference
 from workbench.data.rules import RowRules
 from workbench.data.splits import load_pairs
@@ -24,7 +24,7 @@ from workbench.evaluate.charts import Series, fit_chart
 from workbench.evaluate.pages import render_page
 from workbench.run.checkpoints import make_folder, write_text_atomically
 from workbench.run.config import load_config
-from workbench.run.errors import WorkbenchError
+from workbench.run.errors import WorkbenchError, terminate
 from workbench.run.options import MOST_SEED
 
 LEAST_SEEDS, LEAST_SIZES = 3, 3
@@ -46,7 +46,8 @@ def learning_curve(
         more: pairs to forecast beyond the largest size; 0: as many again.
 
     Raises:
-        WorkbenchError: a size or seed is bad, or the folder holds the fits of another configuration.
+        WorkbenchError: a size or seed is bad, or the folder holds fits of other labels or of another configuration.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, with what to do.
     """
     config, _ = load_config(RewardConfig, config_path, overrides)
     split = load_pairs(
@@ -64,15 +65,15 @@ def learning_curve(
     if max(numbers) > MOST_SEED:
         raise WorkbenchError("--seeds", f"{max(numbers)} is too large", expected=f"at most {MOST_SEED}")
     heldout = out / "heldout.jsonl"
-    _write_once(heldout, split.heldout)
-    points = []
+    files = {heldout: record_lines(_unmarked(split.heldout))}
+    fits = {}
     for seed in numbers:
-        ordered = in_random_order(split.train, seed)
+        ordered = _unmarked(in_random_order(split.train, seed))
         for size in wanted:
             subset = out / f"seed-{seed}" / f"pairs-{size}.jsonl"
-            _write_once(subset, ordered[:size])
-            points.append({"seed": seed, "pairs": size, **_fit(config_path, overrides, subset, heldout, seed)})
-            print(f"{size:,} pairs, seed {seed}: accuracy {points[-1]['accuracy']:.3f}", flush=True)
+            fits[subset], files[subset] = (seed, size), record_lines(ordered[:size])
+    _write_once(files)
+    points = _fit_all(config_path, overrides, fits, heldout)
     largest = wanted[-1]
     return _report(out, points, largest=largest, more=more or largest, heldout=len(split.heldout))
 
@@ -107,16 +108,46 @@ def _numbers(name: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _write_once(path: Path, records: Sequence[Preference]) -> None:
-    """Write a data file of the curve; an existing one must have as many records."""
-    make_folder(path.parent)
-    unmarked = [record.model_copy(update={"split": None}) for record in records]
-    if not path.is_file():
-        write_records(path, unmarked)
-    elif len(path.read_bytes().splitlines()) != len(unmarked):
+def _unmarked(records: Sequence[Preference]) -> list[Preference]:
+    """The records without the part of the file they are in: each file of the curve is one part."""
+    return [record.model_copy(update={"split": None}) for record in records]
+
+
+def _write_once(files: Mapping[Path, str]) -> None:
+    """Write the data files of the curve that are not there yet.
+
+    Raises:
+        WorkbenchError: one is there and holds other text; then none is written.
+    """
+    other = [path for path, text in files.items() if path.is_file() and path.read_bytes() != text.encode()]
+    if other:
         raise WorkbenchError(
-            path, "was made from other pairs", expected=f"{len(unmarked)} records", remedy="--out another folder"
+            other[0],
+            f"holds other pairs than this curve needs{f', and so do {len(other) - 1} more' if other[1:] else ''}",
+            expected="the files that the same labels, data.heldout_share and run.seed give",
+            remedy="--out another folder: fits on different labels are not one curve",
         )
+    for path, text in files.items():
+        if not path.is_file():
+            make_folder(path.parent)
+            write_text_atomically(path, text)
+
+
+def _fit_all(
+    config_path: Path, overrides: Sequence[str], fits: Mapping[Path, tuple[int, int]], heldout: Path
+) -> list[dict[str, float]]:
+    """One point per subset, from subset → (seed, pairs)."""
+    from workbench.model.session import on_sigterm
+
+    points: list[dict[str, float]] = []
+    try:
+        with on_sigterm(terminate):
+            for subset, (seed, size) in fits.items():
+                points.append({"seed": seed, "pairs": size, **_fit(config_path, overrides, subset, heldout, seed)})
+                print(f"{size:,} pairs, seed {seed}: accuracy {points[-1]['accuracy']:.3f}", flush=True)
+    except KeyboardInterrupt as error:
+        raise type(error)(f"start the same command again: {len(points)} of {len(fits)} fits are finished") from None
+    return points
 
 
 def _fit(config_path: Path, overrides: Sequence[str], subset: Path, heldout: Path, seed: int) -> dict[str, float]:

@@ -312,6 +312,15 @@ def places_of(path: str | Path, records: Iterable[BaseModel]) -> list[str]:
     return [known.get(record, str(path)) for record in records]
 
 
+def record_lines(records: Iterable[BaseModel | Mapping[str, Any]]) -> str:
+    """The text of a file of records, one JSON object per line."""
+    lines = []
+    for record in records:
+        value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
+        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
 def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, Any]], *, private: bool = False) -> None:
     """Write records as JSON lines: the whole file or nothing, flushed to disk.
 
@@ -320,8 +329,4 @@ def write_records(path: str | Path, records: Iterable[BaseModel | Mapping[str, A
         records: records, or JSON objects.
         private: only the owner may read the file.
     """
-    lines = []
-    for record in records:
-        value = record.model_dump(mode="json") if isinstance(record, BaseModel) else dict(record)
-        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
-    write_text_atomically(Path(path), "".join(lines), private=private)
+    write_text_atomically(Path(path), record_lines(records), private=private)

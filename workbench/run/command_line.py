@@ -130,7 +130,8 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         said = "terminated" if terminated else "interrupted"
-        print(f"{said}: start the same command again to continue; a training run needs --resume", file=sys.stderr)
+        remedy = str(error) or "start the same command again to continue; a training run needs --resume"
+        print(f"{said}: {remedy}", file=sys.stderr)
         code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except OSError as error:
         explained = _disk_error(error)

@@ -1,6 +1,8 @@
 """The learning curve of small fits: nested subsets, one held-out set, no fit repeated after a restart."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -8,6 +10,7 @@ import reward.verbs.curve as curves
 from reward.__main__ import main
 from tests.conftest import load_phase, reward_values
 from workbench.data.readers import read_preferences
+from workbench.run.command_line import run_main
 from workbench.run.errors import WorkbenchError
 
 
@@ -67,6 +70,35 @@ def test_a_curve_that_is_interrupted_goes_on(config, tmp_path, monkeypatch, caps
         assert ids[0] == ids[1][:4]
         assert ids[1] == ids[2][:8]
         assert not kept & {r.group for r in read_preferences(out / f"seed-{seed}/pairs-16.jsonl")}
+
+
+FIT = {"accuracy": 0.7, "ece": 0.0, "loss": 0.0}
+SIZES = ("--sizes", "4,8,16", "--seeds", "0,1,2")
+
+
+def test_other_labels_of_as_many_pairs_are_refused(config, tmp_path, preference_file, monkeypatch):
+    monkeypatch.setattr(curves, "_fit", lambda *_: {**FIT})
+    labels = tmp_path / "labels.jsonl"
+    labels.write_bytes(preference_file.read_bytes())
+    words = ["curve", str(config), f"data.train={labels}", "--out", str(tmp_path / "curve"), *SIZES]
+    assert main(words) == 0
+    assert main(words) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "curve").rglob("*") if path.is_file()}
+    labels.write_text(labels.read_text().replace("No idea", "Nothing"))
+    with pytest.raises(WorkbenchError, match=r"holds other pairs than this curve needs(.|\n)*--out another folder"):
+        main(words)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_interruption_says_how_to_go_on(config, tmp_path, monkeypatch, capsys):
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(curves, "_fit", terminated)
+    with pytest.raises(SystemExit) as ended:
+        run_main(main, ["curve", str(config), "--out", str(tmp_path / "curve"), *SIZES])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "terminated: start the same command again: 0 of 9 fits are finished" in capsys.readouterr().err
 
 
 def test_groups_stay_together_in_an_order_of_the_seed(preference_file):
