@@ -85,7 +85,7 @@ class PolicyEvaluation:
     length: Estimate
     """Tokens per answer, EOS included."""
     eos_rate: Estimate
-    """Share of answers with EOS."""
+    """Share of answers with EOS. Wilson's interval."""
     distinct: dict[str, float | None]
     """Distinct-n over word n-grams of all answers, n = 1, 2, 3."""
     unique_share: float

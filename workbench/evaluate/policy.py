@@ -14,7 +14,7 @@ import numpy as np
 from workbench.data.records import Demonstration, Message, Prompt
 from workbench.evaluate.evaluation import Answer, PolicyEvaluation, TrajectoryPoint
 from workbench.evaluate.metrics import correlation, distinct_n, unique_share
-from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, bootstrap_ratio
+from workbench.evaluate.statistics import Estimate, Floats, bootstrap_interval, bootstrap_ratio, share_interval
 from workbench.evaluate.win_rate import WinRate, compare, win_rate
 from workbench.run.errors import WorkbenchError
 
@@ -139,7 +139,7 @@ def evaluate_policy(
         kl_sampled=None if sampled_kl is None else bootstrap_interval(sampled_kl, ids, seed=seed),
         perplexity=perplexity(policy, demonstrations) if demonstrations else None,
         length=bootstrap_interval([float(answer.tokens) for answer in answers], ids, seed=seed),
-        eos_rate=bootstrap_interval([float(answer.ended) for answer in answers], ids, seed=seed),
+        eos_rate=share_interval([float(answer.ended) for answer in answers], ids),
         distinct={str(n): distinct_n(texts, n) for n in (1, 2, 3)},
         unique_share=unique_share(texts),
         length_correlation=correlation(scores, [answer.tokens for answer in answers]) if scores else None,

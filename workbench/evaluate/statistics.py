@@ -33,6 +33,11 @@ class Estimate:
     prompts: int
     """Number of prompts they come from (G)."""
 
+    @property
+    def interval_known(self) -> bool:
+        """Whether there is an interval: one prompt shows no spread, but Wilson's interval of a share has a width."""
+        return self.prompts > 1 or self.low < self.high
+
 
 def wilson_interval(successes: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
     r"""Wilson's score interval for a share.

@@ -68,10 +68,10 @@ def applies(metric: str, kind: str) -> bool:
 
 
 def judge(run: str, gate: "GateSection", estimate: Estimate | None) -> Verdict:
-    """Whether the interval keeps the gate: its lower end `at_least`, its upper end `at_most`."""
+    """Whether the interval keeps the gate: its lower end `at_least`, its upper end `at_most`; an unknown one fails."""
     limits = [f"≥ {gate.at_least:g}"] if gate.at_least is not None else []
     limits += [f"≤ {gate.at_most:g}"] if gate.at_most is not None else []
-    passed = estimate is not None and (
+    passed = (estimate is not None and estimate.interval_known) and (
         (gate.at_least is None or estimate.low >= gate.at_least)
         and (gate.at_most is None or estimate.high <= gate.at_most)
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from workbench.evaluate.statistics import Estimate, Floats, cluster_sums, share_interval
+from workbench.evaluate.statistics import Estimate, Floats, cluster_sums, share_interval, wilson_interval
 
 RESAMPLES = 1000
 Combine = Callable[[Floats], Floats]
@@ -27,6 +27,14 @@ def ratio(sums: Floats) -> Floats:
 def exp_ratio(sums: Floats) -> Floats:
     """(W,) exp(Σ nats / Σ tokens): perplexity."""
     found: Floats = np.exp(ratio(sums))
+    return found
+
+
+def mean_of_ratios(sums: Floats) -> Floats:
+    """(W,) mean of Σ values / Σ counts over subsets, from (W, 2S) sums; a subset that no draw holds is left out."""
+    values, counts = sums[:, ::2], sums[:, 1::2]
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.nanmean(np.where(counts > 0, values / counts, np.nan), axis=1)
     return found
 
 
@@ -60,6 +68,8 @@ class Measure:
 
     def estimate(self, seed: int) -> Estimate:
         """The metric with its 95 % interval over prompts."""
+        if self.share and self.combine is mean_of_ratios:
+            return _mean_of_shares(self.rows)
         if self.share:
             found = share_interval(self.rows[:, 0] / self.rows[:, 1])
             return replace(found, mean=float(ratio(self.rows.sum(0, keepdims=True))[0]))
@@ -90,6 +100,22 @@ class Difference:
     def estimate(self, seed: int) -> Estimate:
         """The difference with its paired 95 % interval over prompts."""
         return _estimate(self, seed)
+
+
+def _mean_of_shares(rows: Floats) -> Estimate:
+    """The mean of the shares of S subsets, with Wilson's interval on Kish's effective number of trials.
+
+        n* = S² / Σ_s 1/n_s
+
+    Source: Kish 1965 (weights 1 / (S n_s)); Wilson 1927. It is rather too wide if the subsets' shares differ.
+
+    Args:
+        rows: (G, 2S) value and count of each prompt, in the columns of its subset.
+    """
+    sums = rows.sum(0, keepdims=True)
+    counts = sums[0, 1::2][sums[0, 1::2] > 0]
+    mean, trials = float(mean_of_ratios(sums)[0]), float(len(counts) ** 2 / (1 / counts).sum())
+    return Estimate(mean, *wilson_interval(mean * trials, trials), len(rows), len(rows))
 
 
 def _estimate(measure: Measure | Difference, seed: int) -> Estimate:

@@ -90,13 +90,13 @@ def lines(result: SuiteResult) -> list[str]:
     found = []
     for one in result.measured:
         estimates = result.estimates[one.column.name]
-        shown = [f"{name} {e.mean:.3f} ({e.low:.3f} to {e.high:.3f})" for name, e in estimates.items() if plain(name)]
+        shown = [f"{name} {e.mean:.3f} ({interval(e)})" for name, e in estimates.items() if plain(name)]
         found += [f"{one.column.name}:", *(f"  {text}" for text in shown)]
         main = main_metric(estimates)
         for name, e in estimates.items():
             p = f", sign test p = {one.signs[name].p:.2g}" if name in one.signs else ""
             if name.startswith("gap/") or (name.startswith("drop/") and name.endswith(f"/{main}")):
-                found.append(f"  {name} {e.mean:+.3f} ({e.low:+.3f} to {e.high:+.3f}){p}")
+                found.append(f"  {name} {e.mean:+.3f} ({interval(e, '+.3f')}){p}")
     return [*found, *map(gate_line, result.verdicts)]
 
 
@@ -104,8 +104,15 @@ def gate_line(verdict: Verdict) -> str:
     """One gate as a line."""
     said = "passed" if verdict.passed else "FAILED"
     e = verdict.estimate
-    value = "not measured" if e is None else f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"
+    value = "not measured" if e is None else f"{e.mean:.3f} ({interval(e)})"
     return f"gate {said}: {verdict.run}: {verdict.metric} {verdict.limit}: {value}"
+
+
+def interval(estimate: Estimate, form: str = ".3f") -> str:
+    """The interval as text."""
+    if not estimate.interval_known:
+        return "interval unknown: fewer than 2 prompts"
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"
 
 
 def plain(name: str) -> bool:

@@ -18,7 +18,7 @@ from workbench.evaluate.statistics import Floats
 from workbench.model.roles import Roles
 from workbench.suite.columns import Column, Measured
 from workbench.suite.config import StressSection
-from workbench.suite.measures import Difference, Measure, sign_test
+from workbench.suite.measures import Difference, Measure, mean_of_ratios, sign_test
 
 Scores = Callable[[Sequence[Sequence[Message]], Sequence[str]], Floats]
 """(prompts, responses) → (N,) scores."""
@@ -146,17 +146,8 @@ def _add_choices(measured: Measured, choices: Sequence[Choice], scores: Scores) 
     for subset in subsets:
         own = [credit for credit, choice in zip(credits, choices, strict=True) if choice.subset == subset]
         measured.measures[f"reward/choices/{subset}"] = Measure.mean(own, share=True)
-    if len(subsets) > 1:
-        rows = np.zeros((len(choices), 2 * len(subsets)))
-        for number, (credit, choice) in enumerate(zip(credits, choices, strict=True)):
-            place = 2 * subsets.index(choice.subset)
-            rows[number, place : place + 2] = credit, 1
-        measured.measures["reward/choices"] = Measure(rows, mean_of_ratios)
-
-
-def mean_of_ratios(sums: Floats) -> Floats:
-    """(W,) mean of Σ values / Σ counts over subsets, from (W, 2S) sums; a subset that no draw holds is left out."""
-    values, counts = sums[:, ::2], sums[:, 1::2]
-    with np.errstate(invalid="ignore"):
-        found: Floats = np.nanmean(np.where(counts > 0, values / counts, np.nan), axis=1)
-    return found
+    rows = np.zeros((len(choices), 2 * len(subsets)))
+    for number, (credit, choice) in enumerate(zip(credits, choices, strict=True)):
+        place = 2 * subsets.index(choice.subset)
+        rows[number, place : place + 2] = credit, 1
+    measured.measures["reward/choices"] = Measure(rows, mean_of_ratios, share=True)

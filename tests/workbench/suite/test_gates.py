@@ -9,6 +9,7 @@ from workbench.run.errors import WorkbenchError
 from workbench.suite.config import GateSection, SuiteConfig
 from workbench.suite.gates import applies, false_alarms, judge
 from workbench.suite.measures import Measure
+from workbench.suite.report import gate_line
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,16 @@ def test_a_gate_needs_the_whole_interval(limits, passed):
     gate = GateSection(metric="toxic_rate", **limits)
     assert judge("run", gate, Estimate(0.2, 0.1, 0.3, 50, 50)).passed is passed
     assert not judge("run", gate, None).passed
+
+
+def test_one_prompt_has_no_interval_so_its_gate_fails_and_says_so():
+    gate = GateSection(metric="length", at_most=35)
+    one, two = (Measure.mean(values).estimate(0) for values in ([21.0], [21.0, 21.0]))
+    verdict = judge("sft", gate, one)
+    assert gate_line(verdict) == "gate FAILED: sft: length ≤ 35: 21.000 (interval unknown: fewer than 2 prompts)"
+    assert judge("sft", gate, two).passed
+    share = Measure.mean([0.0], share=True).estimate(0)
+    assert judge("sft", GateSection(metric="toxic_rate", at_most=0.9), share).passed, "Wilson's interval is 0 to 0.79"
 
 
 @pytest.mark.parametrize(

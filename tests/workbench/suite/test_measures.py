@@ -6,8 +6,8 @@ from sacrebleu.metrics.bleu import BLEU
 from scipy.stats import binom
 
 from workbench.evaluate.statistics import bootstrap_interval, wilson_interval
-from workbench.suite.measures import Difference, Measure, exp_ratio, sign_test
-from workbench.suite.rewards import choice_credit, mean_of_ratios
+from workbench.suite.measures import Difference, Measure, exp_ratio, mean_of_ratios, sign_test
+from workbench.suite.rewards import choice_credit
 from workbench.suite.texts import bleu_of, bleu_rows
 
 ANSWERS = ["the cat sat on the mat", "a dog barks at the moon", "it is raining today again"]
@@ -73,3 +73,15 @@ def test_the_credit_of_a_choice(right, wrong, credit):
 
 def test_subsets_weigh_the_same():
     assert mean_of_ratios(np.array([[9.0, 10.0, 1.0, 2.0], [0.0, 0.0, 1.0, 2.0]])) == pytest.approx([0.7, 0.5])
+
+
+def test_the_mean_of_subsets_has_a_width_even_if_none_succeeds():
+    rows = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])  # one choice in each of two subsets
+    found = Measure(rows, mean_of_ratios, share=True).estimate(0)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.0, *wilson_interval(0, 2)))
+    credits = np.array([1.0, 1.0, 0.0, 1.0])
+    alone = Measure(np.stack([credits, np.ones(4)], axis=1), mean_of_ratios, share=True).estimate(0)
+    assert (alone.mean, alone.low, alone.high) == pytest.approx((0.75, *wilson_interval(3, 4)))
+    uneven = np.array([[1.0, 1.0, 0.0, 0.0]] * 8 + [[0.0, 0.0, 0.0, 1.0]] * 2)  # n* = 4 / (1/8 + 1/2) = 6.4
+    found = Measure(uneven, mean_of_ratios, share=True).estimate(0)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, *wilson_interval(3.2, 6.4)))
