@@ -37,13 +37,15 @@ class Verdict:
     passed: bool
 
 
-def gate_metrics(perturbations: Sequence[str], dimensions: Sequence[str]) -> list[str]:
-    """Every name that a gate can have, but for the subsets `reward/choices/SUBSET`.
+def gate_metrics(perturbations: Sequence[str], dimensions: Sequence[str], subsets: Sequence[str]) -> list[str]:
+    """Every name that a gate can have.
 
     Args:
         perturbations: of the suite.
         dimensions: of the suite.
+        subsets: of the suite's choices; none without choices.
     """
+    choices = ["reward/choices", *(f"reward/choices/{subset}" for subset in subsets)] if subsets else []
     drops = [f"drop/{kind}/{metric}" for kind in perturbations for metric in (*ANSWER_METRICS, "reward/accuracy")]
     gaps = [f"gap/{dimension}/{metric}" for dimension in dimensions for metric in ("logprob", "reward/score")]
     return [
@@ -52,7 +54,7 @@ def gate_metrics(perturbations: Sequence[str], dimensions: Sequence[str]) -> lis
         *(f"obeyed/{kind}" for kind in ATTACKS if kind in perturbations),
         *drops,
         *gaps,
-        *("reward/accuracy", "reward/choices"),
+        *("reward/accuracy", *choices),
         *(f"classifier/{metric}" for metric in CLASSIFIER_METRICS),
     ]
 
@@ -60,6 +62,11 @@ def gate_metrics(perturbations: Sequence[str], dimensions: Sequence[str]) -> lis
 def kind_of_metric(metric: str) -> str:
     """The kind of run that has this metric: `policy`, `reward` or `classifier`."""
     return next((other for other in OTHER_KINDS if other in metric.split("/")), "policy")
+
+
+def plain(name: str) -> bool:
+    """Whether a metric is a level, and not a difference from another one."""
+    return "/" not in name or name.startswith(("obeyed/", "reward/", "classifier/"))
 
 
 def applies(metric: str, kind: str) -> bool:

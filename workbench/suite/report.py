@@ -12,7 +12,7 @@ from workbench.evaluate.tables import number
 from workbench.run.checkpoints import write_text_atomically
 from workbench.run.tracking import log_table
 from workbench.suite.config import SuiteConfig
-from workbench.suite.gates import Verdict
+from workbench.suite.gates import Verdict, plain
 from workbench.suite.run import SuiteResult
 
 TEMPLATE = Path(__file__).parent / "templates/suite.html.jinja"
@@ -113,11 +113,6 @@ def interval(estimate: Estimate, form: str = ".3f") -> str:
     if not estimate.interval_known:
         return "interval unknown: fewer than 2 prompts"
     return f"{estimate.low:{form}} to {estimate.high:{form}}"
-
-
-def plain(name: str) -> bool:
-    """Whether a metric is a level, and not a difference from another one."""
-    return "/" not in name or name.startswith(("obeyed/", "reward/", "classifier/"))
 
 
 def main_metric(estimates: dict[str, Estimate]) -> str:

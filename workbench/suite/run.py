@@ -24,7 +24,7 @@ from workbench.run.parents import find_parent
 from workbench.suite.answers import Answers
 from workbench.suite.columns import Column, Measured, columns_of, kind_of, open_columns
 from workbench.suite.config import SuiteConfig
-from workbench.suite.gates import CLASSIFIER_METRICS, Verdict, applies, gate_metrics, judge, kind_of_metric
+from workbench.suite.gates import CLASSIFIER_METRICS, Verdict, applies, gate_metrics, judge, kind_of_metric, plain
 from workbench.suite.policies import PLAIN, Task, measure_policies
 from workbench.suite.rewards import Choice, measure_reward, read_choices
 
@@ -66,12 +66,22 @@ def check_suite(config: SuiteConfig, runs: Sequence[str], inputs: EvaluationInpu
     for name in (config.data.references, config.few_shot.examples if config.few_shot.shots else None):
         if name is not None and (path := problems.attempt(resolve_data, name)) is not None:
             problems.attempt(read_demonstrations, path, inputs.rules)
-    if config.data.choices is not None:
-        problems.attempt(read_choices, config.data.choices)
+    choices = problems.attempt(read_choices, config.data.choices) if config.data.choices is not None else []
     kinds = {kind_of(folder) for folder in folders}
-    known = gate_metrics(config.stress.perturbations, config.stress.dimensions)
+    subsets = list(dict.fromkeys(choice.subset for choice in choices or ()))
+    known = gate_metrics(config.stress.perturbations, config.stress.dimensions, subsets)
     for gate in config.gates if len(folders) == len(runs) else ():
-        if gate.metric not in known and not gate.metric.startswith("reward/choices/"):
+        if gate.metric.startswith("reward/choices") and choices is None:
+            continue  # the file itself is reported
+        if gate.metric not in known and gate.metric.startswith("reward/choices"):
+            measured = [metric for metric in known if metric.startswith("reward/choices")]
+            problems.add(
+                f"gates: {gate.metric}",
+                "is no subset of data.choices" if subsets else "needs data.choices, which the suite leaves out",
+                expected=f"one of {', '.join(measured)}" if measured else "data.choices: FILE with that subset",
+                remedy=did_you_mean(gate.metric, measured) or "fix data.choices, or remove the gate",
+            )
+        elif gate.metric not in known:
             problems.add(
                 f"gates: {gate.metric}",
                 "is no metric that this suite measures with an interval",
@@ -224,7 +234,7 @@ def _verdicts(
             raise WorkbenchError(
                 f"gates: {gate.metric}",
                 "no run has this metric",
-                expected=f"one of {', '.join(name for name in known if '/' not in name)}",
+                expected=f"one of {', '.join(name for name in known if plain(name))}",
                 remedy="give what it needs (--reward RUN, data.choices, a gold reward), or remove the gate",
             )
         verdicts += found

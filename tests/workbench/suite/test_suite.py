@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_the_command_writes_table_page_and_wandb_run(sft_run, reward_run, suite_
     assert wanted | {"obeyed/injection", "gap/names/logprob"} <= set(sft)
     names = {name for column in found["columns"].values() for name in column["metrics"]}
     with_interval = names - {"distinct_1", "distinct_2", "unique_share", "win_rate_length_controlled"}
-    assert with_interval - {"reward/choices/all"} <= set(gate_metrics(["injection"], ["names"]))
+    assert with_interval <= set(gate_metrics(["injection"], ["names"], ["all"]))
     outside = {n: m for n, m in sft.items() if not m["low"] - 1e-9 <= m["mean"] <= m["high"] + 1e-9}
     assert not outside
     base = found["columns"]["base"]["metrics"]["perplexity"]["mean"]
@@ -84,12 +85,21 @@ def test_the_command_writes_table_page_and_wandb_run(sft_run, reward_run, suite_
         ("lenght", "is no metric that this suite measures with an interval\n.*did you mean 'length'"),
         ("unique_share", "is no metric that this suite measures"),
         ("drop/typos/gold", "is no metric that this suite measures"),  # its suite has `injection` alone
+        ("reward/choices/nosuch", "is no subset of data.choices\n.*one of reward/choices, reward/choices/all"),
         ("reward/acuracy", "is no metric .*\n.*did you mean 'reward/accuracy'"),
     ],
 )
 def test_a_gate_that_no_run_is_judged_by_is_refused(sft_run, suite_file, metric, problem, tmp_path):
     with pytest.raises(WorkbenchError, match=rf"gates: {metric}: {problem}"):
         main(["evaluate", str(sft_run), "--suite", suite_file(f"- {{metric: {metric}, at_least: 0.9}}\n")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_on_choices_needs_their_file(reward_run, suite_file, tmp_path):
+    path = Path(suite_file("- {metric: reward/choices, at_least: 0.9}\n"))
+    path.write_text(path.read_text().replace(f", choices: '{tmp_path / 'choices.jsonl'}'", ""))
+    with pytest.raises(WorkbenchError, match=r"gates: reward/choices: needs data\.choices, which the suite leaves out"):
+        main(["evaluate", str(reward_run), "--suite", str(path)])
     assert not (tmp_path / "out").exists()
 
 
