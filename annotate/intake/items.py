@@ -58,6 +58,7 @@ def load_items(
     campaign: str | None = None,
     places: Mapping[str, str] | None = None,
     labels: GivenLabels | None = None,
+    purpose: str = "",
 ) -> Loaded:
     """Add items to the store: all of them, or none.
 
@@ -71,11 +72,13 @@ def load_items(
         campaign: the campaign that owns the items.
         places: item id → its line, for errors.
         labels: judgements to store with the items.
+        purpose: why items with the prompt and answers of other ones are wanted; only those of the same purpose repeat
+            each other.
 
     Raises:
         WorkbenchError: an item with a known id has other texts, or a text that the store cannot hold.
     """
-    loading = _Loading(store, queue, source, campaign, places or {}, labels)
+    loading = _Loading(store, queue, source, campaign, places or {}, labels, purpose)
     with store.write() as transaction:
         transaction.begin_loading()
         for number, batch in enumerate(_batches(_prepared(items, queue.compare))):
@@ -115,7 +118,9 @@ class _Loading:
         campaign: str | None,
         places: Mapping[str, str],
         labels: GivenLabels | None,
+        purpose: str,
     ) -> None:
+        self._purpose = purpose
         self._queue, self._source, self._campaign = queue, source, campaign
         self._places, self._given = places, {} if labels is None else labels.of
         self._holds_nul = store.path is not None
@@ -129,7 +134,7 @@ class _Loading:
         """Add the new items of a batch to the store."""
         for part in batch:
             self._check_storable(part.item)
-        marks = [fingerprint(p.item.prompt, [response.text for response in p.item.responses]) for p in batch]
+        marks = [fingerprint(p.item.prompt, [r.text for r in p.item.responses], self._purpose) for p in batch]
         stored = transaction.fingerprints([part.item.id for part in batch])
         contents = transaction.known_contents(marks)
         rows: list[dict[str, Any]] = []
@@ -194,10 +199,10 @@ class _Loading:
                 )
 
 
-def fingerprint(prompt: Sequence[Message], texts: Sequence[str]) -> str:
-    """A short hash of what an annotator sees (16 hex digits)."""
+def fingerprint(prompt: Sequence[Message], texts: Sequence[str], purpose: str = "") -> str:
+    """A short hash (16 hex digits) of what an annotator sees, and of why if it is asked again on purpose."""
     seen = [[m.role, m.content] for m in prompt], list(texts)
-    return hashlib.sha256(json.dumps(seen, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256((json.dumps(seen, ensure_ascii=False) + purpose).encode()).hexdigest()[:16]
 
 
 def _without_leading_space(item: Item) -> Item:
@@ -234,7 +239,7 @@ def _batches(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
 def _check_same(item: Item, mark: str, stored: str, source: str) -> None:
     if mark == stored:
         return
-    # Earlier versions kept leading spaces, so their fingerprint of the same item differs.
+    # Earlier versions kept leading spaces and knew no purpose, so their fingerprint of the same item differs.
     texts = [response.text for response in item.responses]
     for spaces in itertools.product(("", " "), repeat=len(texts)):
         if fingerprint(item.prompt, [space + text for space, text in zip(spaces, texts, strict=True)]) == stored:

@@ -44,7 +44,8 @@ def load_file(
         make = gold_item if gold else item_to_relabel
         preferences = read_preferences(path, rules)
         rules.write_masked(audit_path(store))
-        return load_items(store, map(make, preferences), queue, source=str(path))
+        purpose = "gold" if gold else "relabel"  # their texts are often in the store already
+        return load_items(store, map(make, preferences), queue, source=str(path), purpose=purpose)
     if labels_from is not None:
         return _load_with_labels(store, path, queue, rules, labels_from)
     items = read_items(path, rules)

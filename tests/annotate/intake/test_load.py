@@ -127,12 +127,30 @@ def test_a_leading_space_does_not_make_another_pair(store: Store, tmp_path: Path
     assert load_file(store, tmp_path / "preferences.jsonl", ONCE, relabel=True).new == 1
     with store.read() as transaction:
         first, second = (answer.text for answer in transaction.responses(1))
-    pair = {"id": "other", "prompt": "Q?", "response_a": f" {first}", "response_b": f" {second}"}
-    for name, answers in {"pair": pair, "same": {**pair, "id": "same", "response_b": first}}.items():
+    assert {first, second} == {"good", "bad"}
+    pair = {"id": "a", "prompt": "Q?", "response_a": f" {first}", "response_b": f" {second}"}
+    other = {**pair, "id": "b", "response_a": first}
+    for name, answers in {"pair": pair, "other": other, "same": {**pair, "id": "same", "response_b": first}}.items():
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(answers) + "\n", encoding="utf-8")
-    loaded = load_file(store, tmp_path / "pair.jsonl", ONCE)
-    assert (loaded.new, loaded.first_duplicate) == (0, ("other", "relabel-p"))
+    assert load_file(store, tmp_path / "pair.jsonl", ONCE).new == 1
+    loaded = load_file(store, tmp_path / "other.jsonl", ONCE)
+    assert (loaded.new, loaded.first_duplicate) == (0, ("b", "a"))
     assert load_file(store, tmp_path / "same.jsonl", ONCE).identical == 1
+
+
+def test_pairs_of_the_store_become_gold_and_are_judged_anew(store: Store, tmp_path: Path) -> None:
+    """Those that an export names are in the store; which order their answers are drawn in may not matter."""
+    rows = [{"id": f"{n}", "prompt": f"Q{n}?", "response_a": "good", "response_b": "bad"} for n in range(20)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = tmp_path / "preferences.jsonl"
+    labels = [{"id": f"{n}", "prompt": f"Q{n}?", "chosen": "good", "rejected": "bad"} for n in range(20)]
+    path.write_text("".join(json.dumps({**row, "id": row["id"] + end}) + "\n" for row in labels for end in ("", "x")))
+    assert load_file(store, tmp_path / "items.jsonl", ONCE).new == 20
+    for purpose in ({"relabel": True}, {"gold": True}):
+        loaded = load_file(store, path, ONCE, **purpose)
+        assert loaded.new >= 20
+        assert loaded.new + loaded.duplicates == 40, "a pair twice in the file is one, if drawn in the same order"
+        assert load_file(store, path, ONCE, **purpose).new == 0
 
 
 def test_an_item_stored_with_leading_spaces_is_still_known(store: Store, tmp_path: Path) -> None:
