@@ -80,8 +80,7 @@ class Round:
     @property
     def item_rules(self) -> RowRules:
         """How the label store reads the pairs: the personal data in them that it masks."""
-        source = self.config.loop.annotate
-        kinds: Any = (read_values(Path(source.use), source.set).get("queue") or {}).get("mask_personal") or ()
+        kinds: Any = _set_by(self.config.loop.annotate, "queue", "mask_personal") or ()
         mask: Any = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         return RowRules(mask=mask)
 
@@ -252,18 +251,19 @@ def _two_prompts(path: Path) -> None:
 
 
 def _check_sizes(config: LoopConfig, problems: Problems) -> None:
-    """Collect sizes that the sources set and that the rounds need larger."""
+    """Collect sizes that the sources set and that the rounds need larger; commands check the types themselves."""
     section = config.loop
     pairs = _set_by(section.annotate, "pairs", "number")
-    answers = int(_set_by(section.annotate, "pairs", "responses_per_prompt") or 2)
-    if pairs is not None and section.labels > (most := int(pairs) * answers * (answers - 1) // 2):
+    answers = _set_by(section.annotate, "pairs", "responses_per_prompt") or 2
+    known = isinstance(pairs, int) and isinstance(answers, int)
+    if known and section.labels > (most := pairs * answers * (answers - 1) // 2):
         problems.add(
             "loop.labels",
             f"is {section.labels}, but a round samples {most} pairs at most",
             expected="the pairs of a round or fewer",
             remedy=f"loop.labels={most}, or more prompts: pairs.number=… in loop.annotate.set",
         )
-    if section.strategy in COMMITTEES and int(_set_by(section.reward, "ensemble", "members") or 1) < 2:
+    if section.strategy in COMMITTEES and (_set_by(section.reward, "ensemble", "members") or 1) == 1:
         problems.add(
             "loop.strategy",
             f"is {section.strategy}, which compares models, but each round fits one",
@@ -274,4 +274,5 @@ def _check_sizes(config: LoopConfig, problems: Problems) -> None:
 
 def _set_by(source: SourceSection, section: str, key: str) -> Any:
     """A value that a configuration sets; None if it leaves the default."""
-    return read_values(Path(source.use), source.set).get(section, {}).get(key)
+    values = read_values(Path(source.use), source.set).get(section)
+    return values.get(key) if isinstance(values, dict) else None

@@ -189,8 +189,8 @@ def check_commands(steps: Sequence[Step], folder: Path) -> None:
     """Check configuration and inputs of every part that is not finished, before the first command takes its time.
 
     A part is checked once, as the commands of other seeds or rounds differ only in paths and seeds; one with values of
-    its own (`Step.also`) is checked as well. What a command has
-    against a path below `folder` is ignored: an earlier command may have to make it first.
+    its own (`Step.also`) is checked as well. What a command has against a path below `folder` is ignored: an earlier
+    command may have to make it first.
 
     Raises:
         WorkbenchError: a key, value, file or run that a phase does not take; or a command was run before with other

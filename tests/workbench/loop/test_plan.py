@@ -158,6 +158,15 @@ def test_sizes_that_do_not_fit_are_said_before_the_first_round(tmp_path):
     assert not problems.errors
 
 
+@pytest.mark.parametrize("value", ["pairs.number=abc", "pairs=null", "queue=null", "queue=3"])
+def test_values_of_a_wrong_type_are_left_to_their_commands(value):
+    """Their dry runs name them with what was expected."""
+    config, _ = load_config(LoopConfig, TINY, [f"loop.annotate.set=[{value}]", "loop.labels=9999"])
+    check_loop_inputs(config, problems := Problems())
+    assert ["loop.labels" in str(error) for error in problems.errors] == ([True] if "queue" in value else [])
+    assert Round(config, 1).item_rules.mask == ()
+
+
 def test_a_default_committee_is_one_model():
     """`ensemble.members` of the reward phase, which the check of the loop supposes where nothing is set."""
     assert EnsembleSection().members == 1
